@@ -1,0 +1,125 @@
+"""The client's end of a session: hellos, commits, and numbered polls.
+
+The browser's file has the same class. Which connection to open, and when, is
+decided above it.
+"""
+
+from __future__ import annotations
+
+from .envelope import Close, End, Envelope, Grant, Hello, Item, PollRequest, Welcome
+from .events import Event, Transport
+from .machine import By, Connection, SessionMachine
+from .reliability import Bounds
+from .state import State
+
+#: How much of a replay rides inside a hello; the rest follows the welcome.
+HELLO_BYTES = 16_000
+#: How much one sending request carries, unless the server's limit is lower.
+REQUEST_BYTES = 256_000
+REQUEST_MESSAGES = 500
+
+
+class ClientMachine(SessionMachine):
+    """The client's end: it commits the connections, the server follows."""
+
+    def __init__(self, *, grant: Grant, bounds: Bounds, now: float) -> None:
+        super().__init__(grant=grant, bounds=bounds, now=now)
+        # Until the welcome grants more: the first message alone.
+        self.outbox.grant(1, 0)
+        self.id: str | None = None
+        self.key: str | None = None
+        self._request = 0
+        self._to_announce: Connection | None = None
+
+    def hello(self, attempt: int, transport: Transport, nonce: str | None, now: float) -> Hello:
+        """The first text of connection `attempt`.
+
+        It carries the first message of a new session (the one that must not
+        wait for the welcome), or the first of those to be replayed.
+        """
+        # Whether the key was proved is known with the welcome; a hello by nonce proves none.
+        self.connections[attempt] = Connection(
+            attempt, transport, now, now, self.outbox.received + 1, keyless=self.id is None
+        )
+        seq = self.outbox.received + 1
+        items = self.outbox.read(seq, HELLO_BYTES, 1 if self.id is None else REQUEST_MESSAGES)
+        marks = self.inbox.handled, self.inbox.received
+        envelope = Envelope(*marks, seq if items else None, items)
+        if self.id is None:
+            return Hello(attempt, nonce=nonce, envelope=envelope)
+        return Hello(attempt, id=self.id, key=self.key, envelope=envelope)
+
+    def welcomed(self, welcome: Welcome, now: float) -> list[Event]:
+        """Take the welcome: the connection works both ways. `commit` it, or another."""
+        if self.state is State.CLOSED:
+            return []
+        connection = self.connections.get(welcome.attempt)
+        if connection is not None:
+            connection.keyless = connection.keyless and welcome.key is None
+        self.id = welcome.id
+        self.key = welcome.key or self.key
+        self.grant = welcome.grant
+        self.outbox.grant(welcome.grant.messages, welcome.grant.bytes)
+        return self.receive(welcome.attempt, welcome.envelope, now)
+
+    def commit(self, attempt: int) -> list[Event]:
+        """From now on connection `attempt` carries the session; `pull` or a request says so."""
+        connection = self.connections[attempt]
+        connection.next_seq = self.outbox.received + 1
+        self._to_announce = connection
+        return self._attach(connection, self._commit + 1)
+
+    def poll(self, now: float, *, wait: float | None, limit: int | None = None) -> PollRequest:
+        """The next request of the polling connection that carries the session.
+
+        With `wait`, the waiting request; without, a sending request with what
+        the server has not received (possibly nothing but marks).
+        """
+        connection = self.carrier
+        assert connection is not None, "no connection is committed"
+        seq = self.outbox.received + 1
+        size = min(REQUEST_BYTES, self.grant.body // 2)
+        items = self.outbox.read(seq, size, REQUEST_MESSAGES) if wait is None else ()
+        envelope = self._envelope(connection, seq if items else None, items)
+        self._request += 1
+        assert self.id is not None, "welcomed connections have an id"
+        assert self.key is not None, "welcomed connections have a key"
+        return PollRequest(
+            self.id, self.key, connection.attempt, self._request, wait, limit, envelope
+        )
+
+    def ended(self, end: End) -> list[Event]:
+        """Take the end of the session, outside the numbering."""
+        if self.state is State.CLOSED:
+            return []
+        self.outbox.confirm(min(end.ack, self.outbox.last), min(end.received, self.outbox.last))
+        if self._closed_by is By.LOCAL and not len(self.outbox):
+            return self._finish()
+        return self.abort(end.code, end.reason)
+
+    # -- inside ------------------------------------------------------------------
+
+    def _announcement(self, connection: Connection) -> tuple[int | None, str | None]:
+        if connection.transport is Transport.POLLING:
+            return connection.commit or None, None
+        if connection is not self._to_announce:
+            return None, None
+        return connection.commit, self.key if connection.keyless else None
+
+    def _envelope(
+        self,
+        connection: Connection,
+        seq: int | None,
+        items: tuple[Item, ...],
+        *,
+        ask: int | None = None,
+        answer: int | None = None,
+    ) -> Envelope:
+        envelope = super()._envelope(connection, seq, items, ask=ask, answer=answer)
+        if connection is self._to_announce:
+            self._to_announce = None
+        return envelope
+
+    def _crossed(self, close: Close) -> list[Event]:
+        self._closure = (close.code, close.reason)
+        return self._finish()

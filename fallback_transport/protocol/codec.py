@@ -1,0 +1,369 @@
+"""The only place that knows the bytes.
+
+A text on the wire is a *head* and then segments, separated by U+001E. The head
+is a JSON object (hello, welcome, end) or a line of tokens, each a letter and
+its value (``a12 s13 c2``). Each segment begins with a letter that says what it
+is. ``PROTOCOL.md`` draws all of it; the transcripts in ``tests/transcripts``
+test both halves against the same texts.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .envelope import (
+    SEPARATOR,
+    Close,
+    End,
+    Envelope,
+    Grant,
+    Hello,
+    Item,
+    Message,
+    PollRequest,
+    Unit,
+    Welcome,
+)
+from .errors import MalformedEnvelope, MessageRefused, UnsupportedVersion
+
+VERSION = 1
+
+#: Ends every polling body, so that a body cut by a proxy that also corrected
+#: the Content-Length is recognised.
+END_MARK = SEPARATOR + "."
+
+#: JavaScript counts exactly up to 2**53; fifteen digits stay below.
+MAX_NUMBER = 10**15 - 1
+
+_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z", re.ASCII)
+_MAX_HEAD = 4096
+_MAX_BINARY_HEAD = 128
+
+
+# -- encoding -----------------------------------------------------------------
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _marks(envelope: Envelope) -> dict[str, int]:
+    marks = {"ack": envelope.ack, "received": envelope.received}
+    if envelope.seq is not None:
+        marks["seq"] = envelope.seq
+    return marks
+
+
+def _tokens(envelope: Envelope) -> str:
+    tokens = [f"a{envelope.ack}"]
+    if envelope.received != envelope.ack:
+        tokens.append(f"r{envelope.received}")
+    if envelope.seq is not None:
+        tokens.append(f"s{envelope.seq}")
+    if envelope.commit is not None:
+        tokens.append(f"c{envelope.commit}")
+    if envelope.key is not None:
+        tokens.append(f"k{envelope.key}")
+    if envelope.ask is not None:
+        tokens.append(f"q{envelope.ask}")
+    if envelope.answer is not None:
+        tokens.append(f"p{envelope.answer}")
+    return " ".join(tokens)
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _head(unit: Unit) -> tuple[str, Sequence[Item]]:
+    if isinstance(unit, Envelope):
+        return _tokens(unit), unit.messages
+    if isinstance(unit, PollRequest):
+        tokens = [f"i{unit.id}", f"k{unit.key}", f"t{unit.attempt}", f"n{unit.number}"]
+        if unit.wait is not None:
+            tokens.append(f"w{_milliseconds(unit.wait)}")
+        if unit.limit is not None:
+            tokens.append(f"b{unit.limit}")
+        return " ".join([*tokens, _tokens(unit.envelope)]), unit.envelope.messages
+    if isinstance(unit, End):
+        end = {"end": unit.code, "reason": unit.reason, "session": unit.session}
+        return _json({**end, "ack": unit.ack, "received": unit.received}), ()
+    if isinstance(unit, Hello):
+        hello: dict[str, Any] = {"hello": VERSION, "attempt": unit.attempt}
+        for name in ("nonce", "id", "key"):
+            if getattr(unit, name) is not None:
+                hello[name] = getattr(unit, name)
+        if unit.client:
+            hello["client"] = dict(unit.client)
+        return _json({**hello, **_marks(unit.envelope)}), unit.envelope.messages
+    welcome: dict[str, Any] = {"welcome": VERSION, "id": unit.id, "attempt": unit.attempt}
+    if unit.key is not None:
+        welcome["key"] = unit.key
+    grant = unit.grant
+    welcome["grant"] = {
+        "messages": grant.messages,
+        "bytes": grant.bytes,
+        "message": grant.message,
+        "body": grant.body,
+        "wait": _milliseconds(grant.wait),
+        "keepalive": _milliseconds(grant.keepalive),
+        "inactivity": _milliseconds(grant.inactivity),
+    }
+    return _json({**welcome, **_marks(unit.envelope)}), unit.envelope.messages
+
+
+def encode(unit: Unit) -> str:
+    """`unit` as one text: a WebSocket text message."""
+    head, messages = _head(unit)
+    if not messages:
+        return head
+    return SEPARATOR.join([head, *[message.segment for message in messages]])
+
+
+def encode_body(unit: Unit) -> bytes:
+    """`unit` as the body of a polling request or answer, with its end mark, in UTF-8."""
+    return (encode(unit) + END_MARK).encode()
+
+
+def encode_frames(envelope: Envelope) -> list[str | bytes]:
+    """`envelope` as WebSocket messages: runs of texts together, bytes one by one.
+
+    A binary WebSocket message is the head, U+001E and one message's bytes. The
+    first frame has all the marks; each states the number of its first message.
+    """
+    if not any(isinstance(m, Message) and isinstance(m.data, bytes) for m in envelope.messages):
+        return [encode(envelope)]
+    frames: list[str | bytes] = []
+    head = _tokens(envelope).split(" ")
+    seq = envelope.seq or 0
+    texts: list[str] = []
+
+    def tokens(number: int) -> str:
+        nonlocal head
+        line = " ".join(f"s{number}" if token[0] == "s" else token for token in head)
+        head = [token for token in head if token[0] in "ars"]
+        return line
+
+    def end_run(after: int) -> None:
+        if texts:
+            frames.append(SEPARATOR.join([tokens(after - len(texts)), *texts]))
+            texts.clear()
+
+    for number, message in enumerate(envelope.messages, seq):
+        if isinstance(message, Message) and isinstance(message.data, bytes):
+            end_run(number)
+            frames.append((tokens(number) + SEPARATOR).encode() + message.data)
+        else:
+            texts.append(message.segment)
+    end_run(seq + len(envelope.messages))
+    return frames
+
+
+# -- decoding -----------------------------------------------------------------
+
+
+def _number(text: object) -> int:
+    if not isinstance(text, str) or not _NUMBER.match(text):
+        raise MalformedEnvelope("a number was expected")
+    return int(text)
+
+
+def _segments(segments: Iterable[str]) -> tuple[Item, ...]:
+    return tuple([_item(segment) for segment in segments])
+
+
+def _item(segment: str) -> Item:
+    kind, content = segment[:1], segment[1:]
+    if kind == "m":
+        return Message(content, segment)
+    try:
+        if kind == "b":
+            return Message(base64.b64decode(content, validate=True))
+        if kind == "e":
+            value = json.loads(content)
+            if isinstance(value, str):
+                return Message(value)
+        if kind == "c":
+            code, reason = json.loads(content)
+            if type(code) is int and isinstance(reason, str):
+                return Close(code, reason)
+    # json's own errors, base64's, a wrong count and a bad code are all ValueErrors.
+    except (ValueError, TypeError, RecursionError, MessageRefused) as error:
+        raise MalformedEnvelope(f"a segment of kind {kind!r} cannot be read") from error
+    raise MalformedEnvelope("a segment of unknown kind")
+
+
+def _read_tokens(line: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for token in line.split(" "):
+        letter = token[:1]
+        if letter not in "arsckqpitnwb" or letter in values or len(token) < 2:
+            raise MalformedEnvelope("a head of unknown form")
+        values[letter] = token[1:]
+    return values
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not _NAME.match(value):
+        raise MalformedEnvelope("a name was expected")
+    return value
+
+
+def _optional(values: dict[str, str], letter: str) -> int | None:
+    return _number(values[letter]) if letter in values else None
+
+
+def _envelope(values: dict[str, str], messages: tuple[Item, ...], key: bool) -> Envelope:
+    ack = _number(values.get("a"))
+    return Envelope(
+        ack=ack,
+        received=_number(values["r"]) if "r" in values else ack,
+        seq=_optional(values, "s"),
+        messages=messages,
+        commit=_optional(values, "c"),
+        key=_name(values["k"]) if key and "k" in values else None,
+        ask=_optional(values, "q"),
+        answer=_optional(values, "p"),
+    )
+
+
+def _token_unit(line: str, messages: tuple[Item, ...]) -> Envelope | PollRequest:
+    values = _read_tokens(line)
+    if "i" not in values:
+        if values.keys() & set("tnwb"):
+            raise MalformedEnvelope("a polling request without its session")
+        return _envelope(values, messages, key=True)
+    wait = _optional(values, "w")
+    return PollRequest(
+        id=_name(values["i"]),
+        key=_name(values.get("k")),
+        attempt=_number(values.get("t")),
+        number=_number(values.get("n")),
+        wait=None if wait is None else wait / 1000,
+        limit=_optional(values, "b"),
+        envelope=_envelope(values, messages, key=False),
+    )
+
+
+def _integer(head: dict[str, Any], name: str, default: int | None = None) -> int:
+    value = head.get(name, default)
+    if type(value) is not int or not 0 <= value <= MAX_NUMBER:
+        raise MalformedEnvelope(f"{name} must be a whole number")
+    return value
+
+
+def _optional_name(head: dict[str, Any], name: str) -> str | None:
+    value = head.get(name)
+    return None if value is None else _name(value)
+
+
+def _facts(value: object) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, dict) or len(value) > 16:
+        raise MalformedEnvelope("client must be a small object")
+    if not all(isinstance(fact, str) and len(fact) <= 256 for fact in value.values()):
+        raise MalformedEnvelope("what client says of itself must be short texts")
+    return tuple(value.items())
+
+
+def _seconds(grant: dict[str, Any], name: str) -> float:
+    return _integer(grant, name) / 1000
+
+
+def _grant(value: object) -> Grant:
+    if not isinstance(value, dict):
+        raise MalformedEnvelope("a welcome without its grant")
+    return Grant(
+        messages=_integer(value, "messages"),
+        bytes=_integer(value, "bytes"),
+        message=_integer(value, "message"),
+        body=_integer(value, "body"),
+        wait=_seconds(value, "wait"),
+        keepalive=_seconds(value, "keepalive"),
+        inactivity=_seconds(value, "inactivity"),
+    )
+
+
+def _json_unit(text: str, messages: tuple[Item, ...]) -> Hello | Welcome | End:
+    try:
+        head = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedEnvelope("a head that is no JSON") from error
+    if not isinstance(head, dict):
+        raise MalformedEnvelope("a head that is no object")
+    if "end" in head:
+        reason = head.get("reason", "")
+        if not isinstance(reason, str) or messages:
+            raise MalformedEnvelope("an end has a reason and no messages")
+        marks = _integer(head, "ack", 0), _integer(head, "received", 0)
+        return End(_integer(head, "end"), reason, head.get("session") is True, *marks)
+    kind = "hello" if "hello" in head else "welcome"
+    if _integer(head, kind) != VERSION:
+        raise UnsupportedVersion(
+            f"protocol version {head[kind]} is not spoken here, version {VERSION} is"
+        )
+    envelope = Envelope(
+        ack=_integer(head, "ack", 0),
+        received=_integer(head, "received", 0),
+        seq=_integer(head, "seq") if "seq" in head else None,
+        messages=messages,
+    )
+    attempt = _integer(head, "attempt")
+    session_id, key = _optional_name(head, "id"), _optional_name(head, "key")
+    if kind == "welcome":
+        return Welcome(_name(session_id), attempt, key, _grant(head.get("grant")), envelope)
+    if (session_id is None) != (key is None):
+        raise MalformedEnvelope("a resume has an id and a key")
+    facts = _facts(head.get("client", {}))
+    return Hello(attempt, _optional_name(head, "nonce"), session_id, key, facts, envelope)
+
+
+def decode(text: str) -> Unit:
+    """The unit that a WebSocket text message, or a body without its end mark, holds.
+
+    Raises:
+        MalformedEnvelope: it is no envelope of this protocol.
+        UnsupportedVersion: it is a hello or welcome of another version.
+    """
+    head, *segments = text.split(SEPARATOR)
+    if len(head) > _MAX_HEAD:
+        raise MalformedEnvelope("a head that is too long")
+    messages = _segments(segments)
+    if head.startswith("{"):
+        return _json_unit(head, messages)
+    return _token_unit(head, messages)
+
+
+def decode_body(body: bytes) -> Unit:
+    """The unit that a polling body holds.
+
+    Raises:
+        MalformedEnvelope: cut, altered, or never ours (an HTML page, say).
+        UnsupportedVersion: it is a hello or welcome of another version.
+    """
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedEnvelope("a body that is not UTF-8") from error
+    if not text.endswith(END_MARK):
+        raise MalformedEnvelope("a body without its end mark")
+    return decode(text[: -len(END_MARK)])
+
+
+def decode_binary(data: bytes) -> Envelope:
+    """The envelope that a WebSocket binary message holds: one message of bytes.
+
+    Raises:
+        MalformedEnvelope: it is no binary envelope of this protocol.
+    """
+    head, separator, content = data.partition(b"\x1e")
+    if not separator or len(head) > _MAX_BINARY_HEAD or not head.isascii():
+        raise MalformedEnvelope("a binary envelope without its head")
+    unit = _token_unit(head.decode("ascii"), (Message(content),))
+    if not isinstance(unit, Envelope):
+        raise MalformedEnvelope("a polling request on a WebSocket")
+    return unit

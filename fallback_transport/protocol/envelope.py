@@ -1,0 +1,206 @@
+"""What goes over the wire: messages, envelopes, hellos, welcomes, ends, polls.
+
+All are frozen and valid by construction. ``codec.py`` turns them into bytes
+and back; a message keeps its own part of the encoding, so that a broadcast
+encodes once.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+
+from .codes import valid_close
+from .errors import MalformedEnvelope, MessageRefused
+
+#: RFC 20's "record separator". JSON text never contains it raw, so Socket.IO
+#: packets pass as they are; any other text that does contain it is escaped.
+SEPARATOR = "\x1e"
+
+
+class Message:
+    """One opaque text or bytes, with its encodings kept for further recipients.
+
+    Args:
+        data: what the layer above sends; of bytes, no copy is made.
+        segment: its encoding, where it is known already.
+
+    Raises:
+        MessageRefused: text that UTF-8 cannot carry (a lone surrogate).
+    """
+
+    __slots__ = ("_segment", "data", "size")
+
+    def __init__(self, data: str | bytes, segment: str | None = None) -> None:
+        self.data = data
+        self._segment = segment
+        if isinstance(data, bytes) or data.isascii():
+            self.size = len(data)
+        else:
+            try:
+                self.size = len(data.encode())
+            except UnicodeEncodeError as error:
+                raise MessageRefused("text with a lone surrogate cannot be sent") from error
+
+    @property
+    def segment(self) -> str:
+        """The message as a segment of a text envelope; made once, whoever receives it."""
+        segment = self._segment
+        if segment is None:
+            data = self.data
+            if isinstance(data, bytes):
+                segment = "b" + base64.b64encode(data).decode("ascii")
+            elif SEPARATOR in data:
+                segment = "e" + json.dumps(data, ensure_ascii=False)
+            else:
+                segment = "m" + data
+            self._segment = segment
+        return segment
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Message and other.data == self.data
+
+    def __hash__(self) -> int:
+        return hash(self.data)
+
+    def __repr__(self) -> str:
+        return f"Message({self.data!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The last numbered message of a direction: the session's close code and reason."""
+
+    code: int
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if problem := valid_close(self.code, self.reason):
+            raise ValueError(problem)
+
+    @property
+    def size(self) -> int:
+        return len(self.segment.encode())
+
+    @property
+    def segment(self) -> str:
+        return "c" + json.dumps([self.code, self.reason], ensure_ascii=False, separators=(",", ":"))
+
+
+Item = Message | Close
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The wire unit on both transports.
+
+    Args:
+        ack: the highest message of the other direction that was handled.
+        received: the highest that was received; at least `ack`.
+        seq: the number of the first message; None if there are no messages.
+        messages: the messages, in order.
+        commit: the client's counter: from now on this connection carries the session.
+        key: proves a commit on a connection whose welcome yielded no key.
+        ask: a number that the peer answers at once: is this connection alive?
+        answer: the number that the peer asked.
+    """
+
+    ack: int = 0
+    received: int = 0
+    seq: int | None = None
+    messages: tuple[Item, ...] = ()
+    commit: int | None = None
+    key: str | None = None
+    ask: int | None = None
+    answer: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.seq is None) != (not self.messages):
+            raise MalformedEnvelope("messages are numbered, and only messages are")
+        if self.received < self.ack:
+            raise MalformedEnvelope("handled more than was received")
+        if self.seq == 0:
+            raise MalformedEnvelope("messages are numbered from 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first text of a connection, from the client.
+
+    A new session has a `nonce` (or None where no good random source is to be
+    had) and no `id`; a resume has `id`, `key` and its marks in `envelope`.
+    """
+
+    attempt: int
+    nonce: str | None = None
+    id: str | None = None
+    key: str | None = None
+    client: tuple[tuple[str, str], ...] = ()
+    envelope: Envelope = field(default_factory=Envelope)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the server allows one session, and the times that it keeps.
+
+    Args:
+        messages, bytes: the credit: how much may be sent and not yet handled.
+        message: the largest single message, in bytes.
+        body: the largest envelope, in bytes, on either transport.
+        wait, keepalive, inactivity: seconds; on the wire, milliseconds.
+    """
+
+    messages: int = 1000
+    bytes: int = 4_000_000
+    message: int = 1_000_000
+    body: int = 2_000_000
+    wait: float = 25.0
+    keepalive: float = 25.0
+    inactivity: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The server's answer to a hello: the proof that the connection works both ways.
+
+    `key` is None where the client has it already, or must prove that it does.
+    """
+
+    id: str
+    attempt: int
+    key: str | None = None
+    grant: Grant = field(default_factory=Grant)
+    envelope: Envelope = field(default_factory=Envelope)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a connection, or (`session`) of the session, outside the numbering."""
+
+    code: int
+    reason: str = ""
+    session: bool = False
+    ack: int = 0
+    received: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PollRequest:
+    """One request of a polling connection.
+
+    With `wait` (seconds) it is the *waiting* request: the server may hold it
+    so long, and answers with at most `limit` bytes of messages. Without, it is
+    a *sending* request, answered at once.
+    """
+
+    id: str
+    key: str
+    attempt: int
+    number: int
+    wait: float | None = None
+    limit: int | None = None
+    envelope: Envelope = field(default_factory=Envelope)
+
+
+Unit = Hello | Welcome | End | PollRequest | Envelope

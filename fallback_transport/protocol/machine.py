@@ -1,0 +1,399 @@
+"""One end of a session: what both roles share.
+
+A machine is fed with what arrives and with `now`, and asked for what to send
+and for its next deadline. It opens nothing and waits for nothing. After any
+call, the caller
+
+1. acts on the events that the call returned,
+2. sends what `pull` gives for each of its connections (on polling: what the
+   role's own methods give), and
+3. calls `timeout(now)` when `deadline()` has come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .codes import CloseCode
+from .envelope import Close, Envelope, Grant, Item, Message
+from .errors import MessageRefused, SessionOver
+from .events import (
+    Answered,
+    CloseReceived,
+    ConnectionDropped,
+    Event,
+    MessageReceived,
+    SessionClosed,
+    Switched,
+    Transport,
+)
+from .reliability import Bounds, Inbox, Outbox
+from .state import Input, State, transition
+
+#: Seconds within which a close must be confirmed; then it is reported as unconfirmed.
+CLOSE_WAIT = 5.0
+#: Seconds for which a welcomed connection may stay a candidate.
+CANDIDATE_WAIT = 10.0
+#: How many connections may be candidates at once.
+MAX_CANDIDATES = 3
+#: Seconds that an acknowledgement may wait for a message to ride with.
+ACK_DELAY = 0.2
+#: Seconds of silence beyond two keepalives after which a connection counts as dead.
+SILENCE_MARGIN = 5.0
+#: How many questions of a peer that does not read are kept; one unanswered is enough to know.
+MAX_ANSWERS = 8
+#: How much one envelope on a WebSocket carries: large enough to make its head cheap, small
+#: enough to let an acknowledgement or a probe through soon on a slow path.
+ENVELOPE_BYTES = 64_000
+ENVELOPE_MESSAGES = 256
+
+
+class By(Enum):
+    """Who closed."""
+
+    LOCAL = "local"
+    PEER = "peer"
+
+
+@dataclass(slots=True)
+class Connection:
+    """One attachment of the session to a transport, as the machine sees it."""
+
+    attempt: int
+    transport: Transport
+    opened_at: float
+    heard_at: float
+    next_seq: int
+    commit: int = 0
+    """The number with which the client committed it; 0 for a candidate."""
+    stated: tuple[int, int] = (0, 0)
+    """The marks last stated on it: handled, received."""
+    keyless: bool = False
+    """Its hello proved no key, and its welcome yielded none: its commit must."""
+    ack_at: float | None = None
+    asked: dict[int, float] = field(default_factory=dict)
+    """What this side asked on it, and when."""
+    asks: list[int] = field(default_factory=list)
+    """What is to be asked with the next envelope."""
+    answers: list[int] = field(default_factory=list)
+    """What is to be answered with the next envelope."""
+
+
+class SessionMachine:
+    """The state, outbox, inbox and connections of one end of a session.
+
+    Args:
+        grant: what the server grants; a client starts from the defaults.
+        bounds: how much this end's own outbox may hold.
+        now: seconds, on any clock that never goes back.
+    """
+
+    def __init__(self, *, grant: Grant, bounds: Bounds, now: float) -> None:
+        self.grant = grant
+        self.state = State.OPENING
+        self.outbox = Outbox(bounds)
+        self.inbox = Inbox()
+        self.connections: dict[int, Connection] = {}
+        self.carrier: Connection | None = None
+        self.unattached_since: float | None = now
+        self._commit = 0
+        self._closed_by: By | None = None
+        self._peer_close: int | None = None
+        self._closure = (int(CloseCode.NORMAL), "")
+        self._close_deadline: float | None = None
+        self._unstated_bytes = 0
+        self._next_ask = 0
+
+    # -- the application's side ------------------------------------------------
+
+    @property
+    def transport(self) -> Transport | None:
+        """The transport that carries the session, or None while none does."""
+        return self.carrier.transport if self.carrier else None
+
+    @property
+    def closure(self) -> tuple[int, str]:
+        """Code and reason of the close, once the state is CLOSING or CLOSED."""
+        return self._closure
+
+    def send(self, items: list[Message], now: float, *, urgent: bool = False) -> None:
+        """Take messages that belong together; `pull` sends them.
+
+        Raises:
+            SessionOver: the session is closing or closed.
+            MessageRefused: one is larger than the peer takes.
+            OutboxFull: too much is unconfirmed.
+        """
+        if not self.state.accepts_messages:
+            raise SessionOver(f"the session is {self.state.value}")
+        for item in items:
+            if item.size > self.grant.message:
+                raise MessageRefused(
+                    f"a message of {item.size} bytes exceeds the limit of {self.grant.message}"
+                )
+        self.outbox.append(items, urgent=urgent)
+
+    def handled(self, seq: int, now: float) -> list[Event]:
+        """Message `seq` (or the close) was handled, or its handler raised."""
+        before = self.inbox.pending_bytes
+        self.inbox.done(seq)
+        self._unstated_bytes += before - self.inbox.pending_bytes
+        self._schedule_ack(now)
+        told = self._peer_close is not None and self.inbox.handled >= self._peer_close
+        return self._finish() if told and self.state is State.CLOSING else []
+
+    def close(self, code: int, reason: str, now: float) -> list[Event]:
+        """Close in order: behind all that was sent, confirmed by the peer or after 5 s given up.
+
+        Raises:
+            ValueError: the code or the reason cannot go over the wire.
+        """
+        item = Close(code, reason)
+        if not self.state.accepts_messages:
+            return []
+        self._change(Input.CLOSE)
+        self._closed_by = By.LOCAL
+        self._closure = (code, reason)
+        self._close_deadline = now + CLOSE_WAIT
+        self.outbox.append([item])
+        return []
+
+    def abort(self, code: int, reason: str) -> list[Event]:
+        """End the session at once, without the peer's confirmation."""
+        if self.state is State.CLOSED:
+            return []
+        self._closure = (code, reason)
+        return self._finish()
+
+    # -- connections -----------------------------------------------------------
+
+    def detach(self, attempt: int, now: float) -> list[Event]:
+        """The connection has ended, for whatever reason; the session goes on."""
+        connection = self.connections.pop(attempt, None)
+        if connection is not None and connection is self.carrier:
+            self.carrier = None
+            if self.state is not State.CLOSED:
+                self._change(Input.DETACH)
+            # On polling the connection ended with its last request, not with our notice of it.
+            polling = connection.transport is Transport.POLLING
+            self.unattached_since = connection.heard_at if polling else now
+        return []
+
+    def heard(self, attempt: int, now: float) -> None:
+        """Bytes came on the connection: it lives."""
+        connection = self.connections.get(attempt)
+        if connection is not None:
+            connection.heard_at = max(connection.heard_at, now)
+
+    def ask(self, attempt: int, now: float) -> None:
+        """Ask on the connection whether it is alive; an `Answered` event follows."""
+        connection = self.connections.get(attempt)
+        if connection is not None:
+            self._next_ask += 1
+            connection.asks.append(self._next_ask)
+
+    def receive(self, attempt: int, envelope: Envelope, now: float) -> list[Event]:
+        """Take an envelope that came on connection `attempt`.
+
+        Raises:
+            SequenceGap: messages are missing; end the connection, not the session.
+            ImpossibleMark: abort the session with the error's code.
+        """
+        if self.state is State.CLOSED:
+            return []
+        self.heard(attempt, now)
+        self.outbox.confirm(envelope.ack, envelope.received)
+        events = self._committed(attempt, envelope, now)
+        connection = self.connections.get(attempt)
+        if connection is not None:
+            if envelope.ask is not None and len(connection.answers) < MAX_ANSWERS:
+                connection.answers.append(envelope.ask)
+            if envelope.answer in connection.asked:
+                events.append(Answered(attempt, now - connection.asked.pop(envelope.answer)))
+        if envelope.seq is not None:
+            events += self._take(envelope.seq, envelope.messages, now)
+        if self.state is State.CLOSING and self._closed_by is By.LOCAL and not len(self.outbox):
+            events += self._finish()
+        return events
+
+    def pull(self, attempt: int, now: float) -> Envelope | None:
+        """What is to be sent on WebSocket connection `attempt` now, if anything.
+
+        Call it again until it returns None, or until the socket would block.
+        """
+        connection = self.connections.get(attempt)
+        if connection is None or connection.transport is not Transport.WEBSOCKET:
+            return None
+        seq = 0
+        items: tuple[Item, ...] = ()
+        sender = self._sender() is connection
+        if sender and self.state is not State.CLOSED:
+            seq = max(connection.next_seq, self.outbox.received + 1)
+            items = self.outbox.read(seq, ENVELOPE_BYTES, ENVELOPE_MESSAGES)
+        due = connection.asks or connection.answers or self._announcement(connection)[0]
+        if not items and not due and not (sender and self._ack_due(connection, now)):
+            return None
+        connection.next_seq = max(connection.next_seq, seq + len(items))
+        ask = connection.asks.pop(0) if connection.asks else None
+        if ask is not None:
+            connection.asked[ask] = now
+        return self._envelope(
+            connection,
+            seq if items else None,
+            items,
+            ask=ask,
+            answer=connection.answers.pop(0) if connection.answers else None,
+        )
+
+    # -- time ------------------------------------------------------------------
+
+    def deadline(self) -> float | None:
+        """When `timeout` is to be called next, or None while nothing is waited for."""
+        if self.state is State.CLOSED:
+            return None
+        times = [] if self._close_deadline is None else [self._close_deadline]
+        if self.unattached_since is not None:
+            times.append(self.unattached_since + self.grant.inactivity)
+        for connection in self.connections.values():
+            times += self._times(connection)
+        return min(times, default=None)
+
+    def timeout(self, now: float) -> list[Event]:
+        """Do what the time demands."""
+        if self.state is State.CLOSED:
+            return []
+        if self._close_deadline is not None and now >= self._close_deadline:
+            return self._finish()
+        if self.unattached_since is not None:
+            idle = now - self.unattached_since
+            if idle >= self.grant.inactivity:
+                return self.abort(CloseCode.INACTIVE, f"no connection for {idle:.0f} s")
+        events: list[Event] = []
+        for connection in list(self.connections.values()):
+            events += self._timeout(connection, now)
+        return events
+
+    # -- for the roles -----------------------------------------------------------
+
+    def _sender(self) -> Connection | None:
+        """The connection on which messages and acks go out."""
+        return self.carrier
+
+    def _committed(self, attempt: int, envelope: Envelope, now: float) -> list[Event]:
+        """What a commit in a received envelope changes; only a server gets commits."""
+        return []
+
+    def _announcement(self, connection: Connection) -> tuple[int | None, str | None]:
+        """The commit, and the key that proves it, that the next envelope states; a client's."""
+        return None, None
+
+    def _attach(self, connection: Connection, commit: int) -> list[Event]:
+        self._commit = connection.commit = commit
+        self.carrier = connection
+        self.unattached_since = None
+        self._change(Input.ATTACH)
+        return [Switched(connection.attempt, connection.transport)]
+
+    def _change(self, happened: Input) -> None:
+        self.state = transition(self.state, happened)
+
+    def _envelope(
+        self,
+        connection: Connection,
+        seq: int | None,
+        items: tuple[Item, ...],
+        *,
+        ask: int | None = None,
+        answer: int | None = None,
+    ) -> Envelope:
+        marks = self.inbox.handled, self.inbox.received
+        connection.stated = marks
+        connection.ack_at = None
+        self._unstated_bytes = 0
+        return Envelope(*marks, seq, items, *self._announcement(connection), ask, answer)
+
+    def _half_credit_used(self, connection: Connection) -> bool:
+        handled = self.inbox.handled - connection.stated[0]
+        half = self.grant.messages // 2, self.grant.bytes // 2
+        return handled > 0 and (handled >= half[0] or self._unstated_bytes >= half[1])
+
+    # -- inside ------------------------------------------------------------------
+
+    def _take(self, seq: int, items: tuple[Item, ...], now: float) -> list[Event]:
+        events: list[Event] = []
+        for number, item in self.inbox.take(seq, items):
+            if self._closed_by is By.PEER:
+                break
+            if isinstance(item, Close):
+                events += self._peer_closed(number, item)
+            elif self._closed_by is None:
+                events.append(MessageReceived(number, item.data))
+        self._schedule_ack(now)
+        return events
+
+    def _peer_closed(self, seq: int, close: Close) -> list[Event]:
+        if self._closed_by is By.LOCAL:
+            return self._crossed(close)
+        self._change(Input.CLOSE)
+        self._closed_by = By.PEER
+        self._peer_close = seq
+        self._closure = (close.code, close.reason)
+        return [CloseReceived(seq, close.code, close.reason)]
+
+    def _crossed(self, close: Close) -> list[Event]:
+        """Both ends closed: both report the server's code, and nothing more is waited for."""
+        raise NotImplementedError
+
+    def _finish(self) -> list[Event]:
+        self._change(Input.FINISH)
+        self.unattached_since = self._close_deadline = None
+        left = tuple([i for i in self.outbox.unconfirmed() if not isinstance(i, Close)])
+        return [SessionClosed(*self._closure, left)]
+
+    def _ack_due(self, connection: Connection, now: float) -> bool:
+        if connection.ack_at is None:
+            return False
+        closing = self._closed_by is By.PEER
+        return now >= connection.ack_at or closing or self._half_credit_used(connection)
+
+    def _schedule_ack(self, now: float) -> None:
+        connection = self._sender()
+        marks = self.inbox.handled, self.inbox.received
+        if connection is not None and connection.stated != marks and connection.ack_at is None:
+            connection.ack_at = now + ACK_DELAY
+
+    def _times(self, connection: Connection) -> list[float]:
+        times = [connection.heard_at + self._silence(connection)]
+        if not connection.commit:
+            times.append(connection.opened_at + CANDIDATE_WAIT)
+        if connection.transport is Transport.WEBSOCKET:
+            if not connection.asked and not connection.asks:
+                times.append(connection.heard_at + self.grant.keepalive)
+            if connection.ack_at is not None:
+                times.append(connection.ack_at)
+        return times
+
+    def _silence(self, connection: Connection) -> float:
+        silence = 2 * self.grant.keepalive + SILENCE_MARGIN
+        polling = connection.transport is Transport.POLLING
+        return min(silence, self.grant.inactivity) if polling else silence
+
+    def _timeout(self, connection: Connection, now: float) -> list[Event]:
+        silent = now - connection.heard_at
+        if silent >= self._silence(connection):
+            return self._drop(connection, CloseCode.INACTIVE, f"silent for {silent:.0f} s", now)
+        if not connection.commit and now >= connection.opened_at + CANDIDATE_WAIT:
+            return self._drop(connection, CloseCode.INACTIVE, "never committed", now)
+        if (
+            connection.transport is Transport.WEBSOCKET
+            and silent >= self.grant.keepalive
+            and not connection.asked
+            and not connection.asks
+        ):
+            self.ask(connection.attempt, now)
+        return []
+
+    def _drop(self, connection: Connection, code: int, reason: str, now: float) -> list[Event]:
+        self.detach(connection.attempt, now)
+        return [ConnectionDropped(connection.attempt, code, reason)]

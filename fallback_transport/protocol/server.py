@@ -1,0 +1,243 @@
+"""The server's end of a session: candidates, commits, and polls that wait."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from enum import Enum
+
+from .codes import CloseCode
+from .envelope import Close, End, Envelope, Grant, PollRequest
+from .events import Event, Transport
+from .machine import MAX_CANDIDATES, Connection, SessionMachine
+from .reliability import Bounds
+from .state import State
+
+
+class Poll(Enum):
+    """What is to be done with a polling request."""
+
+    ANSWER = "answer"
+    """Answer it with `answer(waiting=True)` if it is a waiting request, else with False."""
+    EMPTY = "empty"
+    """It came late: answer it with `answer(waiting=False)`."""
+    PARK = "park"
+    """Hold it until `due()`, then answer it with `answer()`."""
+    JOIN = "join"
+    """Its twin is held: give it the same answer."""
+    REFUSE = "refuse"
+    """Its connection was superseded: answer with `superseded()`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be done with a polling request, and which held one it `releases`."""
+
+    poll: Poll
+    releases: int | None = None
+
+
+@dataclass(slots=True)
+class PollConnection(Connection):
+    """A run of polls: at most one of them is held."""
+
+    parked: int | None = None
+    """The number of the held request."""
+    parked_until: float = 0.0
+    limit: int | None = None
+    """The most bytes of messages that the held request wants."""
+    highest: int = 0
+    """The highest number of any waiting request."""
+
+
+#: The most bytes of messages in one answer where the request names no limit.
+ANSWER_BYTES = 1_000_000
+ANSWER_MESSAGES = 1000
+
+
+class ServerMachine(SessionMachine):
+    """The server's end: the client commits, this end follows.
+
+    Args:
+        key: the session's secret, for connections that have not proved it yet.
+        grant, bounds, now: see `SessionMachine`.
+    """
+
+    def __init__(self, *, key: str, grant: Grant, bounds: Bounds, now: float) -> None:
+        super().__init__(grant=grant, bounds=bounds, now=now)
+        self.key = key
+
+    @property
+    def committed(self) -> bool:
+        """Whether the client has ever committed a connection: it has the welcome."""
+        return self._commit > 0
+
+    def knows(self, key: str) -> bool:
+        """Whether `key` is the session's, compared in constant time."""
+        return hmac.compare_digest(self.key.encode(), key.encode())
+
+    def welcome(
+        self,
+        attempt: int,
+        transport: Transport,
+        hello: Envelope,
+        now: float,
+        *,
+        keyless: bool = False,
+    ) -> list[Event]:
+        """Take a hello on a new connection: it becomes a candidate.
+
+        Answer with `greeting`. The connection carries the session once the
+        client commits it; until then the one before goes on.
+
+        Args:
+            keyless: the hello proved no key and its welcome yields none, so
+                the commit must prove it; until then nothing is sent on it.
+
+        Raises:
+            SequenceGap, ImpossibleMark: see `receive`.
+        """
+        events: list[Event] = []
+        candidates = [c for c in self.connections.values() if not c.commit]
+        for connection in candidates[: max(0, len(candidates) + 1 - MAX_CANDIDATES)]:
+            events += self._drop(connection, CloseCode.TOO_MANY, "too many candidates", now)
+        if attempt in self.connections:
+            # The same attempt again: a proxy repeats, or the client gave the first one up.
+            events += self._drop(
+                self.connections[attempt], CloseCode.SUPERSEDED, "greeted again", now
+            )
+        self.outbox.confirm(hello.ack, hello.received)
+        kind = PollConnection if transport is Transport.POLLING else Connection
+        self.connections[attempt] = kind(
+            attempt, transport, now, now, self.outbox.received + 1, keyless=keyless
+        )
+        return events + self.receive(attempt, hello, now)
+
+    def greeting(self, attempt: int) -> Envelope:
+        """The marks for the welcome, and on polling the messages if no connection carries."""
+        connection = self.connections[attempt]
+        replays = isinstance(connection, PollConnection) and self.carrier is None
+        return self._read(connection, ANSWER_BYTES if replays and not connection.keyless else 0)
+
+    def request(self, request: PollRequest, now: float) -> tuple[list[Event], Verdict]:
+        """Take a polling request whose key was checked; then act on the verdict.
+
+        Raises:
+            SequenceGap, ImpossibleMark: see `receive`.
+        """
+        commit = request.envelope.commit or 0
+        events: list[Event] = []
+        known = request.attempt in self.connections
+        if not known and commit > self._commit and self.state is not State.CLOSED:
+            # It was given up here, and the client goes back to it.
+            self.connections[request.attempt] = PollConnection(
+                request.attempt, Transport.POLLING, now, now, self.outbox.received + 1
+            )
+        elif known:
+            self.connections[request.attempt].keyless = False
+        events += self.receive(request.attempt, request.envelope, now)
+        connection = self.connections.get(request.attempt)
+        if not isinstance(connection, PollConnection) or connection is not self.carrier:
+            return events, Verdict(Poll.REFUSE)
+        if request.wait is None or self.state is State.CLOSED:
+            return events, Verdict(Poll.ANSWER)
+        return events, self._wait(connection, request.number, request.wait, request.limit, now)
+
+    def due(self, attempt: int, now: float) -> int | None:
+        """The number of the held request that is to be answered now, if there is one."""
+        connection = self.connections.get(attempt)
+        if not isinstance(connection, PollConnection) or connection.parked is None:
+            return None
+        ready = self._has_output() or self._half_credit_used(connection)
+        return connection.parked if ready or now >= connection.parked_until else None
+
+    def answer(self, attempt: int, now: float, *, waiting: bool, limit: int | None) -> Envelope:
+        """The answer to a request; only one to a waiting request has messages."""
+        connection = self.connections[attempt]
+        if waiting and isinstance(connection, PollConnection):
+            connection.heard_at = now
+            connection.parked = None
+            return self._read(connection, limit or ANSWER_BYTES)
+        return self._read(connection, 0)
+
+    def end(self) -> End:
+        """How the session ended, for everybody who still asks."""
+        code, reason = self.closure
+        return End(code, reason, True, self.inbox.handled, self.inbox.received)
+
+    def superseded(self) -> End:
+        """The answer on a connection that no longer carries the session."""
+        marks = self.inbox.handled, self.inbox.received
+        return End(CloseCode.SUPERSEDED, "another connection carries the session", False, *marks)
+
+    def over_credit(self) -> bool:
+        """Whether the client sent more than was granted, beyond one message alone."""
+        inbox, grant = self.inbox, self.grant
+        too_many = inbox.pending > grant.messages
+        return too_many or (inbox.pending > 1 and inbox.pending_bytes > grant.bytes)
+
+    # -- inside ------------------------------------------------------------------
+
+    def _sender(self) -> Connection | None:
+        if self.carrier is not None:
+            return self.carrier
+        sockets = [
+            c
+            for c in self.connections.values()
+            if c.transport is Transport.WEBSOCKET and not c.keyless
+        ]
+        return max(sockets, key=lambda c: c.opened_at, default=None)
+
+    def _committed(self, attempt: int, envelope: Envelope, now: float) -> list[Event]:
+        commit = envelope.commit or 0
+        connection = self.connections.get(attempt)
+        if not commit or connection is None or connection.commit == commit:
+            return []
+        if connection.keyless and not self.knows(envelope.key or ""):
+            return self._drop(connection, CloseCode.GONE, "the commit proves no key", now)
+        if commit <= self._commit:
+            return self._drop(connection, CloseCode.SUPERSEDED, "committed too late", now)
+        events: list[Event] = []
+        before = self.carrier
+        if before is not None and before is not connection:
+            events += self._drop(before, CloseCode.SUPERSEDED, "another connection carries", now)
+        return [*self._attach(connection, commit), *events]
+
+    def _crossed(self, close: Close) -> list[Event]:
+        return self._finish()
+
+    def _has_output(self) -> bool:
+        return self.outbox.last > self.outbox.received
+
+    def _wait(
+        self,
+        connection: PollConnection,
+        number: int,
+        wait: float,
+        limit: int | None,
+        now: float,
+    ) -> Verdict:
+        parked, connection.highest = connection.parked, max(connection.highest, number)
+        if parked is not None and number == parked:
+            return Verdict(Poll.JOIN)
+        if number < connection.highest:
+            # Late or repeated: answered at once, and it releases nothing.
+            return Verdict(Poll.EMPTY)
+        connection.limit = limit
+        if self._has_output() or self._half_credit_used(connection) or wait <= 0:
+            return Verdict(Poll.ANSWER, releases=parked)
+        connection.parked = number
+        connection.parked_until = now + min(wait, self.grant.wait)
+        connection.heard_at = connection.parked_until
+        return Verdict(Poll.PARK, releases=parked)
+
+    def _read(self, connection: Connection, size: int) -> Envelope:
+        seq = self.outbox.received + 1
+        items = self.outbox.read(seq, size, ANSWER_MESSAGES) if size else ()
+        return self._envelope(connection, seq if items else None, items)
+
+    def _times(self, connection: Connection) -> list[float]:
+        times = super()._times(connection)
+        if isinstance(connection, PollConnection) and connection.parked is not None:
+            times.append(connection.parked_until)
+        return times
