@@ -160,6 +160,11 @@ class ServerMachine(SessionMachine):
             return self._read(connection, limit or ANSWER_BYTES)
         return self._read(connection, 0)
 
+    def limit(self, attempt: int) -> int | None:
+        """The most bytes of messages that the held request of a connection wants."""
+        connection = self.connections.get(attempt)
+        return connection.limit if isinstance(connection, PollConnection) else None
+
     def end(self) -> End:
         """How the session ended, for everybody who still asks."""
         code, reason = self.closure
@@ -170,10 +175,13 @@ class ServerMachine(SessionMachine):
         marks = self.inbox.handled, self.inbox.received
         return End(CloseCode.SUPERSEDED, "another connection carries the session", False, *marks)
 
-    def over_credit(self) -> bool:
-        """Whether the client sent more than was granted, beyond one message alone."""
+    def over_credit(self, outside: int = 0) -> bool:
+        """Whether the client sent more than was granted, beyond one message alone.
+
+        `outside` of the pending messages do not count: they are replies.
+        """
         inbox, grant = self.inbox, self.grant
-        too_many = inbox.pending > grant.messages
+        too_many = inbox.pending - outside > grant.messages
         return too_many or (inbox.pending > 1 and inbox.pending_bytes > grant.bytes)
 
     # -- inside ------------------------------------------------------------------

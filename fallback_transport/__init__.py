@@ -1,0 +1,9 @@
+"""One session between a browser and a Flask app, over WebSocket or long polling."""
+
+from .engine import RequestFailed
+from .extension import FallbackTransport
+from .session import ConnectionRefused, Session
+
+__version__ = "0.1.0"
+
+__all__ = ["ConnectionRefused", "FallbackTransport", "RequestFailed", "Session"]

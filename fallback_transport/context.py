@@ -1,0 +1,92 @@
+"""The Flask contexts that handlers run in.
+
+A fresh application context each, and a request context of the hello's request
+that is built only when something asks for it: building it always would cost
+more than the rest of an echo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from flask import Flask
+from flask.ctx import RequestContext
+from flask.globals import _cv_request
+from flask.sessions import SecureCookieSession, SessionMixin
+
+
+class ReadOnlySession(SecureCookieSession):
+    """The Flask session as the hello's request had it; writing raises.
+
+    No response follows a handler, so that nothing could carry the cookie back.
+    """
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError(
+            "flask.session cannot be written in a message handler: no response follows that "
+            "could carry the cookie; write it in a view, or keep the value in client.data"
+        )
+
+    __setitem__ = __delitem__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+    __ior__ = _refuse
+
+
+class HandlerRequestContext(RequestContext):
+    """A request context whose request and session are built on first use."""
+
+    def __init__(self, app: Flask, environ: dict[str, Any]) -> None:
+        # Not the base class's, which would build everything now; the attributes are the same.
+        self.app = app
+        self.flashes = None
+        self.url_adapter = None
+        self._environ = environ
+        self._session = None
+        self._after_request_functions = []
+        self._cv_tokens = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "request":
+            raise AttributeError(name)
+        request = self.app.request_class(self._environ)
+        request.json_module = self.app.json
+        self.request = request
+        self.url_adapter = self.app.create_url_adapter(request)
+        if self.url_adapter is not None:
+            self.match_request()
+        return request
+
+    @property
+    def built(self) -> bool:
+        """Whether a handler has used the request."""
+        return "request" in self.__dict__
+
+    @property
+    def session(self) -> SessionMixin:
+        """The Flask session, to read."""
+        if self._session is None:
+            opened = self.app.session_interface.open_session(self.app, self.request)
+            self._session = ReadOnlySession(dict(opened or {}))
+        return self._session
+
+
+@contextmanager
+def handler_context(app: Flask, environ: dict[str, Any]) -> Iterator[None]:
+    """The contexts for one call of a handler; teardown functions run after it."""
+    context = HandlerRequestContext(app, environ)
+    failure: BaseException | None = None
+    with app.app_context():
+        token = _cv_request.set(context)
+        try:
+            yield
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            try:
+                if context.built:
+                    app.do_teardown_request(failure)
+            finally:
+                _cv_request.reset(token)

@@ -1,0 +1,388 @@
+"""One session in a server process: its machine, its connections, its handlers' order.
+
+Everything happens under the session's lock, and nothing under it waits: what
+arrives goes through the machine, its events are acted on, and the connections
+are woken to pull what they may send. Application code runs elsewhere: one
+worker a session, in the order of the messages.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .protocol.codes import CloseCode
+from .protocol.envelope import End, Envelope, Hello, Message, PollRequest, Welcome
+from .protocol.errors import OutboxFull, RemoteProtocolError
+from .protocol.events import (
+    CloseReceived,
+    ConnectionDropped,
+    Event,
+    MessageReceived,
+    SessionClosed,
+    Switched,
+    Transport,
+)
+from .protocol.server import Poll, ServerMachine, Verdict
+from .protocol.state import State
+from .runtime import Runtime, make_lock
+
+logger = logging.getLogger("fallback_transport.session")
+
+
+class Attachment(Protocol):
+    """What a transport does for one connection; none of it may wait."""
+
+    def wake(self) -> None:
+        """There may be something to pull, or a held poll to answer."""
+
+    def drop(self, code: int, reason: str) -> None:
+        """The connection no longer belongs to the session."""
+
+    def end(self, end: End) -> None:
+        """The session is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What the application handles in one go: the messages `seqs`, by calling `run`."""
+
+    seqs: tuple[int, ...]
+    run: Callable[[], None]
+    urgent: bool = False
+
+
+class MalformedPacket(Exception):
+    """Messages that are no packet of the layer above; the session ends with 4400."""
+
+
+class Application(Protocol):
+    """The layer above, for one session."""
+
+    def unit(self, seq: int, data: str | bytes) -> Unit | None:
+        """Take the next message; a unit once one is complete.
+
+        Raises:
+            MalformedPacket: it makes no sense.
+        """
+
+    def over(self, code: int, reason: str, by_client: bool) -> None:
+        """The session is over; called once, behind its last handler."""
+
+
+class Conversation:
+    """A session of this process.
+
+    Args:
+        id, machine, environ: its public name, its protocol, its hello's request.
+        runtime: the async mode.
+        application: makes the layer above for this conversation.
+        schedule: asks for `timeout` to be called at a time, or not at all.
+        forget: tells the registry that it is over.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        machine: ServerMachine,
+        environ: dict[str, Any],
+        *,
+        runtime: Runtime,
+        application: Callable[[Conversation], Application],
+        schedule: Callable[[Conversation, float | None], None],
+        forget: Callable[[Conversation], None],
+    ) -> None:
+        self.id = id
+        self.machine = machine
+        self.environ = environ
+        self.data: dict[Any, Any] = {}
+        self.lock = make_lock()
+        self.created = runtime.now()
+        self.runtime = runtime
+        self.switches = 0
+        self._application = application(self)
+        self._schedule = schedule
+        self._forget = forget
+        self._attachments: dict[int, Attachment] = {}
+        self._units: deque[Unit] = deque()
+        self._working = False
+        self._urgent = 0
+        self._told = False
+        self._on_over: set[Callable[[], None]] = set()
+
+    # -- for the layer above -----------------------------------------------------
+
+    @property
+    def transport(self) -> str | None:
+        """The name of the transport that carries the session now, or None."""
+        carrier = self.machine.transport
+        return carrier.value if carrier else None
+
+    @property
+    def open(self) -> bool:
+        """Whether messages can still be sent."""
+        return self.machine.state.accepts_messages
+
+    def send(self, messages: list[Message]) -> None:
+        """Send messages that belong together. A session that is over ignores them.
+
+        An outbox beyond its bounds ends the session with 4429 and its count.
+
+        Raises:
+            MessageRefused: one is larger than any message may be.
+        """
+        with self.lock:
+            if not self.open:
+                return
+            try:
+                self.machine.send(messages, self.runtime.now())
+            except OutboxFull as full:
+                self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
+            self._wake()
+
+    def close(self, code: int, reason: str) -> None:
+        """Close in order, behind all that was sent.
+
+        Raises:
+            ValueError: code or reason cannot go over the wire.
+        """
+        with self.lock:
+            self._act(self.machine.close(code, reason, self.runtime.now()))
+            self._wake()
+
+    def abort(self, code: int, reason: str) -> None:
+        """End at once."""
+        with self.lock:
+            self._act(self.machine.abort(code, reason))
+
+    def when_over(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` when the session ends (at once if it has); returns the cancellation."""
+        with self.lock:
+            ending = not self.open
+            if not ending:
+                self._on_over.add(callback)
+        if ending:
+            callback()
+        return lambda: self._on_over.discard(callback)
+
+    # -- for the transports ------------------------------------------------------
+
+    def greet(
+        self, hello: Hello, transport: Transport, attachment: Attachment, *, key: str | None
+    ) -> Welcome | End:
+        """Take a hello on a new connection; the answer goes out on it first.
+
+        `key` is the one that the welcome yields, None if it yields none.
+        """
+        with self.lock:
+            keyless = hello.id is None and key is None
+            try:
+                events = self.machine.welcome(
+                    hello.attempt, transport, hello.envelope, self.runtime.now(), keyless=keyless
+                )
+            except RemoteProtocolError as error:
+                self.machine.detach(hello.attempt, self.runtime.now())
+                return self.refused(error)
+            self._act(events)
+            if self.machine.state is State.CLOSED:
+                return self.machine.end()
+            self._attachments[hello.attempt] = attachment
+            greeting = self.machine.greeting(hello.attempt)
+            self._wake()
+            return Welcome(self.id, hello.attempt, key, self.machine.grant, greeting)
+
+    def receive(self, attempt: int, envelope: Envelope) -> End | None:
+        """Take an envelope; an End if the connection (or the session) ends for it."""
+        with self.lock:
+            try:
+                self._act(self.machine.receive(attempt, envelope, self.runtime.now()))
+            except RemoteProtocolError as error:
+                return self.refused(error)
+            self._wake()
+            return None
+
+    def heard(self, attempt: int) -> None:
+        """Bytes came on a connection."""
+        with self.lock:
+            self.machine.heard(attempt, self.runtime.now())
+
+    def request(
+        self, request: PollRequest, parked: Callable[[PollRequest, Verdict], None]
+    ) -> Envelope | End | None:
+        """Take a polling request: the answer, or None once `parked` was told to hold it."""
+        with self.lock:
+            now = self.runtime.now()
+            try:
+                events, verdict = self.machine.request(request, now)
+            except RemoteProtocolError as error:
+                return self.refused(error)
+            self._act(events)
+            answer: Envelope | End | None
+            if self.machine.state is State.CLOSED:
+                answer = self.machine.end()
+            elif verdict.poll is Poll.REFUSE:
+                answer = self.machine.superseded()
+            elif verdict.poll in (Poll.PARK, Poll.JOIN):
+                parked(request, verdict)
+                answer = None
+            else:
+                if verdict.releases is not None:
+                    parked(request, verdict)
+                waiting = verdict.poll is Poll.ANSWER and request.wait is not None
+                answer = self.machine.answer(
+                    request.attempt, now, waiting=waiting, limit=request.limit
+                )
+            self._wake()
+            return answer
+
+    def detach(self, attempt: int, attachment: Attachment) -> None:
+        """The connection has ended."""
+        with self.lock:
+            if self._attachments.get(attempt) is attachment:
+                del self._attachments[attempt]
+                self._act(self.machine.detach(attempt, self.runtime.now()))
+                self._wake()
+
+    def adopt(self, attempt: int, attachment: Attachment) -> Attachment:
+        """The attachment of a polling connection, `attachment` if it has none."""
+        with self.lock:
+            return self._attachments.setdefault(attempt, attachment)
+
+    def pull(self, attempt: int) -> Envelope | None:
+        """What is to be sent on a WebSocket now."""
+        with self.lock:
+            return self.machine.pull(attempt, self.runtime.now())
+
+    def timeout(self) -> None:
+        """Do what the time demands."""
+        with self.lock:
+            self._act(self.machine.timeout(self.runtime.now()))
+            self._wake()
+
+    def refused(self, error: RemoteProtocolError) -> End:
+        """The end that answers a broken rule; a fatal one ends the session too."""
+        with self.lock:
+            logger.warning("session %s: %s", self.id, error)
+            if error.fatal:
+                self._act(self.machine.abort(error.code, str(error)[:120]))
+                return self.machine.end()
+            inbox = self.machine.inbox
+            return End(error.code, str(error)[:120], False, inbox.handled, inbox.received)
+
+    # -- inside, under the lock ----------------------------------------------------
+
+    def _act(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, MessageReceived):
+                self._take(event)
+            elif isinstance(event, ConnectionDropped):
+                attachment = self._attachments.pop(event.attempt, None)
+                if attachment is not None:
+                    attachment.drop(event.code, event.reason)
+            elif isinstance(event, Switched):
+                self.switches += 1
+            elif isinstance(event, CloseReceived):
+                self._fail_requests()
+                self._tell(event.code, event.reason, by_client=True, seq=event.seq)
+            elif isinstance(event, SessionClosed):
+                self._finished(event)
+        if self.machine.over_credit(outside=min(self._urgent, self.machine.grant.messages)):
+            self._act(self.machine.abort(CloseCode.TOO_MANY, "more than the granted credit"))
+
+    def _take(self, event: MessageReceived) -> None:
+        if not self.open:
+            return
+        try:
+            unit = self._application.unit(event.seq, event.data)
+        except MalformedPacket as error:
+            logger.warning("session %s: %s", self.id, error)
+            self._act(self.machine.abort(CloseCode.MALFORMED, str(error)[:120]))
+            return
+        if unit is None:
+            return
+        if unit.urgent:
+            self._urgent += len(unit.seqs)
+            self.runtime.spawn(self._run_urgent, unit)
+        else:
+            self._enqueue(unit)
+
+    def _finished(self, closed: SessionClosed) -> None:
+        self._fail_requests()
+        self._schedule(self, None)
+        self._forget(self)
+        end = self.machine.end()
+        attachments = list(self._attachments.values())
+        self._attachments.clear()
+        for attachment in attachments:
+            attachment.end(end)
+        logger.info(
+            "session %s ended after %.1f s: %s %s; %d switches, %d messages unconfirmed",
+            self.id,
+            self.runtime.now() - self.created,
+            closed.code,
+            closed.reason,
+            self.switches,
+            len(closed.unconfirmed),
+        )
+        if not self._told:
+            # What the handlers have not begun stays unconfirmed, and the client is told so.
+            self._units.clear()
+        self._tell(closed.code, closed.reason, by_client=False, seq=None)
+
+    def _fail_requests(self) -> None:
+        callbacks, self._on_over = self._on_over, set()
+        for callback in callbacks:
+            callback()
+
+    def _tell(self, code: int, reason: str, *, by_client: bool, seq: int | None) -> None:
+        """Queue the application's one notice of the end, behind all messages."""
+        if self._told:
+            return
+        self._told = True
+        seqs = () if seq is None else (seq,)
+        self._enqueue(Unit(seqs, lambda: self._application.over(code, reason, by_client)))
+
+    def _wake(self) -> None:
+        for attachment in list(self._attachments.values()):
+            attachment.wake()
+        self._schedule(self, self.machine.deadline())
+
+    def _enqueue(self, unit: Unit) -> None:
+        self._units.append(unit)
+        if not self._working:
+            self._working = True
+            self.runtime.spawn(self._work)
+
+    def _handled(self, unit: Unit) -> None:
+        now = self.runtime.now()
+        for seq in unit.seqs:
+            self._act(self.machine.handled(seq, now))
+
+    # -- the worker, without the lock ------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            with self.lock:
+                if not self._units:
+                    self._working = False
+                    return
+                unit = self._units.popleft()
+            self._run(unit)
+
+    def _run_urgent(self, unit: Unit) -> None:
+        self._run(unit)
+        with self.lock:
+            self._urgent -= len(unit.seqs)
+
+    def _run(self, unit: Unit) -> None:
+        try:
+            unit.run()
+        except Exception:
+            # The one boundary behind all application code: the session lives on.
+            logger.exception("session %s: a handler raised", self.id)
+        with self.lock:
+            self._handled(unit)
+            self._wake()

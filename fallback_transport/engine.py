@@ -1,0 +1,346 @@
+"""`Engine`: what python-socketio sees as its Engine.IO server.
+
+It stands in front of the server's own engine by composition. Our sessions are
+presented to python-socketio as clients that never drop; every stock client
+goes to the stock engine untouched. What it relies on in python-socketio is
+pinned by a contract test (``tests/test_engine_contract.py``).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from socketio import packet as sio
+
+from .conversation import Conversation, MalformedPacket, Unit
+from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
+from .protocol.envelope import Message
+from .runtime import Runtime
+
+logger = logging.getLogger("fallback_transport.engine")
+
+#: The packet type, ours alone, that answers an event whose handler raised.
+ERROR = "7"
+
+_MAX_NAMESPACE = 256
+_RESERVED_EVENTS = frozenset({"connect", "disconnect"})
+
+#: The session whose CONNECT is being handled: its first namespace shares its id.
+_connecting: contextvars.ContextVar[Conversation | None] = contextvars.ContextVar(
+    "fallback_transport.connecting", default=None
+)
+
+
+class RequestFailed(Exception):
+    """A request that the other side did not answer: it raised, timed out, or is gone."""
+
+
+class Engine:
+    """An Engine.IO server whose sessions do not lose messages.
+
+    Args:
+        server: the `socketio.Server` to stand under; its `eio` is replaced.
+        runtime: the async mode.
+    """
+
+    def __init__(self, server: Any, runtime: Runtime) -> None:
+        packets = server.packet_class
+        if not issubclass(packets, sio.Packet) or not packets.uses_binary_events:
+            raise ValueError(
+                "fallback_transport speaks Socket.IO's default encoding: make the server "
+                "without serializer=, or with a subclass of socketio.packet.Packet"
+            )
+        self.server = server
+        self.stock = server.eio
+        self.runtime = runtime
+        self._conversations: dict[str, Conversation] = {}
+        self._partial: dict[tuple[str, int], tuple[int, list[Message]]] = {}
+        self._encoded: tuple[Any, Message] | None = None
+        server.eio = self
+
+    def __getattr__(self, name: str) -> Any:
+        # Whatever is not about our sessions is the stock engine's.
+        return getattr(self.stock, name)
+
+    def conversation(self, sid: str) -> Conversation | None:
+        """Our session with this engine id, or None: it is a stock client's.
+
+        A session that is over is found until its disconnect handler has run.
+        """
+        return self._conversations.get(sid)
+
+    # -- what python-socketio calls ------------------------------------------------
+
+    def send(self, sid: str, data: Any) -> None:
+        """Send one text or bytes to a client."""
+        conversation = self.conversation(sid)
+        if conversation is None:
+            self.stock.send(sid, data)
+        else:
+            self._send(conversation, Message(data))
+
+    def send_packet(self, sid: str, pkt: Any) -> None:
+        """Send an Engine.IO packet, which several recipients may share, to a client."""
+        conversation = self.conversation(sid)
+        if conversation is None:
+            self.stock.send_packet(sid, pkt)
+            return
+        encoded = self._encoded
+        if encoded is None or encoded[0] is not pkt:
+            self._encoded = encoded = pkt, Message(pkt.data)
+        self._send(conversation, encoded[1])
+
+    def disconnect(self, sid: str | None = None) -> None:
+        """End a client's connection, or everybody's."""
+        conversation = self.conversation(sid) if sid is not None else None
+        if conversation is not None:
+            conversation.close(CloseCode.NORMAL, "")
+            return
+        if sid is None:
+            for each in list(self._conversations.values()):
+                each.close(CloseCode.NORMAL, "")
+        self.stock.disconnect(sid)
+
+    def get_session(self, sid: str) -> dict[Any, Any]:
+        """The user session of a client."""
+        conversation = self.conversation(sid)
+        if conversation is not None:
+            return conversation.data
+        session: dict[Any, Any] = self.stock.get_session(sid)
+        return session
+
+    def save_session(self, sid: str, session: dict[Any, Any]) -> None:
+        """Store the user session of a client."""
+        conversation = self.conversation(sid)
+        if conversation is None:
+            self.stock.save_session(sid, session)
+        else:
+            conversation.data = session
+
+    def transport(self, sid: str) -> str | None:
+        """The name of the transport that carries a client."""
+        conversation = self.conversation(sid)
+        if conversation is not None:
+            return conversation.transport
+        name: str = self.stock.transport(sid)
+        return name
+
+    def generate_id(self) -> str:
+        """A new Socket.IO id: the session's own for the namespace that it connects to."""
+        conversation = _connecting.get()
+        if conversation is None:
+            fresh: str = self.stock.generate_id()
+            return fresh
+        _connecting.set(None)
+        return conversation.id
+
+    def start_background_task(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Start a task; but a handler of our sessions runs in its session's own order."""
+        # python-socketio starts handlers here if its async_handlers option is set.
+        if target == self.server._handle_event_internal:
+            conversation = self.conversation(args[2])
+            if conversation is not None:
+                target(*args, **kwargs)
+                return None
+        return self.stock.start_background_task(target, *args, **kwargs)
+
+    # -- sending ---------------------------------------------------------------------
+
+    def _send(self, conversation: Conversation, message: Message) -> None:
+        """Send, holding a packet's text back until its attachments are there too.
+
+        python-socketio hands them over one by one, each thread its own.
+        """
+        slot = conversation.id, threading.get_ident()
+        missing, group = self._partial.pop(slot, (0, []))
+        if isinstance(message.data, str):
+            group, missing = [message], _attachments(message.data)
+        else:
+            group.append(message)
+            missing -= 1
+        if missing > 0:
+            self._partial[slot] = missing, group
+            return
+        conversation.send(group)
+        text = group[0].data
+        if isinstance(text, str) and text[:1] in ("1", "4"):
+            self._refused_or_disconnected(conversation, text)
+
+    def _refused_or_disconnected(self, conversation: Conversation, text: str) -> None:
+        if text[0] == "1":
+            conversation.close(CloseCode.NORMAL, "disconnected by the server")
+            return
+        error = _json_object(text[text.find("{") :])
+        data = error.get("data")
+        code = data.get("code") if isinstance(data, dict) else None
+        reason = str(error.get("message", ""))
+        reason = reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
+        if type(code) is not int or valid_close(code, reason):
+            code = CloseCode.UNAUTHORIZED
+        conversation.close(code, reason)
+
+    # -- receiving -------------------------------------------------------------------
+
+    def application(self, conversation: Conversation) -> _Client:
+        """The layer above a new conversation."""
+        self._conversations[conversation.id] = conversation
+        return _Client(self, conversation)
+
+    def forget(self, conversation: Conversation) -> None:
+        """The disconnect handler of a session has run."""
+        del self._conversations[conversation.id]
+
+
+class _Client:
+    """One session as python-socketio sees it: packets in, handlers called in order."""
+
+    def __init__(self, engine: Engine, conversation: Conversation) -> None:
+        self._engine = engine
+        self._server = engine.server
+        self._conversation = conversation
+        self._waiting: tuple[Any, list[int]] | None = None
+        self._connected = False
+
+    def unit(self, seq: int, data: str | bytes) -> Unit | None:
+        """See `conversation.Application`."""
+        if self._waiting is not None:
+            return self._attachment(seq, data)
+        if not isinstance(data, str):
+            raise MalformedPacket("an attachment without its packet")
+        if data[:1] == ERROR:
+            return self._error_reply(seq, data)
+        try:
+            packet = self._server.packet_class(encoded_packet=data)
+        except Exception as error:
+            # The decoder answers hostile text with whatever its parts raise.
+            raise MalformedPacket("no Socket.IO packet") from error
+        binary = packet.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK)
+        if binary and packet.attachment_count > self._conversation.machine.grant.messages:
+            raise MalformedPacket("more attachments than messages are granted")
+        if binary and packet.attachment_count > 0:
+            self._waiting = packet, [seq]
+            return None
+        return self._checked(packet, (seq,))
+
+    def over(self, code: int, reason: str, by_client: bool) -> None:
+        """See `conversation.Application`."""
+        reasons = self._engine.stock.reason
+        if by_client:
+            name = reasons.CLIENT_DISCONNECT
+        elif code == CloseCode.INACTIVE:
+            name = reasons.PING_TIMEOUT
+        else:
+            name = reasons.SERVER_DISCONNECT
+        try:
+            if self._connected:
+                self._engine.stock.handlers["disconnect"](self._conversation.id, name)
+        finally:
+            self._engine.forget(self._conversation)
+
+    def _attachment(self, seq: int, data: str | bytes) -> Unit | None:
+        assert self._waiting is not None, "called with a packet that waits"
+        packet, seqs = self._waiting
+        if not isinstance(data, bytes):
+            raise MalformedPacket("a packet where an attachment was announced")
+        seqs.append(seq)
+        try:
+            complete = packet.add_attachment(data)
+        except Exception as error:
+            raise MalformedPacket("attachments that do not fit their packet") from error
+        if not complete:
+            return None
+        self._waiting = None
+        return self._checked(packet, tuple(seqs))
+
+    def _checked(self, packet: Any, seqs: tuple[int, ...]) -> Unit:
+        """The unit of a packet, after the checks that python-socketio leaves out."""
+        kind, data = packet.packet_type, packet.data
+        if len(packet.namespace or "") > _MAX_NAMESPACE:
+            raise MalformedPacket("a namespace that is too long")
+        if kind == sio.CONNECT:
+            if self._connected or not (data is None or isinstance(data, dict)):
+                raise MalformedPacket("CONNECT comes once, with an object")
+            self._connected = True
+            return Unit(seqs, lambda: self._connect(packet))
+        if not self._connected:
+            raise MalformedPacket("a packet before CONNECT")
+        if kind in (sio.EVENT, sio.BINARY_EVENT):
+            named = isinstance(data, list) and data and isinstance(data[0], str)
+            if not named or data[0] in _RESERVED_EVENTS:
+                raise MalformedPacket("an event without a name, or with a reserved one")
+            return Unit(seqs, lambda: self._event(packet))
+        if kind in (sio.ACK, sio.BINARY_ACK):
+            if packet.id is None or not isinstance(data, list):
+                raise MalformedPacket("an ACK without an id or its list")
+            return Unit(seqs, lambda: self._reply(packet.namespace, packet.id, data), urgent=True)
+        if kind == sio.DISCONNECT:
+            return Unit(seqs, lambda: self._disconnect(packet))
+        raise MalformedPacket(f"a packet of type {kind!r}"[:60])
+
+    def _error_reply(self, seq: int, text: str) -> Unit:
+        """Our own packet: the client's handler raised. The callback gets a `RequestFailed`."""
+        try:
+            # Same shape as an ACK, with an object for the list.
+            packet = self._server.packet_class(encoded_packet="3" + text[1:])
+        except Exception as error:
+            raise MalformedPacket("no error reply") from error
+        if packet.id is None or not isinstance(packet.data, dict):
+            raise MalformedPacket("an error reply without an id or its object")
+        failure = RequestFailed(str(packet.data.get("message", "the client's handler raised")))
+        return Unit(
+            (seq,), lambda: self._reply(packet.namespace, packet.id, [failure]), urgent=True
+        )
+
+    def _connect(self, packet: Any) -> None:
+        conversation = self._conversation
+        self._engine.stock.handlers["connect"](conversation.id, conversation.environ)
+        token = _connecting.set(conversation)
+        try:
+            self._server._handle_connect(conversation.id, packet.namespace, packet.data)
+        except Exception:
+            conversation.close(CloseCode.INTERNAL_ERROR, "the connect handler raised")
+            raise
+        finally:
+            _connecting.reset(token)
+
+    def _event(self, packet: Any) -> None:
+        runtime, handle = self._engine.runtime, self._server._handle_event
+        arguments = self._conversation.id, packet.namespace, packet.id, packet.data
+        try:
+            runtime.call_handler(repr(packet.data[0]), handle, *arguments)
+        except Exception:
+            if packet.id is not None:
+                error = {"code": CloseCode.INTERNAL_ERROR, "message": "the handler raised"}
+                self._answer_error(packet, error)
+            raise
+
+    def _answer_error(self, packet: Any, error: dict[str, Any]) -> None:
+        namespace = packet.namespace or "/"
+        prefix = "" if namespace == "/" else namespace + ","
+        self._conversation.send([Message(f"{ERROR}{prefix}{packet.id}{json.dumps(error)}")])
+
+    def _reply(self, namespace: str | None, id: int, data: list[Any]) -> None:
+        self._server._handle_ack(self._conversation.id, namespace, id, data)
+
+    def _disconnect(self, packet: Any) -> None:
+        self._server._handle_disconnect(
+            self._conversation.id, packet.namespace, self._engine.stock.reason.CLIENT_DISCONNECT
+        )
+        self._conversation.close(CloseCode.NORMAL, "disconnected by the client")
+
+
+def _attachments(text: str) -> int:
+    """How many attachments an encoded packet announces."""
+    if text[:1] not in ("5", "6"):
+        return 0
+    return int(text[1 : text.index("-")])
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text) if text else {}
+    return value if isinstance(value, dict) else {}

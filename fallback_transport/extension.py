@@ -1,0 +1,359 @@
+"""`FallbackTransport`: the Flask extension, and the only importer of Flask."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar, overload
+
+import socketio
+from flask import Flask
+
+from .context import handler_context
+from .engine import Engine
+from .gateway import Gateway, GatewayOptions
+from .protocol.codes import CloseCode
+from .protocol.envelope import Grant
+from .protocol.reliability import Bounds
+from .registry import Capacity, Registry
+from .runtime import Runtime
+from .session import ConnectionRefused, Session, Sessions
+
+logger = logging.getLogger("fallback_transport")
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+NAMESPACE = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Every option of `FallbackTransport`; ``FALLBACK_TRANSPORT_<NAME>`` in `app.config`.
+
+    Args:
+        async_mode: "eventlet", "gevent" or "threading", for a server made here.
+        path: the mount of the sessions' doors and of the browser's file.
+        socketio_path: the mount for stock Socket.IO clients, for a server made
+            here; None for none.
+        origins: origins that may connect besides the page's own; "*" for all.
+        wait: seconds for which a poll may be held.
+        keepalive: seconds of silence after which an end asks whether the other lives.
+        inactivity: seconds for which a session lives with no connection; at least 120 is wise.
+        max_message: bytes of the largest single message.
+        max_body: bytes of the largest envelope on either transport.
+        credit_messages, credit_bytes: what a client may send before it is handled.
+        max_unconfirmed_messages, max_unconfirmed_bytes: what is kept for a
+            client that does not confirm; beyond, its session ends with 4429.
+        max_sessions: sessions in this process; beyond, 1013.
+        max_held_polls: polls held at once; None for no limit. On a server with
+            a fixed number of threads, half of them.
+    """
+
+    async_mode: str = "eventlet"
+    path: str = "/fallback"
+    socketio_path: str | None = "/socket.io"
+    origins: tuple[str, ...] = ()
+    wait: float = 25.0
+    keepalive: float = 25.0
+    inactivity: float = 120.0
+    max_message: int = 1_000_000
+    max_body: int = 2_000_000
+    credit_messages: int = 1000
+    credit_bytes: int = 4_000_000
+    max_unconfirmed_messages: int = 10_000
+    max_unconfirmed_bytes: int = 16_000_000
+    max_sessions: int = 20_000
+    max_held_polls: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/") or self.path.endswith("/"):
+            raise ValueError(f"path must begin with a slash and not end with one: {self.path!r}")
+        if isinstance(self.origins, str):
+            object.__setattr__(self, "origins", (self.origins,))
+        for name in ("wait", "keepalive", "inactivity"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be a number of seconds above 0")
+        # Base64 and the head must fit, or the largest message could not be polled.
+        if self.max_body < self.max_message * 4 // 3 + 8192:
+            raise ValueError(
+                f"max_body={self.max_body} cannot carry max_message={self.max_message}: "
+                "make it at least four thirds of it and 8 kB"
+            )
+
+    @property
+    def grant(self) -> Grant:
+        """What each session is granted."""
+        return Grant(
+            self.credit_messages,
+            self.credit_bytes,
+            self.max_message,
+            self.max_body,
+            self.wait,
+            self.keepalive,
+            self.inactivity,
+        )
+
+    @property
+    def bounds(self) -> Bounds:
+        """What each session's outbox may hold."""
+        return Bounds(self.max_unconfirmed_messages, self.max_unconfirmed_bytes, self.max_message)
+
+
+class FallbackTransport:
+    """Sessions between browsers and a Flask app, over WebSocket or long polling.
+
+    Args:
+        app: the Flask application; or call `init_app` later.
+        server: a `socketio.Server` or `flask_socketio.SocketIO` to stand
+            under; its handlers, rooms and namespaces then work over our
+            sessions too. Without it one is made: `server`.
+        options: see `Options`; they win over `app.config`.
+
+    Raises:
+        TypeError: an option of an unknown name.
+        ValueError: an option of an impossible value.
+    """
+
+    def __init__(self, app: Flask | None = None, *, server: Any = None, **options: Any) -> None:
+        known = {field.name for field in fields(Options)}
+        if unknown := options.keys() - known:
+            raise TypeError(
+                f"unknown option {sorted(unknown)[0]!r}; there are {', '.join(sorted(known))}"
+            )
+        self._given = options
+        self._handed_in = server
+        self._server: Any = None
+        self._runtime: Runtime | None = None
+        self._sessions: Sessions | None = None
+        self._pending: list[Callable[[], None]] = []
+        self._registered: set[str] = set()
+        if app is not None:
+            self.init_app(app)
+
+    # -- setting up ------------------------------------------------------------------
+
+    def init_app(self, app: Flask) -> None:
+        """Put the sessions in front of `app`.
+
+        Reads every field of `Options` from ``app.config`` in upper case behind
+        ``FALLBACK_TRANSPORT_``. One `FallbackTransport` serves one app: its
+        handlers run in that app's context.
+
+        Raises:
+            RuntimeError: it serves an app already, or `app` has one already at this path.
+        """
+        if self._server is not None:
+            raise RuntimeError(
+                "this FallbackTransport serves an app already; make one for each app"
+            )
+        options = Options(**{**_configured(app), **self._given})
+        mounted: dict[str, FallbackTransport] = app.extensions.setdefault("fallback_transport", {})
+        if options.path in mounted:
+            raise RuntimeError(f"the app has a FallbackTransport at {options.path} already")
+        server = self._socketio_server(options)
+        engine = server.eio
+        if not isinstance(engine, Engine):
+            engine = Engine(server, Runtime(server.eio))
+        registry = Registry(
+            engine.runtime,
+            engine.application,
+            grant=options.grant,
+            bounds=options.bounds,
+            capacity=Capacity(options.max_sessions),
+        )
+        gateway = GatewayOptions(
+            path=options.path,
+            origins=options.origins,
+            stock_path=options.socketio_path if self._handed_in is None else None,
+            max_held=options.max_held_polls,
+        )
+        app.wsgi_app = Gateway(  # type: ignore[method-assign]
+            app.wsgi_app,
+            registry,
+            engine.runtime,
+            server.handle_request,
+            gateway,
+            # Flask-SocketIO looks for its app there; so do our handlers.
+            {"flask.app": app},
+        )
+        mounted[options.path] = self
+        self._server, self._runtime = server, engine.runtime
+        self._sessions = Sessions(engine)
+        if self._handed_in is None:
+            # Without a handler of the application's, every client is welcome.
+            self._register_connect(None)
+        for register in self._pending:
+            register()
+        self._pending.clear()
+
+    @property
+    def server(self) -> Any:
+        """The `socketio.Server` underneath: events, rooms, namespaces, managers.
+
+        Raises:
+            RuntimeError: before `init_app`.
+        """
+        if self._server is None:
+            raise RuntimeError("call init_app(app) first: there is no server yet")
+        return self._server
+
+    def run(self, app: Flask, host: str = "127.0.0.1", port: int = 5000) -> None:
+        """Serve `app` with the async mode's own server, until the process ends.
+
+        It patches nothing; what the application has patched is logged.
+
+        Args:
+            host: the address to listen on.
+            port: its port.
+        """
+        if self._server is None:
+            self.init_app(app)
+        assert self._runtime is not None, "set by init_app"
+        self._runtime.serve(app, host, port)
+
+    # -- handlers ----------------------------------------------------------------------
+
+    def on_connect(self, handler: Handler) -> Handler:
+        """Register ``f(client)``, called once for each session.
+
+        Raise `ConnectionRefused` in it to refuse the client.
+        """
+        self._once("connect")
+        self._when_ready(lambda: self._register_connect(handler))
+        return handler
+
+    @overload
+    def on_message(self, name: str) -> Callable[[Handler], Handler]: ...
+    @overload
+    def on_message(self, name: Handler) -> Handler: ...
+
+    def on_message(self, name: Any) -> Any:
+        """Register ``f(client, data)`` for messages.
+
+        ``@on_message`` takes the unnamed ones (`session.send` in the page),
+        ``@on_message("chat")`` those named "chat". What it returns is the
+        reply, if one was asked for; if it raises, the asker gets an error.
+        """
+        if callable(name):
+            return self.on_message("message")(name)
+
+        def register(handler: Handler) -> Handler:
+            self._once(name)
+            self._when_ready(lambda: self._register_message(name, handler))
+            return handler
+
+        return register
+
+    def on_disconnect(self, handler: Handler) -> Handler:
+        """Register ``f(client, code, reason)``, called once when a session is over."""
+        self._once("disconnect")
+        self._when_ready(lambda: self._register_disconnect(handler))
+        return handler
+
+    # -- sending -----------------------------------------------------------------------
+
+    def emit(self, name: str, data: Any = None, to: Any = None, skip: Any = None) -> None:
+        """Send a named event to many, through the server's client manager.
+
+        Args:
+            name, data: see `Session.emit`.
+            to: a session, its id, or a room; None for everybody.
+            skip: a session or id that does not get it, or a list of them.
+        """
+        several = isinstance(skip, (list, tuple, set))
+        skipped = [_id(each) for each in skip] if several else _id(skip)
+        self.server.emit(name, data, to=_id(to), skip_sid=skipped)
+
+    def send(self, data: str | bytes, to: Any = None, skip: Any = None) -> None:
+        """Send an unnamed message to many; see `emit`."""
+        self.emit("message", data, to=to, skip=skip)
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _socketio_server(self, options: Options) -> Any:
+        server = self._handed_in
+        if server is None:
+            return socketio.Server(
+                async_mode=options.async_mode,
+                cors_allowed_origins=_stock_origins(options.origins),
+            )
+        if not isinstance(server, socketio.Server):
+            server = getattr(server, "server", None)
+        if not isinstance(server, socketio.Server):
+            raise RuntimeError(
+                "server= takes a socketio.Server, or a flask_socketio.SocketIO whose "
+                "init_app(app) was called before ours"
+            )
+        return server
+
+    def _once(self, name: str) -> None:
+        if name in self._registered:
+            raise ValueError(f"there is a handler for {name!r} already; only one would be called")
+        self._registered.add(name)
+
+    def _when_ready(self, register: Callable[[], None]) -> None:
+        if self._server is None:
+            self._pending.append(register)
+        else:
+            register()
+
+    def _register_connect(self, handler: Callable[..., Any] | None) -> None:
+        def connected(sid: str, environ: dict[str, Any], auth: Any = None) -> None:
+            assert self._sessions is not None, "set by init_app"
+            client = self._sessions.create(sid, NAMESPACE, auth)
+            if handler is None:
+                return
+            try:
+                with handler_context(environ["flask.app"], environ):
+                    handler(client)
+            except ConnectionRefused as refused:
+                raise socketio.exceptions.ConnectionRefusedError(
+                    refused.reason, {"code": refused.code, "reason": refused.reason}
+                ) from refused
+
+        self.server.on("connect", connected, namespace=NAMESPACE)
+
+    def _register_message(self, name: str, handler: Callable[..., Any]) -> None:
+        def received(sid: str, *data: Any) -> Any:
+            client, environ = self._client(sid)
+            with handler_context(environ["flask.app"], environ):
+                return handler(client, *(data or (None,)))
+
+        self.server.on(name, received, namespace=NAMESPACE)
+
+    def _register_disconnect(self, handler: Callable[..., Any]) -> None:
+        def disconnected(sid: str, reason: str) -> None:
+            client, environ = self._client(sid)
+            code, text = client.closure or (CloseCode.NORMAL, reason)
+            with handler_context(environ["flask.app"], environ):
+                handler(client, int(code), text)
+
+        self.server.on("disconnect", disconnected, namespace=NAMESPACE)
+
+    def _client(self, sid: str) -> tuple[Session, dict[str, Any]]:
+        assert self._sessions is not None, "set by init_app"
+        environ: dict[str, Any] = self.server.get_environ(sid, NAMESPACE)
+        return self._sessions.get(sid, NAMESPACE), environ
+
+
+def _id(target: Any) -> Any:
+    return target.id if isinstance(target, Session) else target
+
+
+def _configured(app: Flask) -> dict[str, Any]:
+    prefix = "FALLBACK_TRANSPORT_"
+    names = {field.name for field in fields(Options)}
+    found = {
+        key[len(prefix) :].lower(): app.config[key] for key in app.config if key.startswith(prefix)
+    }
+    if unknown := found.keys() - names:
+        raise ValueError(f"unknown configuration key {prefix}{sorted(unknown)[0].upper()}")
+    return found
+
+
+def _stock_origins(origins: tuple[str, ...]) -> Any:
+    """Our origin rule in python-socketio's words: None is the page's own."""
+    if "*" in origins:
+        return "*"
+    return list(origins) or None

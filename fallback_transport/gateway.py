@@ -1,0 +1,287 @@
+"""The gateway: WSGI middleware that answers what is under the mount, and passes on the rest.
+
+Here every request is checked before a transport sees it: method, size, origin.
+What handlers will see of the request is cut down to plain values.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from .polling import Answer, HeldPoll, PollingDoor, answer
+from .protocol.codes import CloseCode
+from .protocol.envelope import End
+from .registry import Registry
+from .runtime import Runtime, UnsuitableServer, WSGIApplication
+from .websocket import BlockingDriver, WebSocketConnection, handshake
+
+logger = logging.getLogger("fallback_transport.gateway")
+
+StartResponse = Callable[..., Any]
+
+#: Beyond a held poll's own time: its answer is due by then, whatever happens.
+HOLD_MARGIN = 10.0
+#: Bodies shorter than this are not compressed: the gain is under one packet.
+COMPRESS_FROM = 1400
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """What the gateway is told.
+
+    Args:
+        path: the mount, beginning with a slash and not ending with one.
+        origins: further allowed origins; None for the page's own only, "*" for all.
+        stock_path: the mount of the stock Socket.IO clients, None if somebody else serves it.
+        max_held: see `PollingDoor`.
+    """
+
+    path: str = "/fallback"
+    origins: tuple[str, ...] = ()
+    stock_path: str | None = "/socket.io"
+    max_held: int | None = None
+
+
+class Gateway:
+    """See the module.
+
+    Args:
+        app: the WSGI application behind.
+        registry, runtime: the sessions and the async mode.
+        stock: answers stock clients' requests.
+        options: see `GatewayOptions`.
+        extra: what is added to the environ that handlers and stock clients' handlers see.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        registry: Registry,
+        runtime: Runtime,
+        stock: WSGIApplication,
+        options: GatewayOptions,
+        extra: dict[str, Any],
+    ) -> None:
+        self._app = app
+        self._registry = registry
+        self._runtime = runtime
+        self._stock = stock
+        self._options = options
+        self._extra = extra
+        self._door = PollingDoor(registry, options.max_held)
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        mount = self._options.path
+        if path.startswith(mount + "/"):
+            return self._session(path[len(mount) + 1 :], environ, start_response)
+        stock = self._options.stock_path
+        if stock is not None and (path == stock or path.startswith(stock + "/")):
+            environ.update(self._extra)
+            return self._stock(environ, start_response)
+        return self._app(environ, start_response)
+
+    def _session(
+        self, name: str, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        if name == "poll":
+            return _respond(self._poll(environ), environ, start_response)
+        if name == "ws":
+            return self._websocket(environ, start_response)
+        if name == "fallback_transport.js":
+            return _script(environ, start_response)
+        return _plain(404, "no such path", start_response)
+
+    # -- polling -----------------------------------------------------------------
+
+    def _poll(self, environ: dict[str, Any]) -> Answer:
+        if environ["REQUEST_METHOD"] != "POST":
+            return Answer(405, b"POST is the only method here")
+        origin = self._origin(environ)
+        if origin is None:
+            return answer(End(CloseCode.ORIGIN, "this origin is not allowed"))
+        body = self._body(environ)
+        if isinstance(body, Answer):
+            return body
+        event = self._runtime.event()
+        taken = self._door.take(body, lambda: self._request(environ), origin, event.set)
+        if isinstance(taken, HeldPoll):
+            try:
+                event.wait(self._registry.grant.wait + HOLD_MARGIN)
+            finally:
+                self._door.left()
+            return taken.answer or answer(End(CloseCode.SUPERSEDED, "held for too long"))
+        return taken
+
+    def _body(self, environ: dict[str, Any]) -> bytes | Answer:
+        length = environ.get("CONTENT_LENGTH", "")
+        if not re.fullmatch("[0-9]{1,12}", length, re.ASCII):
+            return Answer(411, answer(End(CloseCode.MALFORMED, "a body of unstated length")).body)
+        if int(length) > self._registry.grant.body:
+            return answer(End(CloseCode.TOO_LARGE, f"at most {self._registry.grant.body} bytes"))
+        try:
+            body: bytes = environ["wsgi.input"].read(int(length))
+        except (OSError, ValueError):
+            body = b""
+        if len(body) < int(length):
+            return answer(End(CloseCode.MALFORMED, "the body ended early"))
+        return body
+
+    # -- WebSocket ---------------------------------------------------------------
+
+    def _websocket(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        origin = self._origin(environ)
+        if origin is None:
+            return _plain(403, "this origin is not allowed", start_response)
+        if "HTTP_SEC_WEBSOCKET_KEY" not in environ:
+            # Also the drafts before RFC 6455, which sent two keys of another name.
+            return _plain(
+                426,
+                "a WebSocket handshake is expected here",
+                start_response,
+                ("Upgrade", "websocket"),
+                ("Connection", "Upgrade"),
+            )
+        try:
+            sock = self._runtime.take_socket(environ)
+        except UnsuitableServer as error:
+            logger.error("%s", error)
+            return _plain(501, str(error), start_response)
+        driver = BlockingDriver(sock, self._runtime)
+        connection = WebSocketConnection(
+            self._registry, lambda: self._request(environ), origin, driver.wake, driver.closing
+        )
+        connection.receive(handshake(environ))
+        driver.run(connection)
+        return self._runtime.released(environ)
+
+    # -- what every request goes through -------------------------------------------
+
+    def _origin(self, environ: dict[str, Any]) -> str | None:
+        """The request's origin, "" if it states none; None if it is not allowed."""
+        origin: str = environ.get("HTTP_ORIGIN", "")
+        allowed = self._options.origins
+        if not origin or "*" in allowed or origin in allowed or _same(origin, environ):
+            return origin
+        logger.warning("origin %.80r is not allowed", origin)
+        return None
+
+    def _request(self, environ: dict[str, Any]) -> dict[str, Any]:
+        """What the session's handlers see of its hello's request: plain values, no streams."""
+        seen = {
+            name: value
+            for name, value in environ.items()
+            if isinstance(value, str) and not name.startswith("HTTP_SEC_WEBSOCKET")
+        }
+        if not seen.get("HTTP_ORIGIN") and seen.get("HTTP_SEC_FETCH_SITE") != "same-origin":
+            # Whose page sent it cannot be told, so it acts for nobody.
+            seen.pop("HTTP_COOKIE", None)
+        seen["REQUEST_METHOD"] = "GET"
+        seen.pop("CONTENT_LENGTH", None)
+        seen.pop("CONTENT_TYPE", None)
+        return {
+            **seen,
+            "wsgi.version": (1, 0),
+            "wsgi.input": io.BytesIO(),
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+            **self._extra,
+        }
+
+
+def _same(origin: str, environ: dict[str, Any]) -> bool:
+    """Whether `origin` is the host that the request was sent to, and not less secure."""
+    try:
+        page = urlsplit(origin)
+        page_port = page.port or _DEFAULT_PORTS.get(page.scheme)
+        host = urlsplit("//" + environ.get("HTTP_HOST", ""))
+        # A proxy that ends TLS passes on the host without its scheme's port.
+        port = host.port or page_port
+    except ValueError:
+        return False
+    secure = environ.get("wsgi.url_scheme") != "https" or page.scheme == "https"
+    same_host = page.hostname is not None and page.hostname == host.hostname
+    return secure and same_host and page_port == port
+
+
+def _respond(
+    answer: Answer, environ: dict[str, Any], start_response: StartResponse
+) -> Iterable[bytes]:
+    body = answer.body
+    headers = [
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    if answer.retry_after is not None:
+        headers.append(("Retry-After", str(answer.retry_after)))
+    if len(body) >= COMPRESS_FROM and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
+        # Level 1: a third of level 9's time for nearly its size, on JSON.
+        packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+        body = packer.compress(body) + packer.flush()
+        headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
+    headers.append(("Content-Length", str(len(body))))
+    start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", headers)
+    return [body]
+
+
+def _plain(
+    status: int, text: str, start_response: StartResponse, *headers: tuple[str, str]
+) -> Iterable[bytes]:
+    body = (text + "\n").encode()
+    start_response(
+        f"{status} {HTTPStatus(status).phrase}",
+        [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            *headers,
+        ],
+    )
+    return [body]
+
+
+def script_path() -> Path:
+    """Where the browser's half is: in the wheel's package, or beside it in a checkout.
+
+    Raises:
+        FileNotFoundError: in neither place; the text names both.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "static", package.parent / "static"):
+        if (folder / "fallback_transport.js").is_file():
+            return folder / "fallback_transport.js"
+    raise FileNotFoundError(
+        f"fallback_transport.js is neither in {package}/static nor in {package.parent}/static: "
+        "the installation is incomplete"
+    )
+
+
+def _script(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    body = script_path().read_bytes()
+    etag = f'"{zlib.crc32(body):08x}-{len(body)}"'
+    headers = [("ETag", etag), ("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff")]
+    if environ.get("HTTP_IF_NONE_MATCH") == etag:
+        start_response("304 Not Modified", headers)
+        return []
+    headers += [
+        ("Content-Type", "text/javascript; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+    ]
+    start_response("200 OK", headers)
+    return [body]

@@ -1,0 +1,222 @@
+"""The long-polling transport: one POST, answered at once or held until something is due.
+
+`PollingDoor.take` gives an answer, or a `HeldPoll` that becomes one. Nothing
+here waits: a blocking WSGI request waits on the held poll, callbacks on a hub
+would be told by it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .conversation import Conversation
+from .protocol.codec import decode_body, encode_body
+from .protocol.codes import CloseCode
+from .protocol.envelope import End, Hello, PollRequest, Unit, Welcome
+from .protocol.errors import RemoteProtocolError
+from .protocol.events import Transport
+from .protocol.server import Poll, Verdict
+from .registry import Registry
+from .runtime import make_lock
+
+logger = logging.getLogger("fallback_transport.polling")
+
+#: Seconds after which a client that was turned away may come again.
+RETRY_AFTER = 5
+
+_STATUS = {
+    CloseCode.MALFORMED: 400,
+    CloseCode.PROTOCOL_ERROR: 400,
+    CloseCode.ORIGIN: 403,
+    CloseCode.TOO_LARGE: 413,
+    CloseCode.MISDIRECTED: 421,
+    CloseCode.VERSION: 426,
+    CloseCode.TRY_AGAIN_LATER: 503,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer: its status, and its body in UTF-8."""
+
+    status: int
+    body: bytes
+    retry_after: int | None = None
+
+
+def answer(unit: Unit) -> Answer:
+    """The answer that carries `unit`.
+
+    News of a session or connection travels with status 200: proxies replace
+    the bodies of errors.
+    """
+    if not isinstance(unit, End) or unit.session:
+        return Answer(200, encode_body(unit))
+    status = _STATUS.get(CloseCode(unit.code), 200)
+    retry = RETRY_AFTER if status == 503 else None
+    return Answer(status, encode_body(unit), retry)
+
+
+class HeldPoll:
+    """A request that is held; `done` is called once it has its `answer`."""
+
+    def __init__(self, done: Callable[[], None]) -> None:
+        self.answer: Answer | None = None
+        self._done = done
+
+    def give(self, answer: Answer) -> None:
+        """Answer it; a second answer is ignored."""
+        if self.answer is None:
+            self.answer = answer
+            self._done()
+
+
+class PollingConnection:
+    """One run of polls: the session's attachment for them."""
+
+    def __init__(self, attempt: int) -> None:
+        self._attempt = attempt
+        self._conversation: Conversation | None = None
+        self._held: dict[int, list[HeldPoll]] = {}
+
+    def bind(self, conversation: Conversation) -> None:
+        """The session that this connection belongs to."""
+        self._conversation = conversation
+
+    def hold(self, number: int, poll: HeldPoll) -> None:
+        """Keep a request; called under the session's lock."""
+        self._held.setdefault(number, []).append(poll)
+
+    def release(self, number: int) -> None:
+        """A newer request has come: this one is answered without messages."""
+        assert self._conversation is not None, "bound before anything is held"
+        machine, now = self._conversation.machine, self._conversation.runtime.now()
+        self._give(number, machine.answer(self._attempt, now, waiting=False, limit=None))
+
+    # -- the session's side (see `conversation.Attachment`) ------------------------
+
+    def wake(self) -> None:
+        """There may be a held request to answer."""
+        if self._conversation is None or not self._held:
+            return
+        machine, now = self._conversation.machine, self._conversation.runtime.now()
+        number = machine.due(self._attempt, now)
+        if number is not None:
+            limit = machine.limit(self._attempt)
+            self._give(number, machine.answer(self._attempt, now, waiting=True, limit=limit))
+
+    def drop(self, code: int, reason: str) -> None:
+        """The connection no longer carries the session."""
+        if self._conversation is not None:
+            self._give_all(self._conversation.machine.superseded())
+
+    def end(self, end: End) -> None:
+        """The session is over."""
+        self._give_all(end)
+
+    def _give(self, number: int, unit: Unit) -> None:
+        ready = answer(unit)
+        for poll in self._held.pop(number, ()):
+            poll.give(ready)
+
+    def _give_all(self, unit: Unit) -> None:
+        for number in list(self._held):
+            self._give(number, unit)
+
+
+class PollingDoor:
+    """`POST <mount>/poll`.
+
+    Args:
+        registry: the sessions.
+        max_held: how many polls may be held at once; beyond, they are answered
+            empty. On a server with a fixed number of threads, half of them.
+    """
+
+    def __init__(self, registry: Registry, max_held: int | None) -> None:
+        self._registry = registry
+        self._max_held = max_held
+        self._lock = make_lock()
+        self._held = 0
+
+    def take(
+        self,
+        body: bytes,
+        environ: Callable[[], dict[str, Any]],
+        origin: str,
+        done: Callable[[], None],
+    ) -> Answer | HeldPoll:
+        """Take one request.
+
+        Args:
+            body: the whole body.
+            environ: makes the request that handlers will see, for a new session.
+            origin: the request's origin.
+            done: called when a held request has its answer.
+        """
+        try:
+            unit = decode_body(body)
+        except RemoteProtocolError as error:
+            logger.warning("poll: %s", error)
+            return answer(End(error.code, str(error)[:120]))
+        if isinstance(unit, Hello):
+            return answer(self._greet(unit, environ, origin))
+        if isinstance(unit, PollRequest):
+            return self._request(unit, done)
+        logger.warning("poll: not what a client sends here")
+        return answer(End(CloseCode.MALFORMED, "not what a client sends here"))
+
+    def left(self) -> None:
+        """A held request was answered or given up by its server."""
+        with self._lock:
+            self._held -= 1
+
+    def _greet(
+        self, hello: Hello, environ: Callable[[], dict[str, Any]], origin: str
+    ) -> Welcome | End:
+        connection = PollingConnection(hello.attempt)
+        conversation, unit = self._registry.greet(
+            hello, Transport.POLLING, connection, environ, origin
+        )
+        if conversation is not None:
+            connection.bind(conversation)
+        return unit
+
+    def _request(self, request: PollRequest, done: Callable[[], None]) -> Answer | HeldPoll:
+        found = self._registry.resume(request.id, request.key)
+        if isinstance(found, End):
+            return answer(found)
+        held = HeldPoll(done)
+
+        def parked(request: PollRequest, verdict: Verdict) -> None:
+            connection = found.adopt(request.attempt, PollingConnection(request.attempt))
+            assert isinstance(connection, PollingConnection), "only polling connections park"
+            connection.bind(found)
+            if verdict.releases is not None:
+                connection.release(verdict.releases)
+            if verdict.poll in (Poll.PARK, Poll.JOIN):
+                connection.hold(request.number, held)
+                with self._lock:
+                    self._held += 1
+
+        if self._max_held is not None and self._held >= self._max_held:
+            # Answered at once, with nothing: the client waits a little and asks again.
+            request = _impatient(request)
+        unit = found.request(request, parked)
+        return held if unit is None else answer(unit)
+
+
+def _impatient(request: PollRequest) -> PollRequest:
+    wait = None if request.wait is None else 0.0
+    return PollRequest(
+        request.id,
+        request.key,
+        request.attempt,
+        request.number,
+        wait,
+        request.limit,
+        request.envelope,
+    )

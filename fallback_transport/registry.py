@@ -1,0 +1,267 @@
+"""Every session of the process: the only place that creates, finds or drops one."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import hmac
+import itertools
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .conversation import Application, Attachment, Conversation
+from .protocol.codec import encode
+from .protocol.codes import CloseCode
+from .protocol.envelope import End, Grant, Hello, Welcome
+from .protocol.events import Transport
+from .protocol.reliability import Bounds
+from .protocol.server import ServerMachine
+from .runtime import Runtime, make_lock
+
+logger = logging.getLogger("fallback_transport.registry")
+
+#: Seconds for which the end of a session is remembered, for whoever still asks.
+TOMBSTONE_SECONDS = 60.0
+#: And how many ends at most; beyond, the oldest is forgotten and its client hears "gone".
+MAX_TOMBSTONES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How many sessions the process takes; beyond, a hello is answered with 1013."""
+
+    sessions: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Tombstone:
+    key: str
+    nonce: str | None
+    end: End
+    until: float
+
+
+class Registry:
+    """The sessions of one `FallbackTransport` in this process.
+
+    Args:
+        runtime: the async mode.
+        application: makes the layer above for each conversation.
+        grant, bounds, capacity: the limits.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        application: Callable[[Conversation], Application],
+        *,
+        grant: Grant,
+        bounds: Bounds,
+        capacity: Capacity,
+    ) -> None:
+        self.runtime = runtime
+        self.grant = grant
+        #: Begins every session's id, so that another process's ids are recognised.
+        self.tag = secrets.token_hex(3)
+        self._application = application
+        self._bounds = bounds
+        self._capacity = capacity
+        self._lock = make_lock()
+        self._sessions: dict[str, Conversation] = {}
+        self._nonces: dict[str, tuple[str, bytes]] = {}
+        self._nonce_of: dict[str, str] = {}
+        self._tombstones: OrderedDict[str, _Tombstone] = OrderedDict()
+        self._clock = Timekeeper(runtime)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def find(self, session_id: str) -> Conversation | None:
+        """The session with this id, for the layer above; None if there is none."""
+        return self._sessions.get(session_id)
+
+    def all(self) -> list[Conversation]:
+        """Every session of the process."""
+        return list(self._sessions.values())
+
+    def resume(self, session_id: str, key: str) -> Conversation | End:
+        """The session that `key` opens, or how it ended.
+
+        Unknown id and wrong key are answered alike.
+        """
+        conversation = self._sessions.get(session_id)
+        if conversation is not None and conversation.machine.knows(key):
+            return conversation
+        with self._lock:
+            self._bury_old()
+            tombstone = self._tombstones.get(session_id)
+        if tombstone is not None and hmac.compare_digest(tombstone.key.encode(), key.encode()):
+            return tombstone.end
+        if not session_id.startswith(self.tag + "."):
+            return End(CloseCode.MISDIRECTED, "another server process's session, or an older one's")
+        return End(CloseCode.GONE, "no such session", True)
+
+    def greet(
+        self,
+        hello: Hello,
+        transport: Transport,
+        attachment: Attachment,
+        environ: Callable[[], dict[str, Any]],
+        origin: str,
+    ) -> tuple[Conversation | None, Welcome | End]:
+        """Take a hello: a new session, a resume, or the same hello again.
+
+        Args:
+            environ: makes the request that handlers will see, for a new session.
+            origin: the request's origin; a repeated hello must come from the same.
+        """
+        if hello.id is not None:
+            found = self.resume(hello.id, hello.key or "")
+            if isinstance(found, End):
+                return None, found
+            return found, found.greet(hello, transport, attachment, key=None)
+        with self._lock:
+            known = self._by_nonce(hello, origin)
+            if isinstance(known, End):
+                return None, known
+            conversation = known
+            if conversation is None:
+                if len(self._sessions) >= self._capacity.sessions:
+                    return None, End(CloseCode.TRY_AGAIN_LATER, "the server is full")
+                conversation = self._create(environ())
+                if hello.nonce is not None:
+                    self._nonces[hello.nonce] = (conversation.id, _fingerprint(hello, origin))
+                    self._nonce_of[conversation.id] = hello.nonce
+        machine = conversation.machine
+        key = None if machine.committed else machine.key
+        return conversation, conversation.greet(hello, transport, attachment, key=key)
+
+    # -- inside ------------------------------------------------------------------
+
+    def _by_nonce(self, hello: Hello, origin: str) -> Conversation | End | None:
+        entry = self._nonces.get(hello.nonce) if hello.nonce is not None else None
+        if entry is None:
+            return None
+        session_id, fingerprint = entry
+        if not hmac.compare_digest(fingerprint, _fingerprint(hello, origin)):
+            return End(CloseCode.MALFORMED, "a nonce that is in use, with another hello")
+        conversation = self._sessions.get(session_id)
+        if conversation is not None:
+            return conversation
+        tombstone = self._tombstones.get(session_id)
+        return tombstone.end if tombstone else End(CloseCode.GONE, "no such session", True)
+
+    def _create(self, environ: dict[str, Any]) -> Conversation:
+        machine = ServerMachine(
+            # 192 bits; the nonce's 128 are the client's.
+            key=secrets.token_urlsafe(24),
+            grant=self.grant,
+            bounds=self._bounds,
+            now=self.runtime.now(),
+        )
+        conversation = Conversation(
+            f"{self.tag}.{secrets.token_urlsafe(12)}",
+            machine,
+            environ,
+            runtime=self.runtime,
+            application=self._application,
+            schedule=self._clock.schedule,
+            forget=self._forget,
+        )
+        self._sessions[conversation.id] = conversation
+        return conversation
+
+    def _forget(self, conversation: Conversation) -> None:
+        with self._lock:
+            self._sessions.pop(conversation.id, None)
+            self._tombstones[conversation.id] = _Tombstone(
+                conversation.machine.key,
+                self._nonce_of.pop(conversation.id, None),
+                conversation.machine.end(),
+                self.runtime.now() + TOMBSTONE_SECONDS,
+            )
+            self._bury_old()
+
+    def _bury_old(self) -> None:
+        now = self.runtime.now()
+        while self._tombstones:
+            session_id, tombstone = next(iter(self._tombstones.items()))
+            if tombstone.until > now and len(self._tombstones) <= MAX_TOMBSTONES:
+                return
+            del self._tombstones[session_id]
+            if tombstone.nonce is not None:
+                self._nonces.pop(tombstone.nonce, None)
+
+
+def _fingerprint(hello: Hello, origin: str) -> bytes:
+    first = encode(Hello(0, envelope=hello.envelope))
+    return hashlib.sha256(f"{origin}\n{first}".encode()).digest()
+
+
+class Timekeeper:
+    """One heap of all sessions' deadlines, and one task that waits for the first."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._lock = make_lock()
+        self._heap: list[tuple[float, int, Conversation]] = []
+        self._due: dict[Conversation, float] = {}
+        self._order = itertools.count()
+        self._changed = runtime.event()
+        self._running = False
+
+    def schedule(self, conversation: Conversation, when: float | None) -> None:
+        """Call `conversation.timeout()` at `when`; None, or an earlier time, replaces it.
+
+        A later time is only noted: the conversation is asked again at the
+        earlier one, which is cheaper than to search the heap for every message.
+        """
+        with self._lock:
+            if when is None:
+                self._due.pop(conversation, None)
+                return
+            due = self._due.get(conversation)
+            if due is not None and due <= when:
+                return
+            self._due[conversation] = when
+            first = not self._heap or when < self._heap[0][0]
+            heapq.heappush(self._heap, (when, next(self._order), conversation))
+            if not self._running:
+                self._running = True
+                self._runtime.spawn(self._run)
+            elif first:
+                self._changed.set()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._heap:
+                    # Nothing to wait for: the next deadline starts another task.
+                    self._running = False
+                    return
+                wait = self._heap[0][0] - self._runtime.now()
+                self._changed.clear()
+            if wait > 0:
+                self._changed.wait(wait)
+                continue
+            self._fire()
+
+    def _fire(self) -> None:
+        now = self._runtime.now()
+        due: list[Conversation] = []
+        with self._lock:
+            while self._heap and self._heap[0][0] <= now:
+                when, _, conversation = heapq.heappop(self._heap)
+                if self._due.get(conversation) == when:
+                    del self._due[conversation]
+                    due.append(conversation)
+        for conversation in due:
+            try:
+                conversation.timeout()
+            except Exception:
+                # One session's defect must not stop everybody's clock.
+                logger.exception("session %s: its timer failed", conversation.id)

@@ -1,0 +1,289 @@
+"""Where the async mode in use is known, and nowhere else.
+
+python-socketio has three modes for a synchronous server: ``eventlet``,
+``gevent`` and ``threading``. Its engine brings the drivers (background tasks,
+events, sleep); what it lacks is here: the socket behind a WSGI request, a
+server to run, and the watch over handlers that block eventlet's hub. Nothing
+here monkey-patches: that is the application's decision.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any, Protocol
+
+logger = logging.getLogger("fallback_transport.runtime")
+
+WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+#: Seconds for which a handler may hold up eventlet's hub before it is named in the log.
+BLOCKED_AFTER = 1.0
+#: How often the watch looks, while handlers run.
+WATCH_INTERVAL = 0.25
+#: A burst of reconnecting clients must find room to wait; the kernel caps it (somaxconn).
+BACKLOG = 1024
+
+
+class Event(Protocol):
+    """What the drivers' events have in common with `threading.Event`."""
+
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    def is_set(self) -> bool: ...
+    def wait(self, timeout: float | None = None) -> Any: ...
+
+
+class Driver(Protocol):
+    """The part of an Engine.IO server that is its driver of the async mode."""
+
+    async_mode: str
+
+    def start_background_task(self, target: Callable[..., Any], *args: Any) -> Any: ...
+    def create_event(self) -> Any: ...
+    def sleep(self, seconds: float) -> Any: ...
+
+
+class UnsuitableServer(RuntimeError):
+    """The WSGI server gives no access to the connection that a WebSocket needs."""
+
+
+class Runtime:
+    """The async mode that an Engine.IO server was made for.
+
+    Args:
+        driver: the stock engine of a `socketio.Server`.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self.mode = driver.async_mode
+        self._driver = driver
+        self._watch = _HubWatch() if self.mode == "eventlet" else None
+
+    @staticmethod
+    def now() -> float:
+        """Seconds on a clock that never goes back."""
+        return time.monotonic()
+
+    def spawn(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run `function` beside everything else."""
+        self._driver.start_background_task(function, *args)
+
+    def event(self) -> Event:
+        """A new event of the async mode."""
+        event: Event = self._driver.create_event()
+        return event
+
+    def sleep(self, seconds: float) -> None:
+        """Let the others run for so many seconds."""
+        self._driver.sleep(seconds)
+
+    def call_handler(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call application code; on eventlet it is watched, under its `name`."""
+        if self._watch is None:
+            return function(*args)
+        return self._watch.call(name, function, *args)
+
+    def take_socket(self, environ: dict[str, Any]) -> socket.socket:
+        """The socket behind a WSGI request, for the transport to use from now on.
+
+        Raises:
+            UnsuitableServer: the server does not give it; the text names the cure.
+        """
+        taken = environ.get("fallback_transport.socket") or environ.get("werkzeug.socket")
+        taken = taken or environ.get("gunicorn.socket")
+        if taken is None and "eventlet.input" in environ:
+            taken = environ["eventlet.input"].get_socket()
+        if taken is None and environ.get("SERVER_SOFTWARE", "").startswith("gevent"):
+            # pywsgi keeps it behind its buffered reader.
+            raw = getattr(getattr(environ["wsgi.input"], "rfile", None), "raw", None)
+            taken = getattr(raw, "_sock", None)
+        if taken is None:
+            raise UnsuitableServer(
+                f"WebSocket in async mode {self.mode!r} does not work on "
+                f"{environ.get('SERVER_SOFTWARE', 'this WSGI server')}: serve with "
+                "FallbackTransport.run(), or with a server made for that mode"
+            )
+        sock: socket.socket = taken
+        sock.settimeout(None)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    def released(self, environ: dict[str, Any]) -> list[bytes]:
+        """What the WSGI application returns once it is done with a taken socket."""
+        if "eventlet.input" in environ:
+            from eventlet.wsgi import WSGI_LOCAL
+
+            WSGI_LOCAL.already_handled = True
+        elif "werkzeug.socket" in environ:
+            # The only way to keep werkzeug from writing an answer into the closed socket.
+            raise ConnectionError("the connection was a WebSocket, and is over")
+        elif "gunicorn.socket" in environ:
+            raise StopIteration
+        return []
+
+    def patched(self) -> list[str]:
+        """Which standard modules are monkey-patched already, for the log."""
+        if self.mode == "eventlet":
+            from eventlet import patcher
+
+            return sorted(
+                n
+                for n in ("os", "select", "socket", "thread", "time")
+                if patcher.is_monkey_patched(n)
+            )
+        if self.mode == "gevent":
+            from gevent import monkey
+
+            return sorted(
+                n
+                for n in ("os", "select", "socket", "threading", "time")
+                if monkey.is_module_patched(n)
+            )
+        return []
+
+    def serve(self, app: WSGIApplication, host: str, port: int) -> None:
+        """Serve `app` until the process ends, with the server of the async mode."""
+        logger.info(
+            "serving on http://%s:%s in async mode %s; monkey-patched by the application: %s",
+            host,
+            port,
+            self.mode,
+            ", ".join(self.patched()) or "nothing",
+        )
+        {"eventlet": _serve_eventlet, "gevent": _serve_gevent}.get(self.mode, _serve_threads)(
+            app, host, port
+        )
+
+
+def _listening(listener: Any) -> Any:
+    # Inherited by the accepted sockets; without it a small answer can wait 40 ms for an ack.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _serve_eventlet(app: WSGIApplication, host: str, port: int) -> None:
+    import eventlet
+    import eventlet.wsgi
+
+    listener = _listening(eventlet.listen((host, port), backlog=BACKLOG, reuse_port=False))
+    # max_size counts connections, idle ones too: its default of 1024 would be the server's limit.
+    eventlet.wsgi.server(
+        listener, app, max_size=1_000_000, log_output=False, debug=False, socket_timeout=None
+    )
+
+
+def _serve_gevent(app: WSGIApplication, host: str, port: int) -> None:
+    from gevent import pywsgi
+    from gevent import socket as green
+
+    class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
+        """Gives the application its socket, for WebSocket."""
+
+        def get_environ(self) -> dict[str, Any]:
+            environ: dict[str, Any] = super().get_environ()
+            environ["fallback_transport.socket"] = self.socket
+            return environ
+
+    listener = green.create_server((host, port), backlog=BACKLOG)
+    pywsgi.WSGIServer(
+        _listening(listener), app, handler_class=Handler, log=None, error_log=logger
+    ).serve_forever()
+
+
+def _serve_threads(app: WSGIApplication, host: str, port: int) -> None:
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Handler(WSGIRequestHandler):
+        """HTTP/1.1, which WebSocket needs, and no line per request."""
+
+        protocol_version = "HTTP/1.1"
+
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            pass
+
+    listener = _listening(socket.create_server((host, port), backlog=BACKLOG))
+    make_server(
+        host, port, app, threaded=True, request_handler=Handler, fd=listener.fileno()
+    ).serve_forever()
+
+
+class _HubWatch:
+    """Names the handler that blocks eventlet's hub.
+
+    While handlers run, a real thread looks at the stack of the hub's thread.
+    One that shows the same handler at every look for a second has not given
+    way to the hub: a handler that waits cooperatively is not on that stack.
+    """
+
+    def __init__(self) -> None:
+        from eventlet import patcher
+
+        self._thread_module = patcher.original("threading")
+        self._time_module = patcher.original("time")
+        self._running = 0
+        self._wanted = self._thread_module.Event()
+        self._hub_thread: int | None = None
+
+    def call(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        self._running += 1
+        if not self._wanted.is_set():
+            self._start()
+        try:
+            return function(*args)
+        finally:
+            self._running -= 1
+
+    def _start(self) -> None:
+        if self._hub_thread is None:
+            self._hub_thread = _original_ident()
+            thread = self._thread_module.Thread(target=self._look, daemon=True)
+            thread.name = "fallback_transport hub watch"
+            thread.start()
+        self._wanted.set()
+
+    def _look(self) -> None:
+        seen: FrameType | None = None
+        since = told = 0.0
+        while True:
+            if not self._running:
+                seen = None
+                self._wanted.clear()
+            self._wanted.wait()
+            self._time_module.sleep(WATCH_INTERVAL)
+            frame, now = self._frame(), self._time_module.monotonic()
+            if frame is None or frame is not seen:
+                seen, since, told = frame, now, 0.0
+            elif not told and now - since >= BLOCKED_AFTER:
+                told = now
+                logger.warning(
+                    "handler %s blocks eventlet's hub for over %.0f s: every client waits; "
+                    "use cooperative calls, or eventlet.tpool",
+                    frame.f_locals["name"],
+                    BLOCKED_AFTER,
+                )
+
+    def _frame(self) -> FrameType | None:
+        """The `call` frame that the hub's thread is in just now, if it runs a handler."""
+        frame = sys._current_frames().get(self._hub_thread or 0)
+        while frame is not None and frame.f_code is not _HubWatch.call.__code__:
+            frame = frame.f_back
+        return frame
+
+
+def _original_ident() -> int:
+    from eventlet import patcher
+
+    ident: int = patcher.original("threading").get_ident()
+    return ident
+
+
+def make_lock() -> Any:
+    """A re-entrant lock; where `threading` is patched, a cooperative one."""
+    return threading.RLock()

@@ -1,0 +1,206 @@
+"""`Session`: what a handler holds, one client of the server, ours or stock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .conversation import Conversation
+from .engine import Engine, RequestFailed
+from .protocol.codes import CloseCode, valid_close
+
+
+class ConnectionRefused(Exception):
+    """Raise it in an `on_connect` handler to refuse the client.
+
+    Args:
+        code: the close code that the page sees: 4000 to 4399 are the
+            application's, 4401 (the default) means not authorised.
+        reason: a text that the page may show, at most 123 bytes of UTF-8.
+
+    Raises:
+        ValueError: code or reason cannot go over the wire.
+    """
+
+    def __init__(self, code: int = CloseCode.UNAUTHORIZED, reason: str = "refused") -> None:
+        if problem := valid_close(code, reason):
+            raise ValueError(problem)
+        super().__init__(code, reason)
+        self.code = int(code)
+        self.reason = reason
+
+
+class Session:
+    """One client, as handlers see it: the same object in all its handlers.
+
+    The client may be a session of ours, which outlives its connections, or a
+    stock Socket.IO client; `reliable` tells which.
+    """
+
+    def __init__(self, engine: Engine, sid: str, engine_id: str, namespace: str, auth: Any) -> None:
+        self.id = sid
+        """Its public name: a room of its own for `emit(to=…)`; the page sees the same."""
+        self.auth: Any = auth
+        """What the page gave as `auth`, or None."""
+        self.data: dict[str, Any] = {}
+        """The application's own notes about this client, for the session's life."""
+        self._engine = engine
+        self._engine_id = engine_id
+        self._namespace = namespace
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} {self.transport or 'detached'}>"
+
+    @property
+    def transport(self) -> str | None:
+        """``"websocket"`` or ``"polling"``; None while no connection carries the session."""
+        try:
+            return self._engine.transport(self._engine_id)
+        except KeyError:
+            return None
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection carries the session just now."""
+        return self.transport is not None
+
+    @property
+    def reliable(self) -> bool:
+        """Whether this is a session of ours, not a stock Socket.IO client."""
+        return self._conversation is not None
+
+    @property
+    def closure(self) -> tuple[int, str] | None:
+        """The code and reason of its close, once it is closing; a stock client has none."""
+        conversation = self._conversation
+        if conversation is None or conversation.open:
+            return None
+        return conversation.machine.closure
+
+    @property
+    def rooms(self) -> list[str]:
+        """The rooms that it is in, its own among them."""
+        rooms: list[str] = self._engine.server.rooms(self.id, namespace=self._namespace)
+        return rooms
+
+    def emit(self, name: str, data: Any = None) -> None:
+        """Send it a named event.
+
+        Args:
+            name: the event's name, as in the page's `session.on(name, …)`.
+            data: what JSON can express, with bytes anywhere in it; a tuple is
+                several arguments.
+        """
+        self._engine.server.emit(name, data, to=self.id, namespace=self._namespace)
+
+    def send(self, data: str | bytes) -> None:
+        """Send it an unnamed message, text or bytes."""
+        self.emit("message", data)
+
+    def request(self, name: str, data: Any = None, timeout: float = 60.0) -> Any:
+        """Ask the client and wait for its answer, while others are served.
+
+        Args:
+            name, data: see `emit`.
+            timeout: seconds to wait.
+
+        Returns:
+            What its listener returned.
+
+        Raises:
+            RequestFailed: its listener raised, no answer came in time, or the
+                session ended.
+            RuntimeError: called in `on_connect`, where the client cannot answer yet, or
+                in `on_disconnect`.
+        """
+        server = self._engine.server
+        if not server.manager.is_connected(self.id, self._namespace):
+            raise RuntimeError(
+                "request() needs a connected client: in on_connect it cannot answer yet, "
+                "in on_disconnect not any more"
+            )
+        done = self._engine.runtime.event()
+        answer: list[tuple[Any, ...]] = []
+
+        def answered(*values: Any) -> None:
+            answer.append(values)
+            done.set()
+
+        conversation = self._conversation
+        forget = conversation.when_over(done.set) if conversation is not None else None
+        try:
+            server.emit(name, data, to=self.id, namespace=self._namespace, callback=answered)
+            done.wait(timeout)
+        finally:
+            if forget is not None:
+                forget()
+        if not answer:
+            ended = conversation is not None and not conversation.open
+            raise RequestFailed("the session ended" if ended else f"no answer in {timeout} s")
+        values = answer[0]
+        if len(values) == 1 and isinstance(values[0], RequestFailed):
+            raise values[0]
+        return values[0] if len(values) == 1 else (values or None)
+
+    def join(self, room: str) -> None:
+        """Enter a room."""
+        self._engine.server.enter_room(self.id, room, namespace=self._namespace)
+
+    def leave(self, room: str) -> None:
+        """Leave a room."""
+        self._engine.server.leave_room(self.id, room, namespace=self._namespace)
+
+    def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """End the session, behind all that was sent.
+
+        Args:
+            code: 1000, or 3000 to 4999; a stock client hears neither it nor the reason.
+            reason: at most 123 bytes of UTF-8.
+
+        Raises:
+            ValueError: code or reason cannot go over the wire.
+        """
+        if problem := valid_close(code, reason):
+            raise ValueError(problem)
+        conversation = self._conversation
+        if conversation is not None:
+            conversation.close(code, reason)
+        else:
+            self._engine.server.disconnect(self.id, namespace=self._namespace)
+
+    @property
+    def _conversation(self) -> Conversation | None:
+        return self._engine.conversation(self._engine_id)
+
+
+class Sessions:
+    """Finds the `Session` of a Socket.IO id: one object for each, kept with its client."""
+
+    _KEY = "fallback_transport.session"
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def create(self, sid: str, namespace: str, auth: Any) -> Session:
+        """The view of a client that connects."""
+        engine_id = self._engine_id(sid, namespace)
+        session = Session(self._engine, sid, engine_id, namespace, auth)
+        self._engine.get_session(engine_id).setdefault(self._KEY, {})[sid] = session
+        return session
+
+    def get(self, sid: str, namespace: str) -> Session:
+        """The view of a client that connected before.
+
+        A client of an application whose own connect handler replaced ours has
+        none yet; it is made now, without `auth`.
+        """
+        try:
+            kept = self._engine.get_session(self._engine_id(sid, namespace))
+            session: Session = kept[self._KEY][sid]
+        except KeyError:
+            return self.create(sid, namespace, None)
+        return session
+
+    def _engine_id(self, sid: str, namespace: str) -> str:
+        manager = self._engine.server.manager
+        engine_id: str = manager.eio_sid_from_sid(sid, namespace)
+        return engine_id

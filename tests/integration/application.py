@@ -1,0 +1,196 @@
+"""The Flask app that the integration tests talk to, in a process of its own.
+
+``python -m tests.integration.application MODE PORT [OPTIONS-AS-JSON]`` serves it in
+an async mode of python-socketio and prints one JSON line once it listens. What
+its handlers saw can be asked over plain HTTP, so that a test needs no session
+to learn what happened to another one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections import defaultdict
+from typing import Any
+
+
+def patch(mode: str) -> None:
+    """What an application of that mode does first."""
+    if mode == "eventlet":
+        import eventlet
+
+        eventlet.monkey_patch()
+    elif mode == "gevent":
+        from gevent import monkey
+
+        monkey.patch_all()
+
+
+def resident_bytes() -> int:
+    """The resident memory of this process (Linux)."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    """The app and its transport."""
+    import gc
+
+    import flask
+
+    from fallback_transport import ConnectionRefused, FallbackTransport, RequestFailed
+
+    app = flask.Flask(__name__)
+    app.secret_key = "only for tests"
+    transport = FallbackTransport(app, async_mode=mode, **options)
+    #: What each session's handlers saw, in order: [kind, …].
+    seen: dict[str, list[list[Any]]] = defaultdict(list)
+
+    @transport.on_connect
+    def connected(client: Any) -> None:
+        seen[client.id].append(["connect", client.auth])
+        auth = client.auth or {}
+        if "refuse" in auth:
+            raise ConnectionRefused(*auth["refuse"])
+        if "crash" in auth:
+            raise RuntimeError("the connect handler was told to raise")
+        if "slow" in auth:
+            transport.server.sleep(auth["slow"])
+        for room in auth.get("rooms", ()):
+            client.join(room)
+
+    @transport.on_disconnect
+    def disconnected(client: Any, code: int, reason: str) -> None:
+        seen[client.id].append(["disconnect", code, reason])
+
+    @transport.on_message
+    def unnamed(client: Any, data: Any) -> Any:
+        """An unnamed message comes back."""
+        client.send(data)
+
+    @transport.on_message("echo")
+    def echo(client: Any, data: Any) -> Any:
+        return data
+
+    @transport.on_message("count")
+    def count(client: Any, data: Any) -> None:
+        """Numbered messages: only their numbers are kept."""
+        seen[client.id].append(["count", data[0] if isinstance(data, list) else data])
+
+    @transport.on_message("produce")
+    def produce(client: Any, data: Any) -> None:
+        """Send `number` numbered messages of `size` bytes, `pause` seconds apart."""
+
+        def run() -> None:
+            for number in range(data["number"]):
+                client.emit("produced", [number, "x" * data.get("size", 0), time.time()])
+                transport.server.sleep(data.get("pause", 0))
+
+        transport.server.start_background_task(run)
+
+    @transport.on_message("broadcast")
+    def broadcast(client: Any, data: Any) -> None:
+        transport.emit("broadcast", data["data"], to=data.get("to"), skip=data.get("skip"))
+
+    @transport.on_message("sleep")
+    def sleep(client: Any, data: float) -> float:
+        """Wait cooperatively."""
+        transport.server.sleep(data)
+        return data
+
+    @transport.on_message("block")
+    def block(client: Any, data: float) -> float:
+        """Wait without giving way to anybody."""
+        until = time.monotonic() + data
+        while time.monotonic() < until:
+            pass
+        return data
+
+    @transport.on_message("crash")
+    def crash(client: Any, data: Any) -> None:
+        raise RuntimeError("the message handler was told to raise")
+
+    @transport.on_message("ask back")
+    def ask_back(client: Any, data: Any) -> Any:
+        """Ask the client while it waits for us."""
+        try:
+            answer = client.request("question", data, timeout=20)
+        except RequestFailed as failure:
+            return {"failed": str(failure)}
+        return {"answer": answer}
+
+    @transport.on_message("close")
+    def close(client: Any, data: Any) -> None:
+        client.close(*data)
+
+    @transport.on_message("rooms")
+    def rooms(client: Any, data: Any) -> Any:
+        for room in data.get("join", ()):
+            client.join(room)
+        for room in data.get("leave", ()):
+            client.leave(room)
+        return sorted(client.rooms)
+
+    @transport.on_message("request context")
+    def request_context(client: Any, data: Any) -> Any:
+        try:
+            flask.session["written"] = 1
+            wrote = "written"
+        except RuntimeError as error:
+            wrote = str(error)
+        return {
+            "agent": flask.request.headers.get("User-Agent"),
+            "app": flask.current_app.name,
+            "session": dict(flask.session),
+            "wrote": wrote,
+        }
+
+    @app.teardown_appcontext
+    def torn_down(_: Any) -> None:
+        app.config["TEARDOWNS"] = app.config.get("TEARDOWNS", 0) + 1
+
+    @app.get("/")
+    def page() -> str:
+        return (
+            "<!doctype html><meta charset=utf-8><title>test</title>"
+            "<script src=/fallback/fallback_transport.js></script>"
+        )
+
+    @app.get("/seen")
+    def tell_seen() -> Any:
+        session_id = flask.request.args.get("session")
+        return seen.get(session_id, []) if session_id else dict(seen)
+
+    @app.get("/state")
+    def tell_state() -> Any:
+        gc.collect()
+        return {
+            "resident": resident_bytes(),
+            "threads": threading.active_count(),
+            "teardowns": app.config.get("TEARDOWNS", 0),
+            "sessions": len(transport.server.eio._conversations),
+        }
+
+    @app.get("/login")
+    def login() -> str:
+        flask.session["user"] = flask.request.args["user"]
+        return "logged in"
+
+    return app, transport
+
+
+def main() -> None:
+    mode, port = sys.argv[1], int(sys.argv[2])
+    options = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+    patch(mode)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    app, transport = make_app(mode, options)
+    transport.run(app, port=port)
+
+
+if __name__ == "__main__":
+    main()
