@@ -1,0 +1,2280 @@
+/*!
+ * fallback_transport 0.1.0 (MIT licence)
+ * One session with a server, over WebSocket or long polling: nothing lost, repeated or reordered.
+ */
+(function (root, factory) {
+  if (typeof module === "object" && module.exports) {
+    module.exports = factory(root);
+  } else if (typeof define === "function" && define.amd) {
+    define([], function () { return factory(root); });
+  } else {
+    root.FallbackTransport = factory(root);
+  }
+})(typeof self !== "undefined" ? self : this, function (root) {
+  "use strict";
+
+  // This is the file that ships: ES5, no build step, no dependencies. It runs in browsers that
+  // have XMLHttpRequest, JSON and typed arrays, with or without WebSocket, Promise, crypto or
+  // Function.prototype.bind. The sections up to the packets mirror the Python modules of
+  // fallback_transport/protocol and are tested by the same transcripts; PROTOCOL.md says why each
+  // rule is as it is. All times are milliseconds.
+
+  // --- Constants ---------------------------------------------------------------------------
+
+  var VERSION = 1;
+  var SEPARATOR = "\x1e";
+  var END_MARK = SEPARATOR + ".";
+  var SUBPROTOCOL = "fallback.v1";
+
+  var MAX_HEAD = 4096;
+  var MAX_REASON_BYTES = 123;
+
+  var CLOSE_WAIT = 5000;
+  var CANDIDATE_WAIT = 10000;
+  var ACK_DELAY = 200;
+  var SILENCE_MARGIN = 5000;
+  var MAX_ANSWERS = 8;
+  var ENVELOPE_BYTES = 64000;
+  var ENVELOPE_MESSAGES = 256;
+  var HELLO_BYTES = 16000;
+  var REQUEST_BYTES = 256000;
+  var REQUEST_MESSAGES = 500;
+  var OUTBOX_MESSAGES = 10000;
+  var OUTBOX_BYTES = 16000000;
+
+  var NORMAL = 1000;
+  var GOING_AWAY = 1001;
+  var PROTOCOL_ERROR = 1002;
+  var SERVICE_RESTART = 1012;
+  var MALFORMED = 4400;
+  var GONE = 4404;
+  var INACTIVE = 4408;
+  var SUPERSEDED = 4409;
+  var TOO_LARGE = 4413;
+  var MISDIRECTED = 4421;
+
+  var DEFAULT_GRANT = {
+    messages: 1000, bytes: 4000000, message: 1000000, body: 2000000,
+    wait: 25000, keepalive: 25000, inactivity: 120000
+  };
+
+  // The negotiator's times, which `options.timing` overrides; PROTOCOL.md, "Negotiation".
+  var TIMING = {
+    hedge: 600,
+    welcome: 2500,
+    probe: 30000,
+    probeMax: 600000,
+    verdict: 600000,
+    wait: Infinity,
+    minWait: 2000,
+    shortWait: 2000,
+    shortWaitFor: 60000,
+    learned: 600000,
+    retry: 500,
+    retryMax: 30000,
+    alive: 1000,
+    request: 15000,
+    margin: 10000,
+    late: 5000,
+    death: 60000,
+    deathWindow: 300000,
+    deaths: 3
+  };
+
+  // --- Small things ------------------------------------------------------------------------
+
+  function extend(target, source) {
+    for (var name in source) {
+      if (Object.prototype.hasOwnProperty.call(source, name)) { target[name] = source[name]; }
+    }
+    return target;
+  }
+
+  function inherit(Child, Parent) {
+    Child.prototype = Object.create(Parent.prototype);
+    Child.prototype.constructor = Child;
+  }
+
+  // `bind`, which Qt 4's WebKit lacks.
+  function method(object, name) {
+    return function () { return object[name].apply(object, arguments); };
+  }
+
+  function failure(code, text) {
+    var error = new Error(text);
+    error.code = code;
+    return error;
+  }
+
+  // The peer broke a rule: `code` answers it, `fatal` ends the session and not just a connection.
+  function protocolError(name, text) {
+    var error = failure(name === "MalformedEnvelope" ? MALFORMED : PROTOCOL_ERROR, text);
+    error.name = name;
+    error.fatal = name === "ImpossibleMark";
+    return error;
+  }
+
+  function malformed(text) { return protocolError("MalformedEnvelope", text); }
+
+  // How many bytes of UTF-8 a text has; a lone surrogate becomes U+FFFD, three bytes, on the way.
+  function utf8Length(text) {
+    var bytes = text.length;
+    for (var i = 0; i < text.length; i++) {
+      var unit = text.charCodeAt(i);
+      if (unit < 0x80) { continue; }
+      if (unit < 0x800) { bytes += 1; continue; }
+      bytes += 2;
+      if (unit >= 0xd800 && unit < 0xdc00) {
+        var next = text.charCodeAt(i + 1);
+        // A pair is four bytes for its two units.
+        if (next >= 0xdc00 && next < 0xe000) { i++; }
+      }
+    }
+    return bytes;
+  }
+
+  // By hand: btoa wants a binary string, which for a megabyte costs more than this.
+  var BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+  function toBase64(bytes) {
+    var parts = [];
+    var text = "";
+    for (var i = 0; i < bytes.length; i += 3) {
+      var left = bytes.length - i;
+      var group = (bytes[i] << 16) | ((left > 1 ? bytes[i + 1] : 0) << 8) |
+        (left > 2 ? bytes[i + 2] : 0);
+      text += BASE64.charAt(group >> 18) + BASE64.charAt((group >> 12) & 63) +
+        (left > 1 ? BASE64.charAt((group >> 6) & 63) : "=") +
+        (left > 2 ? BASE64.charAt(group & 63) : "=");
+      if (text.length > 8192) {
+        parts.push(text);
+        text = "";
+      }
+    }
+    return parts.join("") + text;
+  }
+
+  function fromBase64(text) {
+    if (text.length % 4 || !/^[A-Za-z0-9+\/]*={0,2}$/.test(text)) { throw malformed("base64"); }
+    var padding = text.charAt(text.length - 1) !== "=" ? 0 :
+      text.charAt(text.length - 2) !== "=" ? 1 : 2;
+    var bytes = new Uint8Array(text.length / 4 * 3 - padding);
+    for (var i = 0, at = 0; i < text.length; i += 4) {
+      var group = 0;
+      for (var j = 0; j < 4; j++) {
+        group = (group << 6) | Math.max(0, BASE64.indexOf(text.charAt(i + j)));
+      }
+      bytes[at++] = group >> 16;
+      if (at < bytes.length) { bytes[at++] = (group >> 8) & 255; }
+      if (at < bytes.length) { bytes[at++] = group & 255; }
+    }
+    return bytes;
+  }
+
+  // --- Envelopes: the only place that knows the bytes ----------------------------------------
+
+  // One opaque text or bytes (a Uint8Array).
+  function Message(data) {
+    this.data = data;
+    this.size = typeof data === "string" ? utf8Length(data) : data.length;
+  }
+
+  Message.prototype.segment = function () {
+    if (typeof this.data !== "string") { return "b" + toBase64(this.data); }
+    return this.data.indexOf(SEPARATOR) < 0 ? "m" + this.data : "e" + JSON.stringify(this.data);
+  };
+
+  // The last numbered message of a direction.
+  function Close(code, reason) {
+    this.code = code;
+    this.reason = reason;
+    this.size = utf8Length(this.segment());
+  }
+
+  Close.prototype.segment = function () { return "c" + JSON.stringify([this.code, this.reason]); };
+
+  function isNumber(value) {
+    return typeof value === "number" && value >= 0 && value < 1e15 && Math.floor(value) === value;
+  }
+
+  function envelope(fields) {
+    return extend({
+      kind: "envelope", ack: 0, received: 0, seq: null, messages: [],
+      commit: null, key: null, ask: null, answer: null
+    }, fields);
+  }
+
+  function tokens(unit) {
+    var line = "a" + unit.ack;
+    if (unit.received !== unit.ack) { line += " r" + unit.received; }
+    if (unit.seq !== null) { line += " s" + unit.seq; }
+    if (unit.commit !== null) { line += " c" + unit.commit; }
+    if (unit.key !== null) { line += " k" + unit.key; }
+    if (unit.ask !== null) { line += " q" + unit.ask; }
+    if (unit.answer !== null) { line += " p" + unit.answer; }
+    return line;
+  }
+
+  function withSegments(head, messages) {
+    var parts = [head];
+    for (var i = 0; i < messages.length; i++) { parts.push(messages[i].segment()); }
+    return parts.join(SEPARATOR);
+  }
+
+  // A hello, a polling request or an envelope as one text.
+  function encode(unit) {
+    var inner = unit.envelope || unit;
+    if (unit.kind === "hello") {
+      var hello = { hello: VERSION, attempt: unit.attempt };
+      if (unit.nonce) { hello.nonce = unit.nonce; }
+      if (unit.id) { hello.id = unit.id; hello.key = unit.key; }
+      if (unit.client) { hello.client = unit.client; }
+      hello.ack = inner.ack;
+      hello.received = inner.received;
+      if (inner.seq !== null) { hello.seq = inner.seq; }
+      return withSegments(JSON.stringify(hello), inner.messages);
+    }
+    if (unit.kind === "poll") {
+      var line = "i" + unit.id + " k" + unit.key + " t" + unit.attempt + " n" + unit.number;
+      if (unit.wait !== null) { line += " w" + Math.round(unit.wait); }
+      if (unit.limit !== null) { line += " b" + unit.limit; }
+      return withSegments(line + " " + tokens(inner), inner.messages);
+    }
+    return withSegments(tokens(inner), inner.messages);
+  }
+
+  function encodeBody(unit) { return encode(unit) + END_MARK; }
+
+  function bytesFrame(head, data) {
+    var frame = new Uint8Array(head.length + 1 + data.length);
+    for (var i = 0; i < head.length; i++) { frame[i] = head.charCodeAt(i); }
+    frame[head.length] = SEPARATOR.charCodeAt(0);
+    frame.set(data, head.length + 1);
+    return frame;
+  }
+
+  // An envelope as WebSocket messages: runs of texts together, bytes one by one. The first has
+  // all that is to be said, each states the number of its first message.
+  function encodeFrames(unit) {
+    var frames = [];
+    var run = [];
+    var rest = unit;
+
+    function headed(seq, messages) {
+      var part = extend(envelope(rest), { seq: seq, messages: messages });
+      rest = { ack: unit.ack, received: unit.received };
+      return part;
+    }
+
+    function endRun(after) {
+      if (run.length) { frames.push(encode(headed(after - run.length, run))); }
+      run = [];
+    }
+
+    for (var i = 0; i < unit.messages.length; i++) {
+      var message = unit.messages[i];
+      if (message instanceof Message && typeof message.data !== "string") {
+        endRun(unit.seq + i);
+        frames.push(bytesFrame(tokens(headed(unit.seq + i, [])), message.data));
+      } else {
+        run.push(message);
+      }
+    }
+    endRun(unit.seq + unit.messages.length);
+    return frames.length ? frames : [encode(unit)];
+  }
+
+  function parseJson(text) {
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      throw malformed("JSON");
+    }
+  }
+
+  function decodeSegment(segment) {
+    var kind = segment.charAt(0);
+    var content = segment.slice(1);
+    var value;
+    if (kind === "m") { return new Message(content); }
+    if (kind === "b") { return new Message(fromBase64(content)); }
+    if (kind === "e") {
+      value = parseJson(content);
+      if (typeof value === "string") { return new Message(value); }
+    }
+    if (kind === "c") {
+      value = parseJson(content);
+      if (value instanceof Array && value.length === 2 && isNumber(value[0]) &&
+          typeof value[1] === "string" && validClose(value[0], value[1]) === null) {
+        return new Close(value[0], value[1]);
+      }
+    }
+    throw malformed("a segment of kind " + kind);
+  }
+
+  // Why code and reason cannot close a session, or null; see codes.py.
+  function validClose(code, reason) {
+    if (!(code >= 3000 && code <= 4999 || code >= 1000 && code <= 1003 ||
+        code >= 1007 && code <= 1014)) {
+      return code + " is not a close code: use 1000, or 3000 to 4999";
+    }
+    if (utf8Length(reason) > MAX_REASON_BYTES) {
+      return "the reason has more than " + MAX_REASON_BYTES + " bytes of UTF-8";
+    }
+    return null;
+  }
+
+  function checked(unit) {
+    if ((unit.seq === null) !== (unit.messages.length === 0) || unit.received < unit.ack ||
+        unit.seq === 0) {
+      throw malformed("marks or numbers that cannot be");
+    }
+    return unit;
+  }
+
+  var TOKEN_FIELDS = { a: "ack", r: "received", s: "seq", c: "commit", q: "ask", p: "answer" };
+
+  function decodeTokens(line, messages) {
+    var unit = envelope({ messages: messages, ack: null, received: null });
+    var parts = line.split(" ");
+    for (var i = 0; i < parts.length; i++) {
+      var field = TOKEN_FIELDS[parts[i].charAt(0)];
+      var value = parts[i].slice(1);
+      // A server sends no other tokens.
+      if (!field || unit[field] !== null || !/^(0|[1-9][0-9]{0,14})$/.test(value)) {
+        throw malformed("a head of unknown form");
+      }
+      unit[field] = +value;
+    }
+    if (unit.ack === null) { throw malformed("no ack"); }
+    if (unit.received === null) { unit.received = unit.ack; }
+    return checked(unit);
+  }
+
+  function number(head, name, fallback) {
+    var value = head[name] === undefined ? fallback : head[name];
+    if (!isNumber(value)) { throw malformed(name + " must be a whole number"); }
+    return value;
+  }
+
+  function name(value) {
+    if (typeof value !== "string" || !/^[A-Za-z0-9._-]{1,64}$/.test(value)) {
+      throw malformed("a name was expected");
+    }
+    return value;
+  }
+
+  function decodeHead(head, messages) {
+    if (!head || typeof head !== "object") { throw malformed("a head that is no object"); }
+    if (head.end !== undefined) {
+      var reason = head.reason === undefined ? "" : head.reason;
+      if (typeof reason !== "string" || messages.length) { throw malformed("an end"); }
+      return {
+        kind: "end", code: number(head, "end"), reason: reason, session: head.session === true,
+        ack: number(head, "ack", 0), received: number(head, "received", 0)
+      };
+    }
+    if (number(head, "welcome") !== VERSION) { throw malformed("another protocol version"); }
+    var grant = {};
+    for (var each in DEFAULT_GRANT) {
+      grant[each] = number(head.grant || {}, each);
+    }
+    return {
+      kind: "welcome",
+      id: name(head.id),
+      attempt: number(head, "attempt"),
+      key: head.key === undefined ? null : name(head.key),
+      grant: grant,
+      envelope: checked(envelope({
+        ack: number(head, "ack", 0), received: number(head, "received", 0),
+        seq: head.seq === undefined ? null : number(head, "seq"), messages: messages
+      }))
+    };
+  }
+
+  // The unit that a server's text holds; throws MalformedEnvelope.
+  function decode(text) {
+    var parts = text.split(SEPARATOR);
+    if (parts[0].length > MAX_HEAD) { throw malformed("a head that is too long"); }
+    var messages = [];
+    for (var i = 1; i < parts.length; i++) { messages.push(decodeSegment(parts[i])); }
+    return parts[0].charAt(0) === "{" ? decodeHead(parseJson(parts[0]), messages) :
+      decodeTokens(parts[0], messages);
+  }
+
+  // The same for the body of a polling answer: without its end mark it was cut, or is not ours.
+  function decodeBody(text) {
+    var end = text.length - END_MARK.length;
+    if (end < 0 || text.slice(end) !== END_MARK) { throw malformed("no end mark"); }
+    return decode(text.slice(0, end));
+  }
+
+  function decodeBinary(bytes) {
+    var head = "";
+    for (var i = 0; i < bytes.length && i <= 128; i++) {
+      if (bytes[i] === SEPARATOR.charCodeAt(0)) {
+        return decodeTokens(head, [new Message(bytes.subarray(i + 1))]);
+      }
+      head += String.fromCharCode(bytes[i]);
+    }
+    throw malformed("a binary envelope without its head");
+  }
+
+  // --- Outbox and inbox: exactly once, in order ------------------------------------------------
+
+  function Outbox() {
+    this.confirmed = 0;
+    this.received = 0;
+    this.bytes = 0;
+    this.held = 0;
+    this._numbered = [];
+    this._groups = [];
+    // Until the welcome grants more: the first message alone.
+    this._credit = { messages: 1, bytes: 0 };
+    this._usedMessages = 0;
+    this._usedBytes = 0;
+  }
+
+  Outbox.prototype.last = function () { return this.confirmed + this._numbered.length; };
+
+  Outbox.prototype.length = function () { return this._numbered.length + this.held; };
+
+  Outbox.prototype.grant = function (messages, bytes) {
+    this._credit = { messages: messages, bytes: bytes };
+    this._release();
+  };
+
+  // Take messages that belong together. Urgent ones (replies) may exceed the server's credit and
+  // overtake what waits for it.
+  Outbox.prototype.append = function (items, urgent) {
+    var size = sizeOf(items);
+    var full = this.length() + items.length > OUTBOX_MESSAGES ||
+      (this.length() > 0 && this.bytes + size > OUTBOX_BYTES);
+    if (full && !(items[0] instanceof Close)) {
+      throw failure("full", this.length() + " messages, " + this.bytes + " bytes are unconfirmed");
+    }
+    this.bytes += size;
+    var group = { items: items, urgent: !!urgent, size: size };
+    if (urgent || (!this._groups.length && this._hasCredit(group))) {
+      this._number(group);
+    } else {
+      this._groups.push(group);
+      this.held += items.length;
+    }
+  };
+
+  // Take the peer's marks; lower ones are old news. Returns whether either rose.
+  Outbox.prototype.confirm = function (handled, received) {
+    if (handled > this.last() || received > this.last()) {
+      throw protocolError("ImpossibleMark", "an ack of what was never sent");
+    }
+    var news = handled > this.confirmed || received > this.received;
+    var gone = this._numbered.splice(0, Math.max(0, handled - this.confirmed));
+    for (var i = 0; i < gone.length; i++) {
+      this.bytes -= gone[i].item.size;
+      if (!gone[i].urgent) {
+        this._usedMessages -= 1;
+        this._usedBytes -= gone[i].item.size;
+      }
+    }
+    this.confirmed += gone.length;
+    this.received = Math.max(this.received, received, this.confirmed);
+    this._release();
+    return news;
+  };
+
+  // The messages from `seq` on: at least one if there is one, then up to both limits.
+  Outbox.prototype.read = function (seq, size, count) {
+    var items = [];
+    var start = seq - this.confirmed - 1;
+    var end = Math.min(this._numbered.length, start + count);
+    for (var i = start; i < end; i++) {
+      var item = this._numbered[i].item;
+      size -= item.size;
+      if (items.length && size < 0) { break; }
+      items.push(item);
+    }
+    return items;
+  };
+
+  Outbox.prototype.unconfirmed = function () {
+    var items = [];
+    for (var i = 0; i < this._numbered.length; i++) { items.push(this._numbered[i].item); }
+    for (var j = 0; j < this._groups.length; j++) { items = items.concat(this._groups[j].items); }
+    return items;
+  };
+
+  Outbox.prototype._hasCredit = function (group) {
+    // Whatever comes alone is allowed: a credit smaller than it would be a deadlock.
+    if (!this._usedMessages || group.items[0] instanceof Close) { return true; }
+    return this._usedMessages + group.items.length <= this._credit.messages &&
+      this._usedBytes + group.size <= this._credit.bytes;
+  };
+
+  Outbox.prototype._number = function (group) {
+    for (var i = 0; i < group.items.length; i++) {
+      this._numbered.push({ item: group.items[i], urgent: group.urgent });
+      if (!group.urgent) {
+        this._usedMessages += 1;
+        this._usedBytes += group.items[i].size;
+      }
+    }
+  };
+
+  Outbox.prototype._release = function () {
+    while (this._groups.length && this._hasCredit(this._groups[0])) {
+      var group = this._groups.shift();
+      this.held -= group.items.length;
+      this._number(group);
+    }
+  };
+
+  function sizeOf(items) {
+    var size = 0;
+    for (var i = 0; i < items.length; i++) { size += items[i].size; }
+    return size;
+  }
+
+  function Inbox() {
+    this.received = 0;
+    this.handled = 0;
+    this.pendingBytes = 0;
+    this._sizes = {};
+  }
+
+  // The new ones among `items`, which begin at `seq`, each with its number.
+  Inbox.prototype.take = function (seq, items) {
+    if (seq > this.received + 1) {
+      throw protocolError("SequenceGap", "expected " + (this.received + 1) + ", got " + seq);
+    }
+    var fresh = [];
+    for (var i = 0; i < items.length; i++) {
+      if (seq + i === this.received + 1) {
+        this.received += 1;
+        this._sizes[this.received] = items[i].size;
+        this.pendingBytes += items[i].size;
+        fresh.push({ seq: this.received, item: items[i] });
+      }
+    }
+    return fresh;
+  };
+
+  Inbox.prototype.done = function (seq) {
+    if (this._sizes[seq] === undefined) { return; }
+    this.pendingBytes -= this._sizes[seq];
+    delete this._sizes[seq];
+    while (this.handled < this.received && this._sizes[this.handled + 1] === undefined) {
+      this.handled += 1;
+    }
+  };
+
+  // --- The states of a session, and the one table of what changes them -------------------------
+
+  var OPENING = "opening";
+  var ATTACHED = "attached";
+  var DETACHED = "detached";
+  var CLOSING = "closing";
+  var CLOSED = "closed";
+
+  var TRANSITIONS = {
+    opening: { attach: ATTACHED, detach: OPENING, close: CLOSING, finish: CLOSED },
+    attached: { attach: ATTACHED, detach: DETACHED, close: CLOSING, finish: CLOSED },
+    detached: { attach: ATTACHED, detach: DETACHED, close: CLOSING, finish: CLOSED },
+    closing: { attach: CLOSING, detach: CLOSING, close: CLOSING, finish: CLOSED },
+    closed: {}
+  };
+
+  // --- The client's machine: pure; `now` goes in, units, events and deadlines come out ---------
+
+  var WEBSOCKET = "websocket";
+  var POLLING = "polling";
+
+  function ClientMachine(now) {
+    this.grant = DEFAULT_GRANT;
+    this.state = OPENING;
+    this.outbox = new Outbox();
+    this.inbox = new Inbox();
+    this.connections = {};
+    this.carrier = null;
+    this.unattachedSince = now;
+    this.id = null;
+    this.key = null;
+    this.code = NORMAL;
+    this.reason = "";
+    this.requestBytes = REQUEST_BYTES;
+    this._commit = 0;
+    this._closedBy = null;
+    this._peerClose = null;
+    this._closeDeadline = null;
+    this._unstatedBytes = 0;
+    this._nextAsk = 0;
+    this._request = 0;
+    this._toAnnounce = null;
+  }
+
+  // Take messages that belong together; throws an Error with a `code` if they cannot be sent.
+  ClientMachine.prototype.send = function (items, urgent) {
+    if (this.state === CLOSING || this.state === CLOSED) {
+      throw failure("closed", "the session is " + this.state);
+    }
+    for (var i = 0; i < items.length; i++) {
+      if (items[i].size > this.grant.message) {
+        throw failure("too-large", "a message of " + items[i].size +
+          " bytes exceeds the limit of " + this.grant.message);
+      }
+    }
+    this.outbox.append(items, urgent);
+  };
+
+  ClientMachine.prototype.handled = function (seq, now) {
+    var before = this.inbox.pendingBytes;
+    this.inbox.done(seq);
+    this._unstatedBytes += before - this.inbox.pendingBytes;
+    this._scheduleAck(now);
+    var told = this._peerClose !== null && this.inbox.handled >= this._peerClose;
+    return told && this.state === CLOSING ? this._finish() : [];
+  };
+
+  // Close behind all that was sent; confirmed by the server, or given up after 5 s.
+  ClientMachine.prototype.close = function (code, reason, now) {
+    if (this.state === CLOSING || this.state === CLOSED) { return []; }
+    this._change("close");
+    this._closedBy = "local";
+    this.code = code;
+    this.reason = reason;
+    this._closeDeadline = now + CLOSE_WAIT;
+    this.outbox.append([new Close(code, reason)]);
+    return [];
+  };
+
+  ClientMachine.prototype.abort = function (code, reason) {
+    if (this.state === CLOSED) { return []; }
+    this.code = code;
+    this.reason = reason;
+    return this._finish();
+  };
+
+  ClientMachine.prototype.detach = function (attempt, now) {
+    var connection = this.connections[attempt];
+    delete this.connections[attempt];
+    if (connection && connection === this.carrier) {
+      this.carrier = null;
+      if (this.state !== CLOSED) { this._change("detach"); }
+      this.unattachedSince = connection.transport === POLLING ? connection.heardAt : now;
+    }
+    return [];
+  };
+
+  ClientMachine.prototype.heard = function (attempt, now) {
+    var connection = this.connections[attempt];
+    if (connection) { connection.heardAt = Math.max(connection.heardAt, now); }
+  };
+
+  ClientMachine.prototype.ask = function (attempt) {
+    var connection = this.connections[attempt];
+    if (connection) {
+      this._nextAsk += 1;
+      connection.asks.push(this._nextAsk);
+    }
+  };
+
+  // Take an envelope; throws SequenceGap (end the connection) or ImpossibleMark (the session).
+  ClientMachine.prototype.receive = function (attempt, unit, now) {
+    if (this.state === CLOSED) { return []; }
+    var events = [];
+    var connection = this.connections[attempt];
+    this.heard(attempt, now);
+    this.outbox.confirm(unit.ack, unit.received);
+    if (connection) {
+      if (unit.ask !== null && connection.answers.length < MAX_ANSWERS) {
+        connection.answers.push(unit.ask);
+      }
+      if (unit.answer !== null && connection.asked[unit.answer] !== undefined) {
+        events.push({
+          type: "answered", attempt: attempt, time: now - connection.asked[unit.answer]
+        });
+        delete connection.asked[unit.answer];
+      }
+    }
+    if (unit.seq !== null) { events = events.concat(this._take(unit, now)); }
+    if (this.state === CLOSING && this._closedBy === "local" && !this.outbox.length()) {
+      events = events.concat(this._finish());
+    }
+    return events;
+  };
+
+  // What is to be sent on a WebSocket now, or null; call it until it is.
+  ClientMachine.prototype.pull = function (attempt, now) {
+    var connection = this.connections[attempt];
+    if (!connection || connection.transport !== WEBSOCKET) { return null; }
+    var carries = connection === this.carrier;
+    var seq = 0;
+    var items = [];
+    if (carries && this.state !== CLOSED) {
+      seq = Math.max(connection.nextSeq, this.outbox.received + 1);
+      items = this.outbox.read(seq, ENVELOPE_BYTES, ENVELOPE_MESSAGES);
+    }
+    var due = connection.asks.length || connection.answers.length ||
+      connection === this._toAnnounce || (carries && this._ackDue(connection, now));
+    if (!items.length && !due) { return null; }
+    connection.nextSeq = Math.max(connection.nextSeq, seq + items.length);
+    var ask = connection.asks.length ? connection.asks.shift() : null;
+    if (ask !== null) { connection.asked[ask] = now; }
+    return this._envelope(connection, seq, items, {
+      ask: ask, answer: connection.answers.length ? connection.answers.shift() : null
+    });
+  };
+
+  ClientMachine.prototype.deadline = function () {
+    if (this.state === CLOSED) { return null; }
+    var first = this._closeDeadline === null ? Infinity : this._closeDeadline;
+    if (this.unattachedSince !== null) {
+      first = Math.min(first, this.unattachedSince + this.grant.inactivity);
+    }
+    for (var attempt in this.connections) {
+      var connection = this.connections[attempt];
+      first = Math.min(first, connection.heardAt + this._silence(connection));
+      if (!connection.commit) { first = Math.min(first, connection.openedAt + CANDIDATE_WAIT); }
+      if (connection.transport === WEBSOCKET) {
+        if (!isAsked(connection)) {
+          first = Math.min(first, connection.heardAt + this.grant.keepalive);
+        }
+        if (connection.ackAt !== null) { first = Math.min(first, connection.ackAt); }
+      }
+    }
+    return first === Infinity ? null : first;
+  };
+
+  ClientMachine.prototype.timeout = function (now) {
+    if (this.state === CLOSED) { return []; }
+    if (this._closeDeadline !== null && now >= this._closeDeadline) { return this._finish(); }
+    if (this.unattachedSince !== null &&
+        now - this.unattachedSince >= this.grant.inactivity) {
+      return this.abort(INACTIVE, "no connection for " +
+        Math.round((now - this.unattachedSince) / 1000) + " s");
+    }
+    var events = [];
+    for (var attempt in this.connections) {
+      events = events.concat(this._connectionTimeout(this.connections[attempt], now));
+    }
+    return events;
+  };
+
+  // The first text of connection `attempt`. It carries the first message of a new session, which
+  // must not wait for the welcome, or the first of those to be replayed.
+  ClientMachine.prototype.hello = function (attempt, transport, nonce, now) {
+    var seq = this.outbox.received + 1;
+    this.connections[attempt] = {
+      attempt: attempt, transport: transport, openedAt: now, heardAt: now, nextSeq: seq,
+      commit: 0, handled: 0, received: 0, ackAt: null, asked: {}, asks: [], answers: [],
+      // Whether the key was proved is known with the welcome; a hello by nonce proves none.
+      keyless: this.id === null
+    };
+    var items = this.outbox.read(seq, HELLO_BYTES, this.id === null ? 1 : REQUEST_MESSAGES);
+    return {
+      kind: "hello", attempt: attempt, id: this.id, key: this.key,
+      nonce: this.id === null ? nonce : null,
+      envelope: envelope({
+        ack: this.inbox.handled, received: this.inbox.received,
+        seq: items.length ? seq : null, messages: items
+      })
+    };
+  };
+
+  ClientMachine.prototype.welcomed = function (welcome, now) {
+    if (this.state === CLOSED) { return []; }
+    var connection = this.connections[welcome.attempt];
+    if (connection) { connection.keyless = connection.keyless && welcome.key === null; }
+    this.id = welcome.id;
+    this.key = welcome.key || this.key;
+    this.grant = welcome.grant;
+    this.outbox.grant(welcome.grant.messages, welcome.grant.bytes);
+    return this.receive(welcome.attempt, welcome.envelope, now);
+  };
+
+  // From now on this connection carries the session; `pull` or a request says so.
+  ClientMachine.prototype.commit = function (attempt) {
+    var connection = this.connections[attempt];
+    connection.nextSeq = this.outbox.received + 1;
+    this._toAnnounce = connection;
+    this._commit += 1;
+    connection.commit = this._commit;
+    this.carrier = connection;
+    this.unattachedSince = null;
+    this._change("attach");
+    return [{ type: "switched", attempt: attempt, transport: connection.transport }];
+  };
+
+  // The next request of the polling connection that carries: waiting with a `wait`, else sending.
+  ClientMachine.prototype.poll = function (wait, limit) {
+    var seq = this.outbox.received + 1;
+    var size = Math.min(this.requestBytes, Math.floor(this.grant.body / 2));
+    var items = wait === null ? this.outbox.read(seq, size, REQUEST_MESSAGES) : [];
+    this._request += 1;
+    return {
+      kind: "poll", id: this.id, key: this.key, attempt: this.carrier.attempt,
+      number: this._request, wait: wait, limit: limit,
+      envelope: this._envelope(this.carrier, seq, items, {})
+    };
+  };
+
+  // Take the end of the session, outside the numbering.
+  ClientMachine.prototype.ended = function (end) {
+    if (this.state === CLOSED) { return []; }
+    var last = this.outbox.last();
+    this.outbox.confirm(Math.min(end.ack, last), Math.min(end.received, last));
+    if (this._closedBy === "local" && !this.outbox.length()) { return this._finish(); }
+    return this.abort(end.code, end.reason);
+  };
+
+  ClientMachine.prototype._change = function (happened) {
+    var next = TRANSITIONS[this.state][happened];
+    if (!next) { throw failure("state", happened + " on a " + this.state + " session"); }
+    this.state = next;
+  };
+
+  ClientMachine.prototype._envelope = function (connection, seq, items, more) {
+    connection.handled = this.inbox.handled;
+    connection.received = this.inbox.received;
+    connection.ackAt = null;
+    this._unstatedBytes = 0;
+    var unit = envelope(more);
+    unit.ack = this.inbox.handled;
+    unit.received = this.inbox.received;
+    if (items.length) { extend(unit, { seq: seq, messages: items }); }
+    if (connection.transport === POLLING) {
+      unit.commit = connection.commit || null;
+    } else if (connection === this._toAnnounce) {
+      unit.commit = connection.commit;
+      unit.key = connection.keyless ? this.key : null;
+    }
+    if (connection === this._toAnnounce) { this._toAnnounce = null; }
+    return unit;
+  };
+
+  ClientMachine.prototype._take = function (unit, now) {
+    var events = [];
+    var fresh = this.inbox.take(unit.seq, unit.messages);
+    for (var i = 0; i < fresh.length && this._closedBy !== "peer"; i++) {
+      var item = fresh[i].item;
+      if (!(item instanceof Close)) {
+        if (this._closedBy === null) {
+          events.push({ type: "message", seq: fresh[i].seq, data: item.data });
+        }
+      } else if (this._closedBy === "local") {
+        // Crossed: both report the server's code.
+        this.code = item.code;
+        this.reason = item.reason;
+        return events.concat(this._finish());
+      } else {
+        this._change("close");
+        this._closedBy = "peer";
+        this._peerClose = fresh[i].seq;
+        this.code = item.code;
+        this.reason = item.reason;
+        events.push({
+          type: "close", seq: fresh[i].seq, code: item.code, reason: item.reason
+        });
+      }
+    }
+    this._scheduleAck(now);
+    return events;
+  };
+
+  ClientMachine.prototype._finish = function () {
+    this._change("finish");
+    this.unattachedSince = this._closeDeadline = null;
+    var left = this.outbox.unconfirmed().filter(function (item) {
+      return !(item instanceof Close);
+    });
+    return [{ type: "closed", code: this.code, reason: this.reason, unconfirmed: left }];
+  };
+
+  ClientMachine.prototype._ackDue = function (connection, now) {
+    if (connection.ackAt === null) { return false; }
+    var handled = this.inbox.handled - connection.handled;
+    return now >= connection.ackAt || this._closedBy === "peer" || (handled > 0 &&
+      (handled >= this.grant.messages >> 1 || this._unstatedBytes >= this.grant.bytes >> 1));
+  };
+
+  ClientMachine.prototype._scheduleAck = function (now) {
+    var connection = this.carrier;
+    if (connection && connection.ackAt === null && (connection.handled !== this.inbox.handled ||
+        connection.received !== this.inbox.received)) {
+      connection.ackAt = now + ACK_DELAY;
+    }
+  };
+
+  ClientMachine.prototype._silence = function (connection) {
+    var silence = 2 * this.grant.keepalive + SILENCE_MARGIN;
+    return connection.transport === POLLING ? Math.min(silence, this.grant.inactivity) : silence;
+  };
+
+  ClientMachine.prototype._connectionTimeout = function (connection, now) {
+    var silent = now - connection.heardAt;
+    if (silent >= this._silence(connection)) {
+      return this._drop(connection, "silent for " + Math.round(silent / 1000) + " s", now);
+    }
+    if (!connection.commit && now >= connection.openedAt + CANDIDATE_WAIT) {
+      return this._drop(connection, "never committed", now);
+    }
+    if (connection.transport === WEBSOCKET && silent >= this.grant.keepalive &&
+        !isAsked(connection)) {
+      this.ask(connection.attempt);
+    }
+    return [];
+  };
+
+  ClientMachine.prototype._drop = function (connection, reason, now) {
+    this.detach(connection.attempt, now);
+    return [{ type: "dropped", attempt: connection.attempt, code: INACTIVE, reason: reason }];
+  };
+
+  function isAsked(connection) {
+    for (var each in connection.asked) { return each !== undefined; }
+    return connection.asks.length > 0;
+  }
+
+  // --- Socket.IO packets (protocol 5), and ours of type 7 --------------------------------------
+
+  var CONNECT = "0";
+  var DISCONNECT = "1";
+  var EVENT = "2";
+  var ACK = "3";
+  var CONNECT_ERROR = "4";
+  var BINARY_EVENT = "5";
+  var BINARY_ACK = "6";
+  var ERROR = "7";
+
+  function isBytes(value) {
+    return value instanceof ArrayBuffer || (value && value.buffer instanceof ArrayBuffer);
+  }
+
+  function copyBytes(value) {
+    return value instanceof ArrayBuffer ? new Uint8Array(value.slice(0)) :
+      new Uint8Array(value.buffer.slice(value.byteOffset, value.byteOffset + value.byteLength));
+  }
+
+  // `value` with its bytes taken out into `attachments`.
+  function deconstruct(value, attachments) {
+    if (!value || typeof value !== "object") { return value; }
+    if (isBytes(value)) {
+      attachments.push(new Message(copyBytes(value)));
+      return { _placeholder: true, num: attachments.length - 1 };
+    }
+    var kind = Object.prototype.toString.call(value);
+    if (kind === "[object Blob]" || kind === "[object File]") {
+      throw failure("unserialisable", "read the " + kind.slice(8, -1) +
+        " first (FileReader.readAsArrayBuffer), then send its ArrayBuffer");
+    }
+    var copy = kind === "[object Array]" ? [] : {};
+    if (typeof value.toJSON === "function" || (kind !== "[object Object]" && !copy.push)) {
+      return value;
+    }
+    for (var each in value) {
+      if (Object.prototype.hasOwnProperty.call(value, each)) {
+        copy[each] = deconstruct(value[each], attachments);
+      }
+    }
+    return copy;
+  }
+
+  // The messages of a packet; `data` undefined for none.
+  function encodePacket(type, namespace, id, data) {
+    var attachments = [];
+    var json = "";
+    try {
+      if (data !== undefined) { json = JSON.stringify(deconstruct(data, attachments)); }
+    } catch (error) {
+      throw error.code ? error : failure("unserialisable", String(error));
+    }
+    if (attachments.length) {
+      type = (type === EVENT ? BINARY_EVENT : BINARY_ACK) + attachments.length + "-";
+    }
+    var prefix = namespace === "/" ? "" : namespace + ",";
+    return [new Message(type + prefix + (id === null ? "" : id) + json)].concat(attachments);
+  }
+
+  function reconstruct(value, attachments) {
+    if (!value || typeof value !== "object") { return value; }
+    if (value._placeholder === true) {
+      var bytes = attachments[value.num];
+      if (!bytes) { throw malformed("a placeholder without its attachment"); }
+      return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
+    }
+    for (var each in value) { value[each] = reconstruct(value[each], attachments); }
+    return value;
+  }
+
+  // A packet's text; `missing` attachments are to follow.
+  function decodePacket(text) {
+    var parts = /^([0-7])(?:(\d{1,9})-)?(?:(\/[^,]*)(?:,|$))?(\d{1,15})?([\s\S]*)$/.exec(text);
+    if (!parts) { throw malformed("no packet"); }
+    return {
+      type: parts[1],
+      missing: +(parts[2] || 0),
+      id: parts[4] === undefined ? null : +parts[4],
+      data: parts[5] ? parseJson(parts[5]) : undefined,
+      attachments: [],
+      seqs: []
+    };
+  }
+
+  // What stays unconfirmed, as the application sent it: [{event, data}].
+  function readable(items) {
+    var events = [];
+    var packet = null;
+    for (var i = 0; i < items.length; i++) {
+      var data = items[i].data;
+      if (typeof data === "string") {
+        packet = decodePacket(data);
+        if (packet.type === EVENT || packet.type === BINARY_EVENT) {
+          events.push({ event: packet.data[0], data: packet.data[1], packet: packet });
+        }
+      } else if (packet) {
+        packet.attachments.push(data);
+      }
+    }
+    for (var j = 0; j < events.length; j++) {
+      var attachments = events[j].packet.attachments;
+      if (attachments.length === events[j].packet.missing) {
+        events[j].data = reconstruct(events[j].data, attachments);
+      }
+      delete events[j].packet;
+    }
+    return events;
+  }
+
+  // --- Environment: everything outside, injectable ---------------------------------------------
+
+  function browser() {
+    if (typeof XMLHttpRequest === "undefined" || typeof Uint8Array === "undefined" ||
+        typeof ArrayBuffer === "undefined") {
+      throw failure("unsupported", "this browser has no XMLHttpRequest, or no typed arrays");
+    }
+    var last = 0;
+    var offset = 0;
+    var storage = null;
+    try {
+      storage = root.localStorage || null;
+    } catch (error) {
+      // Storage is forbidden here: nothing is remembered.
+    }
+    return {
+      setTimeout: function (callback, delay) { return root.setTimeout(callback, delay); },
+      clearTimeout: function (timer) { root.clearTimeout(timer); },
+      // Wall-clock milliseconds that never go back; unlike performance.now they count sleep.
+      now: function () {
+        var time = new Date().getTime();
+        if (time + offset < last) { offset = last - time; }
+        last = time + offset;
+        return last;
+      },
+      random: Math.random,
+      nonce: function () {
+        if (typeof root.crypto === "undefined" || !root.crypto.getRandomValues) { return null; }
+        var bytes = root.crypto.getRandomValues(new Uint8Array(16));
+        return toBase64(bytes).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
+      },
+      storage: storage,
+      XMLHttpRequest: root.XMLHttpRequest,
+      // Old WebKit's constructor is an "object".
+      WebSocket: typeof root.WebSocket === "undefined" ? undefined : root.WebSocket,
+      listen: function (type, callback) {
+        if (root.addEventListener) { root.addEventListener(type, callback, false); }
+      },
+      unlisten: function (type, callback) {
+        if (root.removeEventListener) { root.removeEventListener(type, callback, false); }
+      },
+      beacon: function (url, body) {
+        return !!(root.navigator && root.navigator.sendBeacon &&
+          root.navigator.sendBeacon(url, body));
+      },
+      // An absolute URL; the anchor does what `new URL` does where there is none.
+      resolve: function (url) {
+        if (!root.document) { return url; }
+        var anchor = root.document.createElement("a");
+        anchor.href = url;
+        return anchor.href;
+      }
+    };
+  }
+
+  // --- Long polling ------------------------------------------------------------------------
+
+  // One POST. `done(status, text, retryAfter)` is called once, unless it is aborted; status 0 is
+  // a failure of the network or no answer within `limit`.
+  function post(negotiator, body, limit, done) {
+    var environment = negotiator.environment;
+    var xhr = new environment.XMLHttpRequest();
+    var timer = environment.setTimeout(function () {
+      finish(0);
+      xhr.abort();
+    }, limit);
+
+    function finish(status) {
+      if (!timer) { return; }
+      environment.clearTimeout(timer);
+      timer = null;
+      xhr.onreadystatechange = null;
+      var after = status ? parseInt(xhr.getResponseHeader("Retry-After"), 10) : 0;
+      done(status, status ? xhr.responseText : "", after > 0 ? after * 1000 : 0);
+    }
+
+    xhr.onreadystatechange = function () {
+      if (xhr.readyState === 4) { finish(xhr.status); }
+    };
+    xhr.open("POST", negotiator.pollUrl, true);
+    if (negotiator.options.withCredentials) { xhr.withCredentials = true; }
+    // A type that needs no preflight from another origin.
+    xhr.setRequestHeader("Content-Type", "text/plain;charset=UTF-8");
+    xhr.send(body);
+    return {
+      abort: function () {
+        if (!timer) { return; }
+        environment.clearTimeout(timer);
+        timer = null;
+        xhr.onreadystatechange = null;
+        xhr.abort();
+      }
+    };
+  }
+
+  // A lane of a polling connection: at most one request, or the wait before the next.
+  function Lane() {
+    this.request = null;
+    this.timer = null;
+    this.failures = 0;
+    this.empties = 0;
+  }
+
+  // One run of polls. Phases: greeting, candidate, carrying, leaving, done.
+  function Poller(negotiator) {
+    this.negotiator = negotiator;
+    this.transport = POLLING;
+    this.attempt = negotiator.nextAttempt();
+    this.phase = "greeting";
+    this.waiting = new Lane();
+    this.sending = new Lane();
+    this.stalled = false;
+    this._stallTimer = null;
+    this._greet();
+  }
+
+  Poller.prototype._greet = function () {
+    var self = this;
+    var owner = this.negotiator;
+    var sentAt = owner.now();
+    var hello = owner.hello(this.attempt, POLLING);
+    this.sending.request = post(owner, encodeBody(hello), owner.timing.request,
+      function (status, text, retryAfter) {
+        self.sending.request = null;
+        var unit = self._read(text);
+        if (unit && unit.kind === "welcome" && unit.attempt === self.attempt) {
+          owner.measured(owner.now() - sentAt);
+          self.phase = "candidate";
+          owner.pollerWelcomed(self, unit);
+        } else if (unit && unit.kind === "end" && unit.session) {
+          owner.ended(unit);
+        } else {
+          self.stop();
+          owner.pollerFailed(self, unit, retryAfter);
+        }
+      });
+  };
+
+  Poller.prototype.carry = function () {
+    this.phase = "carrying";
+  };
+
+  // Do what is to be done: one waiting request always, one sending request when there is something.
+  Poller.prototype.kick = function () {
+    if (this.phase !== "carrying") { return; }
+    var outbox = this.negotiator.machine.outbox;
+    if (isFree(this.sending) && outbox.last() > outbox.received) { this._send(); }
+    if (isFree(this.waiting) && !this.stalled) { this._wait(); }
+  };
+
+  Poller.prototype._wait = function () {
+    var owner = this.negotiator;
+    var wait = owner.wait();
+    var self = this;
+    this._post(this.waiting, owner.machine.poll(wait, owner.limit), wait + owner.timing.margin,
+      function (unit, took, news) {
+        var lane = self.waiting;
+        // What says nothing and comes at once is a proxy's or a busy server's; do not run in circles.
+        lane.empties = unit.seq === null && !news && took < 1000 ? lane.empties + 1 : 0;
+        return lane.empties > 1 ? owner.backoff(lane.empties) : 0;
+      });
+  };
+
+  Poller.prototype._send = function () {
+    var self = this;
+    var owner = this.negotiator;
+    var patience = Math.max(owner.timing.alive, 4 * owner.roundTrip);
+    this._stallTimer = owner.environment.setTimeout(function () {
+      // Perhaps no second connection is to be had: the waiting request gives way.
+      self.stalled = true;
+      owner.shortUntil = owner.now() + owner.timing.shortWaitFor;
+      abort(owner, self.waiting);
+    }, patience);
+    this._post(this.sending, owner.machine.poll(null, null), owner.timing.request,
+      function (unit, took) {
+        owner.measured(took);
+        return 0;
+      });
+  };
+
+  Poller.prototype._post = function (lane, unit, limit, answered) {
+    var self = this;
+    var owner = this.negotiator;
+    var sentAt = owner.now();
+    lane.request = post(owner, encodeBody(unit), limit, function (status, text, retryAfter) {
+      var took = owner.now() - sentAt;
+      var answer = self._read(text);
+      lane.request = null;
+      if (lane === self.sending) { self._sent(); }
+      if (answer && answer.kind === "envelope") {
+        lane.failures = 0;
+        var before = owner.machine.outbox.received + owner.machine.outbox.confirmed;
+        if (!owner.receive(self, answer)) { return; }
+        var news = owner.machine.outbox.received + owner.machine.outbox.confirmed > before;
+        self._later(lane, answered(answer, took, news));
+        owner.pollAnswered(self);
+      } else {
+        self._failed(lane, status, answer, took, retryAfter);
+      }
+    });
+  };
+
+  Poller.prototype._sent = function () {
+    this.negotiator.environment.clearTimeout(this._stallTimer);
+    this._stallTimer = null;
+    this.stalled = false;
+  };
+
+  Poller.prototype._failed = function (lane, status, answer, took, retryAfter) {
+    var owner = this.negotiator;
+    if (answer && answer.kind === "end" && (answer.session || answer.code === SUPERSEDED ||
+        answer.code === MISDIRECTED)) {
+      this._sentAway(answer);
+      return;
+    }
+    if (this.phase !== "carrying") { return; }
+    if (status === 413 || (answer && answer.code === TOO_LARGE)) {
+      owner.machine.requestBytes = Math.max(1, owner.machine.requestBytes >> 1);
+    } else if (lane === this.waiting) {
+      owner.pollCut(took, status === 200 && !answer);
+    }
+    lane.failures += 1;
+    this._later(lane, Math.max(retryAfter, owner.backoff(lane.failures)));
+    owner.pollFailed(this, lane.failures);
+  };
+
+  Poller.prototype._sentAway = function (end) {
+    var owner = this.negotiator;
+    if (end.session) {
+      owner.ended(end);
+    } else if (this.phase === "carrying") {
+      this.stop();
+      owner.pollerLost(this, end);
+    }
+  };
+
+  Poller.prototype._later = function (lane, delay) {
+    var self = this;
+    var owner = this.negotiator;
+    if (!delay) {
+      owner.flushSoon();
+      return;
+    }
+    lane.timer = owner.environment.setTimeout(function () {
+      lane.timer = null;
+      self.kick();
+    }, delay);
+  };
+
+  // A unit, or null for what is none of ours: a login page, a gateway's error, a cut body.
+  Poller.prototype._read = function (text) {
+    try {
+      return decodeBody(text);
+    } catch (error) {
+      return null;
+    }
+  };
+
+  // Retry now what waits to be retried: the network is said to be back.
+  Poller.prototype.hurry = function () {
+    var lanes = [this.waiting, this.sending];
+    for (var i = 0; i < lanes.length; i++) {
+      this.negotiator.environment.clearTimeout(lanes[i].timer);
+      lanes[i].timer = null;
+    }
+    this.kick();
+  };
+
+  // Another connection carries: what is on its way may still come, but nothing new is begun.
+  Poller.prototype.leave = function () {
+    var self = this;
+    this.phase = "leaving";
+    this.negotiator.environment.setTimeout(function () { self.stop(); }, 2000);
+  };
+
+  Poller.prototype.stop = function () {
+    if (this.phase === "done") { return; }
+    this.phase = "done";
+    abort(this.negotiator, this.waiting);
+    abort(this.negotiator, this.sending);
+    this._sent();
+  };
+
+  function isFree(lane) { return !lane.request && !lane.timer; }
+
+  function abort(negotiator, lane) {
+    if (lane.request) { lane.request.abort(); }
+    negotiator.environment.clearTimeout(lane.timer);
+    lane.request = lane.timer = null;
+  }
+
+  // --- WebSocket ---------------------------------------------------------------------------
+
+  // One WebSocket. Phases: opening, greeting, candidate, carrying, done. May throw, as the
+  // constructor may.
+  function Socket(negotiator) {
+    var self = this;
+    this.negotiator = negotiator;
+    this.transport = WEBSOCKET;
+    this.attempt = negotiator.nextAttempt();
+    this.phase = "opening";
+    this.startedAt = negotiator.now();
+    this.committedAt = 0;
+    this.ws = new negotiator.environment.WebSocket(negotiator.socketUrl, SUBPROTOCOL);
+    this.ws.binaryType = "arraybuffer";
+    this.ws.onopen = function () { self._opened(); };
+    this.ws.onmessage = function (event) { self._message(event.data); };
+    this.ws.onclose = function () { self._lost(); };
+    this.ws.onerror = function () { self._lost(); };
+    this._timer = negotiator.environment.setTimeout(function () { self._unwelcomed(); },
+      Math.max(negotiator.timing.welcome, 5 * negotiator.roundTrip));
+  }
+
+  Socket.prototype._opened = function () {
+    if (this.phase !== "opening") { return; }
+    this.phase = "greeting";
+    this.startedAt = this.negotiator.now();
+    this.ws.send(encode(this.negotiator.hello(this.attempt, WEBSOCKET)));
+  };
+
+  Socket.prototype._message = function (data) {
+    var owner = this.negotiator;
+    var unit;
+    if (this.phase === "done") { return; }
+    try {
+      unit = typeof data === "string" ? decode(data) : decodeBinary(new Uint8Array(data));
+    } catch (error) {
+      // Altered on the way, perhaps: this connection ends, not the session.
+      this._lost();
+      return;
+    }
+    if (unit.kind === "welcome" && this.phase === "greeting" && unit.attempt === this.attempt) {
+      owner.environment.clearTimeout(this._timer);
+      owner.measured(owner.now() - this.startedAt);
+      this.phase = "candidate";
+      owner.socketWelcomed(this, unit);
+    } else if (unit.kind === "end" && unit.session) {
+      owner.ended(unit);
+    } else if (unit.kind === "envelope" && this.phase !== "greeting") {
+      owner.receive(this, unit);
+      owner.flushSoon();
+    } else {
+      this._lost();
+    }
+  };
+
+  Socket.prototype.carry = function () {
+    this.phase = "carrying";
+    this.committedAt = this.negotiator.now();
+  };
+
+  // Send what the machine has, while the browser's own buffer is not full of it already.
+  Socket.prototype.kick = function () {
+    var self = this;
+    var owner = this.negotiator;
+    if (this.phase !== "candidate" && this.phase !== "carrying") { return; }
+    var unit = null;
+    while (this.ws.bufferedAmount < 1000000 &&
+        (unit = owner.machine.pull(this.attempt, owner.now()))) {
+      var frames = encodeFrames(unit);
+      for (var i = 0; i < frames.length; i++) {
+        this.ws.send(typeof frames[i] === "string" ? frames[i] : frames[i].buffer);
+      }
+    }
+    if (this.ws.bufferedAmount >= 1000000) {
+      owner.environment.setTimeout(function () { self.kick(); }, 50);
+    }
+  };
+
+  Socket.prototype._unwelcomed = function () {
+    this._lost(this.phase === "opening" ? "unanswered" : "silent");
+  };
+
+  Socket.prototype._lost = function (reason) {
+    var phase = this.phase;
+    if (phase === "done") { return; }
+    this.stop(PROTOCOL_ERROR);
+    this.negotiator.socketLost(this, phase, reason ||
+      (phase === "opening" ? "refused" : "closed"));
+  };
+
+  Socket.prototype.stop = function (code) {
+    if (this.phase === "done") { return; }
+    this.phase = "done";
+    this.negotiator.environment.clearTimeout(this._timer);
+    this.ws.onopen = this.ws.onmessage = this.ws.onclose = this.ws.onerror = null;
+    try {
+      // A page may only close with 1000 or an application's code.
+      this.ws.close(code === NORMAL ? NORMAL : 3000 + 1000);
+    } catch (error) {
+      // Old WebKit refuses codes; without one it closes all the same.
+      this.ws.close();
+    }
+  };
+
+  // --- The negotiator: which connection to open, and when --------------------------------------
+
+  var SENTENCES = {
+    unavailable: "this browser has no WebSocket",
+    threw: "the browser refuses to open a WebSocket",
+    refused: "the WebSocket handshake was refused",
+    unanswered: "the WebSocket handshake got no answer in {s} s",
+    silent: "the WebSocket opened, but nothing came through it in {s} s",
+    closed: "the WebSocket opened and was closed before anything came through it",
+    unstable: "WebSockets kept breaking soon after they opened",
+    "half-open": "the WebSocket stopped answering",
+    option: "the page's options leave WebSocket out",
+    proving: "the WebSocket is still being tried"
+  };
+
+  // Args: the page's options; what is called with each of the machine's events; what is called
+  // when transport, reason or state may have changed.
+  function Negotiator(url, options, environment, onevent, onchange) {
+    this.options = options;
+    this.environment = environment;
+    this.timing = extend(extend({}, TIMING), options.timing || {});
+    this.onevent = onevent;
+    this.onchange = onchange;
+    this.pollUrl = environment.resolve(url.replace(/\/$/, "") + "/poll");
+    this.socketUrl = this.pollUrl.replace(/^http/, "ws").replace(/poll$/, "ws");
+    this.machine = null;
+    this.socket = null;
+    this.poller = null;
+    this.roundTrip = 0;
+    this.limit = 1000000;
+    this.shortUntil = 0;
+    this.troubled = false;
+    this._attempt = 0;
+    this._nonce = null;
+    this._learned = null;
+    this._suspicion = null;
+    this._deaths = [];
+    this._retries = 0;
+    this._strangers = 0;
+    this._probes = 0;
+    this._timers = {};
+    this._verdict = this._recall();
+    this._listeners = {
+      online: method(this, "hurry"), pageshow: method(this, "hurry"),
+      pagehide: method(this, "_pageHides")
+    };
+    for (var type in this._listeners) { environment.listen(type, this._listeners[type]); }
+  }
+
+  Negotiator.prototype.now = function () { return this.environment.now(); };
+
+  Negotiator.prototype.nextAttempt = function () { return ++this._attempt; };
+
+  // Carry a new session.
+  Negotiator.prototype.begin = function (machine) {
+    this._drop();
+    this.machine = machine;
+    this._attempt = 0;
+    this._nonce = this.environment.nonce();
+    this._connect();
+    this._tick();
+  };
+
+  Negotiator.prototype.stop = function () {
+    for (var type in this._listeners) { this.environment.unlisten(type, this._listeners[type]); }
+    this._drop();
+  };
+
+  Negotiator.prototype.carrier = function () {
+    if (this.socket && this.socket.phase === "carrying") { return this.socket; }
+    return this.poller && this.poller.phase === "carrying" ? this.poller : null;
+  };
+
+  Negotiator.prototype.hello = function (attempt, transport) {
+    var hello = this.machine.hello(attempt, transport, this._nonce, this.now());
+    hello.client = { library: FallbackTransport.version };
+    return hello;
+  };
+
+  // -- What the transports report
+
+  Negotiator.prototype.measured = function (time) {
+    this.roundTrip = this.roundTrip ? 0.875 * this.roundTrip + 0.125 * time : time;
+  };
+
+  Negotiator.prototype.socketWelcomed = function (socket, welcome) {
+    this._welcomed(socket, welcome);
+    if (socket.phase !== "candidate") { return; }
+    var poller = this.poller;
+    this.poller = null;
+    this._commit(socket);
+    if (poller) {
+      if (poller.phase === "carrying") { poller.leave(); } else { poller.stop(); }
+    }
+    this._clear("hedge");
+    this._clear("probe");
+    this._suspicion = null;
+    if (this._verdict) { this._judge(null); }
+    this.onchange();
+  };
+
+  Negotiator.prototype.pollerWelcomed = function (poller, welcome) {
+    var socket = this.socket;
+    this._welcomed(poller, welcome);
+    if (poller.phase !== "candidate") { return; }
+    if (socket && socket.phase === "carrying") {
+      if (!socket.doubted) {
+        poller.stop();
+        this.poller = null;
+        return;
+      }
+      this._suspect("half-open");
+      this._buried(socket);
+      this.socket = null;
+      this._commit(poller);
+      socket.stop(NORMAL);
+    } else {
+      this._commit(poller);
+    }
+    if (this._suspicion) { this._judge(this._suspicion); }
+    if (!this.socket) { this._probeLater(); }
+    this.onchange();
+  };
+
+  Negotiator.prototype.socketLost = function (socket, phase, reason) {
+    if (this.socket !== socket) { return; }
+    this.socket = null;
+    this.machine.detach(socket.attempt, this.now());
+    if (phase === "carrying") {
+      this._buried(socket);
+    } else {
+      this._suspect(reason);
+    }
+    if (this.carrier()) {
+      if (this._suspicion) { this._judge(this._suspicion); }
+      this._probeLater();
+    } else if (phase === "carrying") {
+      this._retries = 0;
+      this._connect();
+    } else {
+      this._fallBack();
+    }
+    this.onchange();
+    this._tick();
+  };
+
+  // A polling connection that was not welcomed.
+  Negotiator.prototype.pollerFailed = function (poller, end, retryAfter) {
+    if (this.poller !== poller) { return; }
+    this.poller = null;
+    this.machine.detach(poller.attempt, this.now());
+    this._stranger(end);
+    if (!this.socket && this.machine.state !== CLOSED) { this._retry(retryAfter); }
+  };
+
+  // A polling connection that no longer carries, though it should.
+  Negotiator.prototype.pollerLost = function (poller, end) {
+    if (this.poller !== poller) { return; }
+    this.poller = null;
+    this.machine.detach(poller.attempt, this.now());
+    this._stranger(end);
+    if (this.machine.state !== CLOSED) { this._retry(0); }
+    this.onchange();
+  };
+
+  Negotiator.prototype.pollFailed = function (poller, failures) {
+    if (failures < 2 || this.poller !== poller) { return; }
+    var before = this.troubled;
+    this.troubled = true;
+    if (!before) { this.onchange(); }
+    // Another network perhaps: what was known of WebSocket may be wrong.
+    if (!this.socket && !this._verdict) { this._open(); }
+  };
+
+  Negotiator.prototype.pollAnswered = function (poller) {
+    if (this.poller !== poller || !this.troubled) { return; }
+    this.troubled = false;
+    this.onchange();
+  };
+
+  // A waiting request was cut after `took`, or its answer was.
+  Negotiator.prototype.pollCut = function (took, cutBody) {
+    if (cutBody) {
+      this.limit = Math.max(16000, this.limit >> 1);
+    } else if (took >= 1000 && took <= this.wait() + this.timing.margin) {
+      this._learned = {
+        wait: Math.max(this.timing.minWait, 0.8 * took), until: this.now() + this.timing.learned
+      };
+    }
+  };
+
+  // Take an envelope; false if the session or the connection ended for it.
+  Negotiator.prototype.receive = function (connection, unit) {
+    var events;
+    try {
+      events = this.machine.receive(connection.attempt, unit, this.now());
+    } catch (error) {
+      if (error.fatal) {
+        this._act(this.machine.abort(error.code, error.message));
+      } else if (connection === this.socket) {
+        connection._lost();
+      }
+      return false;
+    }
+    this._act(events);
+    if (connection === this.socket) { this.socket.doubted = false; }
+    return this.machine.state !== CLOSED;
+  };
+
+  // The session is over, or gone.
+  Negotiator.prototype.ended = function (end) { this._act(this.machine.ended(end)); };
+
+  // -- Times
+
+  // The backoff before the n-th attempt again: at once, then growing; with jitter, so that many
+  // clients of one server do not come together.
+  Negotiator.prototype.backoff = function (n) {
+    if (n < 2) { return 0; }
+    var cap = Math.min(this.timing.retryMax, this.timing.retry * Math.pow(2, n - 1));
+    return cap * (1 + this.environment.random()) / 2;
+  };
+
+  // For how long the server may hold a poll just now.
+  Negotiator.prototype.wait = function () {
+    var wait = Math.min(this.machine.grant.wait, this.timing.wait);
+    if (this._learned && this._learned.until < this.now()) { this._learned = null; }
+    if (this._learned) { wait = Math.min(wait, this._learned.wait); }
+    return this.now() < this.shortUntil ? Math.min(wait, this.timing.shortWait) : wait;
+  };
+
+  Negotiator.prototype._set = function (name, delay, callback) {
+    var self = this;
+    this._clear(name);
+    this._timers[name] = this.environment.setTimeout(function () {
+      delete self._timers[name];
+      callback.call(self);
+    }, delay);
+  };
+
+  Negotiator.prototype._clear = function (name) {
+    this.environment.clearTimeout(this._timers[name]);
+    delete this._timers[name];
+  };
+
+  // -- Opening
+
+  Negotiator.prototype._allows = function (transport) {
+    return !this.options.transports || this.options.transports.indexOf(transport) >= 0;
+  };
+
+  Negotiator.prototype._canOpen = function () {
+    return this._allows(WEBSOCKET) && this.environment.WebSocket !== undefined;
+  };
+
+  // Nothing carries and nothing is under way.
+  Negotiator.prototype._connect = function () {
+    this._suspicion = null;
+    if (this._recentDeaths() >= this.timing.deaths && this._allows(POLLING)) {
+      this._suspect("unstable");
+    } else if (this._canOpen() && (!this._verdict || !this._allows(POLLING))) {
+      this._open();
+    }
+    if (!this.socket) {
+      this._fallBack();
+    } else if (this._allows(POLLING)) {
+      this._set("hedge", Math.max(this.timing.hedge, 3 * this.roundTrip), this._hedge);
+    }
+  };
+
+  Negotiator.prototype._open = function () {
+    try {
+      this.socket = new Socket(this);
+    } catch (error) {
+      this.socket = null;
+      this._suspect("threw");
+    }
+  };
+
+  Negotiator.prototype._hedge = function () {
+    if (!this.poller && this._allows(POLLING)) { this.poller = new Poller(this); }
+  };
+
+  // The WebSocket is out of the question for now.
+  Negotiator.prototype._fallBack = function () {
+    if (this.poller || this.machine.state === CLOSED) { return; }
+    if (this._allows(POLLING)) {
+      this._clear("hedge");
+      this.poller = new Poller(this);
+    } else {
+      this._retry(0);
+    }
+  };
+
+  Negotiator.prototype._retry = function (least) {
+    this._retries += 1;
+    this._set("retry", Math.max(least, this.backoff(this._retries)), function () {
+      if (!this.socket && !this.poller) { this._connect(); }
+    });
+  };
+
+  Negotiator.prototype._probeLater = function () {
+    if (!this._canOpen() || this._timers.probe) { return; }
+    var cap = Math.min(this.timing.probeMax, this.timing.probe * Math.pow(2, this._probes));
+    this._probes += 1;
+    this._set("probe", cap * this.environment.random(), this._probe);
+  };
+
+  Negotiator.prototype._probe = function () {
+    if (this.socket || !this.poller) { return; }
+    this._suspicion = null;
+    this._open();
+    if (!this.socket) { this._probeLater(); }
+  };
+
+  Negotiator.prototype._welcomed = function (connection, welcome) {
+    this._retries = 0;
+    this._strangers = 0;
+    this.troubled = false;
+    this._act(this.machine.welcomed(welcome, this.now()));
+    if (this.machine.state === CLOSED) { connection.stop(NORMAL); }
+  };
+
+  Negotiator.prototype._commit = function (connection) {
+    connection.carry();
+    this._act(this.machine.commit(connection.attempt));
+    this.flush();
+  };
+
+  Negotiator.prototype._drop = function () {
+    for (var timer in this._timers) { this._clear(timer); }
+    if (this.socket) { this.socket.stop(NORMAL); }
+    if (this.poller) { this.poller.stop(); }
+    this.socket = this.poller = null;
+    this.troubled = false;
+  };
+
+  // Another process of the server answers for ours. Three times running, ours is gone.
+  Negotiator.prototype._stranger = function (end) {
+    if (!end || end.code !== MISDIRECTED) { return; }
+    this._strangers += 1;
+    if (this._strangers < 3) { return; }
+    this._strangers = 0;
+    this._act(this.machine.abort(GONE, "another server process answers"));
+  };
+
+  // -- Judging WebSocket
+
+  Negotiator.prototype._suspect = function (reason) {
+    this._suspicion = { reason: reason, seconds: this.timing.welcome / 1000 };
+  };
+
+  // A WebSocket that carried has died; too many young ones, and they count as unstable.
+  Negotiator.prototype._buried = function (socket) {
+    if (this.now() - socket.committedAt < this.timing.death) {
+      this._deaths.push(this.now());
+    } else {
+      this._probes = 0;
+    }
+  };
+
+  Negotiator.prototype._recentDeaths = function () {
+    var since = this.now() - this.timing.deathWindow;
+    this._deaths = this._deaths.filter(function (time) { return time > since; });
+    return this._deaths.length;
+  };
+
+  // Only called while polling is known to work: a server that is down says nothing.
+  Negotiator.prototype._judge = function (suspicion) {
+    this._suspicion = null;
+    this._verdict = suspicion && extend({
+      expires: new Date().getTime() + this.timing.verdict
+    }, suspicion);
+    if (this.options.remember === false || !this.environment.storage) { return; }
+    try {
+      if (suspicion) {
+        this.environment.storage.setItem(this._storageKey(), JSON.stringify(this._verdict));
+      } else {
+        this.environment.storage.removeItem(this._storageKey());
+      }
+    } catch (error) {
+      // Full, or forbidden: it is remembered for this page alone.
+    }
+  };
+
+  Negotiator.prototype._recall = function () {
+    if (this.options.remember === false || !this.environment.storage) { return null; }
+    try {
+      var kept = JSON.parse(this.environment.storage.getItem(this._storageKey()));
+      var left = kept.expires - new Date().getTime();
+      return left > 0 && left <= this.timing.verdict && SENTENCES[kept.reason] ? kept : null;
+    } catch (error) {
+      return null;
+    }
+  };
+
+  Negotiator.prototype._storageKey = function () { return "fallback_transport " + this.pollUrl; };
+
+  Negotiator.prototype.why = function () {
+    var carrier = this.carrier();
+    var judged = this._verdict || this._suspicion;
+    var reason = null;
+    if (!carrier) {
+      return new Why(null, "none", "no connection yet", null);
+    }
+    if (carrier.transport === WEBSOCKET) {
+      return new Why(WEBSOCKET, "works", "WebSocket: works", null);
+    }
+    if (!this._allows(WEBSOCKET)) {
+      reason = "option";
+    } else if (this.environment.WebSocket === undefined) {
+      reason = "unavailable";
+    } else {
+      reason = judged ? judged.reason : "proving";
+    }
+    return new Why(POLLING, reason, "long polling: " +
+      SENTENCES[reason].replace("{s}", judged ? judged.seconds : ""),
+      judged && judged.expires ? judged.expires : null);
+  };
+
+  function Why(transport, reason, text, expires) {
+    this.transport = transport;
+    this.reason = reason;
+    this.text = text;
+    // When the verdict expires, in milliseconds of Date; a probe may lift it before.
+    this.expires = expires;
+  }
+
+  Why.prototype.toString = function () { return this.text; };
+
+  // -- Running
+
+  Negotiator.prototype.flushSoon = function () {
+    if (this._timers.flush === undefined) { this._set("flush", 0, this.flush); }
+  };
+
+  // Send what there is to send, on whatever carries.
+  Negotiator.prototype.flush = function () {
+    if (this.socket) { this.socket.kick(); }
+    if (this.poller) { this.poller.kick(); }
+    this._watch();
+    this._tick();
+  };
+
+  // The machine's next deadline.
+  Negotiator.prototype._tick = function () {
+    var deadline = this.machine.deadline();
+    if (deadline === null) {
+      this._clear("tick");
+      return;
+    }
+    this._set("tick", Math.max(0, deadline - this.now()), function () {
+      if (this.now() - deadline > this.timing.late) { this.hurry(); }
+      this._act(this.machine.timeout(this.now()));
+      if (this.machine.state !== CLOSED) { this.flush(); }
+    });
+  };
+
+  // While something sent on the WebSocket is not received: ask, and then doubt it.
+  Negotiator.prototype._watch = function () {
+    if (this._timers.alive !== undefined || !this._unreceived()) { return; }
+    var socket = this.socket;
+    var buffered = socket.ws.bufferedAmount;
+    this._set("alive", Math.max(this.timing.alive, 4 * this.roundTrip), function () {
+      if (this.socket !== socket || !this._unreceived()) { return; }
+      if (isAsked(this.machine.connections[socket.attempt]) && socket.ws.bufferedAmount >= buffered) {
+        socket.doubted = true;
+        this._hedge();
+      } else {
+        this.machine.ask(socket.attempt);
+      }
+      this.flush();
+    });
+  };
+
+  Negotiator.prototype._unreceived = function () {
+    if (!this.socket || this.socket.phase !== "carrying") { return false; }
+    var outbox = this.machine.outbox;
+    return outbox.last() > outbox.received || isAsked(this.machine.connections[this.socket.attempt]);
+  };
+
+  // The network is said to be back, the page was woken: do not wait for any timer.
+  Negotiator.prototype.hurry = function () {
+    this._retries = 0;
+    this._probes = 0;
+    if (this.socket && this.socket.phase === "carrying") {
+      this.machine.ask(this.socket.attempt);
+      this.flush();
+    } else if (this.poller) {
+      this.poller.hurry();
+      this._clear("probe");
+      if (this._canOpen()) { this._probe(); }
+    } else if (!this.socket && this.machine.state !== CLOSED) {
+      this._connect();
+    }
+  };
+
+  // The page goes: tell the server, if the browser still lets us.
+  Negotiator.prototype._pageHides = function (event) {
+    if (event && event.persisted) { return; }
+    this.machine.close(GOING_AWAY, "the page was left", this.now());
+    if (this.socket) { this.socket.kick(); }
+    if (this.poller && this.poller.phase === "carrying") {
+      this.environment.beacon(this.pollUrl, encodeBody(this.machine.poll(null, null)));
+    }
+  };
+
+  Negotiator.prototype._act = function (events) {
+    for (var i = 0; i < events.length; i++) {
+      var event = events[i];
+      if (event.type === "answered") {
+        this.measured(event.time);
+      } else if (event.type === "dropped") {
+        this._dropped(event);
+      } else if (event.type !== "switched") {
+        this.onevent(event);
+      }
+    }
+  };
+
+  Negotiator.prototype._dropped = function (event) {
+    if (this.socket && this.socket.attempt === event.attempt) {
+      this.socket._lost("half-open");
+    } else if (this.poller && this.poller.attempt === event.attempt) {
+      var poller = this.poller;
+      poller.stop();
+      this.pollerLost(poller, null);
+    }
+  };
+
+  // --- Faces: what the page holds ----------------------------------------------------------
+
+  // The ends after which a new session begins by itself: the server has lost this one.
+  var RESETS = [GONE, INACTIVE, SERVICE_RESTART];
+
+  function Session(url, options) {
+    var environment = options.environment || browser();
+    this.id = null;
+    this.state = "connecting";
+    this.transport = null;
+    this.onopen = this.onclose = this.onerror = this.ontransport = this.onreset = null;
+    this._options = options;
+    this._namespace = options.namespace || "/";
+    this._environment = environment;
+    this._events = {};
+    this._listeners = {};
+    this._told = "";
+    this._negotiator = new Negotiator(url, options, environment,
+      method(this, "_machineEvent"), method(this, "_changed"));
+    this._begin();
+  }
+
+  Object.defineProperty(Session.prototype, "why", {
+    get: function () { return this._negotiator.why(); }
+  });
+
+  // Bytes that the server has not confirmed.
+  Object.defineProperty(Session.prototype, "bufferedAmount", {
+    get: function () { return this._machine.outbox.bytes; }
+  });
+
+  // The smoothed round trip in milliseconds, null while unknown.
+  Object.defineProperty(Session.prototype, "roundTrip", {
+    get: function () { return this._negotiator.roundTrip || null; }
+  });
+
+  // The highest message sent, and of those confirmed; the highest received, and handled.
+  Object.defineProperty(Session.prototype, "counters", {
+    get: function () {
+      var machine = this._machine;
+      return {
+        sent: machine.outbox.last(), acknowledged: machine.outbox.confirmed,
+        received: machine.inbox.received, handled: machine.inbox.handled
+      };
+    }
+  });
+
+  // Call `listener(data…, reply)` for each message of this name. If the server asked, what it
+  // returns is the reply; to answer later it returns nothing and calls `reply(value)`.
+  Session.prototype.on = function (name, listener) {
+    list(this._events, name).push(listener);
+    return this;
+  };
+
+  Session.prototype.off = function (name, listener) {
+    this._events[":" + name] = list(this._events, name).filter(function (each) {
+      return listener !== undefined && each !== listener;
+    });
+    return this;
+  };
+
+  Session.prototype.addEventListener = function (type, listener) {
+    if (list(this._listeners, type).indexOf(listener) < 0) {
+      list(this._listeners, type).push(listener);
+    }
+  };
+
+  Session.prototype.removeEventListener = function (type, listener) {
+    this._listeners[":" + type] = list(this._listeners, type).filter(function (each) {
+      return each !== listener;
+    });
+  };
+
+  // Send a named message: emit(name, data…, [function (error, reply…)]). Throws an Error with a
+  // `code` for what cannot be sent: closed, too-large, unserialisable, full.
+  Session.prototype.emit = function (name) {
+    var values = Array.prototype.slice.call(arguments);
+    var callback = typeof values[values.length - 1] === "function" ? values.pop() : null;
+    var id = callback ? this._nextId : null;
+    this._send(encodePacket(EVENT, this._namespace, id, values), false);
+    if (callback) {
+      this._nextId += 1;
+      this._callbacks[id] = callback;
+    }
+    return this;
+  };
+
+  // Send an unnamed message: text, ArrayBuffer or view.
+  Session.prototype.send = function (data, callback) {
+    return callback ? this.emit("message", data, callback) : this.emit("message", data);
+  };
+
+  // Close behind all that was sent; `onclose` follows. 1000 or 3000 to 4999, as WebSocket has it.
+  Session.prototype.close = function (code, reason) {
+    var problem = code === undefined || code === NORMAL || (code >= 3000 && code <= 4999) ?
+      validClose(code || NORMAL, reason || "") : "the code must be 1000, or 3000 to 4999";
+    if (problem) { throw failure("close", problem); }
+    this._machine.close(code || NORMAL, reason || "", this._environment.now());
+    this._negotiator.flush();
+  };
+
+  Session.prototype._begin = function () {
+    var auth = this._options.auth;
+    this._machine = new ClientMachine(this._environment.now());
+    this._callbacks = {};
+    this._nextId = 1;
+    this._incoming = null;
+    this._accepted = false;
+    this._refusal = null;
+    this._machine.send(encodePacket(CONNECT, this._namespace, null,
+      typeof auth === "function" ? auth() : auth), false);
+    this._negotiator.begin(this._machine);
+  };
+
+  Session.prototype._send = function (items, urgent) {
+    this._machine.send(items, urgent);
+    this._negotiator.flushSoon();
+  };
+
+  Session.prototype._machineEvent = function (event) {
+    if (event.type === "message") {
+      this._message(event);
+    } else if (event.type === "close") {
+      this._machineHandled([event.seq]);
+    } else if (event.type === "closed") {
+      this._over(event);
+    }
+  };
+
+  Session.prototype._machineHandled = function (seqs) {
+    for (var i = 0; i < seqs.length; i++) {
+      this._negotiator._act(this._machine.handled(seqs[i], this._environment.now()));
+    }
+  };
+
+  Session.prototype._message = function (event) {
+    var packet = this._incoming;
+    var machine = this._machine;
+    try {
+      if (typeof event.data === "string") {
+        if (packet) { throw malformed("a packet where an attachment was announced"); }
+        packet = decodePacket(event.data);
+      } else {
+        if (!packet) { throw malformed("an attachment without its packet"); }
+        packet.attachments.push(event.data);
+      }
+      packet.seqs.push(event.seq);
+      this._incoming = packet.attachments.length < packet.missing ? packet : null;
+      if (this._incoming) { return; }
+      if (packet.missing) { packet.data = reconstruct(packet.data, packet.attachments); }
+    } catch (error) {
+      this._negotiator._act(machine.abort(MALFORMED, error.message));
+      return;
+    }
+    this._packet(packet);
+    if (machine === this._machine) { this._machineHandled(packet.seqs); }
+  };
+
+  Session.prototype._packet = function (packet) {
+    var data = packet.data;
+    if (packet.type === CONNECT) {
+      this.id = this._machine.id;
+      this._accepted = true;
+      this._changed();
+      this._dispatch("open", { id: this.id });
+    } else if (packet.type === CONNECT_ERROR) {
+      // The close with its code comes behind it.
+      this._refusal = data;
+    } else if ((packet.type === EVENT || packet.type === BINARY_EVENT) && data instanceof Array) {
+      this._deliver(packet.id, String(data[0]), data.slice(1));
+    } else if (packet.type === ACK || packet.type === BINARY_ACK) {
+      this._answered(packet.id, [null].concat(data));
+    } else if (packet.type === ERROR) {
+      this._answered(packet.id, [failure(data && data.code, String(data && data.message))]);
+    }
+  };
+
+  Session.prototype._answered = function (id, values) {
+    var callback = this._callbacks[id];
+    delete this._callbacks[id];
+    if (callback) { this._guard(callback, null, values); }
+  };
+
+  Session.prototype._deliver = function (id, name, values) {
+    var self = this;
+    var machine = this._machine;
+    var listeners = list(this._events, name).slice();
+    var open = id !== null;
+
+    function answer(type, value) {
+      if (!open || machine !== self._machine || machine.state === CLOSED ||
+          machine.state === CLOSING) { return; }
+      open = false;
+      self._send(encodePacket(type, self._namespace, id, value), true);
+    }
+
+    function reply(value) { answer(ACK, value === undefined ? [] : [value]); }
+
+    function refuse(text) { answer(ERROR, { code: 1011, message: text }); }
+
+    if (!listeners.length) { refuse("no listener for " + name); }
+    for (var i = 0; i < listeners.length; i++) {
+      var outcome = this._guard(listeners[i], this, values.concat(open ? [reply] : []));
+      if (outcome.error) {
+        refuse("the listener raised");
+      } else if (outcome.value !== undefined) {
+        reply(outcome.value);
+      }
+    }
+  };
+
+  // Call a page's function; what it throws is reported like any uncaught error, and harms nothing.
+  Session.prototype._guard = function (callback, self, values) {
+    try {
+      return { value: callback.apply(self, values) };
+    } catch (error) {
+      this._environment.setTimeout(function () { throw error; }, 0);
+      return { error: error };
+    }
+  };
+
+  Session.prototype._dispatch = function (type, event) {
+    event.type = type;
+    event.target = this;
+    if (typeof this["on" + type] === "function") { this._guard(this["on" + type], this, [event]); }
+    var listeners = list(this._listeners, type).slice();
+    for (var i = 0; i < listeners.length; i++) { this._guard(listeners[i], this, [event]); }
+  };
+
+  Session.prototype._over = function (event) {
+    var callbacks = this._callbacks;
+    var reset = event.code && RESETS.indexOf(event.code) >= 0 && !this._refusal;
+    var told = {
+      code: event.code, reason: event.reason, wasClean: event.code !== PROTOCOL_ERROR,
+      unconfirmed: readable(event.unconfirmed)
+    };
+    var lost = failure(event.code, "the session ended: " + event.code + " " + event.reason);
+    this._callbacks = {};
+    // Last words: the acknowledgement of the server's close.
+    this._negotiator.flush();
+    if (reset) {
+      this.state = "reconnecting";
+    } else {
+      this.state = "closed";
+      this.transport = null;
+      this._negotiator.stop();
+    }
+    for (var id in callbacks) { this._guard(callbacks[id], null, [lost]); }
+    if (reset) {
+      this._dispatch("reset", told);
+      this._begin();
+      this._changed();
+    } else {
+      if (this._refusal) { told.data = this._refusal.data; }
+      this._dispatch("close", told);
+    }
+  };
+
+  // The transport, its reason or the state may have changed.
+  Session.prototype._changed = function () {
+    if (this.state === "closed") { return; }
+    var carrier = this._negotiator.carrier();
+    var works = carrier && !this._negotiator.troubled;
+    if (this._accepted) {
+      this.state = works ? "open" : "reconnecting";
+    }
+    this.transport = carrier ? carrier.transport : null;
+    var why = this.why;
+    var told = this.transport + " " + why.reason;
+    if (carrier && told !== this._told) {
+      this._told = told;
+      this._dispatch("transport", { transport: this.transport, why: why });
+    }
+  };
+
+  // The list kept under a name in a map; the colon keeps names like "constructor" apart.
+  function list(map, name) {
+    var key = ":" + name;
+    if (!map[key]) { map[key] = []; }
+    return map[key];
+  }
+
+  var FallbackTransport = {
+    version: "0.1.0",
+
+    // Open a session with the server at `url` ("/fallback" of the page's own by default).
+    // Options: auth (an object, or a function that gives one, for on_connect), transports,
+    // namespace, withCredentials, remember (false: keep no verdict in localStorage), timing
+    // (milliseconds, see TIMING), environment (for tests).
+    connect: function (url, options) {
+      if (url && typeof url === "object") {
+        options = url;
+        url = undefined;
+      }
+      return new Session(url || "/fallback", options || {});
+    },
+
+    _core: {
+      ClientMachine: ClientMachine, Outbox: Outbox, Inbox: Inbox, Message: Message, Close: Close,
+      Negotiator: Negotiator, Session: Session, encode: encode, encodeFrames: encodeFrames,
+      encodeBody: encodeBody, decode: decode, decodeBody: decodeBody, decodeBinary: decodeBinary,
+      encodePacket: encodePacket, decodePacket: decodePacket, reconstruct: reconstruct,
+      envelope: envelope, utf8Length: utf8Length, toBase64: toBase64, fromBase64: fromBase64,
+      TRANSITIONS: TRANSITIONS, TIMING: TIMING
+    }
+  };
+
+  return FallbackTransport;
+});
