@@ -123,6 +123,7 @@ class FallbackTransport:
             )
         self._given = options
         self._handed_in = server
+        self._app: Flask | None = None
         self._server: Any = None
         self._runtime: Runtime | None = None
         self._sessions: Sessions | None = None
@@ -178,7 +179,7 @@ class FallbackTransport:
             {"flask.app": app},
         )
         mounted[options.path] = self
-        self._server, self._runtime = server, engine.runtime
+        self._app, self._server, self._runtime = app, server, engine.runtime
         self._sessions = Sessions(engine)
         if self._handed_in is None:
             # Without a handler of the application's, every client is welcome.
@@ -299,13 +300,15 @@ class FallbackTransport:
             register()
 
     def _register_connect(self, handler: Callable[..., Any] | None) -> None:
-        def connected(sid: str, environ: dict[str, Any], auth: Any = None) -> None:
+        # `auth` has no default: on a TypeError python-socketio calls again without it, which
+        # must fail here and not run the application's handler a second time.
+        def connected(sid: str, environ: dict[str, Any], auth: Any) -> None:
             assert self._sessions is not None, "set by init_app"
             client = self._sessions.create(sid, NAMESPACE, auth)
             if handler is None:
                 return
             try:
-                with handler_context(environ["flask.app"], environ):
+                with handler_context(self._flask(environ), environ):
                     handler(client)
             except ConnectionRefused as refused:
                 raise socketio.exceptions.ConnectionRefusedError(
@@ -317,7 +320,7 @@ class FallbackTransport:
     def _register_message(self, name: str, handler: Callable[..., Any]) -> None:
         def received(sid: str, *data: Any) -> Any:
             client, environ = self._client(sid)
-            with handler_context(environ["flask.app"], environ):
+            with handler_context(self._flask(environ), environ):
                 return handler(client, *(data or (None,)))
 
         self.server.on(name, received, namespace=NAMESPACE)
@@ -326,10 +329,16 @@ class FallbackTransport:
         def disconnected(sid: str, reason: str) -> None:
             client, environ = self._client(sid)
             code, text = client.closure or (CloseCode.NORMAL, reason)
-            with handler_context(environ["flask.app"], environ):
+            with handler_context(self._flask(environ), environ):
                 handler(client, int(code), text)
 
         self.server.on("disconnect", disconnected, namespace=NAMESPACE)
+
+    def _flask(self, environ: dict[str, Any]) -> Flask:
+        """The app whose handlers are called; a handed-in server's own doors do not name it."""
+        assert self._app is not None, "set by init_app"
+        named: Flask = environ.get("flask.app", self._app)
+        return named
 
     def _client(self, sid: str) -> tuple[Session, dict[str, Any]]:
         assert self._sessions is not None, "set by init_app"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import hmac
-import itertools
 import logging
 import secrets
 from collections import OrderedDict
@@ -208,9 +207,9 @@ class Timekeeper:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._lock = make_lock()
-        self._heap: list[tuple[float, int, Conversation]] = []
-        self._due: dict[Conversation, float] = {}
-        self._order = itertools.count()
+        #: Times and ids; an entry whose time is not the id's in `_due` is void.
+        self._heap: list[tuple[float, str]] = []
+        self._due: dict[str, tuple[float, Conversation]] = {}
         self._changed = runtime.event()
         self._running = False
 
@@ -222,19 +221,26 @@ class Timekeeper:
         """
         with self._lock:
             if when is None:
-                self._due.pop(conversation, None)
+                self._due.pop(conversation.id, None)
                 return
-            due = self._due.get(conversation)
-            if due is not None and due <= when:
+            due = self._due.get(conversation.id)
+            if due is not None and due[0] <= when:
                 return
-            self._due[conversation] = when
+            self._due[conversation.id] = when, conversation
             first = not self._heap or when < self._heap[0][0]
-            heapq.heappush(self._heap, (when, next(self._order), conversation))
+            heapq.heappush(self._heap, (when, conversation.id))
+            self._compact()
             if not self._running:
                 self._running = True
                 self._runtime.spawn(self._run)
             elif first:
                 self._changed.set()
+
+    def _compact(self) -> None:
+        """Drop the void entries once they are the most: each deadline moved leaves one."""
+        if len(self._heap) > 4 * len(self._due) + 64:
+            self._heap = [(when, session_id) for session_id, (when, _) in self._due.items()]
+            heapq.heapify(self._heap)
 
     def _run(self) -> None:
         while True:
@@ -255,10 +261,11 @@ class Timekeeper:
         due: list[Conversation] = []
         with self._lock:
             while self._heap and self._heap[0][0] <= now:
-                when, _, conversation = heapq.heappop(self._heap)
-                if self._due.get(conversation) == when:
-                    del self._due[conversation]
-                    due.append(conversation)
+                when, session_id = heapq.heappop(self._heap)
+                entry = self._due.get(session_id)
+                if entry is not None and entry[0] == when:
+                    del self._due[session_id]
+                    due.append(entry[1])
         for conversation in due:
             try:
                 conversation.timeout()
