@@ -4,6 +4,7 @@
 * ``faults.py``, ``rules.py``, ``scenarios.py``: what can go wrong, when, and by name.
 * ``fault_proxy.py``: the process itself, ``python -m tests.proxies.fault_proxy``.
 * ``wire.py``, ``http_messages.py``, ``outlet.py``: its parts, below the faults.
-* ``conversation.py``, ``handover.py``, ``tunnel.py``, ``upstream.py``: where faults are applied.
+* ``conversation.py``, ``exchange.py``, ``tunnel.py``, ``upstream.py``: where faults are applied.
 * ``control.py``, ``journal.py``: rules in, statistics out.
+* ``tiny_upstream.py``: a server and bare sockets, for the tests of the proxy itself.
 """

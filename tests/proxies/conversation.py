@@ -8,16 +8,14 @@ one direction only.
 
 from __future__ import annotations
 
-import asyncio
-
 from .exchange import Exchange
 from .faults import Hang, Latency
 from .http_messages import Request
-from .journal import Journal
+from .journal import Journal, RequestRecord
 from .rules import Plan, RuleBook
 from .tunnel import Tunnel
 from .upstream import Upstream
-from .wire import EndedEarly, End, Wire
+from .wire import End, EndedEarly, Wire
 
 
 class Conversation:
@@ -25,7 +23,9 @@ class Conversation:
 
     Args:
         number: of the connection, from 1.
-        client: set as soon as there is a socket for it.
+        rulebook: the rules in force.
+        journal: what happens is noted in it.
+        upstream: where requests go.
     """
 
     def __init__(
@@ -65,16 +65,6 @@ class Conversation:
             if self._paired is not None:
                 self._paired.close()
 
-    def kill(self, how: End) -> None:
-        """End both connections now."""
-        for wire in (self.client, self._paired):
-            if wire is None:
-                continue
-            if how is End.RST:
-                wire.abort()
-            else:
-                wire.close()
-
     async def _next(self) -> bool:
         """Serve one request; return whether there may be another."""
         client = self.client
@@ -87,11 +77,57 @@ class Conversation:
                 await self._pass_through(raw or b"")
             return False
         plan, record = self._choose(request)
-        self._exchange = exchange = Exchange(
-            client, self._paired, request, plan, record, self._journal, self._upstream
+        self._exchange = Exchange(
+            client, self._pair, request, plan, record, self._journal, self._upstream
         )
         try:
-            return await exchange.run()
+            return await self._exchange.run()
         finally:
             self._exchange = None
-            self._adopt(exchange.paired)
+
+    def _choose(self, request: Request) -> tuple[Plan, RequestRecord]:
+        websocket = request.is_websocket
+        plan = self._rulebook.plan("ws" if websocket else "http", request.method, request.target)
+        record = self._journal.request(self.number, request.method, request.target, websocket)
+        return plan, record
+
+    async def _pair(self) -> Wire:
+        """Return the paired connection, a new one if the old one cannot be used."""
+        wire = self._paired
+        if wire is None or not wire.usable:
+            if wire is not None:
+                wire.close()
+            wire = self._paired = await self._upstream.connect()
+            wire.when_ended = self._paired_ended
+        return wire
+
+    async def _pass_through(self, first: bytes) -> None:
+        """Carry bytes that are no HTTP, as they are."""
+        wire = self._paired = await self._upstream.connect()
+        wire.write(first)
+        self.client.when_ended = None
+        nothing = Plan({})
+        await Tunnel(self.client, wire, nothing, lambda: None, lambda name: None).run()
+
+    def _client_ended(self, end: End) -> None:
+        if self._exchange is not None:
+            self._exchange.client_ended(end)
+
+    def _paired_ended(self, end: End) -> None:
+        """The upstream has ended its connection: so do we, unless somebody is reading it."""
+        # Where the next request is here already, it may as well be served.
+        idle = self._exchange is None and not self.client.unread
+        if idle or (self._exchange is not None and self._exchange.over):
+            self.client.end(end)
+
+    def _latency(self) -> float:
+        """Return the latency of this connection by the rules now in force."""
+        if self._edition != self._rulebook.edition:
+            self._edition = self._rulebook.edition
+            plan = self._rulebook.plan("connection")
+            latency = plan.get(Latency)
+            self._latency_now = latency.seconds if latency else 0.0
+            self._hangs = plan.get(Hang) is not None
+            if latency:
+                self._journal.struck(Latency.name)
+        return self._latency_now

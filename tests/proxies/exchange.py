@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 from .faults import (
     AcceptClose,
@@ -35,7 +36,7 @@ from .outlet import Outlet
 from .rules import Plan
 from .tunnel import Tunnel
 from .upstream import Upstream, read_answer
-from .wire import EndedEarly, End, Wire
+from .wire import End, EndedEarly, Wire
 
 _LOGIN_PAGE = (
     "<!doctype html><title>Welcome to the network</title>"
@@ -51,23 +52,23 @@ class Exchange:
 
     Args:
         client: the client's connection, its body not yet read.
-        paired: the upstream connection that goes with it, if one is open.
+        paired: returns the upstream connection that goes with it.
     """
 
     def __init__(
         self,
         client: Wire,
-        paired: Wire | None,
+        paired: Callable[[], Awaitable[Wire]],
         request: Request,
         plan: Plan,
         record: RequestRecord,
         journal: Journal,
         upstream: Upstream,
     ) -> None:
-        self.paired = paired
         #: Whether the answer has been passed on, or never will be.
         self.over = False
         self._client = client
+        self._paired = paired
         self._request = request
         self._plan = plan
         self._record = record
@@ -75,6 +76,8 @@ class Exchange:
         self._upstream = upstream
         #: The connections that carry this exchange; they share the client's fate.
         self._wires: list[Wire] = []
+        #: Those of them that are not paired with the client, and end with the exchange.
+        self._copies: list[Wire] = []
         self._upload: asyncio.Task[None] | None = None
         self._uploaded = False
         self._delivered = asyncio.Event()
@@ -105,9 +108,8 @@ class Exchange:
                 timer.cancel()
             if self._upload is not None:
                 self._upload.cancel()
-            for wire in self._wires:
-                if wire is not self.paired:
-                    wire.close()
+            for wire in self._copies:
+                wire.close()
             self._delivered.set()
 
     async def _run(self) -> bool:
@@ -156,6 +158,8 @@ class Exchange:
 
     def _answer(self, status: int, raw: bytes) -> None:
         self._journal.answered(self._record, status)
+        if self._request.method == "HEAD":
+            raw = raw[: raw.index(b"\r\n\r\n") + 4]
         self._client.write(raw)
         self.over = True
 
@@ -166,7 +170,7 @@ class Exchange:
     # The way up.
 
     async def _send(self) -> Wire | None:
-        """Send the request on; return the connection whose answer counts, None if the client left."""
+        """Send the request on; return the connection whose answer counts. None: the client left."""
         delay, duplicate = self._plan.get(Delay), self._plan.get(Duplicate)
         if duplicate is None and (delay is None or not delay.up):
             return await self._send_as_it_comes()
@@ -175,6 +179,8 @@ class Exchange:
         if delay is not None and delay.up:
             self._struck(Delay.name)
             await asyncio.sleep(delay.up)
+            if self._client.ended_here:
+                return None  # killed, and what was under way with it
             if self._client.ended is not None:
                 # A packet under way arrives, whoever sent it is gone or not.
                 if not self._request.is_websocket:
@@ -217,20 +223,23 @@ class Exchange:
     async def _send_twice(self, duplicate: Duplicate, content: bytes) -> Wire:
         request, upstream = self._request, self._upstream
         if duplicate.answer == "first":
-            wire = await upstream.send_copy(request, content)
-            self._wires.append(wire)
+            wire = await self._send_copy(content)
             after = self._delivered if duplicate.mode == "sequential" else None
             upstream.deliver_stray(request, content, duplicate.gap, after)
             return wire
         if duplicate.mode == "concurrent":
-            upstream.deliver_stray(request, content)
+            upstream.discard_answer(await upstream.send_copy(request, content), request)
         else:
             # Whatever became of the first, the second is sent.
             with contextlib.suppress(ConnectionError, EndedEarly):
                 await read_answer(await upstream.send_copy(request, content), request)
         await asyncio.sleep(duplicate.gap)
-        wire = await upstream.send_copy(request, content)
+        return await self._send_copy(content)
+
+    async def _send_copy(self, content: bytes) -> Wire:
+        wire = await self._upstream.send_copy(self._request, content)
         self._wires.append(wire)
+        self._copies.append(wire)
         return wire
 
     def _head(self) -> bytes:
@@ -245,12 +254,11 @@ class Exchange:
         return await whole_body(self._client, self._request.framing)
 
     async def _connected(self) -> Wire:
-        if self.paired is None or not self.paired.usable:
-            self.paired = await self._upstream.connect()
-        self._wires.append(self.paired)
+        wire = await self._paired()
+        self._wires.append(wire)
         if self._client.ended is End.RST:
             raise ConnectionResetError("the client left before the upstream was reached")
-        return self.paired
+        return wire
 
     # The way down.
 

@@ -344,6 +344,6 @@ def _checked(value: object, hint: Any, where: str) -> object:
     if hint is float and type(value) is int:
         return float(value)
     # A bool is an int to isinstance; as a status or a count it is a mistake.
-    if type(value) is not hint:
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise RuleError(f"{where} is {value!r}, and must be a {hint.__name__}")
     return value

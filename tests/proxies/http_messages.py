@@ -43,7 +43,9 @@ class Head:
         """Split a head into its first line and its headers, names in lower case."""
         line, *rest = raw.decode("latin-1").split("\r\n")
         pairs = (text.partition(":") for text in rest if text)
-        return cls(raw, line, tuple((name.strip().lower(), value.strip()) for name, _, value in pairs))
+        return cls(
+            raw, line, tuple((name.strip().lower(), value.strip()) for name, _, value in pairs)
+        )
 
     def header(self, name: str) -> str | None:
         """Return the first header of this (lower-case) name."""

@@ -13,7 +13,7 @@ import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Literal, TypeVar, Union
+from typing import Literal, TypeVar
 
 from .faults import FAULTS, Fault, Pause, RuleError, Traffic, build
 
@@ -53,7 +53,7 @@ class Rule:
             raise RuleError(f"{name} does not act on {self.on}")
         if "connection" in acts_on and (self.method is not None or self.path is not None):
             raise RuleError(f"{name} acts on connections, which have no method and no path")
-        if isinstance(self.fault, Pause) and self != Rule(self.fault):
+        if isinstance(self.fault, Pause) and self._selectors():
             raise RuleError("pause acts on the door itself: it takes no selectors")
         if self.every < 1 or self.skip < 0 or (self.first is not None and self.first < 1):
             raise RuleError(f"{name}: every and first are at least 1, skip at least 0")
@@ -67,19 +67,17 @@ class Rule:
 
     def to_json(self) -> dict[str, object]:
         """Return the rule as flat JSON, with what differs from the defaults."""
-        document: dict[str, object] = {"fault": self.fault.name, **asdict(self.fault)}
-        document |= {
-            field.name: getattr(self, field.name)
-            for field in fields(self)[1:]
-            if getattr(self, field.name) != field.default
-        }
-        return document
+        return {"fault": self.fault.name, **asdict(self.fault), **self._selectors()}
 
+    def _selectors(self) -> dict[str, object]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        return {name: value for name, value in values.items() if value != _DEFAULTS[name]}
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Rule)[1:]}
 
 #: A rule as tests write it: a ``Rule``, a bare fault that always strikes, or decoded JSON.
-RuleLike = Union[Rule, Fault, Mapping[str, object]]
-
-_SELECTORS = frozenset(field.name for field in fields(Rule)) - {"fault"}
+RuleLike = Rule | Fault | Mapping[str, object]
 
 
 def as_rule(given: object) -> Rule:
@@ -98,7 +96,7 @@ def as_rule(given: object) -> Rule:
     if not isinstance(name, str) or name not in FAULTS:
         raise RuleError(f"fault is {name!r}, and must be one of {', '.join(FAULTS)}")
     rest = {key: value for key, value in given.items() if key != "fault"}
-    selectors = {key: rest.pop(key) for key in _SELECTORS & rest.keys()}
+    selectors = {key: rest.pop(key) for key in _DEFAULTS.keys() & rest.keys()}
     fault = build(FAULTS[name], rest, name)
     return build(Rule, {"fault": fault, **selectors}, name)
 

@@ -65,6 +65,15 @@ class Upstream:
 
         self._in_background(deliver())
 
+    def discard_answer(self, wire: Wire, request: Request) -> None:
+        """Read an answer that nobody waits for, in the background."""
+
+        async def discard() -> None:
+            with contextlib.suppress(ConnectionError, EndedEarly):
+                await read_answer(wire, request)
+
+        self._in_background(discard())
+
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         # The event loop itself keeps only a weak reference to a task.
         task = asyncio.ensure_future(work)

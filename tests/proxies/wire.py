@@ -58,9 +58,6 @@ class _DelayLine:
             self._deliver(item)
             return
         due = max(self._loop.time(), self._opens_at) + latency
-        if self._queue:
-            # A latency that was lowered meanwhile must not let bytes overtake.
-            due = max(due, self._queue[-1][0])
         self._queue.append((due, item))
         self.size += len(item) if isinstance(item, bytes) else 0
         if self._timer is None:
@@ -76,6 +73,8 @@ class _DelayLine:
     def _release(self) -> None:
         self._timer = None
         now = self._loop.time()
+        # Only the first may go: where the latency was lowered meanwhile, the
+        # bytes behind it are due already, and must not overtake.
         while self._queue and self._queue[0][0] <= now:
             _, item = self._queue.popleft()
             self.size -= len(item) if isinstance(item, bytes) else 0
@@ -110,6 +109,7 @@ class Wire(asyncio.Protocol):
         self._news = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
+        self._gone = asyncio.Event()
         self._closing = False
         self._lost = False
         self._finished = False
@@ -147,6 +147,7 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wake whoever waits; a reset reaches the reader as any byte does: in its turn."""
         self._lost = True
+        self._gone.set()
         self._outbound.clear()
         if exc is not None and not self._closing:
             self._writable.set()
@@ -174,6 +175,11 @@ class Wire(asyncio.Protocol):
     def lost(self) -> bool:
         """Whether the socket is closed."""
         return self._lost
+
+    @property
+    def ended_here(self) -> bool:
+        """Whether the proxy itself has ended the connection."""
+        return self._closing
 
     @property
     def unread(self) -> int:
@@ -221,6 +227,10 @@ class Wire(asyncio.Protocol):
         with contextlib.suppress(ConnectionError):
             while await self.read():
                 pass
+
+    async def until_lost(self) -> None:
+        """Wait until the socket is closed."""
+        await self._gone.wait()
 
     def stop_reading(self) -> None:
         """Leave what the peer sends in the kernel, for ever."""
@@ -362,8 +372,11 @@ class Wire(asyncio.Protocol):
             self.sent += len(item)
             self._transport.write(item)
         elif item is End.FIN:
-            self._transport.write_eof()
             self._fin_sent = True
+            try:
+                self._transport.write_eof()
+            except OSError:  # reset by the peer after it had finished, which nobody reads any more
+                self._transport.abort()
             if self._closing:
                 self._settle()
         else:
