@@ -15,6 +15,7 @@ from flask import Flask
 from flask.ctx import RequestContext
 from flask.globals import _cv_request
 from flask.sessions import SecureCookieSession, SessionMixin
+from werkzeug.exceptions import HTTPException
 
 
 class ReadOnlySession(SecureCookieSession):
@@ -29,7 +30,13 @@ class ReadOnlySession(SecureCookieSession):
             "could carry the cookie; write it in a view, or keep the value in client.data"
         )
 
-    __setitem__ = __delitem__ = _refuse
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key != "_fresh":
+            self._refuse()
+        # Flask-Login's own note, when the user's address has changed: `current_user` makes it.
+        dict.__setitem__(self, key, value)
+
+    __delitem__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse
     __ior__ = _refuse
 
@@ -41,22 +48,29 @@ class HandlerRequestContext(RequestContext):
         # Not the base class's, which would build everything now; the attributes are the same.
         self.app = app
         self.flashes = None
-        self.url_adapter = None
         self._environ = environ
         self._session = None
         self._after_request_functions = []
         self._cv_tokens = []
 
     def __getattr__(self, name: str) -> Any:
-        if name != "request":
+        if name not in ("request", "url_adapter"):
             raise AttributeError(name)
         request = self.app.request_class(self._environ)
         request.json_module = self.app.json
         self.request = request
-        self.url_adapter = self.app.create_url_adapter(request)
+        self.url_adapter = None
+        try:
+            self.url_adapter = self.app.create_url_adapter(request)
+        except HTTPException as error:
+            request.routing_exception = error
         if self.url_adapter is not None:
             self.match_request()
-        return request
+        return self.__dict__[name]
+
+    def copy(self) -> RequestContext:
+        """For work beside the handler, see `flask.copy_current_request_context`."""
+        return RequestContext(self.app, self._environ, self.request, self.session)
 
     @property
     def built(self) -> bool:

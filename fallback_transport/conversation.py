@@ -28,9 +28,19 @@ from .protocol.events import (
 )
 from .protocol.server import Poll, ServerMachine, Verdict
 from .protocol.state import State
-from .runtime import Runtime, make_lock
+from .runtime import TURN, Runtime, make_lock
 
 logger = logging.getLogger("fallback_transport.session")
+
+#: The ends that a client causes by breaking a rule: worth more than a note in the log.
+_OFFENCES = frozenset(
+    {
+        CloseCode.PROTOCOL_ERROR,
+        CloseCode.MALFORMED,
+        CloseCode.TOO_LARGE,
+        CloseCode.TOO_MANY,
+    }
+)
 
 
 class Attachment(Protocol):
@@ -56,7 +66,10 @@ class Unit:
 
 
 class MalformedPacket(Exception):
-    """Messages that are no packet of the layer above; the session ends with 4400."""
+    """Messages that are no packet of the layer above; the session ends with 4400.
+
+    Raised by a unit that runs, it only says that the application does not take it.
+    """
 
 
 class Application(Protocol):
@@ -158,6 +171,12 @@ class Conversation:
         with self.lock:
             self._act(self.machine.abort(code, reason))
 
+    def give_up(self, code: int, reason: str) -> None:
+        """End at once, unless the client has committed a connection by now."""
+        with self.lock:
+            if not self.machine.committed:
+                self._act(self.machine.abort(code, reason))
+
     def when_over(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` when the session ends (at once if it has); returns the cancellation."""
         with self.lock:
@@ -184,12 +203,12 @@ class Conversation:
                     hello.attempt, transport, hello.envelope, self.runtime.now(), keyless=keyless
                 )
             except RemoteProtocolError as error:
-                self.machine.detach(hello.attempt, self.runtime.now())
                 return self.refused(error)
             self._act(events)
             if self.machine.state is State.CLOSED:
                 return self.machine.end()
-            self._attachments[hello.attempt] = attachment
+            # A run of polls goes on when its hello comes again, with the polls that it holds.
+            self._attachments.setdefault(hello.attempt, attachment)
             greeting = self.machine.greeting(hello.attempt)
             self._wake()
             return Welcome(self.id, hello.attempt, key, self.machine.grant, greeting)
@@ -265,10 +284,10 @@ class Conversation:
     def refused(self, error: RemoteProtocolError) -> End:
         """The end that answers a broken rule; a fatal one ends the session too."""
         with self.lock:
-            logger.warning("session %s: %s", self.id, error)
             if error.fatal:
                 self._act(self.machine.abort(error.code, str(error)[:120]))
                 return self.machine.end()
+            logger.warning("session %s: %s", self.id, error)
             inbox = self.machine.inbox
             return End(error.code, str(error)[:120], False, inbox.handled, inbox.received)
 
@@ -282,6 +301,10 @@ class Conversation:
                 attachment = self._attachments.pop(event.attempt, None)
                 if attachment is not None:
                     attachment.drop(event.code, event.reason)
+                reason = event.code, event.reason
+                logger.info(
+                    "session %s: connection %s ends: %s %s", self.id, event.attempt, *reason
+                )
             elif isinstance(event, Switched):
                 self.switches += 1
             elif isinstance(event, CloseReceived):
@@ -293,12 +316,12 @@ class Conversation:
             self._act(self.machine.abort(CloseCode.TOO_MANY, "more than the granted credit"))
 
     def _take(self, event: MessageReceived) -> None:
-        if not self.open:
+        # Not merely closing: what came in one envelope with the client's close is before it.
+        if self.machine.state is State.CLOSED:
             return
         try:
             unit = self._application.unit(event.seq, event.data)
         except MalformedPacket as error:
-            logger.warning("session %s: %s", self.id, error)
             self._act(self.machine.abort(CloseCode.MALFORMED, str(error)[:120]))
             return
         if unit is None:
@@ -318,8 +341,10 @@ class Conversation:
         self._attachments.clear()
         for attachment in attachments:
             attachment.end(end)
-        logger.info(
-            "session %s ended after %.1f s: %s %s; %d switches, %d messages unconfirmed",
+        logger.log(
+            logging.WARNING if closed.code in _OFFENCES else logging.INFO,
+            # The reason may be the client's, line feeds and all.
+            "session %s ended after %.1f s: %s %r; %d switches, %d messages unconfirmed",
             self.id,
             self.runtime.now() - self.created,
             closed.code,
@@ -364,13 +389,23 @@ class Conversation:
     # -- the worker, without the lock ------------------------------------------------
 
     def _work(self) -> None:
+        since = self.runtime.now()
         while True:
             with self.lock:
                 if not self._units:
                     self._working = False
                     return
                 unit = self._units.popleft()
-            self._run(unit)
+            try:
+                self._run(unit)
+            except BaseException:
+                # It may end no more than this task; the session is not to stop with it.
+                self.runtime.spawn(self._work)
+                raise
+            if self.runtime.now() - since > TURN:
+                # Where there is always something to do, handlers that never wait hold up a hub.
+                self.runtime.give_way()
+                since = self.runtime.now()
 
     def _run_urgent(self, unit: Unit) -> None:
         self._run(unit)
@@ -380,9 +415,16 @@ class Conversation:
     def _run(self, unit: Unit) -> None:
         try:
             unit.run()
-        except Exception:
-            # The one boundary behind all application code: the session lives on.
+        except MalformedPacket as error:
+            logger.warning("session %s: %s", self.id, error)
+        except (KeyboardInterrupt, SystemExit):
+            # For the whole process, or for the thread that this runs in.
+            raise
+        except BaseException:
+            # The one boundary behind all application code: the session lives on. The
+            # time-outs of eventlet and gevent are no `Exception`.
             logger.exception("session %s: a handler raised", self.id)
-        with self.lock:
-            self._handled(unit)
-            self._wake()
+        finally:
+            with self.lock:
+                self._handled(unit)
+                self._wake()

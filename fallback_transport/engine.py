@@ -11,10 +11,14 @@ from __future__ import annotations
 import contextvars
 import json
 import logging
+import math
+import re
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+from engineio import packet as eio
 from socketio import packet as sio
 
 from .conversation import Conversation, MalformedPacket, Unit
@@ -28,6 +32,10 @@ logger = logging.getLogger("fallback_transport.engine")
 ERROR = "7"
 
 _MAX_NAMESPACE = 256
+#: Handlers and encoders walk what came by recursion, and Python's ends at 1000 calls.
+_MAX_DEPTH = 100
+#: What JSON text must contain to hold a number that a browser's JSON cannot carry.
+_SUSPECT = re.compile(r"NaN|Infinity|[0-9](?:[eE]\+?[0-9]{2}|[0-9]{99})")
 _RESERVED_EVENTS = frozenset({"connect", "disconnect"})
 
 #: The session whose CONNECT is being handled: its first namespace shares its id.
@@ -60,7 +68,8 @@ class Engine:
         self.runtime = runtime
         self._conversations: dict[str, Conversation] = {}
         self._partial: dict[tuple[str, int], tuple[int, list[Message]]] = {}
-        self._encoded: tuple[Any, Message] | None = None
+        #: Sessions whose event of just now is still to be answered.
+        self.unanswered: set[str] = set()
         server.eio = self
 
     def __getattr__(self, name: str) -> Any:
@@ -82,18 +91,22 @@ class Engine:
         if conversation is None:
             self.stock.send(sid, data)
         else:
-            self._send(conversation, Message(data))
+            self._send(conversation, _message(data))
 
     def send_packet(self, sid: str, pkt: Any) -> None:
         """Send an Engine.IO packet, which several recipients may share, to a client."""
         conversation = self.conversation(sid)
         if conversation is None:
-            self.stock.send_packet(sid, pkt)
+            # A packet keeps its first encoding, for polling or for WebSocket; the other kind of
+            # client cannot read that of bytes. So each gets one of its own.
+            own = eio.Packet(pkt.packet_type, pkt.data) if pkt.binary else pkt
+            self.stock.send_packet(sid, own)
             return
-        encoded = self._encoded
-        if encoded is None or encoded[0] is not pkt:
-            self._encoded = encoded = pkt, Message(pkt.data)
-        self._send(conversation, encoded[1])
+        # Kept with the packet, for the other recipients.
+        message = getattr(pkt, "fallback_message", None)
+        if message is None:
+            message = pkt.fallback_message = _message(pkt.data)
+        self._send(conversation, message)
 
     def disconnect(self, sid: str | None = None) -> None:
         """End a client's connection, or everybody's."""
@@ -129,6 +142,13 @@ class Engine:
             return conversation.transport
         name: str = self.stock.transport(sid)
         return name
+
+    def _get_socket(self, sid: str) -> Any:
+        """What Socket.IO's Admin UI asks about the connection of a client."""
+        conversation = self.conversation(sid)
+        if conversation is None:
+            return self.stock._get_socket(sid)
+        return SimpleNamespace(upgraded=conversation.transport == "websocket")
 
     def generate_id(self) -> str:
         """A new Socket.IO id: the session's own for the namespace that it connects to."""
@@ -168,17 +188,23 @@ class Engine:
             return
         conversation.send(group)
         text = group[0].data
-        if isinstance(text, str) and text[:1] in ("1", "4"):
+        kind = text[:1] if isinstance(text, str) else ""
+        if kind in ("3", "6"):
+            self.unanswered.discard(conversation.id)
+        elif isinstance(text, str) and kind in ("1", "4"):
             self._refused_or_disconnected(conversation, text)
 
     def _refused_or_disconnected(self, conversation: Conversation, text: str) -> None:
-        if text[0] == "1":
+        # What follows the namespace is an object of ours, or a text of python-socketio's.
+        content = text[1:].partition(",")[2] if text[1:2] == "/" else text[1:]
+        if text[0] == "1" and not content:
             conversation.close(CloseCode.NORMAL, "disconnected by the server")
             return
-        error = _json_object(text[text.find("{") :])
-        data = error.get("data")
+        # A DISCONNECT with content refuses, on a server with always_connect.
+        error = json.loads(content) if content else ""
+        data = error.get("data") if isinstance(error, dict) else None
         code = data.get("code") if isinstance(data, dict) else None
-        reason = str(error.get("message", ""))
+        reason = str(error.get("message", "") if isinstance(error, dict) else error)
         reason = reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
         if type(code) is not int or valid_close(code, reason):
             code = CloseCode.UNAUTHORIZED
@@ -193,6 +219,13 @@ class Engine:
 
     def forget(self, conversation: Conversation) -> None:
         """The disconnect handler of a session has run."""
+        # Where a connect or disconnect handler raised, python-socketio leaves these behind.
+        manager = self.server.manager
+        for namespace in list(manager.get_namespaces()):
+            sid = manager.sid_from_eio_sid(conversation.id, namespace)
+            if sid is not None:
+                manager.disconnect(sid, namespace, ignore_queue=True)
+        self.server.environ.pop(conversation.id, None)
         del self._conversations[conversation.id]
 
 
@@ -222,6 +255,8 @@ class _Client:
         binary = packet.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK)
         if binary and packet.attachment_count > self._conversation.machine.grant.messages:
             raise MalformedPacket("more attachments than messages are granted")
+        if binary or data.count("[") + data.count("{") > _MAX_DEPTH or _SUSPECT.search(data):
+            _check(packet.data, packet.attachment_count if binary else None)
         if binary and packet.attachment_count > 0:
             self._waiting = packet, [seq]
             return None
@@ -275,7 +310,8 @@ class _Client:
                 raise MalformedPacket("an event without a name, or with a reserved one")
             return Unit(seqs, lambda: self._event(packet))
         if kind in (sio.ACK, sio.BINARY_ACK):
-            if packet.id is None or not isinstance(data, list):
+            # Ids begin at 1; with 0 python-socketio would call, and lose, its counter.
+            if not packet.id or not isinstance(data, list):
                 raise MalformedPacket("an ACK without an id or its list")
             return Unit(seqs, lambda: self._reply(packet.namespace, packet.id, data), urgent=True)
         if kind == sio.DISCONNECT:
@@ -289,7 +325,7 @@ class _Client:
             packet = self._server.packet_class(encoded_packet="3" + text[1:])
         except Exception as error:
             raise MalformedPacket("no error reply") from error
-        if packet.id is None or not isinstance(packet.data, dict):
+        if not packet.id or not isinstance(packet.data, dict):
             raise MalformedPacket("an error reply without an id or its object")
         failure = RequestFailed(str(packet.data.get("message", "the client's handler raised")))
         return Unit(
@@ -302,7 +338,7 @@ class _Client:
         token = _connecting.set(conversation)
         try:
             self._server._handle_connect(conversation.id, packet.namespace, packet.data)
-        except Exception:
+        except BaseException:
             conversation.close(CloseCode.INTERNAL_ERROR, "the connect handler raised")
             raise
         finally:
@@ -311,15 +347,25 @@ class _Client:
     def _event(self, packet: Any) -> None:
         runtime, handle = self._engine.runtime, self._server._handle_event
         arguments = self._conversation.id, packet.namespace, packet.id, packet.data
+        unanswered, session = self._engine.unanswered, self._conversation.id
+        if packet.id is not None:
+            unanswered.add(session)
         try:
             runtime.call_handler(repr(packet.data[0]), handle, *arguments)
-        except Exception:
-            if packet.id is not None:
-                error = {"code": CloseCode.INTERNAL_ERROR, "message": "the handler raised"}
-                self._answer_error(packet, error)
+        except BaseException:
+            # Also the time-outs of eventlet and gevent, which are no `Exception`.
+            self._answer_error(packet, CloseCode.INTERNAL_ERROR, "the handler raised")
             raise
+        else:
+            if session in unanswered:
+                self._answer_error(packet, CloseCode.GONE, "no handler takes this event")
+        finally:
+            unanswered.discard(session)
 
-    def _answer_error(self, packet: Any, error: dict[str, Any]) -> None:
+    def _answer_error(self, packet: Any, code: int, message: str) -> None:
+        if packet.id is None:
+            return
+        error = {"code": code, "message": message}
         namespace = packet.namespace or "/"
         prefix = "" if namespace == "/" else namespace + ","
         self._conversation.send([Message(f"{ERROR}{prefix}{packet.id}{json.dumps(error)}")])
@@ -328,10 +374,11 @@ class _Client:
         self._server._handle_ack(self._conversation.id, namespace, id, data)
 
     def _disconnect(self, packet: Any) -> None:
-        self._server._handle_disconnect(
-            self._conversation.id, packet.namespace, self._engine.stock.reason.CLIENT_DISCONNECT
-        )
-        self._conversation.close(CloseCode.NORMAL, "disconnected by the client")
+        reason = self._engine.stock.reason.CLIENT_DISCONNECT
+        try:
+            self._server._handle_disconnect(self._conversation.id, packet.namespace, reason)
+        finally:
+            self._conversation.close(CloseCode.NORMAL, "disconnected by the client")
 
 
 def _attachments(text: str) -> int:
@@ -341,6 +388,35 @@ def _attachments(text: str) -> int:
     return int(text[1 : text.index("-")])
 
 
-def _json_object(text: str) -> dict[str, Any]:
-    value = json.loads(text) if text else {}
-    return value if isinstance(value, dict) else {}
+def _message(data: Any) -> Message:
+    # It is kept until it is confirmed, and whoever made a bytearray may change it.
+    return Message(bytes(data) if isinstance(data, bytearray) else data)
+
+
+def _check(data: Any, attachments: int | None) -> None:
+    """Look through a packet's data, level by level.
+
+    Args:
+        attachments: how many it has, if it may have any.
+
+    Raises:
+        MalformedPacket: it is too deep, or no JSON for a browser, or wants
+            attachments that there are not.
+    """
+    level = [data]
+    for depth in range(_MAX_DEPTH + 1):
+        below: list[Any] = []
+        for value in level:
+            if depth == _MAX_DEPTH and isinstance(value, (list, dict)):
+                raise MalformedPacket(f"JSON nested deeper than {_MAX_DEPTH}")
+            if isinstance(value, list):
+                below += value
+            elif isinstance(value, dict):
+                below += value.values()
+                if attachments is not None and value.get("_placeholder") and "num" in value:
+                    number = value["num"]
+                    if type(number) is not int or not 0 <= number < attachments:
+                        raise MalformedPacket("attachments that do not fit their packet")
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise MalformedPacket("a number that JSON cannot carry")
+        level = below

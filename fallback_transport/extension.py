@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -11,6 +12,7 @@ import socketio
 from flask import Flask
 
 from .context import handler_context
+from .conversation import MalformedPacket
 from .engine import Engine
 from .gateway import Gateway, GatewayOptions
 from .protocol.codes import CloseCode
@@ -25,6 +27,26 @@ logger = logging.getLogger("fallback_transport")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 NAMESPACE = "/"
+ASYNC_MODES = ("eventlet", "gevent", "threading")
+#: Beyond, a time is no time; below, it is exact in a browser's milliseconds.
+MAX_SECONDS = 1e9
+WHOLE_NUMBERS = (
+    "max_message",
+    "max_body",
+    "credit_messages",
+    "credit_bytes",
+    "max_unconfirmed_messages",
+    "max_unconfirmed_bytes",
+    "max_sessions",
+    "max_uncommitted",
+    "max_held_polls",
+)
+#: What `on_message` cannot take: events of the server's own, and all others together.
+_RESERVED = {
+    "connect": "use on_connect",
+    "disconnect": "use on_disconnect",
+    "*": "use transport.server.on, whose handlers get other arguments",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +68,8 @@ class Options:
         max_unconfirmed_messages, max_unconfirmed_bytes: what is kept for a
             client that does not confirm; beyond, its session ends with 4429.
         max_sessions: sessions in this process; beyond, 1013.
+        max_uncommitted: those of them whose client has not confirmed the welcome yet;
+            beyond, the oldest makes room for another once it is 5 s old.
         max_held_polls: polls held at once; None for no limit. On a server with
             a fixed number of threads, half of them.
     """
@@ -64,16 +88,33 @@ class Options:
     max_unconfirmed_messages: int = 10_000
     max_unconfirmed_bytes: int = 16_000_000
     max_sessions: int = 20_000
+    max_uncommitted: int = 1_000
     max_held_polls: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.path.startswith("/") or self.path.endswith("/"):
-            raise ValueError(f"path must begin with a slash and not end with one: {self.path!r}")
+        if self.async_mode not in ASYNC_MODES:
+            raise ValueError(f"async_mode is one of {', '.join(ASYNC_MODES)}: {self.async_mode!r}")
+        for name in ("path", "socketio_path"):
+            path = getattr(self, name)
+            # None switches stock clients' door off.
+            if path is None and name == "socketio_path":
+                continue
+            if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
+                raise ValueError(f"{name} must begin with a slash and not end with one: {path!r}")
+        if self.path == self.socketio_path:
+            raise ValueError(f"path and socketio_path must differ: {self.path!r}")
         if isinstance(self.origins, str):
             object.__setattr__(self, "origins", (self.origins,))
         for name in ("wait", "keepalive", "inactivity"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be a number of seconds above 0")
+            seconds = getattr(self, name)
+            if not isinstance(seconds, (int, float)) or not 0 < seconds < MAX_SECONDS:
+                raise ValueError(f"{name} must be a number of seconds above 0: {seconds!r}")
+        for name in WHOLE_NUMBERS:
+            number = getattr(self, name)
+            if number is None and name == "max_held_polls":
+                continue
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} must be a whole number above 0: {number!r}")
         # Base64 and the head must fit, or the largest message could not be polled.
         if self.max_body < self.max_message * 4 // 3 + 8192:
             raise ValueError(
@@ -161,7 +202,7 @@ class FallbackTransport:
             engine.application,
             grant=options.grant,
             bounds=options.bounds,
-            capacity=Capacity(options.max_sessions),
+            capacity=Capacity(options.max_sessions, options.max_uncommitted),
         )
         gateway = GatewayOptions(
             path=options.path,
@@ -238,6 +279,10 @@ class FallbackTransport:
         """
         if callable(name):
             return self.on_message("message")(name)
+        if not isinstance(name, str):
+            raise TypeError(f"on_message takes the name of an event, or a handler: {name!r}")
+        if name in _RESERVED:
+            raise ValueError(f"{name!r} is no message: {_RESERVED[name]}")
 
         def register(handler: Handler) -> Handler:
             self._once(name)
@@ -259,12 +304,10 @@ class FallbackTransport:
 
         Args:
             name, data: see `Session.emit`.
-            to: a session, its id, or a room; None for everybody.
+            to: a session, its id, or a room, or a list of them; None for everybody.
             skip: a session or id that does not get it, or a list of them.
         """
-        several = isinstance(skip, (list, tuple, set))
-        skipped = [_id(each) for each in skip] if several else _id(skip)
-        self.server.emit(name, data, to=_id(to), skip_sid=skipped)
+        self.server.emit(name, data, to=_id(to), skip_sid=_id(skip))
 
     def send(self, data: str | bytes, to: Any = None, skip: Any = None) -> None:
         """Send an unnamed message to many; see `emit`."""
@@ -315,15 +358,19 @@ class FallbackTransport:
                     refused.reason, {"code": refused.code, "reason": refused.reason}
                 ) from refused
 
-        self.server.on("connect", connected, namespace=NAMESPACE)
+        self._register("connect", connected)
 
     def _register_message(self, name: str, handler: Callable[..., Any]) -> None:
+        fits = _takes(handler)
+
         def received(sid: str, *data: Any) -> Any:
             client, environ = self._client(sid)
+            if not fits(len(data) or 1):
+                raise MalformedPacket(f"event {name!r} with {len(data)} arguments")
             with handler_context(self._flask(environ), environ):
                 return handler(client, *(data or (None,)))
 
-        self.server.on(name, received, namespace=NAMESPACE)
+        self._register(name, received)
 
     def _register_disconnect(self, handler: Callable[..., Any]) -> None:
         def disconnected(sid: str, reason: str) -> None:
@@ -332,7 +379,16 @@ class FallbackTransport:
             with handler_context(self._flask(environ), environ):
                 handler(client, int(code), text)
 
-        self.server.on("disconnect", disconnected, namespace=NAMESPACE)
+        self._register("disconnect", disconnected)
+
+    def _register(self, name: str, function: Callable[..., Any]) -> None:
+        handlers = self.server.handlers.get(NAMESPACE, {})
+        if self._handed_in is not None and name in handlers:
+            raise ValueError(
+                f"the server that was handed in has a handler for {name!r} already; "
+                "only one would be called: keep that one, or this one"
+            )
+        self.server.on(name, function, namespace=NAMESPACE)
 
     def _flask(self, environ: dict[str, Any]) -> Flask:
         """The app whose handlers are called; a handed-in server's own doors do not name it."""
@@ -346,7 +402,21 @@ class FallbackTransport:
         return self._sessions.get(sid, NAMESPACE), environ
 
 
+def _takes(handler: Callable[..., Any]) -> Callable[[int], bool]:
+    """Whether `handler` can be called with its client and so many arguments."""
+    try:
+        parameters = inspect.signature(handler).parameters.values()
+    except (TypeError, ValueError):
+        return lambda count: True
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    least = sum(p.default is p.empty for p in places) - 1
+    many = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return lambda count: count >= least and (many or count < len(places))
+
+
 def _id(target: Any) -> Any:
+    if isinstance(target, (list, tuple, set, frozenset)):
+        return [_id(each) for each in target]
     return target.id if isinstance(target, Session) else target
 
 
@@ -357,7 +427,9 @@ def _configured(app: Flask) -> dict[str, Any]:
         key[len(prefix) :].lower(): app.config[key] for key in app.config if key.startswith(prefix)
     }
     if unknown := found.keys() - names:
-        raise ValueError(f"unknown configuration key {prefix}{sorted(unknown)[0].upper()}")
+        known = ", ".join(sorted(prefix + name.upper() for name in names))
+        wrong = prefix + sorted(unknown)[0].upper()
+        raise ValueError(f"unknown configuration key {wrong}; there are {known}")
     return found
 
 

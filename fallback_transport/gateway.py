@@ -6,9 +6,11 @@ What handlers will see of the request is cut down to plain values.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
+import socket
 import sys
 import zlib
 from collections.abc import Callable, Iterable
@@ -23,7 +25,7 @@ from .protocol.codes import CloseCode
 from .protocol.envelope import End
 from .registry import Registry
 from .runtime import Runtime, UnsuitableServer, WSGIApplication
-from .websocket import BlockingDriver, WebSocketConnection, handshake
+from .websocket import BadHandshake, BlockingDriver, WebSocketConnection, handshake
 
 logger = logging.getLogger("fallback_transport.gateway")
 
@@ -31,6 +33,8 @@ StartResponse = Callable[..., Any]
 
 #: Beyond a held poll's own time: its answer is due by then, whatever happens.
 HOLD_MARGIN = 10.0
+#: Seconds for a client that is turned away to stop sending what nobody reads.
+LINGER = 5.0
 #: Bodies shorter than this are not compressed: the gain is under one packet.
 COMPRESS_FROM = 1400
 
@@ -96,22 +100,24 @@ class Gateway:
     def _session(
         self, name: str, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
+        # Requests that come without a pause must not keep a hub from everybody else.
+        self._runtime.give_way()
         if name == "poll":
-            return _respond(self._poll(environ), environ, start_response)
+            return self._respond(self._poll(environ), environ, start_response)
         if name == "ws":
             return self._websocket(environ, start_response)
         if name == "fallback_transport.js":
-            return _script(environ, start_response)
-        return _plain(404, "no such path", start_response)
+            return self._script(environ, start_response)
+        return self._respond(_refusal(404, "no such path", environ), environ, start_response)
 
     # -- polling -----------------------------------------------------------------
 
     def _poll(self, environ: dict[str, Any]) -> Answer:
         if environ["REQUEST_METHOD"] != "POST":
-            return Answer(405, b"POST is the only method here")
+            return _refusal(405, "POST is the only method here", environ, ("Allow", "POST"))
         origin = self._origin(environ)
         if origin is None:
-            return answer(End(CloseCode.ORIGIN, "this origin is not allowed"))
+            return answer(End(CloseCode.ORIGIN, "this origin is not allowed"), unread=True)
         body = self._body(environ)
         if isinstance(body, Answer):
             return body
@@ -127,16 +133,22 @@ class Gateway:
 
     def _body(self, environ: dict[str, Any]) -> bytes | Answer:
         length = environ.get("CONTENT_LENGTH", "")
-        if not re.fullmatch("[0-9]{1,12}", length, re.ASCII):
-            return Answer(411, answer(End(CloseCode.MALFORMED, "a body of unstated length")).body)
-        if int(length) > self._registry.grant.body:
-            return answer(End(CloseCode.TOO_LARGE, f"at most {self._registry.grant.body} bytes"))
+        limit = self._registry.grant.body
+        if "HTTP_TRANSFER_ENCODING" in environ or not re.fullmatch("[0-9]+", length, re.ASCII):
+            end = End(CloseCode.MALFORMED, "a body of unstated length")
+            logger.warning("poll: %s", end.reason)
+            return Answer(411, answer(end).body, unread=True)
+        if len(length) > 12 or int(length) > limit:
+            logger.warning("poll: a body of %.20s bytes; at most %s", length, limit)
+            return answer(End(CloseCode.TOO_LARGE, f"at most {limit} bytes"), unread=True)
         try:
             body: bytes = environ["wsgi.input"].read(int(length))
         except (OSError, ValueError):
             body = b""
         if len(body) < int(length):
-            return answer(End(CloseCode.MALFORMED, "the body ended early"))
+            end = End(CloseCode.MALFORMED, "the body ended early")
+            logger.warning("poll: %s", end.reason)
+            return answer(end)
         return body
 
     # -- WebSocket ---------------------------------------------------------------
@@ -144,28 +156,92 @@ class Gateway:
     def _websocket(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         origin = self._origin(environ)
         if origin is None:
-            return _plain(403, "this origin is not allowed", start_response)
-        if "HTTP_SEC_WEBSOCKET_KEY" not in environ:
-            # Also the drafts before RFC 6455, which sent two keys of another name.
-            return _plain(
-                426,
-                "a WebSocket handshake is expected here",
-                start_response,
-                ("Upgrade", "websocket"),
-                ("Connection", "Upgrade"),
-            )
+            refusal = Answer(403, b"this origin is not allowed\n", unread=True)
+            return self._respond(refusal, environ, start_response)
         try:
+            request = handshake(environ)
             sock = self._runtime.take_socket(environ)
+        except BadHandshake as error:
+            refusal = _refusal(error.status, str(error), environ, *error.headers)
+            return self._respond(refusal, environ, start_response)
         except UnsuitableServer as error:
-            logger.error("%s", error)
-            return _plain(501, str(error), start_response)
+            return self._respond(_refusal(501, str(error), environ), environ, start_response)
         driver = BlockingDriver(sock, self._runtime)
         connection = WebSocketConnection(
             self._registry, lambda: self._request(environ), origin, driver.wake, driver.closing
         )
-        connection.receive(handshake(environ))
+        connection.receive(request)
         driver.run(connection)
         return self._runtime.released(environ)
+
+    # -- answers -------------------------------------------------------------------
+
+    def _respond(
+        self, answer: Answer, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        body = answer.body
+        headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            *answer.headers,
+        ]
+        if len(body) >= COMPRESS_FROM and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
+            # Level 1: a third of level 9's time for nearly its size, on JSON.
+            packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+            body = packer.compress(body) + packer.flush()
+            headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
+        headers.append(("Content-Length", str(len(body))))
+        status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
+        if answer.unread and _long_body(environ):
+            with contextlib.suppress(UnsuitableServer):
+                return self._turn_away(status, headers, body, environ)
+        start_response(status, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _turn_away(
+        self, status: str, headers: list[tuple[str, str]], body: bytes, environ: dict[str, Any]
+    ) -> Iterable[bytes]:
+        """Answer a request without reading its body, and end its HTTP connection.
+
+        Left to the WSGI server, it would read the body to its end first,
+        however long that is, and on a hub without giving way.
+        """
+        sock = self._runtime.take_socket(environ)
+        lines = [f"{name}: {value}" for name, value in [*headers, ("Connection", "close")]]
+        head = "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("latin-1")
+        until = self._runtime.now() + LINGER
+        with contextlib.suppress(OSError):
+            sock.settimeout(LINGER)
+            sock.sendall(head + body)
+            sock.shutdown(socket.SHUT_WR)
+            # A client still sends; closed now, the connection would be reset, answer and all.
+            while self._runtime.now() < until and sock.recv(65536):
+                self._runtime.give_way()
+            sock.shutdown(socket.SHUT_RDWR)
+        return self._runtime.released(environ)
+
+    def _script(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            refusal = _refusal(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
+            return self._respond(refusal, environ, start_response)
+        body = script_path().read_bytes()
+        etag = f'"{zlib.crc32(body):08x}-{len(body)}"'
+        headers = [
+            ("ETag", etag),
+            ("Cache-Control", "no-cache"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        # There may be several, and a proxy that compresses makes it a weak one.
+        if etag in environ.get("HTTP_IF_NONE_MATCH", ""):
+            start_response("304 Not Modified", headers)
+            return []
+        headers += [
+            ("Content-Type", "text/javascript; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+        ]
+        start_response("200 OK", headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     # -- what every request goes through -------------------------------------------
 
@@ -209,51 +285,28 @@ def _same(origin: str, environ: dict[str, Any]) -> bool:
         page = urlsplit(origin)
         page_port = page.port or _DEFAULT_PORTS.get(page.scheme)
         host = urlsplit("//" + environ.get("HTTP_HOST", ""))
-        # A proxy that ends TLS passes on the host without its scheme's port.
-        port = host.port or page_port
+        # A proxy that ends TLS passes on the host without its scheme's port: 443, not our 80.
+        port = host.port or _DEFAULT_PORTS.get(page.scheme)
     except ValueError:
         return False
     secure = environ.get("wsgi.url_scheme") != "https" or page.scheme == "https"
-    same_host = page.hostname is not None and page.hostname == host.hostname
+    known = page.scheme in _DEFAULT_PORTS and page.hostname is not None
+    same_host = known and page.hostname == host.hostname
     return secure and same_host and page_port == port
 
 
-def _respond(
-    answer: Answer, environ: dict[str, Any], start_response: StartResponse
-) -> Iterable[bytes]:
-    body = answer.body
-    headers = [
-        ("Content-Type", "text/plain; charset=utf-8"),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-    ]
-    if answer.retry_after is not None:
-        headers.append(("Retry-After", str(answer.retry_after)))
-    if len(body) >= COMPRESS_FROM and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
-        # Level 1: a third of level 9's time for nearly its size, on JSON.
-        packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-        body = packer.compress(body) + packer.flush()
-        headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
-    headers.append(("Content-Length", str(len(body))))
-    start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", headers)
-    return [body]
+def _refusal(status: int, text: str, environ: dict[str, Any], *headers: tuple[str, str]) -> Answer:
+    """The answer to a request that is none of the protocol's, and its line in the log."""
+    method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+    logger.warning("%.20r %.80r: %s %.120r", method, path, status, text)
+    return Answer(status, text.encode() + b"\n", headers, unread=True)
 
 
-def _plain(
-    status: int, text: str, start_response: StartResponse, *headers: tuple[str, str]
-) -> Iterable[bytes]:
-    body = (text + "\n").encode()
-    start_response(
-        f"{status} {HTTPStatus(status).phrase}",
-        [
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            *headers,
-        ],
-    )
-    return [body]
+def _long_body(environ: dict[str, Any]) -> bool:
+    """Whether the request's body may take longer to read than is worth it."""
+    length = environ.get("CONTENT_LENGTH") or "0"
+    stated = "HTTP_TRANSFER_ENCODING" not in environ and re.fullmatch("[0-9]{1,5}", length)
+    return not stated
 
 
 def script_path() -> Path:
@@ -270,18 +323,3 @@ def script_path() -> Path:
         f"fallback_transport.js is neither in {package}/static nor in {package.parent}/static: "
         "the installation is incomplete"
     )
-
-
-def _script(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-    body = script_path().read_bytes()
-    etag = f'"{zlib.crc32(body):08x}-{len(body)}"'
-    headers = [("ETag", etag), ("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff")]
-    if environ.get("HTTP_IF_NONE_MATCH") == etag:
-        start_response("304 Not Modified", headers)
-        return []
-    headers += [
-        ("Content-Type", "text/javascript; charset=utf-8"),
-        ("Content-Length", str(len(body))),
-    ]
-    start_response("200 OK", headers)
-    return [body]

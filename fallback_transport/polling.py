@@ -26,6 +26,8 @@ logger = logging.getLogger("fallback_transport.polling")
 
 #: Seconds after which a client that was turned away may come again.
 RETRY_AFTER = 5
+#: How many requests of one number are held for the same answer; beyond, the oldest is let go.
+MAX_JOINED = 4
 
 _STATUS = {
     CloseCode.MALFORMED: 400,
@@ -40,15 +42,23 @@ _STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer: its status, and its body in UTF-8."""
+    """An HTTP answer.
+
+    Args:
+        status: its status.
+        body: its body, in UTF-8.
+        headers: what it has beside the usual ones.
+        unread: the request's body was left where it is.
+    """
 
     status: int
     body: bytes
-    retry_after: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    unread: bool = False
 
 
-def answer(unit: Unit) -> Answer:
-    """The answer that carries `unit`.
+def answer(unit: Unit, *, unread: bool = False) -> Answer:
+    """The answer that carries `unit`; `unread`: see `Answer`.
 
     News of a session or connection travels with status 200: proxies replace
     the bodies of errors.
@@ -56,8 +66,8 @@ def answer(unit: Unit) -> Answer:
     if not isinstance(unit, End) or unit.session:
         return Answer(200, encode_body(unit))
     status = _STATUS.get(CloseCode(unit.code), 200)
-    retry = RETRY_AFTER if status == 503 else None
-    return Answer(status, encode_body(unit), retry)
+    retry = (("Retry-After", str(RETRY_AFTER)),) if status == 503 else ()
+    return Answer(status, encode_body(unit), retry, unread)
 
 
 class HeldPoll:
@@ -88,7 +98,11 @@ class PollingConnection:
 
     def hold(self, number: int, poll: HeldPoll) -> None:
         """Keep a request; called under the session's lock."""
-        self._held.setdefault(number, []).append(poll)
+        joined = self._held.setdefault(number, [])
+        if len(joined) >= MAX_JOINED:
+            assert self._conversation is not None, "bound before anything is held"
+            joined.pop(0).give(answer(self._conversation.machine.superseded()))
+        joined.append(poll)
 
     def release(self, number: int) -> None:
         """A newer request has come: this one is answered without messages."""

@@ -15,7 +15,7 @@ from typing import Any
 from .conversation import Application, Attachment, Conversation
 from .protocol.codec import encode
 from .protocol.codes import CloseCode
-from .protocol.envelope import End, Grant, Hello, Welcome
+from .protocol.envelope import End, Envelope, Grant, Hello, Welcome
 from .protocol.events import Transport
 from .protocol.reliability import Bounds
 from .protocol.server import ServerMachine
@@ -27,13 +27,24 @@ logger = logging.getLogger("fallback_transport.registry")
 TOMBSTONE_SECONDS = 60.0
 #: And how many ends at most; beyond, the oldest is forgotten and its client hears "gone".
 MAX_TOMBSTONES = 2000
+#: Seconds after which what was due and could not be done yet is tried again.
+RETRY = 0.05
+#: Seconds for which a new session is safe from being given up for a newer one.
+UNCOMMITTED_GRACE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many sessions the process takes; beyond, a hello is answered with 1013."""
+    """How many sessions the process takes; beyond, a hello is answered with 1013.
+
+    Args:
+        sessions: in all.
+        uncommitted: whose client has not committed a connection yet. Beyond,
+            the oldest makes room, if it is older than a slow client needs.
+    """
 
     sessions: int = 20_000
+    uncommitted: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,8 @@ class Registry:
         self._capacity = capacity
         self._lock = make_lock()
         self._sessions: dict[str, Conversation] = {}
+        #: Those that were not committed when it was last looked; in order of their age.
+        self._uncommitted: dict[str, Conversation] = {}
         self._nonces: dict[str, tuple[str, bytes]] = {}
         self._nonce_of: dict[str, str] = {}
         self._tombstones: OrderedDict[str, _Tombstone] = OrderedDict()
@@ -101,7 +114,9 @@ class Registry:
         if tombstone is not None and hmac.compare_digest(tombstone.key.encode(), key.encode()):
             return tombstone.end
         if not session_id.startswith(self.tag + "."):
+            logger.info("another process's session %s was asked for", session_id)
             return End(CloseCode.MISDIRECTED, "another server process's session, or an older one's")
+        logger.info("session %s was asked for: no such session, or not with this key", session_id)
         return End(CloseCode.GONE, "no such session", True)
 
     def greet(
@@ -123,18 +138,27 @@ class Registry:
             if isinstance(found, End):
                 return None, found
             return found, found.greet(hello, transport, attachment, key=None)
+        problem = _unfit(hello.envelope)
+        if problem is not None:
+            logger.warning("hello: %s", problem.reason)
+            return None, problem
+        given_up: Conversation | None = None
         with self._lock:
             known = self._by_nonce(hello, origin)
             if isinstance(known, End):
                 return None, known
             conversation = known
             if conversation is None:
-                if len(self._sessions) >= self._capacity.sessions:
+                has_room, given_up = self._room()
+                if not has_room:
+                    logger.warning("hello: the server is full with %d sessions", len(self))
                     return None, End(CloseCode.TRY_AGAIN_LATER, "the server is full")
                 conversation = self._create(environ())
                 if hello.nonce is not None:
                     self._nonces[hello.nonce] = (conversation.id, _fingerprint(hello, origin))
                     self._nonce_of[conversation.id] = hello.nonce
+        if given_up is not None:
+            given_up.give_up(CloseCode.TRY_AGAIN_LATER, "never committed, and others wait")
         machine = conversation.machine
         key = None if machine.committed else machine.key
         return conversation, conversation.greet(hello, transport, attachment, key=key)
@@ -147,12 +171,30 @@ class Registry:
             return None
         session_id, fingerprint = entry
         if not hmac.compare_digest(fingerprint, _fingerprint(hello, origin)):
-            return End(CloseCode.MALFORMED, "a nonce that is in use, with another hello")
+            end = End(CloseCode.MALFORMED, "a nonce that is in use, with another hello")
+            logger.warning("hello: %s", end.reason)
+            return end
         conversation = self._sessions.get(session_id)
         if conversation is not None:
             return conversation
         tombstone = self._tombstones.get(session_id)
         return tombstone.end if tombstone else End(CloseCode.GONE, "no such session", True)
+
+    def _room(self) -> tuple[bool, Conversation | None]:
+        """Whether there is room for another session, and which one is to be given up for it."""
+        if len(self._sessions) >= self._capacity.sessions:
+            return False, None
+        waiting = self._uncommitted
+        if len(waiting) >= self._capacity.uncommitted:
+            for session_id in [i for i, c in waiting.items() if c.machine.committed]:
+                del waiting[session_id]
+        if len(waiting) < self._capacity.uncommitted:
+            return True, None
+        oldest = next(iter(waiting.values()))
+        if self.runtime.now() < oldest.created + UNCOMMITTED_GRACE:
+            return False, None
+        del waiting[oldest.id]
+        return True, oldest
 
     def _create(self, environ: dict[str, Any]) -> Conversation:
         machine = ServerMachine(
@@ -171,16 +213,24 @@ class Registry:
             schedule=self._clock.schedule,
             forget=self._forget,
         )
-        self._sessions[conversation.id] = conversation
+        self._sessions[conversation.id] = self._uncommitted[conversation.id] = conversation
         return conversation
 
     def _forget(self, conversation: Conversation) -> None:
         with self._lock:
             self._sessions.pop(conversation.id, None)
+            self._uncommitted.pop(conversation.id, None)
+            nonce = self._nonce_of.pop(conversation.id, None)
+            end = conversation.machine.end()
+            abandoned = end.code in (CloseCode.INACTIVE, CloseCode.TRY_AGAIN_LATER)
+            if nonce is not None and abandoned and not conversation.machine.committed:
+                # Its client may never have heard of it: the same hello begins another.
+                del self._nonces[nonce]
+                nonce = None
             self._tombstones[conversation.id] = _Tombstone(
                 conversation.machine.key,
-                self._nonce_of.pop(conversation.id, None),
-                conversation.machine.end(),
+                nonce,
+                end,
                 self.runtime.now() + TOMBSTONE_SECONDS,
             )
             self._bury_old()
@@ -194,6 +244,18 @@ class Registry:
             del self._tombstones[session_id]
             if tombstone.nonce is not None:
                 self._nonces.pop(tombstone.nonce, None)
+
+
+def _unfit(envelope: Envelope) -> End | None:
+    """Why this cannot begin a session, told before there is one."""
+    mark = max(envelope.ack, envelope.received)
+    if mark:
+        return End(CloseCode.PROTOCOL_ERROR, f"mark {mark} of 0 sent", True)
+    if envelope.seq is not None and envelope.seq > 1:
+        return End(CloseCode.PROTOCOL_ERROR, f"expected 1, got {envelope.seq}")
+    if len(envelope.messages) > 1:
+        return End(CloseCode.MALFORMED, "a new session's hello has one message at most")
+    return None
 
 
 def _fingerprint(hello: Hello, origin: str) -> bytes:
@@ -219,10 +281,15 @@ class Timekeeper:
         A later time is only noted: the conversation is asked again at the
         earlier one, which is cheaper than to search the heap for every message.
         """
+        now = self._runtime.now()
         with self._lock:
             if when is None:
                 self._due.pop(conversation.id, None)
                 return
+            if when <= now:
+                # It waits for a writer (an ack to a peer that does not read): asked for
+                # without a pause, nobody else would ever run on a hub.
+                when = now + RETRY
             due = self._due.get(conversation.id)
             if due is not None and due[0] <= when:
                 return

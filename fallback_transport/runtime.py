@@ -9,12 +9,17 @@ here monkey-patches: that is the application's decision.
 
 from __future__ import annotations
 
+import contextlib
+import email.errors
 import logging
+import re
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from email.message import Message
+from http.client import HTTPException
 from types import FrameType
 from typing import Any, Protocol
 
@@ -28,6 +33,12 @@ BLOCKED_AFTER = 1.0
 WATCH_INTERVAL = 0.25
 #: A burst of reconnecting clients must find room to wait; the kernel caps it (somaxconn).
 BACKLOG = 1024
+#: Seconds until a server that could not accept a connection tries again.
+ACCEPT_PAUSE = 0.2
+#: Seconds between two lines in the log about that.
+ACCEPT_QUIET = 10.0
+#: Seconds of work after which a task that never waits gives way to the others.
+TURN = 0.005
 
 
 class Event(Protocol):
@@ -82,6 +93,11 @@ class Runtime:
     def sleep(self, seconds: float) -> None:
         """Let the others run for so many seconds."""
         self._driver.sleep(seconds)
+
+    def give_way(self) -> None:
+        """Let the others run, if there are any, from within work that never waits."""
+        # On gevent, 50 tasks that only sleep(0) go round before it looks at a socket again.
+        self._driver.sleep(1e-6 if self.mode == "gevent" else 0)
 
     def call_handler(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """Call application code; on eventlet it is watched, under its `name`."""
@@ -172,10 +188,56 @@ def _serve_eventlet(app: WSGIApplication, host: str, port: int) -> None:
     import eventlet
     import eventlet.wsgi
 
+    class Handler(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
+        """Strict about a request's head; what is wrong with it is one line in the log."""
+
+        def parse_request(self) -> bool:
+            try:
+                return bool(super().parse_request()) and _strict(self)
+            except (eventlet.wsgi.HeaderLineTooLong, eventlet.wsgi.HeadersTooLarge) as error:
+                self.log_error("%s", type(error).__name__)
+                raise
+
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):
+                super().handle()
+
+        def log_error(self, format: str, *args: Any) -> None:
+            _log_refused(format, *args)
+
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            pass
+
+    class Listener:
+        """Goes on listening when the process is out of file descriptors."""
+
+        def __init__(self, sock: Any) -> None:
+            self._sock = sock
+            self._trouble = _AcceptTrouble()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._sock, name)
+
+        def accept(self) -> Any:
+            while True:
+                try:
+                    return self._sock.accept()
+                except OSError as error:
+                    if self._sock.fileno() < 0:
+                        raise
+                    self._trouble.tell(error)
+                    eventlet.sleep(ACCEPT_PAUSE)
+
     listener = _listening(eventlet.listen((host, port), backlog=BACKLOG, reuse_port=False))
     # max_size counts connections, idle ones too: its default of 1024 would be the server's limit.
     eventlet.wsgi.server(
-        listener, app, max_size=1_000_000, log_output=False, debug=False, socket_timeout=None
+        Listener(listener),
+        app,
+        max_size=1_000_000,
+        protocol=Handler,
+        log_output=False,
+        debug=False,
+        socket_timeout=None,
     )
 
 
@@ -184,15 +246,50 @@ def _serve_gevent(app: WSGIApplication, host: str, port: int) -> None:
     from gevent import socket as green
 
     class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
-        """Gives the application its socket, for WebSocket."""
+        """Gives the application its socket, for WebSocket; strict as the other servers' are."""
 
         def get_environ(self) -> dict[str, Any]:
             environ: dict[str, Any] = super().get_environ()
             environ["fallback_transport.socket"] = self.socket
             return environ
 
+        def MessageClass(self, *args: Any) -> Any:
+            headers = super().MessageClass(*args)
+            if problem := _misfit(headers):
+                raise ValueError(problem)
+            return headers
+
+        def read_request(self, raw_requestline: str) -> Any:
+            try:
+                return super().read_request(raw_requestline)
+            except (OSError, HTTPException) as error:
+                # A ValueError is what is answered with 400, without a traceback.
+                raise ValueError(str(error)) from None
+
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):
+                super().handle()
+
+        def log_error(self, msg: str, *args: Any) -> None:
+            _log_refused(msg, *args)
+
+    class Server(pywsgi.WSGIServer):  # type: ignore[misc]
+        """Goes on listening when the process is out of file descriptors."""
+
+        trouble = _AcceptTrouble()
+
+        def do_read(self) -> Any:
+            try:
+                return super().do_read()
+            except OSError as error:
+                self.trouble.tell(error)
+                self.stop_accepting()
+                self._timer = self.loop.timer(ACCEPT_PAUSE)
+                self._timer.start(self._start_accepting_if_started)
+                return None
+
     listener = green.create_server((host, port), backlog=BACKLOG)
-    pywsgi.WSGIServer(
+    Server(
         _listening(listener), app, handler_class=Handler, log=None, error_log=logger
     ).serve_forever()
 
@@ -201,17 +298,87 @@ def _serve_threads(app: WSGIApplication, host: str, port: int) -> None:
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Handler(WSGIRequestHandler):
-        """HTTP/1.1, which WebSocket needs, and no line per request."""
+        """HTTP/1.1, which WebSocket needs, strict, and no line per request."""
 
         protocol_version = "HTTP/1.1"
+
+        def parse_request(self) -> bool:
+            return super().parse_request() and _strict(self)
+
+        def log_error(self, format: str, *args: Any) -> None:
+            _log_refused(format, *args)
 
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             pass
 
     listener = _listening(socket.create_server((host, port), backlog=BACKLOG))
-    make_server(
+    server = make_server(
         host, port, app, threaded=True, request_handler=Handler, fd=listener.fileno()
-    ).serve_forever()
+    )
+    accept, trouble = server.get_request, _AcceptTrouble()
+
+    def get_request() -> Any:
+        try:
+            return accept()
+        except OSError as error:
+            trouble.tell(error)
+            time.sleep(ACCEPT_PAUSE)
+            raise
+
+    server.get_request = get_request  # type: ignore[method-assign]
+    server.serve_forever()
+
+
+class _AcceptTrouble:
+    """Tells now and then that connections cannot be accepted."""
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+
+    def tell(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + ACCEPT_QUIET
+            logger.error("no connection can be accepted just now: %s", error)
+
+
+#: What Python's parser found and got over: a line that is no header, which for it ends the
+#: headers and so hides those behind it.
+_HEADER_DEFECTS = (
+    email.errors.MissingHeaderBodySeparatorDefect,
+    email.errors.InvalidHeaderDefect,
+    email.errors.FirstHeaderLineIsContinuationDefect,
+    email.errors.MisplacedEnvelopeHeaderDefect,
+)
+
+
+def _misfit(headers: Message) -> str | None:
+    """Why a request's headers are not to be trusted, or None.
+
+    Two lengths, or a header that only one of two parsers sees, are how a
+    request is smuggled past a proxy inside another one.
+    """
+    if any(isinstance(defect, _HEADER_DEFECTS) for defect in headers.defects):
+        return "a line that is no header"
+    lengths = headers.get_all("Content-Length", [])
+    if len(lengths) > 1 or (lengths and "Transfer-Encoding" in headers):
+        return "two lengths of one body"
+    if lengths and not re.fullmatch("[0-9]{1,18}", lengths[0].strip(), re.ASCII):
+        return "a Content-Length that is no number"
+    return None
+
+
+def _strict(handler: Any) -> bool:
+    """Whether the headers can be trusted; otherwise they are answered with 400."""
+    problem = _misfit(handler.headers)
+    if problem is not None:
+        handler.close_connection = True
+        handler.send_error(400, problem)
+    return problem is None
+
+
+def _log_refused(format: str, *args: Any) -> None:
+    logger.warning("refused as HTTP: %.200r", format % args if args else format)
 
 
 class _HubWatch:

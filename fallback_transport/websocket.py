@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
 
-from websockets.exceptions import ProtocolError as FramingError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
@@ -27,7 +27,7 @@ from .protocol.envelope import End, Envelope, Hello
 from .protocol.errors import RemoteProtocolError
 from .protocol.events import Transport
 from .registry import Registry
-from .runtime import Runtime, make_lock
+from .runtime import TURN, Runtime, make_lock
 
 logger = logging.getLogger("fallback_transport.websocket")
 
@@ -42,7 +42,29 @@ HELLO_WAIT = 10.0
 CLOSE_WAIT = 5.0
 #: How many fragments one message may have: RFC 6455 knows no limit, and empty ones cost no bytes.
 MAX_FRAGMENTS = 4096
-READ_BYTES = 65536
+#: How many pings may wait for their pongs to be written; beyond, nothing more is read.
+MAX_PINGS = 256
+#: How many pings may come before the hello.
+MAX_EARLY_PINGS = 8
+#: Little, because a hub serves nobody else while what was read is taken apart.
+READ_BYTES = 16384
+
+_UNPRINTABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_MAX_HANDSHAKE_HEADER = 4096
+
+
+class BadHandshake(Exception):
+    """A request for a WebSocket that is none of RFC 6455, version 13.
+
+    Args:
+        status, reason: what it is answered with.
+        headers: and these.
+    """
+
+    def __init__(self, status: int, reason: str, *headers: tuple[str, str]) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.headers = headers
 
 
 class WebSocketConnection:
@@ -80,6 +102,7 @@ class WebSocketConnection:
         self._fragments: list[bytes] = []
         self._opcode = Opcode.TEXT
         self._failed = False
+        self._pings = 0
         self._closing: tuple[End | None, int, str] | None = None
 
     # -- the reader's side -------------------------------------------------------
@@ -93,15 +116,17 @@ class WebSocketConnection:
                 self._framing.receive_eof()
             frames = self._framing.events_received()
             failure = self._framing.parser_exc
-        if failure is not None and not self._failed and isinstance(failure, FramingError):
+        if failure is not None and not self._failed and not isinstance(failure, EOFError):
             self._failed = True
-            logger.warning("WebSocket: %s", failure)
+            logger.warning("WebSocket: %.120s", failure)
         for frame in frames:
             if isinstance(frame, Frame):
                 self._frame(frame)
             elif isinstance(frame, Request):
                 with self._lock:
                     self._framing.send_response(self._framing.accept(frame))
+                if self._framing.handshake_exc is not None:
+                    logger.warning("WebSocket: %.120r", str(self._framing.handshake_exc))
         if frames and self._conversation is not None:
             self._conversation.heard(self._attempt)
         self._woken()
@@ -116,11 +141,17 @@ class WebSocketConnection:
         """Whether the hello has come."""
         return self._conversation is not None or self._closing is not None
 
+    @property
+    def behind(self) -> bool:
+        """Whether the peer causes answers faster than it takes them: nothing is to be read."""
+        return self._pings > MAX_PINGS
+
     # -- the writer's side -------------------------------------------------------
 
     def data_to_send(self) -> list[bytes]:
         """What to write now; empty bytes end the stream. Call it again until nothing is left."""
         with self._lock:
+            self._pings = 0
             if self._framing.state is State.OPEN:
                 self._fill()
             return self._framing.data_to_send()
@@ -128,7 +159,8 @@ class WebSocketConnection:
     @property
     def finished(self) -> bool:
         """Whether this side has said its last: the stream is to be closed after a grace."""
-        return self._framing.state in (State.CLOSING, State.CLOSED)
+        refused = self._framing.handshake_exc is not None
+        return refused or self._framing.state in (State.CLOSING, State.CLOSED)
 
     # -- the session's side (see `conversation.Attachment`) ------------------------
 
@@ -153,6 +185,11 @@ class WebSocketConnection:
             self._on_closing()
         self._woken()
 
+    def _fail(self, code: int, reason: str) -> None:
+        """The peer broke a rule: say so, here and there."""
+        logger.warning("WebSocket: %.120s", reason)
+        self._close(None, code, reason)
+
     def _fill(self) -> None:
         """Frame what the session has for this connection, then the end if there is one."""
         conversation = self._conversation
@@ -176,16 +213,26 @@ class WebSocketConnection:
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             self._opcode = frame.opcode
         elif frame.opcode is not Opcode.CONT:
+            self._control(frame)
             return
         self._fragments.append(bytes(frame.data))
         if len(self._fragments) > MAX_FRAGMENTS:
             self._fragments.clear()
-            self._close(None, CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+            if self._closing is None:
+                self._fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
         elif frame.fin:
             data = self._fragments[0] if len(self._fragments) == 1 else b"".join(self._fragments)
             self._fragments.clear()
             if self._closing is None:
                 self._message(data)
+
+    def _control(self, frame: Frame) -> None:
+        if frame.opcode is not Opcode.PING:
+            return
+        # Its pong is queued already.
+        self._pings += 1
+        if self._pings > MAX_EARLY_PINGS and not self.greeted:
+            self._fail(CloseCode.TOO_MANY, "pings instead of a hello")
 
     def _message(self, data: bytes) -> None:
         try:
@@ -196,7 +243,7 @@ class WebSocketConnection:
                 text = data.decode()
             except UnicodeDecodeError:
                 # RFC 6455, section 8.1.
-                self._close(None, 1007, "not UTF-8")
+                self._fail(1007, "not UTF-8")
                 return
             unit = decode(text)
             if isinstance(unit, Envelope):
@@ -204,10 +251,9 @@ class WebSocketConnection:
             elif isinstance(unit, Hello) and self._conversation is None:
                 self._hello(unit)
             else:
-                self._close(None, CloseCode.MALFORMED, "not what a client sends here")
+                self._fail(CloseCode.MALFORMED, "not what a client sends here")
         except RemoteProtocolError as error:
-            logger.warning("WebSocket: %s", error)
-            self._close(None, error.code, str(error)[:120])
+            self._fail(error.code, str(error)[:120])
 
     def _hello(self, hello: Hello) -> None:
         # The session may wake and close this connection while it greets; the lock comes after.
@@ -224,7 +270,7 @@ class WebSocketConnection:
 
     def _envelope(self, envelope: Envelope) -> None:
         if self._conversation is None:
-            self._close(None, CloseCode.MALFORMED, "an envelope before the hello")
+            self._fail(CloseCode.MALFORMED, "an envelope before the hello")
             return
         end = self._conversation.receive(self._attempt, envelope)
         if end is not None and not end.session:
@@ -244,6 +290,7 @@ class BlockingDriver:
         self._runtime = runtime
         self._wake = runtime.event()
         self._read = runtime.event()
+        self._flushed = runtime.event()
         self._written = runtime.event()
 
     def wake(self) -> None:
@@ -259,18 +306,32 @@ class BlockingDriver:
         self._runtime.spawn(self._write, connection)
         try:
             data = b"-"
+            busy = 0.0
             while data:
                 try:
                     data = self._sock.recv(READ_BYTES)
                 except OSError:
                     data = b""
+                began = self._runtime.now()
                 connection.receive(data)
+                busy += self._runtime.now() - began
+                if busy > TURN:
+                    # Where there is always something to read, reading never waits.
+                    busy = 0.0
+                    self._runtime.give_way()
+                self._keep_pace(connection)
         finally:
             connection.closed()
             self._read.set()
             self._wake.set()
             self._written.wait(CLOSE_WAIT)
             _shut(self._sock)
+
+    def _keep_pace(self, connection: WebSocketConnection) -> None:
+        while connection.behind and not self._written.is_set():
+            self._flushed.clear()
+            if connection.behind and not self._written.is_set():
+                self._flushed.wait()
 
     def _guard(self) -> None:
         if not self._written.wait(CLOSE_WAIT):
@@ -283,8 +344,7 @@ class BlockingDriver:
                 self._wake.clear()
                 self._flush(connection)
                 if connection.finished:
-                    # The peer closes the stream once it has read the close.
-                    self._read.wait(CLOSE_WAIT)
+                    self._part(connection)
                     return
                 if connection.greeted:
                     self._wake.wait()
@@ -295,10 +355,20 @@ class BlockingDriver:
             pass
         finally:
             self._written.set()
+            self._flushed.set()
             _shut(self._sock)
+
+    def _part(self, connection: WebSocketConnection) -> None:
+        """End the stream once the peer has answered the close, which it waits for in turn."""
+        until = self._runtime.now() + CLOSE_WAIT
+        while not self._read.is_set() and self._runtime.now() < until:
+            self._wake.wait(until - self._runtime.now())
+            self._wake.clear()
+            self._flush(connection)
 
     def _flush(self, connection: WebSocketConnection) -> None:
         while chunks := connection.data_to_send():
+            self._flushed.set()
             data = b"".join(chunks)
             if data:
                 self._sock.sendall(data)
@@ -313,9 +383,29 @@ def _shut(sock: socket.socket) -> None:
 
 
 def handshake(environ: dict[str, Any]) -> bytes:
-    """The handshake's request as bytes, from a WSGI environ: just the part that RFC 6455 reads."""
+    """The handshake's request as bytes, from a WSGI environ: just the part that RFC 6455 reads.
+
+    Raises:
+        BadHandshake: it is none; what is left of RFC 6455's rules is checked by `websockets`.
+    """
+    if environ["REQUEST_METHOD"] != "GET":
+        raise BadHandshake(405, "GET is the only method here", ("Allow", "GET"))
+    upgrades = environ.get("HTTP_UPGRADE", "").lower() == "websocket"
+    upgrades = upgrades and "upgrade" in environ.get("HTTP_CONNECTION", "").lower()
+    version = environ.get("HTTP_SEC_WEBSOCKET_VERSION")
+    if not upgrades or version != "13" or "HTTP_SEC_WEBSOCKET_KEY" not in environ:
+        # Also the drafts before RFC 6455, which sent two keys of another name, or none.
+        raise BadHandshake(
+            426,
+            "a WebSocket handshake of version 13 is expected here",
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Version", "13"),
+        )
     lines = ["GET / HTTP/1.1"]
     for name, value in environ.items():
         if name in ("HTTP_CONNECTION", "HTTP_UPGRADE") or name.startswith("HTTP_SEC_WEBSOCKET_"):
+            if _UNPRINTABLE.search(value) or len(value) > _MAX_HANDSHAKE_HEADER:
+                raise BadHandshake(400, f"a header {name[5:]} that cannot be read")
             lines.append(f"{name[5:].replace('_', '-')}: {value}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1")

@@ -46,12 +46,14 @@
   var GOING_AWAY = 1001;
   var PROTOCOL_ERROR = 1002;
   var SERVICE_RESTART = 1012;
+  var TRY_AGAIN = 1013;
   var MALFORMED = 4400;
+  var BAD_ORIGIN = 4403;
   var GONE = 4404;
   var INACTIVE = 4408;
-  var SUPERSEDED = 4409;
   var TOO_LARGE = 4413;
   var MISDIRECTED = 4421;
+  var BAD_VERSION = 4426;
 
   var DEFAULT_GRANT = {
     messages: 1000, bytes: 4000000, message: 1000000, body: 2000000,
@@ -554,6 +556,7 @@
         this._sizes[this.received] = items[i].size;
         this.pendingBytes += items[i].size;
         fresh.push({ seq: this.received, item: items[i] });
+        if (items[i] instanceof Close) { break; }
       }
     }
     return fresh;
@@ -665,11 +668,6 @@
     return [];
   };
 
-  ClientMachine.prototype.heard = function (attempt, now) {
-    var connection = this.connections[attempt];
-    if (connection) { connection.heardAt = Math.max(connection.heardAt, now); }
-  };
-
   ClientMachine.prototype.ask = function (attempt) {
     var connection = this.connections[attempt];
     if (connection) {
@@ -683,8 +681,11 @@
     if (this.state === CLOSED) { return []; }
     var events = [];
     var connection = this.connections[attempt];
-    this.heard(attempt, now);
+    if (connection) { connection.heardAt = now; }
     this.outbox.confirm(unit.ack, unit.received);
+    // What comes behind a close is ignored.
+    var fresh = unit.seq === null || this._closedBy === "peer" ? [] :
+      this.inbox.take(unit.seq, unit.messages);
     if (connection) {
       if (unit.ask !== null && connection.answers.length < MAX_ANSWERS) {
         connection.answers.push(unit.ask);
@@ -696,11 +697,7 @@
         delete connection.asked[unit.answer];
       }
     }
-    if (unit.seq !== null) { events = events.concat(this._take(unit, now)); }
-    if (this.state === CLOSING && this._closedBy === "local" && !this.outbox.length()) {
-      events = events.concat(this._finish());
-    }
-    return events;
+    return events.concat(this._settle(fresh, now));
   };
 
   // What is to be sent on a WebSocket now, or null; call it until it is.
@@ -739,7 +736,9 @@
         if (!isAsked(connection)) {
           first = Math.min(first, connection.heardAt + this.grant.keepalive);
         }
-        if (connection.ackAt !== null) { first = Math.min(first, connection.ackAt); }
+        if (connection.ackAt !== null && connection === this.carrier) {
+          first = Math.min(first, connection.ackAt);
+        }
       }
     }
     return first === Infinity ? null : first;
@@ -748,14 +747,15 @@
   ClientMachine.prototype.timeout = function (now) {
     if (this.state === CLOSED) { return []; }
     if (this._closeDeadline !== null && now >= this._closeDeadline) { return this._finish(); }
-    if (this.unattachedSince !== null &&
-        now - this.unattachedSince >= this.grant.inactivity) {
-      return this.abort(INACTIVE, "no connection for " +
-        Math.round((now - this.unattachedSince) / 1000) + " s");
-    }
     var events = [];
     for (var attempt in this.connections) {
       events = events.concat(this._connectionTimeout(this.connections[attempt], now));
+    }
+    // Behind the connections: the last one may have ended just now, or long ago.
+    var since = this.unattachedSince;
+    if (since !== null && now >= since + this.grant.inactivity) {
+      events = events.concat(this.abort(INACTIVE, "no connection for " +
+        Math.round((now - since) / 1000) + " s"));
     }
     return events;
   };
@@ -852,32 +852,31 @@
     return unit;
   };
 
-  ClientMachine.prototype._take = function (unit, now) {
+  // Deliver what is new, and see what the marks have changed.
+  ClientMachine.prototype._settle = function (fresh, now) {
     var events = [];
-    var fresh = this.inbox.take(unit.seq, unit.messages);
-    for (var i = 0; i < fresh.length && this._closedBy !== "peer"; i++) {
+    for (var i = 0; i < fresh.length; i++) {
       var item = fresh[i].item;
       if (!(item instanceof Close)) {
         if (this._closedBy === null) {
           events.push({ type: "message", seq: fresh[i].seq, data: item.data });
         }
-      } else if (this._closedBy === "local") {
-        // Crossed: both report the server's code.
-        this.code = item.code;
-        this.reason = item.reason;
-        return events.concat(this._finish());
-      } else {
-        this._change("close");
-        this._closedBy = "peer";
-        this._peerClose = fresh[i].seq;
-        this.code = item.code;
-        this.reason = item.reason;
-        events.push({
-          type: "close", seq: fresh[i].seq, code: item.code, reason: item.reason
-        });
+        continue;
       }
+      // Where both have closed, the server's code counts.
+      this.code = item.code;
+      this.reason = item.reason;
+      if (this._closedBy === "local") { return events.concat(this._finish()); }
+      this._change("close");
+      this._closedBy = "peer";
+      this._peerClose = fresh[i].seq;
+      events.push({ type: "close", seq: fresh[i].seq, code: item.code, reason: item.reason });
     }
+    // Also where nothing is new: another connection may have to carry the ack now.
     this._scheduleAck(now);
+    if (this.state === CLOSING && this._closedBy === "local" && !this.outbox.length()) {
+      events = events.concat(this._finish());
+    }
     return events;
   };
 
@@ -931,8 +930,8 @@
   };
 
   function isAsked(connection) {
-    for (var each in connection.asked) { return each !== undefined; }
-    return connection.asks.length > 0;
+    return !!connection &&
+      (connection.asks.length > 0 || Object.keys(connection.asked).length > 0);
   }
 
   // --- Socket.IO packets (protocol 5), and ours of type 7 --------------------------------------
@@ -946,23 +945,17 @@
   var BINARY_ACK = "6";
   var ERROR = "7";
 
-  function isBytes(value) {
-    return value instanceof ArrayBuffer || (value && value.buffer instanceof ArrayBuffer);
-  }
-
-  function copyBytes(value) {
-    return value instanceof ArrayBuffer ? new Uint8Array(value.slice(0)) :
-      new Uint8Array(value.buffer.slice(value.byteOffset, value.byteOffset + value.byteLength));
-  }
-
   // `value` with its bytes taken out into `attachments`.
   function deconstruct(value, attachments) {
     if (!value || typeof value !== "object") { return value; }
-    if (isBytes(value)) {
-      attachments.push(new Message(copyBytes(value)));
+    // By name: an ArrayBuffer of another window is no instance of this one's.
+    var kind = Object.prototype.toString.call(value);
+    if (/ (ArrayBuffer|DataView|\w+\d\w*Array)]$/.test(kind)) {
+      // Copied, as the page may write to it again.
+      attachments.push(new Message(new Uint8Array(value.buffer ?
+        new Uint8Array(value.buffer, value.byteOffset, value.byteLength) : new Uint8Array(value))));
       return { _placeholder: true, num: attachments.length - 1 };
     }
-    var kind = Object.prototype.toString.call(value);
     if (kind === "[object Blob]" || kind === "[object File]") {
       throw failure("unserialisable", "read the " + kind.slice(8, -1) +
         " first (FileReader.readAsArrayBuffer), then send its ArrayBuffer");
@@ -1000,7 +993,7 @@
     if (value._placeholder === true) {
       var bytes = attachments[value.num];
       if (!bytes) { throw malformed("a placeholder without its attachment"); }
-      return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
+      return new Uint8Array(bytes).buffer;
     }
     for (var each in value) { value[each] = reconstruct(value[each], attachments); }
     return value;
@@ -1037,7 +1030,7 @@
     }
     for (var j = 0; j < events.length; j++) {
       var attachments = events[j].packet.attachments;
-      if (attachments.length === events[j].packet.missing) {
+      if (attachments.length && attachments.length === events[j].packet.missing) {
         events[j].data = reconstruct(events[j].data, attachments);
       }
       delete events[j].packet;
@@ -1072,8 +1065,10 @@
       },
       random: Math.random,
       nonce: function () {
-        if (typeof root.crypto === "undefined" || !root.crypto.getRandomValues) { return null; }
-        var bytes = root.crypto.getRandomValues(new Uint8Array(16));
+        var source = root.crypto || root.msCrypto;
+        if (!source || !source.getRandomValues) { return null; }
+        var bytes = new Uint8Array(16);
+        source.getRandomValues(bytes);
         return toBase64(bytes).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
       },
       storage: storage,
@@ -1102,43 +1097,55 @@
 
   // --- Long polling ------------------------------------------------------------------------
 
-  // One POST. `done(status, text, retryAfter)` is called once, unless it is aborted; status 0 is
-  // a failure of the network or no answer within `limit`.
+  // One POST. `done(status, text, begun)` is called once, unless it is aborted; status 0 is a
+  // failure of the network (`begun`: amid the answer), or no answer in time.
   function post(negotiator, body, limit, done) {
     var environment = negotiator.environment;
     var xhr = new environment.XMLHttpRequest();
-    var timer = environment.setTimeout(function () {
-      finish(0);
-      xhr.abort();
-    }, limit);
+    var begun = false;
+    // What is large takes longer: a slow path carries 8 bytes a millisecond.
+    var timer = environment.setTimeout(function () { end(0); }, limit + body.length / 8);
 
-    function finish(status) {
-      if (!timer) { return; }
+    function stop() {
       environment.clearTimeout(timer);
       timer = null;
-      xhr.onreadystatechange = null;
-      var after = status ? parseInt(xhr.getResponseHeader("Retry-After"), 10) : 0;
-      done(status, status ? xhr.responseText : "", after > 0 ? after * 1000 : 0);
+    }
+
+    function end(status) {
+      if (!timer) { return; }
+      stop();
+      if (!status) { xhr.abort(); }
+      // Asked for only where it may be: from another origin a browser complains of it.
+      if (status >= 400) { negotiator.heed(xhr.getResponseHeader("Retry-After")); }
+      done(status, status ? xhr.responseText : "", begun);
     }
 
     xhr.onreadystatechange = function () {
-      if (xhr.readyState === 4) { finish(xhr.status); }
+      begun = begun || xhr.readyState === 3;
+      if (xhr.readyState === 4) { end(xhr.status); }
     };
-    xhr.open("POST", negotiator.pollUrl, true);
-    if (negotiator.options.withCredentials) { xhr.withCredentials = true; }
-    // A type that needs no preflight from another origin.
-    xhr.setRequestHeader("Content-Type", "text/plain;charset=UTF-8");
-    xhr.send(body);
+    try {
+      xhr.open("POST", negotiator.pollUrl, true);
+      if (negotiator.options.withCredentials) { xhr.withCredentials = true; }
+      // A type that needs no preflight from another origin.
+      xhr.setRequestHeader("Content-Type", "text/plain;charset=UTF-8");
+      xhr.send(body);
+    } catch (error) {
+      // The browser forbids it: to us, a network that is down.
+      stop();
+      timer = environment.setTimeout(function () { end(0); }, 0);
+    }
     return {
       abort: function () {
         if (!timer) { return; }
-        environment.clearTimeout(timer);
-        timer = null;
-        xhr.onreadystatechange = null;
+        stop();
         xhr.abort();
       }
     };
   }
+
+  // The ends that say no to one request; any other ends the connection.
+  var CURABLE = [MALFORMED, TOO_LARGE, TRY_AGAIN];
 
   // A lane of a polling connection: at most one request, or the wait before the next.
   function Lane() {
@@ -1148,7 +1155,7 @@
     this.empties = 0;
   }
 
-  // One run of polls. Phases: greeting, candidate, carrying, leaving, done.
+  // One run of polls. Phases: greeting, candidate, carrying, done.
   function Poller(negotiator) {
     this.negotiator = negotiator;
     this.transport = POLLING;
@@ -1167,18 +1174,17 @@
     var sentAt = owner.now();
     var hello = owner.hello(this.attempt, POLLING);
     this.sending.request = post(owner, encodeBody(hello), owner.timing.request,
-      function (status, text, retryAfter) {
+      function (status, text) {
         self.sending.request = null;
         var unit = self._read(text);
         if (unit && unit.kind === "welcome" && unit.attempt === self.attempt) {
           owner.measured(owner.now() - sentAt);
           self.phase = "candidate";
-          owner.pollerWelcomed(self, unit);
+          owner.welcomed(self, unit);
         } else if (unit && unit.kind === "end" && unit.session) {
           owner.ended(unit);
         } else {
-          self.stop();
-          owner.pollerFailed(self, unit, retryAfter);
+          owner.lost(self, null, unit);
         }
       });
   };
@@ -1197,14 +1203,13 @@
 
   Poller.prototype._wait = function () {
     var owner = this.negotiator;
+    var lane = this.waiting;
     var wait = owner.wait();
-    var self = this;
-    this._post(this.waiting, owner.machine.poll(wait, owner.limit), wait + owner.timing.margin,
+    this._post(lane, owner.machine.poll(wait, owner.limit), wait + owner.timing.margin,
       function (unit, took, news) {
-        var lane = self.waiting;
         // What says nothing and comes at once is a proxy's or a busy server's; do not run in circles.
         lane.empties = unit.seq === null && !news && took < 1000 ? lane.empties + 1 : 0;
-        return lane.empties > 1 ? owner.backoff(lane.empties) : 0;
+        return owner.backoff(lane.empties);
       });
   };
 
@@ -1229,20 +1234,20 @@
     var self = this;
     var owner = this.negotiator;
     var sentAt = owner.now();
-    lane.request = post(owner, encodeBody(unit), limit, function (status, text, retryAfter) {
+    lane.request = post(owner, encodeBody(unit), limit, function (status, text, begun) {
       var took = owner.now() - sentAt;
       var answer = self._read(text);
       lane.request = null;
       if (lane === self.sending) { self._sent(); }
-      if (answer && answer.kind === "envelope") {
-        lane.failures = 0;
-        var before = owner.machine.outbox.received + owner.machine.outbox.confirmed;
-        if (!owner.receive(self, answer)) { return; }
-        var news = owner.machine.outbox.received + owner.machine.outbox.confirmed > before;
-        self._later(lane, answered(answer, took, news));
-        owner.pollAnswered(self);
-      } else {
-        self._failed(lane, status, answer, took, retryAfter);
+      if (!answer || answer.kind !== "envelope") {
+        self._failed(lane, unit, answer, status, took, begun);
+        return;
+      }
+      lane.failures = 0;
+      var outbox = owner.machine.outbox;
+      var before = outbox.received + outbox.confirmed;
+      if (owner.receive(self, answer)) {
+        self._later(lane, answered(answer, took, outbox.received + outbox.confirmed > before));
       }
     });
   };
@@ -1253,45 +1258,43 @@
     this.stalled = false;
   };
 
-  Poller.prototype._failed = function (lane, status, answer, took, retryAfter) {
+  Poller.prototype._failed = function (lane, unit, answer, status, took, begun) {
     var owner = this.negotiator;
-    if (answer && answer.kind === "end" && (answer.session || answer.code === SUPERSEDED ||
-        answer.code === MISDIRECTED)) {
-      this._sentAway(answer);
-      return;
-    }
-    if (this.phase !== "carrying") { return; }
-    if (status === 413 || (answer && answer.code === TOO_LARGE)) {
-      owner.machine.requestBytes = Math.max(1, owner.machine.requestBytes >> 1);
-    } else if (lane === this.waiting) {
-      owner.pollCut(took, status === 200 && !answer);
-    }
-    lane.failures += 1;
-    this._later(lane, Math.max(retryAfter, owner.backoff(lane.failures)));
-    owner.pollFailed(this, lane.failures);
-  };
-
-  Poller.prototype._sentAway = function (end) {
-    var owner = this.negotiator;
+    var end = answer && answer.kind === "end" ? answer : {};
+    var messages = unit.envelope.messages;
     if (end.session) {
       owner.ended(end);
-    } else if (this.phase === "carrying") {
-      this.stop();
-      owner.pollerLost(this, end);
+      return;
     }
+    if (end.code && CURABLE.indexOf(end.code) < 0) {
+      owner.lost(this, null, end);
+      return;
+    }
+    lane.failures += 1;
+    if (messages.length && (status === 413 || end.code === TOO_LARGE)) {
+      owner.machine.requestBytes = sizeOf(messages) >> 1;
+      if (messages.length < 2 && lane.failures > 2) {
+        // It cannot get through, and nothing can overtake it.
+        owner._act(owner.machine.abort(TOO_LARGE,
+          "a message of " + messages[0].size + " bytes is refused on the way"));
+        return;
+      }
+    } else if (lane === this.waiting) {
+      owner.pollCut(took, unit.wait, !answer && (begun || status === 200));
+    }
+    this._later(lane, owner.backoff(lane.failures));
+    owner.pollFailed(lane.failures);
   };
 
   Poller.prototype._later = function (lane, delay) {
     var self = this;
-    var owner = this.negotiator;
-    if (!delay) {
-      owner.flushSoon();
-      return;
-    }
-    lane.timer = owner.environment.setTimeout(function () {
+    var environment = this.negotiator.environment;
+    environment.clearTimeout(lane.timer);
+    lane.timer = delay ? environment.setTimeout(function () {
       lane.timer = null;
       self.kick();
-    }, delay);
+    }, delay) : null;
+    if (!delay) { this.negotiator.flushSoon(); }
   };
 
   // A unit, or null for what is none of ours: a login page, a gateway's error, a cut body.
@@ -1303,26 +1306,18 @@
     }
   };
 
-  // Retry now what waits to be retried: the network is said to be back.
+  // The network is said to be back: what is on its way may be lost, what waits need not wait.
   Poller.prototype.hurry = function () {
-    var lanes = [this.waiting, this.sending];
-    for (var i = 0; i < lanes.length; i++) {
-      this.negotiator.environment.clearTimeout(lanes[i].timer);
-      lanes[i].timer = null;
-    }
+    this._abort();
     this.kick();
   };
 
-  // Another connection carries: what is on its way may still come, but nothing new is begun.
-  Poller.prototype.leave = function () {
-    var self = this;
-    this.phase = "leaving";
-    this.negotiator.environment.setTimeout(function () { self.stop(); }, 2000);
+  Poller.prototype.stop = function () {
+    this.phase = "done";
+    this._abort();
   };
 
-  Poller.prototype.stop = function () {
-    if (this.phase === "done") { return; }
-    this.phase = "done";
+  Poller.prototype._abort = function () {
     abort(this.negotiator, this.waiting);
     abort(this.negotiator, this.sending);
     this._sent();
@@ -1342,52 +1337,56 @@
   // constructor may.
   function Socket(negotiator) {
     var self = this;
+    var ws = new negotiator.environment.WebSocket(negotiator.socketUrl, SUBPROTOCOL);
+
+    function lost(opening, open) {
+      negotiator.lost(self, self.phase === "opening" ? opening : open);
+    }
+
     this.negotiator = negotiator;
     this.transport = WEBSOCKET;
     this.attempt = negotiator.nextAttempt();
     this.phase = "opening";
     this.startedAt = negotiator.now();
     this.committedAt = 0;
-    this.ws = new negotiator.environment.WebSocket(negotiator.socketUrl, SUBPROTOCOL);
-    this.ws.binaryType = "arraybuffer";
-    this.ws.onopen = function () { self._opened(); };
-    this.ws.onmessage = function (event) { self._message(event.data); };
-    this.ws.onclose = function () { self._lost(); };
-    this.ws.onerror = function () { self._lost(); };
-    this._timer = negotiator.environment.setTimeout(function () { self._unwelcomed(); },
+    this.doubted = false;
+    this.ws = ws;
+    ws.binaryType = "arraybuffer";
+    ws.onopen = function () { self._opened(); };
+    ws.onmessage = function (event) { self._message(event.data); };
+    ws.onclose = ws.onerror = function () { lost("refused", "closed"); };
+    this._timer = negotiator.environment.setTimeout(function () { lost("unanswered", "silent"); },
       Math.max(negotiator.timing.welcome, 5 * negotiator.roundTrip));
   }
 
   Socket.prototype._opened = function () {
-    if (this.phase !== "opening") { return; }
     this.phase = "greeting";
-    this.startedAt = this.negotiator.now();
+    this._greetedAt = this.negotiator.now();
     this.ws.send(encode(this.negotiator.hello(this.attempt, WEBSOCKET)));
   };
 
   Socket.prototype._message = function (data) {
     var owner = this.negotiator;
     var unit;
-    if (this.phase === "done") { return; }
     try {
       unit = typeof data === "string" ? decode(data) : decodeBinary(new Uint8Array(data));
     } catch (error) {
       // Altered on the way, perhaps: this connection ends, not the session.
-      this._lost();
-      return;
+      unit = {};
     }
     if (unit.kind === "welcome" && this.phase === "greeting" && unit.attempt === this.attempt) {
       owner.environment.clearTimeout(this._timer);
-      owner.measured(owner.now() - this.startedAt);
+      owner.measured(owner.now() - this._greetedAt);
       this.phase = "candidate";
-      owner.socketWelcomed(this, unit);
-    } else if (unit.kind === "end" && unit.session) {
-      owner.ended(unit);
-    } else if (unit.kind === "envelope" && this.phase !== "greeting") {
+      owner.welcomed(this, unit);
+    } else if (unit.kind === "envelope" && this.phase === "carrying") {
       owner.receive(this, unit);
       owner.flushSoon();
+    } else if (unit.kind === "end" && unit.session) {
+      owner.ended(unit);
     } else {
-      this._lost();
+      // What the server says of itself is no fault of the WebSocket.
+      owner.lost(this, unit.kind === "end" ? null : "closed", unit);
     }
   };
 
@@ -1398,10 +1397,9 @@
 
   // Send what the machine has, while the browser's own buffer is not full of it already.
   Socket.prototype.kick = function () {
-    var self = this;
     var owner = this.negotiator;
-    if (this.phase !== "candidate" && this.phase !== "carrying") { return; }
     var unit = null;
+    if (this.phase !== "carrying") { return; }
     while (this.ws.bufferedAmount < 1000000 &&
         (unit = owner.machine.pull(this.attempt, owner.now()))) {
       var frames = encodeFrames(unit);
@@ -1409,35 +1407,15 @@
         this.ws.send(typeof frames[i] === "string" ? frames[i] : frames[i].buffer);
       }
     }
-    if (this.ws.bufferedAmount >= 1000000) {
-      owner.environment.setTimeout(function () { self.kick(); }, 50);
-    }
+    if (this.ws.bufferedAmount >= 1000000) { owner._set("drain", 50, owner.flush); }
   };
 
-  Socket.prototype._unwelcomed = function () {
-    this._lost(this.phase === "opening" ? "unanswered" : "silent");
-  };
-
-  Socket.prototype._lost = function (reason) {
-    var phase = this.phase;
-    if (phase === "done") { return; }
-    this.stop(PROTOCOL_ERROR);
-    this.negotiator.socketLost(this, phase, reason ||
-      (phase === "opening" ? "refused" : "closed"));
-  };
-
-  Socket.prototype.stop = function (code) {
-    if (this.phase === "done") { return; }
+  Socket.prototype.stop = function () {
     this.phase = "done";
     this.negotiator.environment.clearTimeout(this._timer);
     this.ws.onopen = this.ws.onmessage = this.ws.onclose = this.ws.onerror = null;
-    try {
-      // A page may only close with 1000 or an application's code.
-      this.ws.close(code === NORMAL ? NORMAL : 3000 + 1000);
-    } catch (error) {
-      // Old WebKit refuses codes; without one it closes all the same.
-      this.ws.close();
-    }
+    // Without a code, which old WebKit refuses.
+    this.ws.close();
   };
 
   // --- The negotiator: which connection to open, and when --------------------------------------
@@ -1474,6 +1452,10 @@
     this.troubled = false;
     this._attempt = 0;
     this._nonce = null;
+    this._begunAt = -Infinity;
+    this._young = 0;
+    this._polledAt = -Infinity;
+    this._notBefore = 0;
     this._learned = null;
     this._suspicion = null;
     this._deaths = [];
@@ -1483,9 +1465,12 @@
     this._timers = {};
     this._verdict = this._recall();
     this._listeners = {
-      online: method(this, "hurry"), pageshow: method(this, "hurry"),
+      online: method(this, "hurry"), pageshow: method(this, "_pageShows"),
       pagehide: method(this, "_pageHides")
     };
+    if (!this._canOpen() && !this._allows(POLLING)) {
+      throw failure("unsupported", "none of the transports wanted can be had in this browser");
+    }
     for (var type in this._listeners) { environment.listen(type, this._listeners[type]); }
   }
 
@@ -1493,13 +1478,15 @@
 
   Negotiator.prototype.nextAttempt = function () { return ++this._attempt; };
 
-  // Carry a new session.
+  // Carry a new session. Where one after the other ends young, each begins later.
   Negotiator.prototype.begin = function (machine) {
     this._drop();
     this.machine = machine;
-    this._attempt = 0;
     this._nonce = this.environment.nonce();
-    this._connect();
+    this._young = this.now() - this._begunAt < this.timing.death ? this._young + 1 : 0;
+    this._begunAt = this.now();
+    this._retries = Math.max(0, this._young - 1);
+    if (this._young) { this._retry(); } else { this._connect(); }
     this._tick();
   };
 
@@ -1525,60 +1512,70 @@
     this.roundTrip = this.roundTrip ? 0.875 * this.roundTrip + 0.125 * time : time;
   };
 
-  Negotiator.prototype.socketWelcomed = function (socket, welcome) {
-    this._welcomed(socket, welcome);
-    if (socket.phase !== "candidate") { return; }
-    var poller = this.poller;
-    this.poller = null;
-    this._commit(socket);
-    if (poller) {
-      if (poller.phase === "carrying") { poller.leave(); } else { poller.stop(); }
-    }
-    this._clear("hedge");
-    this._clear("probe");
-    this._suspicion = null;
-    if (this._verdict) { this._judge(null); }
-    this.onchange();
-  };
-
-  Negotiator.prototype.pollerWelcomed = function (poller, welcome) {
+  Negotiator.prototype.welcomed = function (connection, welcome) {
     var socket = this.socket;
-    this._welcomed(poller, welcome);
-    if (poller.phase !== "candidate") { return; }
-    if (socket && socket.phase === "carrying") {
-      if (!socket.doubted) {
-        poller.stop();
-        this.poller = null;
-        return;
-      }
-      this._suspect("half-open");
-      this._buried(socket);
-      this.socket = null;
-      this._commit(poller);
-      socket.stop(NORMAL);
-    } else {
-      this._commit(poller);
+    if (this.machine.id && welcome.id !== this.machine.id) {
+      // A second session, made by a process that did not know of the first.
+      this.lost(connection);
+      return;
     }
-    if (this._suspicion) { this._judge(this._suspicion); }
-    if (!this.socket) { this._probeLater(); }
+    this._strangers = 0;
+    this.troubled = false;
+    var events = this._take(connection, welcome);
+    if (!events) { return; }
+    if (connection === socket) {
+      this._discard("poller");
+      this._clear("hedge");
+      this._clear("probe");
+      this._suspicion = null;
+      if (this._verdict) { this._judge(null); }
+    } else {
+      if (socket && socket.phase === "carrying") {
+        if (!socket.doubted) {
+          this._discard("poller");
+          this._act(events);
+          return;
+        }
+        this._suspect("half-open");
+        this._buried(socket);
+        this._discard("socket");
+      }
+      this._polled();
+    }
+    // From now on it carries; only then act on what the welcome brought, so that a page that hears
+    // of it finds the session open.
+    connection.carry();
+    this._act(this.machine.commit(connection.attempt));
+    this._act(events);
+    this.flush();
+    this._probeLater();
     this.onchange();
   };
 
-  Negotiator.prototype.socketLost = function (socket, phase, reason) {
-    if (this.socket !== socket) { return; }
-    this.socket = null;
-    this.machine.detach(socket.attempt, this.now());
-    if (phase === "carrying") {
-      this._buried(socket);
-    } else {
+  // A connection is over: for `reason`, if that speaks against WebSocket; `end` is what the server
+  // said, if it did.
+  Negotiator.prototype.lost = function (connection, reason, end) {
+    var machine = this.machine;
+    var isSocket = connection === this.socket;
+    var carried = connection.phase === "carrying";
+    if (!isSocket && connection !== this.poller) { return; }
+    this._discard(isSocket ? "socket" : "poller");
+    if (isSocket && carried) {
+      this._buried(connection);
+    } else if (reason) {
       this._suspect(reason);
     }
+    this._turnedAway(end);
+    if (machine !== this.machine || machine.state === CLOSED) { return; }
     if (this.carrier()) {
-      if (this._suspicion) { this._judge(this._suspicion); }
+      if (this._polledAt >= connection.startedAt) { this._judgeSuspicion(); }
       this._probeLater();
-    } else if (phase === "carrying") {
-      this._retries = 0;
-      this._connect();
+    } else if (!isSocket) {
+      if (!this.socket) { this._retry(); }
+    } else if (carried) {
+      // At once; but not WebSocket alone, over and over.
+      this._retries = this._allows(POLLING) ? 0 : Math.max(0, this._recentDeaths() - 1);
+      if (this._retries) { this._retry(); } else { this._connect(); }
     } else {
       this._fallBack();
     }
@@ -1586,67 +1583,68 @@
     this._tick();
   };
 
-  // A polling connection that was not welcomed.
-  Negotiator.prototype.pollerFailed = function (poller, end, retryAfter) {
-    if (this.poller !== poller) { return; }
-    this.poller = null;
-    this.machine.detach(poller.attempt, this.now());
-    this._stranger(end);
-    if (!this.socket && this.machine.state !== CLOSED) { this._retry(retryAfter); }
-  };
-
-  // A polling connection that no longer carries, though it should.
-  Negotiator.prototype.pollerLost = function (poller, end) {
-    if (this.poller !== poller) { return; }
-    this.poller = null;
-    this.machine.detach(poller.attempt, this.now());
-    this._stranger(end);
-    if (this.machine.state !== CLOSED) { this._retry(0); }
-    this.onchange();
-  };
-
-  Negotiator.prototype.pollFailed = function (poller, failures) {
-    if (failures < 2 || this.poller !== poller) { return; }
-    var before = this.troubled;
-    this.troubled = true;
-    if (!before) { this.onchange(); }
+  Negotiator.prototype.pollFailed = function (failures) {
+    if (failures < 2) { return; }
+    if (!this.troubled) {
+      this.troubled = true;
+      this.onchange();
+    }
     // Another network perhaps: what was known of WebSocket may be wrong.
-    if (!this.socket && !this._verdict) { this._open(); }
+    if (!this.socket && !this._isJudged() && this._canOpen()) { this._open(); }
   };
 
-  Negotiator.prototype.pollAnswered = function (poller) {
-    if (this.poller !== poller || !this.troubled) { return; }
-    this.troubled = false;
-    this.onchange();
+  // Polling works: now a suspicion is a verdict. A server that is down says nothing.
+  Negotiator.prototype._polled = function () {
+    this._polledAt = this.now();
+    this._judgeSuspicion();
   };
 
   // A waiting request was cut after `took`, or its answer was.
-  Negotiator.prototype.pollCut = function (took, cutBody) {
-    if (cutBody) {
+  Negotiator.prototype.pollCut = function (took, wait, cutAnswer) {
+    if (cutAnswer) {
       this.limit = Math.max(16000, this.limit >> 1);
-    } else if (took >= 1000 && took <= this.wait() + this.timing.margin) {
+    } else if (took >= 1000 && took < wait + this.timing.margin) {
       this._learned = {
-        wait: Math.max(this.timing.minWait, 0.8 * took), until: this.now() + this.timing.learned
+        wait: Math.max(this.timing.minWait, 0.8 * Math.min(took, wait)),
+        until: this.now() + this.timing.learned
       };
     }
   };
 
-  // Take an envelope; false if the session or the connection ended for it.
-  Negotiator.prototype.receive = function (connection, unit) {
-    var events;
+  // A server that is busy says when to come again; not later than in ten minutes.
+  Negotiator.prototype.heed = function (seconds) {
+    seconds = parseInt(seconds, 10);
+    if (seconds > 0) { this._notBefore = this.now() + Math.min(600, seconds) * 1000; }
+  };
+
+  // The events of a welcome or an envelope; null if the connection or the session ended for it.
+  Negotiator.prototype._take = function (connection, unit) {
+    var machine = this.machine;
     try {
-      events = this.machine.receive(connection.attempt, unit, this.now());
+      var events = unit.kind === "welcome" ? machine.welcomed(unit, this.now()) :
+        machine.receive(connection.attempt, unit, this.now());
+      if (machine.state !== CLOSED) { return events; }
+      this._act(events);
     } catch (error) {
       if (error.fatal) {
-        this._act(this.machine.abort(error.code, error.message));
-      } else if (connection === this.socket) {
-        connection._lost();
+        this._act(machine.abort(error.code, error.message));
+      } else {
+        this.lost(connection, "closed");
       }
-      return false;
     }
+    return null;
+  };
+
+  // Take an envelope; false if the session or the connection ended for it.
+  Negotiator.prototype.receive = function (connection, unit) {
+    var events = this._take(connection, unit);
+    if (!events) { return false; }
+    this._retries = 0;
+    this.troubled = false;
+    if (connection === this.socket) { connection.doubted = false; } else { this._polled(); }
+    this.onchange();
     this._act(events);
-    if (connection === this.socket) { this.socket.doubted = false; }
-    return this.machine.state !== CLOSED;
+    return connection.phase === "carrying";
   };
 
   // The session is over, or gone.
@@ -1657,16 +1655,18 @@
   // The backoff before the n-th attempt again: at once, then growing; with jitter, so that many
   // clients of one server do not come together.
   Negotiator.prototype.backoff = function (n) {
-    if (n < 2) { return 0; }
-    var cap = Math.min(this.timing.retryMax, this.timing.retry * Math.pow(2, n - 1));
-    return cap * (1 + this.environment.random()) / 2;
+    var cap = n < 2 ? 0 : Math.min(this.timing.retryMax, this.timing.retry * Math.pow(2, n - 1));
+    return Math.max(cap * (1 + this.environment.random()) / 2, this._notBefore - this.now());
   };
 
   // For how long the server may hold a poll just now.
   Negotiator.prototype.wait = function () {
-    var wait = Math.min(this.machine.grant.wait, this.timing.wait);
-    if (this._learned && this._learned.until < this.now()) { this._learned = null; }
-    if (this._learned) { wait = Math.min(wait, this._learned.wait); }
+    var grant = this.machine.grant;
+    // Silence for longer than two keepalives would count as death.
+    var wait = Math.min(grant.wait, 2 * grant.keepalive, this.timing.wait);
+    if (this._learned && this._learned.until > this.now()) {
+      wait = Math.min(wait, this._learned.wait);
+    }
     return this.now() < this.shortUntil ? Math.min(wait, this.timing.shortWait) : wait;
   };
 
@@ -1696,10 +1696,12 @@
 
   // Nothing carries and nothing is under way.
   Negotiator.prototype._connect = function () {
+    var unstable = this._recentDeaths() >= this.timing.deaths;
     this._suspicion = null;
-    if (this._recentDeaths() >= this.timing.deaths && this._allows(POLLING)) {
-      this._suspect("unstable");
-    } else if (this._canOpen() && (!this._verdict || !this._allows(POLLING))) {
+    if (this._allows(POLLING) && this._retries < 2 && (unstable || this._isJudged())) {
+      if (unstable) { this._suspect("unstable"); }
+    } else if (this._canOpen()) {
+      // Also where polling fails, whatever was thought of WebSocket.
       this._open();
     }
     if (!this.socket) {
@@ -1718,71 +1720,77 @@
     }
   };
 
+  // Polling beside the WebSocket; but two hellos without a nonce would be two sessions.
   Negotiator.prototype._hedge = function () {
-    if (!this.poller && this._allows(POLLING)) { this.poller = new Poller(this); }
+    if (!this.poller && this._allows(POLLING) && (this._nonce || this.machine.id)) {
+      this.poller = new Poller(this);
+    }
   };
 
   // The WebSocket is out of the question for now.
   Negotiator.prototype._fallBack = function () {
-    if (this.poller || this.machine.state === CLOSED) { return; }
+    if (this.poller) { return; }
     if (this._allows(POLLING)) {
       this._clear("hedge");
       this.poller = new Poller(this);
     } else {
-      this._retry(0);
+      this._retry();
     }
   };
 
-  Negotiator.prototype._retry = function (least) {
+  Negotiator.prototype._retry = function () {
     this._retries += 1;
-    this._set("retry", Math.max(least, this.backoff(this._retries)), function () {
+    this._set("retry", Math.max(0, this.backoff(this._retries)), function () {
       if (!this.socket && !this.poller) { this._connect(); }
     });
   };
 
   Negotiator.prototype._probeLater = function () {
-    if (!this._canOpen() || this._timers.probe) { return; }
+    if (this.socket || !this._canOpen() || this._timers.probe) { return; }
     var cap = Math.min(this.timing.probeMax, this.timing.probe * Math.pow(2, this._probes));
     this._probes += 1;
     this._set("probe", cap * this.environment.random(), this._probe);
   };
 
   Negotiator.prototype._probe = function () {
-    if (this.socket || !this.poller) { return; }
+    if (this.socket || !this.poller || !this._canOpen()) { return; }
     this._suspicion = null;
     this._open();
-    if (!this.socket) { this._probeLater(); }
-  };
-
-  Negotiator.prototype._welcomed = function (connection, welcome) {
-    this._retries = 0;
-    this._strangers = 0;
-    this.troubled = false;
-    this._act(this.machine.welcomed(welcome, this.now()));
-    if (this.machine.state === CLOSED) { connection.stop(NORMAL); }
-  };
-
-  Negotiator.prototype._commit = function (connection) {
-    connection.carry();
-    this._act(this.machine.commit(connection.attempt));
-    this.flush();
+    this._probeLater();
   };
 
   Negotiator.prototype._drop = function () {
+    var poller = this.poller;
+    var machine = this.machine;
+    // Last words: the acknowledgement of the server's close.
+    if (this.socket) { this.socket.kick(); }
+    if (poller && poller.phase === "carrying" && machine.carrier && machine.carrier.ackAt !== null) {
+      post(this, encodeBody(machine.poll(null, null)), this.timing.shortWait, function () {});
+    }
     for (var timer in this._timers) { this._clear(timer); }
-    if (this.socket) { this.socket.stop(NORMAL); }
-    if (this.poller) { this.poller.stop(); }
-    this.socket = this.poller = null;
+    this._discard("socket");
+    this._discard("poller");
     this.troubled = false;
   };
 
-  // Another process of the server answers for ours. Three times running, ours is gone.
-  Negotiator.prototype._stranger = function (end) {
-    if (!end || end.code !== MISDIRECTED) { return; }
-    this._strangers += 1;
-    if (this._strangers < 3) { return; }
-    this._strangers = 0;
-    this._act(this.machine.abort(GONE, "another server process answers"));
+  Negotiator.prototype._discard = function (which) {
+    var connection = this[which];
+    this[which] = null;
+    if (connection) {
+      connection.stop();
+      this.machine.detach(connection.attempt, this.now());
+    }
+  };
+
+  Negotiator.prototype._turnedAway = function (end) {
+    var code = end && end.code;
+    // Another process of the server answers for ours: three times running, and ours is gone.
+    if (code === MISDIRECTED && ++this._strangers > 2) {
+      this._strangers = 0;
+      this._act(this.machine.abort(GONE, "another server process answers"));
+    } else if ((code === BAD_ORIGIN || code === BAD_VERSION) && !this.socket && !this.poller) {
+      this._act(this.machine.abort(code, end.reason));
+    }
   };
 
   // -- Judging WebSocket
@@ -1806,12 +1814,18 @@
     return this._deaths.length;
   };
 
-  // Only called while polling is known to work: a server that is down says nothing.
+  Negotiator.prototype._isJudged = function () {
+    return this._verdict !== null && this._verdict.expires > this.now();
+  };
+
+  Negotiator.prototype._judgeSuspicion = function () {
+    if (this._suspicion) { this._judge(this._suspicion); }
+  };
+
+  // Only called while polling is known to work, or to lift a verdict.
   Negotiator.prototype._judge = function (suspicion) {
     this._suspicion = null;
-    this._verdict = suspicion && extend({
-      expires: new Date().getTime() + this.timing.verdict
-    }, suspicion);
+    this._verdict = suspicion && extend({ expires: this.now() + this.timing.verdict }, suspicion);
     if (this.options.remember === false || !this.environment.storage) { return; }
     try {
       if (suspicion) {
@@ -1828,8 +1842,9 @@
     if (this.options.remember === false || !this.environment.storage) { return null; }
     try {
       var kept = JSON.parse(this.environment.storage.getItem(this._storageKey()));
-      var left = kept.expires - new Date().getTime();
-      return left > 0 && left <= this.timing.verdict && SENTENCES[kept.reason] ? kept : null;
+      var left = kept.expires - this.now();
+      return left > 0 && left <= this.timing.verdict && SENTENCES.hasOwnProperty(kept.reason) ?
+        kept : null;
     } catch (error) {
       return null;
     }
@@ -1839,7 +1854,7 @@
 
   Negotiator.prototype.why = function () {
     var carrier = this.carrier();
-    var judged = this._verdict || this._suspicion;
+    var judged = this._suspicion || this._verdict;
     var reason = null;
     if (!carrier) {
       return new Why(null, "none", "no connection yet", null);
@@ -1907,7 +1922,7 @@
       if (isAsked(this.machine.connections[socket.attempt]) && socket.ws.bufferedAmount >= buffered) {
         socket.doubted = true;
         this._hedge();
-      } else {
+      } else if (!isAsked(this.machine.connections[socket.attempt])) {
         this.machine.ask(socket.attempt);
       }
       this.flush();
@@ -1922,51 +1937,55 @@
 
   // The network is said to be back, the page was woken: do not wait for any timer.
   Negotiator.prototype.hurry = function () {
-    this._retries = 0;
-    this._probes = 0;
-    if (this.socket && this.socket.phase === "carrying") {
-      this.machine.ask(this.socket.attempt);
-      this.flush();
-    } else if (this.poller) {
-      this.poller.hurry();
-      this._clear("probe");
-      if (this._canOpen()) { this._probe(); }
-    } else if (!this.socket && this.machine.state !== CLOSED) {
+    var carrier = this.carrier();
+    this._retries = this._probes = 0;
+    if (!carrier) {
+      // What is under way may be lost in the network that was.
+      this._drop();
       this._connect();
+    } else if (carrier === this.socket) {
+      this.machine.ask(carrier.attempt);
+    } else {
+      carrier.hurry();
+      this._clear("probe");
+      this._probe();
     }
+    this.flush();
+  };
+
+  // From the browser's cache of whole pages.
+  Negotiator.prototype._pageShows = function (event) {
+    if (event.persisted) { this.hurry(); }
   };
 
   // The page goes: tell the server, if the browser still lets us.
   Negotiator.prototype._pageHides = function (event) {
-    if (event && event.persisted) { return; }
+    if (event.persisted) { return; }
     this.machine.close(GOING_AWAY, "the page was left", this.now());
-    if (this.socket) { this.socket.kick(); }
-    if (this.poller && this.poller.phase === "carrying") {
+    if (this.poller && this.carrier() === this.poller) {
       this.environment.beacon(this.pollUrl, encodeBody(this.machine.poll(null, null)));
     }
+    this.flush();
   };
 
   Negotiator.prototype._act = function (events) {
-    for (var i = 0; i < events.length; i++) {
+    var machine = this.machine;
+    // A page that hears of one may begin another session.
+    for (var i = 0; i < events.length && machine === this.machine; i++) {
       var event = events[i];
       if (event.type === "answered") {
         this.measured(event.time);
       } else if (event.type === "dropped") {
-        this._dropped(event);
+        this._dropped(event.attempt);
       } else if (event.type !== "switched") {
         this.onevent(event);
       }
     }
   };
 
-  Negotiator.prototype._dropped = function (event) {
-    if (this.socket && this.socket.attempt === event.attempt) {
-      this.socket._lost("half-open");
-    } else if (this.poller && this.poller.attempt === event.attempt) {
-      var poller = this.poller;
-      poller.stop();
-      this.pollerLost(poller, null);
-    }
+  Negotiator.prototype._dropped = function (attempt) {
+    if (this.socket && this.socket.attempt === attempt) { this.lost(this.socket, "silent"); }
+    if (this.poller && this.poller.attempt === attempt) { this.lost(this.poller); }
   };
 
   // --- Faces: what the page holds ----------------------------------------------------------

@@ -122,4 +122,4 @@ class ClientMachine(SessionMachine):
 
     def _crossed(self, close: Close) -> list[Event]:
         self._closure = (close.code, close.reason)
-        return self._finish()
+        return super()._crossed(close)

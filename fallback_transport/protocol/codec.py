@@ -42,7 +42,9 @@ MAX_NUMBER = 10**15 - 1
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z", re.ASCII)
 _MAX_HEAD = 4096
-_MAX_BINARY_HEAD = 128
+_MAX_BINARY_HEAD = 192
+#: Empty messages cost two bytes on the way, and hundreds once they have arrived.
+_MAX_MESSAGES = 4096
 
 
 # -- encoding -----------------------------------------------------------------
@@ -179,10 +181,11 @@ def _segments(segments: Iterable[str]) -> tuple[Item, ...]:
 
 def _item(segment: str) -> Item:
     kind, content = segment[:1], segment[1:]
-    if kind == "m":
-        return Message(content, segment)
     try:
-        if kind == "b":
+        if kind == "m":
+            return Message(content, segment)
+        # Python's decoder lets surplus padding pass.
+        if kind == "b" and len(content) % 4 == 0:
             return Message(base64.b64decode(content, validate=True))
         if kind == "e":
             value = json.loads(content)
@@ -290,11 +293,11 @@ def _grant(value: object) -> Grant:
 
 def _json_unit(text: str, messages: tuple[Item, ...]) -> Hello | Welcome | End:
     try:
-        head = json.loads(text)
+        head: dict[str, Any] = json.loads(text)
+        # An escaped lone surrogate is no text, and would fail whoever logs it.
+        json.dumps(head, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise MalformedEnvelope("a head that is no JSON") from error
-    if not isinstance(head, dict):
-        raise MalformedEnvelope("a head that is no object")
     if "end" in head:
         reason = head.get("reason", "")
         if not isinstance(reason, str) or messages:
@@ -329,6 +332,8 @@ def decode(text: str) -> Unit:
         MalformedEnvelope: it is no envelope of this protocol.
         UnsupportedVersion: it is a hello or welcome of another version.
     """
+    if text.count(SEPARATOR) > _MAX_MESSAGES:
+        raise MalformedEnvelope(f"more than {_MAX_MESSAGES} messages")
     head, *segments = text.split(SEPARATOR)
     if len(head) > _MAX_HEAD:
         raise MalformedEnvelope("a head that is too long")

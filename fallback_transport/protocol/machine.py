@@ -178,6 +178,7 @@ class SessionMachine:
             # On polling the connection ended with its last request, not with our notice of it.
             polling = connection.transport is Transport.POLLING
             self.unattached_since = connection.heard_at if polling else now
+        self._schedule_ack(now)
         return []
 
     def heard(self, attempt: int, now: float) -> None:
@@ -203,7 +204,7 @@ class SessionMachine:
         if self.state is State.CLOSED:
             return []
         self.heard(attempt, now)
-        self.outbox.confirm(envelope.ack, envelope.received)
+        fresh = self._arrived(envelope)
         events = self._committed(attempt, envelope, now)
         connection = self.connections.get(attempt)
         if connection is not None:
@@ -211,11 +212,7 @@ class SessionMachine:
                 connection.answers.append(envelope.ask)
             if envelope.answer in connection.asked:
                 events.append(Answered(attempt, now - connection.asked.pop(envelope.answer)))
-        if envelope.seq is not None:
-            events += self._take(envelope.seq, envelope.messages, now)
-        if self.state is State.CLOSING and self._closed_by is By.LOCAL and not len(self.outbox):
-            events += self._finish()
-        return events
+        return events + self._settle(fresh, now)
 
     def pull(self, attempt: int, now: float) -> Envelope | None:
         """What is to be sent on WebSocket connection `attempt` now, if anything.
@@ -254,7 +251,7 @@ class SessionMachine:
             return None
         times = [] if self._close_deadline is None else [self._close_deadline]
         if self.unattached_since is not None:
-            times.append(self.unattached_since + self.grant.inactivity)
+            times.append(self.unattached_since + self._lifetime())
         for connection in self.connections.values():
             times += self._times(connection)
         return min(times, default=None)
@@ -265,16 +262,20 @@ class SessionMachine:
             return []
         if self._close_deadline is not None and now >= self._close_deadline:
             return self._finish()
-        if self.unattached_since is not None:
-            idle = now - self.unattached_since
-            if idle >= self.grant.inactivity:
-                return self.abort(CloseCode.INACTIVE, f"no connection for {idle:.0f} s")
         events: list[Event] = []
         for connection in list(self.connections.values()):
             events += self._timeout(connection, now)
+        # Behind the connections: the last one may have ended just now, or long ago.
+        since = self.unattached_since
+        if since is not None and now >= since + self._lifetime():
+            events += self.abort(CloseCode.INACTIVE, f"no connection for {now - since:.0f} s")
         return events
 
     # -- for the roles -----------------------------------------------------------
+
+    def _lifetime(self) -> float:
+        """Seconds for which the session lives without a connection that carries it."""
+        return self.grant.inactivity
 
     def _sender(self) -> Connection | None:
         """The connection on which messages and acks go out."""
@@ -320,16 +321,26 @@ class SessionMachine:
 
     # -- inside ------------------------------------------------------------------
 
-    def _take(self, seq: int, items: tuple[Item, ...], now: float) -> list[Event]:
+    def _arrived(self, envelope: Envelope) -> list[tuple[int, Item]]:
+        """The new messages of an envelope. Raises before anything else is changed."""
+        self.outbox.confirm(envelope.ack, envelope.received)
+        # What comes behind a close is ignored.
+        if envelope.seq is None or self._closed_by is By.PEER:
+            return []
+        return self.inbox.take(envelope.seq, envelope.messages)
+
+    def _settle(self, fresh: list[tuple[int, Item]], now: float) -> list[Event]:
+        """Deliver what is new, and see what the marks have changed."""
         events: list[Event] = []
-        for number, item in self.inbox.take(seq, items):
-            if self._closed_by is By.PEER:
-                break
+        for number, item in fresh:
             if isinstance(item, Close):
                 events += self._peer_closed(number, item)
             elif self._closed_by is None:
                 events.append(MessageReceived(number, item.data))
+        # Also where nothing is new: another connection may have to carry the ack now.
         self._schedule_ack(now)
+        if self.state is State.CLOSING and self._closed_by is By.LOCAL and not len(self.outbox):
+            events += self._finish()
         return events
 
     def _peer_closed(self, seq: int, close: Close) -> list[Event]:
@@ -343,7 +354,7 @@ class SessionMachine:
 
     def _crossed(self, close: Close) -> list[Event]:
         """Both ends closed: both report the server's code, and nothing more is waited for."""
-        raise NotImplementedError
+        return self._finish()
 
     def _finish(self) -> list[Event]:
         self._change(Input.FINISH)
@@ -370,7 +381,7 @@ class SessionMachine:
         if connection.transport is Transport.WEBSOCKET:
             if not connection.asked and not connection.asks:
                 times.append(connection.heard_at + self.grant.keepalive)
-            if connection.ack_at is not None:
+            if connection.ack_at is not None and connection is self._sender():
                 times.append(connection.ack_at)
         return times
 
@@ -380,14 +391,15 @@ class SessionMachine:
         return min(silence, self.grant.inactivity) if polling else silence
 
     def _timeout(self, connection: Connection, now: float) -> list[Event]:
-        silent = now - connection.heard_at
-        if silent >= self._silence(connection):
-            return self._drop(connection, CloseCode.INACTIVE, f"silent for {silent:.0f} s", now)
+        # The same sums as in `_times`: rounding must not put the deadline before the time.
+        if now >= connection.heard_at + self._silence(connection):
+            reason = f"silent for {now - connection.heard_at:.0f} s"
+            return self._drop(connection, CloseCode.INACTIVE, reason, now)
         if not connection.commit and now >= connection.opened_at + CANDIDATE_WAIT:
             return self._drop(connection, CloseCode.INACTIVE, "never committed", now)
         if (
             connection.transport is Transport.WEBSOCKET
-            and silent >= self.grant.keepalive
+            and now >= connection.heard_at + self.grant.keepalive
             and not connection.asked
             and not connection.asks
         ):

@@ -80,16 +80,8 @@ class Outbox:
             OutboxFull: the bounds are reached; a close is always taken.
         """
         size = sum([item.size for item in items])
-        bounds = self.bounds
-        for item in items:
-            if item.size > bounds.message:
-                raise MessageRefused(
-                    f"a message of {item.size} bytes exceeds the limit of {bounds.message}"
-                )
-        count = len(self)
-        full = count + len(items) > bounds.messages or (count and self.bytes + size > bounds.bytes)
-        if full and not isinstance(items[0], Close):
-            raise OutboxFull(f"{count} messages, {self.bytes} bytes are unconfirmed")
+        if not isinstance(items[0], Close):
+            self._check(items, size)
         self.bytes += size
         group = tuple([_Entry(item, urgent) for item in items])
         if urgent or (not self._held and self._has_credit(group)):
@@ -134,6 +126,17 @@ class Outbox:
         """What the peer has not confirmed, in order; it may have been handled."""
         held = [entry for group in self._held for entry in group]
         return [entry.item for entry in (*self._numbered, *held)]
+
+    def _check(self, items: Sequence[Item], size: int) -> None:
+        bounds = self.bounds
+        for item in items:
+            if item.size > bounds.message:
+                raise MessageRefused(
+                    f"a message of {item.size} bytes exceeds the limit of {bounds.message}"
+                )
+        count = len(self)
+        if count + len(items) > bounds.messages or (count and self.bytes + size > bounds.bytes):
+            raise OutboxFull(f"{count} messages, {self.bytes} bytes are unconfirmed")
 
     def _has_credit(self, group: tuple[_Entry, ...]) -> bool:
         # Whatever comes alone is allowed: a credit smaller than it would be a deadlock.
@@ -186,6 +189,8 @@ class Inbox:
                 self._sizes[number] = item.size
                 self.pending_bytes += item.size
                 fresh.append((number, item))
+                if isinstance(item, Close):
+                    break
         return fresh
 
     def done(self, seq: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .codes import CloseCode
-from .envelope import Close, End, Envelope, Grant, PollRequest
+from .envelope import End, Envelope, Grant, PollRequest
 from .events import Event, Transport
 from .machine import MAX_CANDIDATES, Connection, SessionMachine
 from .reliability import Bounds
@@ -50,9 +50,15 @@ class PollConnection(Connection):
     """The highest number of any waiting request."""
 
 
+#: Seconds for which a session lives after its last hello while its client has never committed:
+#: long enough for the slowest repetition of a hello, and not for a stranger to fill the server.
+UNCOMMITTED_WAIT = 30.0
 #: The most bytes of messages in one answer where the request names no limit.
 ANSWER_BYTES = 1_000_000
 ANSWER_MESSAGES = 1000
+#: How much of a replay rides inside a welcome. Little: a hello cannot say, as a request can,
+#: that the path cuts what is long, and a resume must not fail of it each time.
+GREETING_BYTES = 16_000
 
 
 class ServerMachine(SessionMachine):
@@ -87,8 +93,9 @@ class ServerMachine(SessionMachine):
     ) -> list[Event]:
         """Take a hello on a new connection: it becomes a candidate.
 
-        Answer with `greeting`. The connection carries the session once the
-        client commits it; until then the one before goes on.
+        Answer with `greeting` (with `end`, if the session is closed). The
+        connection carries the session once the client commits it; until then
+        the one before goes on.
 
         Args:
             keyless: the hello proved no key and its welcome yields none, so
@@ -97,27 +104,33 @@ class ServerMachine(SessionMachine):
         Raises:
             SequenceGap, ImpossibleMark: see `receive`.
         """
+        if self.state is State.CLOSED:
+            return []
+        if not self.committed:
+            self.unattached_since = now
+        known = self.connections.get(attempt)
+        if isinstance(known, PollConnection) and transport is Transport.POLLING:
+            # A proxy or a browser repeats the request: it is the same run of polls.
+            known.keyless = keyless
+            return self.receive(attempt, hello, now)
+        fresh = self._arrived(hello)
         events: list[Event] = []
+        if known is not None:
+            events += self._drop(known, CloseCode.SUPERSEDED, "greeted again", now)
         candidates = [c for c in self.connections.values() if not c.commit]
         for connection in candidates[: max(0, len(candidates) + 1 - MAX_CANDIDATES)]:
             events += self._drop(connection, CloseCode.TOO_MANY, "too many candidates", now)
-        if attempt in self.connections:
-            # The same attempt again: a proxy repeats, or the client gave the first one up.
-            events += self._drop(
-                self.connections[attempt], CloseCode.SUPERSEDED, "greeted again", now
-            )
-        self.outbox.confirm(hello.ack, hello.received)
         kind = PollConnection if transport is Transport.POLLING else Connection
         self.connections[attempt] = kind(
             attempt, transport, now, now, self.outbox.received + 1, keyless=keyless
         )
-        return events + self.receive(attempt, hello, now)
+        return events + self._settle(fresh, now)
 
     def greeting(self, attempt: int) -> Envelope:
         """The marks for the welcome, and on polling the messages if no connection carries."""
         connection = self.connections[attempt]
         replays = isinstance(connection, PollConnection) and self.carrier is None
-        return self._read(connection, ANSWER_BYTES if replays and not connection.keyless else 0)
+        return self._read(connection, GREETING_BYTES if replays and not connection.keyless else 0)
 
     def request(self, request: PollRequest, now: float) -> tuple[list[Event], Verdict]:
         """Take a polling request whose key was checked; then act on the verdict.
@@ -157,7 +170,7 @@ class ServerMachine(SessionMachine):
         if waiting and isinstance(connection, PollConnection):
             connection.heard_at = now
             connection.parked = None
-            return self._read(connection, limit or ANSWER_BYTES)
+            return self._read(connection, ANSWER_BYTES if limit is None else max(1, limit))
         return self._read(connection, 0)
 
     def limit(self, attempt: int) -> int | None:
@@ -180,11 +193,18 @@ class ServerMachine(SessionMachine):
 
         `outside` of the pending messages do not count: they are replies.
         """
+        if not self.state.accepts_messages:
+            # A close is outside the credit, and behind a close nothing is handled any more.
+            return False
         inbox, grant = self.inbox, self.grant
         too_many = inbox.pending - outside > grant.messages
         return too_many or (inbox.pending > 1 and inbox.pending_bytes > grant.bytes)
 
     # -- inside ------------------------------------------------------------------
+
+    def _lifetime(self) -> float:
+        inactivity = self.grant.inactivity
+        return inactivity if self.committed else min(UNCOMMITTED_WAIT, inactivity)
 
     def _sender(self) -> Connection | None:
         if self.carrier is not None:
@@ -194,12 +214,13 @@ class ServerMachine(SessionMachine):
             for c in self.connections.values()
             if c.transport is Transport.WEBSOCKET and not c.keyless
         ]
-        return max(sockets, key=lambda c: c.opened_at, default=None)
+        return sockets[-1] if sockets else None
 
     def _committed(self, attempt: int, envelope: Envelope, now: float) -> list[Event]:
         commit = envelope.commit or 0
         connection = self.connections.get(attempt)
-        if not commit or connection is None or connection.commit == commit:
+        if connection is None or commit <= connection.commit:
+            # None, the same again, or a request from before it was committed again.
             return []
         if connection.keyless and not self.knows(envelope.key or ""):
             return self._drop(connection, CloseCode.GONE, "the commit proves no key", now)
@@ -210,9 +231,6 @@ class ServerMachine(SessionMachine):
         if before is not None and before is not connection:
             events += self._drop(before, CloseCode.SUPERSEDED, "another connection carries", now)
         return [*self._attach(connection, commit), *events]
-
-    def _crossed(self, close: Close) -> list[Event]:
-        return self._finish()
 
     def _has_output(self) -> bool:
         return self.outbox.last > self.outbox.received
