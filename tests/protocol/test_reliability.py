@@ -1,0 +1,425 @@
+"""Outbox and inbox: numbers, credit, bounds, duplicates, gaps."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fallback_transport.protocol.envelope import Close, Item, Message
+from fallback_transport.protocol.errors import (
+    ImpossibleMark,
+    MessageRefused,
+    OutboxFull,
+    SequenceGap,
+)
+from fallback_transport.protocol.reliability import Bounds, Inbox, Outbox
+
+EVERYTHING = 10**6
+
+
+def m(text: str) -> Message:
+    return Message(text)
+
+
+def texts(items: tuple[Item, ...] | list[Item]) -> str:
+    """``ab.`` is the messages a and b, and a close."""
+    return "".join(str(item.data) if isinstance(item, Message) else "." for item in items)
+
+
+def outbox(sent: str = "", *, bounds: Bounds | None = None) -> Outbox:
+    """An outbox that took one message for each letter."""
+    made = Outbox(bounds or Bounds())
+    for letter in sent:
+        made.append([m(letter)])
+    return made
+
+
+def numbered(box: Outbox) -> str:
+    return texts(box.read(box.confirmed + 1, EVERYTHING, EVERYTHING))
+
+
+# -- the outbox ----------------------------------------------------------------------
+
+
+def test_messages_are_numbered_from_1_and_kept_until_they_are_handled() -> None:
+    box = outbox("abc")
+    assert (box.last, box.confirmed, box.received, len(box), box.bytes) == (3, 0, 0, 3, 3)
+    assert box.confirm(1, 2) is True
+    assert (box.last, box.confirmed, box.received, len(box), box.bytes) == (3, 1, 2, 2, 2)
+    assert texts(box.unconfirmed()) == "bc"
+    box.append([m("dd")])
+    assert (box.last, box.bytes) == (4, 4)
+    assert box.confirm(4, 4) is True
+    assert (box.confirmed, box.received, len(box), box.bytes) == (4, 4, 0, 0)
+    assert box.unconfirmed() == []
+
+
+@pytest.mark.parametrize(
+    ("marks", "news"),
+    [
+        ((1, 2), False),
+        ((0, 0), False),
+        ((0, 2), False),
+        ((1, 1), False),
+        ((0, 3), True),
+        ((2, 2), True),
+        ((2, 0), True),
+        ((3, 3), True),
+    ],
+)
+def test_lower_marks_are_old_news(marks: tuple[int, int], news: bool) -> None:
+    box = outbox("abc")
+    box.confirm(1, 2)
+    assert box.confirm(*marks) is news
+    assert box.confirmed == max(1, marks[0])
+    assert box.received == max(2, *marks)
+
+
+@pytest.mark.parametrize("marks", [(4, 4), (0, 4), (4, 0), (3, 99)])
+def test_a_mark_of_what_was_never_sent_is_impossible_and_changes_nothing(
+    marks: tuple[int, int],
+) -> None:
+    box = outbox("abc")
+    with pytest.raises(ImpossibleMark, match=f"^mark {max(marks)} of 3 sent$"):
+        box.confirm(*marks)
+    assert (box.confirmed, box.received, len(box)) == (0, 0, 3)
+
+
+def test_what_is_held_has_not_been_sent() -> None:
+    box = outbox()
+    box.grant(1, 100)
+    box.append([m("a")])
+    box.append([m("b")])
+    with pytest.raises(ImpossibleMark):
+        box.confirm(0, 2)
+
+
+@pytest.mark.parametrize(
+    ("seq", "size", "count", "found"),
+    [
+        (3, EVERYTHING, EVERYTHING, "ccdddde"),
+        (4, EVERYTHING, EVERYTHING, "dddde"),
+        (5, EVERYTHING, EVERYTHING, "e"),
+        (6, EVERYTHING, EVERYTHING, ""),
+        (9, EVERYTHING, EVERYTHING, ""),
+        (3, EVERYTHING, 0, ""),
+        (3, EVERYTHING, 1, "cc"),
+        (3, EVERYTHING, 2, "ccdddd"),
+        # At least one, however large it is; then up to the limit.
+        (3, 0, EVERYTHING, "cc"),
+        (3, 1, EVERYTHING, "cc"),
+        (3, 5, EVERYTHING, "cc"),
+        (3, 6, EVERYTHING, "ccdddd"),
+        (3, 7, EVERYTHING, "ccdddde"),
+        (4, 1, EVERYTHING, "dddd"),
+    ],
+)
+def test_reading_stops_at_the_limits(seq: int, size: int, count: int, found: str) -> None:
+    box = Outbox(Bounds())
+    for text in ("a", "b", "cc", "dddd", "e"):
+        box.append([m(text)])
+    box.confirm(2, 2)
+    assert texts(box.read(seq, size, count)) == found
+
+
+def test_a_close_is_read_like_a_message() -> None:
+    box = outbox("a")
+    box.append([Close(1000)])
+    assert numbered(box) == "a."
+    assert texts(box.unconfirmed()) == "a."
+
+
+# -- its bounds -----------------------------------------------------------------------
+
+TIGHT = Bounds(messages=3, bytes=10, message=6)
+
+
+def test_a_message_may_be_as_large_as_the_bound() -> None:
+    box = outbox(bounds=TIGHT)
+    with pytest.raises(MessageRefused, match="a message of 7 bytes exceeds the limit of 6"):
+        box.append([m("a"), m("1234567")])
+    assert (len(box), box.bytes) == (0, 0)
+    box.append([m("123456")])
+
+
+@pytest.mark.parametrize(
+    ("before", "group", "full"),
+    [
+        (["a", "b"], ["c"], False),
+        (["a", "b", "c"], ["d"], True),
+        (["a", "b"], ["c", "d"], True),
+        (["a"], ["b", "c"], False),
+        ([], ["a", "b", "c", "d"], True),
+        (["12345"], ["12345"], False),
+        (["12345"], ["123456"], True),
+        (["12345"], ["123", "123"], True),
+        # Alone it may exceed the bytes, or it could never be sent.
+        ([], ["123456", "123456"], False),
+    ],
+)
+def test_what_exceeds_the_bounds_is_refused(
+    before: list[str], group: list[str], full: bool
+) -> None:
+    box = outbox(bounds=TIGHT)
+    for text in before:
+        box.append([m(text)])
+    state = len(box), box.bytes, box.last
+    if full:
+        text = f"^{state[0]} messages, {state[1]} bytes are unconfirmed$"
+        with pytest.raises(OutboxFull, match=text):
+            box.append([m(text) for text in group])
+        assert (len(box), box.bytes, box.last) == state
+    else:
+        box.append([m(text) for text in group])
+        assert len(box) == state[0] + len(group)
+
+
+def test_what_is_held_counts_for_the_bounds() -> None:
+    box = outbox(bounds=TIGHT)
+    box.grant(1, 100)
+    for letter in "abc":
+        box.append([m(letter)])
+    assert (box.last, box.held, len(box)) == (1, 2, 3)
+    with pytest.raises(OutboxFull, match="3 messages, 3 bytes"):
+        box.append([m("d")])
+
+
+def test_room_comes_with_confirmation() -> None:
+    box = outbox("abc", bounds=TIGHT)
+    box.confirm(1, 1)
+    box.append([m("d")])
+    assert numbered(box) == "bcd"
+
+
+def test_a_close_is_always_taken() -> None:
+    box = outbox("abc", bounds=TIGHT)
+    box.append([Close(4000, "larger than any message may be")])
+    assert numbered(box) == "abc."
+
+
+# -- credit ----------------------------------------------------------------------------
+
+
+def test_without_a_grant_there_is_no_limit() -> None:
+    assert numbered(outbox("abcdefgh")) == "abcdefgh"
+
+
+def test_what_exceeds_the_credit_waits_without_a_number() -> None:
+    box = outbox()
+    box.grant(2, 100)
+    for letter in "abcd":
+        box.append([m(letter)])
+    assert (numbered(box), box.last, box.held, len(box)) == ("ab", 2, 2, 4)
+    assert texts(box.unconfirmed()) == "abcd"
+    # Received is not handled: no credit comes of it.
+    box.confirm(0, 2)
+    assert (box.last, box.held) == (2, 2)
+    box.confirm(1, 2)
+    assert (numbered(box), box.held) == ("bc", 1)
+    box.confirm(3, 3)
+    assert (numbered(box), box.held, len(box)) == ("d", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("messages", "size", "number"),
+    [(3, 9, 3), (2, 9, 2), (9, 9, 3), (9, 8, 2), (9, 5, 1), (9, 6, 2), (0, 0, 1), (1, 0, 1)],
+)
+def test_the_credit_counts_messages_and_bytes(messages: int, size: int, number: int) -> None:
+    box = outbox()
+    box.grant(messages, size)
+    for text in ("aaa", "bbb", "ccc"):
+        box.append([m(text)])
+    assert box.last == number
+
+
+def test_a_new_grant_releases_what_it_allows() -> None:
+    box = outbox()
+    box.grant(1, 0)
+    for letter in "abcd":
+        box.append([m(letter)])
+    assert box.last == 1
+    box.grant(3, 100)
+    assert (numbered(box), box.held) == ("abc", 1)
+
+
+def test_one_alone_is_always_allowed() -> None:
+    box = outbox()
+    box.grant(1, 1)
+    box.append([m("aaaa")])
+    box.append([m("b"), m("c")])
+    assert numbered(box) == "aaaa"
+    box.confirm(1, 1)
+    assert numbered(box) == "bc"
+    box.append([m("d")])
+    box.confirm(2, 2)
+    assert (numbered(box), box.held) == ("c", 1)
+
+
+def test_what_belongs_together_goes_together() -> None:
+    box = outbox()
+    box.grant(3, 100)
+    box.append([m("a")])
+    box.append([m("b"), m("c"), m("d")])
+    box.append([m("e")])
+    # Not even the small one overtakes.
+    assert (numbered(box), box.held) == ("a", 4)
+    box.confirm(1, 1)
+    assert (numbered(box), box.held) == ("bcd", 1)
+
+
+def test_what_is_urgent_overtakes_and_takes_no_credit() -> None:
+    box = outbox()
+    box.grant(2, 4)
+    for text in ("aa", "bb", "cc"):
+        box.append([m(text)])
+    box.append([m("u"), m("v")], urgent=True)
+    assert (numbered(box), box.held, box.bytes) == ("aabbuv", 1, 8)
+    # The credit of a and b comes back; that of u and v was never taken.
+    box.confirm(1, 4)
+    assert numbered(box) == "bbuvcc"
+    box.append([m("dd")])
+    box.confirm(4, 5)
+    assert (numbered(box), box.held) == ("ccdd", 0)
+    box.confirm(6, 6)
+    assert box.bytes == 0
+
+
+def test_a_close_waits_for_what_is_held_and_for_no_credit() -> None:
+    box = outbox()
+    box.grant(1, 100)
+    box.append([m("a")])
+    box.append([Close(1000)])
+    assert numbered(box) == "a."
+    box = outbox()
+    box.grant(1, 100)
+    for letter in "ab":
+        box.append([m(letter)])
+    box.append([Close(1000)])
+    assert (numbered(box), box.held) == ("a", 2)
+    box.confirm(1, 1)
+    assert (numbered(box), box.held) == ("b.", 0)
+
+
+# -- the inbox -------------------------------------------------------------------------
+
+
+def take(box: Inbox, seq: int, letters: str) -> list[tuple[int, str]]:
+    items = [Close(1000) if letter == "." else m(letter) for letter in letters]
+    return [(number, texts([item])) for number, item in box.take(seq, items)]
+
+
+def test_new_messages_are_taken_once_and_in_order() -> None:
+    box = Inbox()
+    assert take(box, 1, "ab") == [(1, "a"), (2, "b")]
+    assert take(box, 1, "ab") == []
+    assert take(box, 2, "bcd") == [(3, "c"), (4, "d")]
+    assert take(box, 1, "") == []
+    assert take(box, 5, "e") == [(5, "e")]
+    assert (box.received, box.handled, box.pending, box.pending_bytes) == (5, 0, 5, 5)
+
+
+@pytest.mark.parametrize("seq", [4, 5, 99])
+def test_a_gap_takes_nothing(seq: int) -> None:
+    box = Inbox()
+    take(box, 1, "ab")
+    with pytest.raises(SequenceGap, match=f"^expected 3, got {seq}$"):
+        take(box, seq, "xyz")
+    assert (box.received, box.pending) == (2, 2)
+    assert take(box, 3, "c") == [(3, "c")]
+
+
+def test_what_comes_behind_a_close_is_not_received() -> None:
+    box = Inbox()
+    assert take(box, 1, "a.bc") == [(1, "a"), (2, ".")]
+    assert (box.received, box.pending) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("done", "handled", "pending"),
+    [
+        ([], 0, 4),
+        ([1], 1, 3),
+        ([2], 0, 3),
+        ([2, 1], 2, 2),
+        ([3, 2], 0, 2),
+        ([1, 3], 1, 2),
+        ([3, 1, 2], 3, 1),
+        ([4, 3, 2, 1], 4, 0),
+        ([1, 1, 1], 1, 3),
+        ([9], 0, 4),
+        ([0], 0, 4),
+    ],
+)
+def test_the_handled_mark_rises_without_gaps(done: list[int], handled: int, pending: int) -> None:
+    box = Inbox()
+    take(box, 1, "abcd")
+    for seq in done:
+        box.done(seq)
+    assert (box.handled, box.pending, box.pending_bytes) == (handled, pending, pending)
+
+
+def test_marks_go_on_after_everything_was_handled() -> None:
+    box = Inbox()
+    take(box, 1, "a")
+    box.done(1)
+    take(box, 2, "bc")
+    box.done(3)
+    assert (box.received, box.handled) == (3, 1)
+    box.done(2)
+    assert box.handled == 3
+
+
+# -- the one against the other ------------------------------------------------------------
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.integers(1, 3), st.booleans()),
+        st.tuples(st.just("carry"), st.integers(0, 4), st.integers(0, 12)),
+        st.tuples(st.just("handle"), st.integers(0, 5), st.none()),
+        st.tuples(st.just("confirm"), st.integers(0, 5), st.none()),
+    ),
+    max_size=60,
+)
+
+
+@given(steps, st.integers(0, 4), st.integers(0, 12))
+def test_an_inbox_gets_what_an_outbox_took(
+    steps: list[tuple[str, int, int]], messages: int, size: int
+) -> None:
+    """Carried from any known mark on, in part, repeatedly; confirmed late and out of order."""
+    sender, receiver = Outbox(Bounds()), Inbox()
+    sender.grant(messages, size)
+    sent: dict[bool, list[str]] = {False: [], True: []}
+    got: list[str] = []
+    running: deque[int] = deque()
+    marks = [(0, 0)]
+    for what, one, two in steps:
+        if what == "send":
+            name = f"{'u' if two else 'n'}{len(sent[bool(two)])}"
+            group = [m(f"{name}.{number}") for number in range(one)]
+            sender.append(group, urgent=bool(two))
+            sent[bool(two)] += [str(item.data) for item in group]
+        elif what == "carry":
+            seq = sender.received + 1
+            for number, item in receiver.take(seq, sender.read(seq, two, one)):
+                assert isinstance(item, Message)
+                got.append(str(item.data))
+                running.append(number)
+                assert len(got) == number
+        elif what == "handle" and running:
+            running.rotate(one)
+            receiver.done(running.popleft())
+            marks.append((receiver.handled, receiver.received))
+        elif what == "confirm":
+            sender.confirm(*marks[one % len(marks)])
+        out = sender.read(sender.confirmed + 1, EVERYTHING, EVERYTHING)
+        ordinary = [item for item in out if texts([item])[0] == "n"]
+        within = len(ordinary) <= messages and sum(item.size for item in ordinary) <= size
+        assert within or len({texts([item]).partition(".")[0] for item in ordinary}) == 1
+        for kind, letter in ((False, "n"), (True, "u")):
+            mine = [text for text in got if text[0] == letter]
+            assert mine == sent[kind][: len(mine)]
+    assert sender.confirmed <= receiver.handled <= receiver.received <= sender.last

@@ -1,0 +1,672 @@
+"""The server's end: candidates, commits, and polls that wait."""
+
+from __future__ import annotations
+
+import pytest
+
+from fallback_transport.protocol.codec import decode, encode
+from fallback_transport.protocol.envelope import Envelope, Grant, Message, PollRequest
+from fallback_transport.protocol.errors import ImpossibleMark, SequenceGap
+from fallback_transport.protocol.events import (
+    CloseReceived,
+    ConnectionDropped,
+    Event,
+    MessageReceived,
+    SessionClosed,
+    Switched,
+    Transport,
+)
+from fallback_transport.protocol.reliability import Bounds
+from fallback_transport.protocol.server import (
+    GREETING_BYTES,
+    UNCOMMITTED_WAIT,
+    ServerMachine,
+)
+from fallback_transport.protocol.state import State
+
+WEBSOCKET, POLLING = Transport.WEBSOCKET, Transport.POLLING
+
+
+def opening(**grant: float) -> ServerMachine:
+    terms = Grant(**grant)  # type: ignore[arg-type]
+    return ServerMachine(key="k1", grant=terms, bounds=Bounds(), now=0.0)
+
+
+def attached(transport: Transport = POLLING, **grant: float) -> ServerMachine:
+    """A server whose connection 1 carries; on polling, by a sending request."""
+    server = opening(**grant)
+    greet(server, 1, transport)
+    if transport is POLLING:
+        assert request(server, "n1 a0 c1") == ([Switched(1, POLLING)], "answer", None)
+    else:
+        assert hear(server, 1, "a0 c1") == [Switched(1, WEBSOCKET)]
+    return server
+
+
+def greet(
+    server: ServerMachine,
+    attempt: int,
+    transport: Transport = WEBSOCKET,
+    marks: str = "",
+    *,
+    now: float = 0.0,
+    keyless: bool = False,
+) -> list[Event]:
+    """Take a hello; `marks` is what its envelope would be as tokens."""
+    envelope = decode((marks or "a0").replace("|", "\x1e"))
+    assert isinstance(envelope, Envelope)
+    return server.welcome(attempt, transport, envelope, now, keyless=keyless)
+
+
+def hear(server: ServerMachine, attempt: int, text: str, now: float = 0.0) -> list[Event]:
+    unit = decode(text.replace("|", "\x1e"))
+    assert isinstance(unit, Envelope)
+    return server.receive(attempt, unit, now)
+
+
+def say(server: ServerMachine, attempt: int = 1, now: float = 0.0) -> str | None:
+    envelope = server.pull(attempt, now)
+    return None if envelope is None else encode(envelope).replace("\x1e", "|")
+
+
+def request(
+    server: ServerMachine, text: str, now: float = 0.0, attempt: int = 1
+) -> tuple[list[Event], str, int | None]:
+    """Take a request of connection `attempt`; its session and key are left out of `text`."""
+    unit = decode(f"is1 kk1 t{attempt} {text}".replace("|", "\x1e"))
+    assert isinstance(unit, PollRequest)
+    events, verdict = server.request(unit, now)
+    return events, verdict.poll.value, verdict.releases
+
+
+def answer(
+    server: ServerMachine,
+    attempt: int = 1,
+    *,
+    waiting: bool = True,
+    limit: int | None = None,
+    now: float = 0.0,
+) -> str:
+    envelope = server.answer(attempt, now, waiting=waiting, limit=limit)
+    return encode(envelope).replace("\x1e", "|")
+
+
+def greeting(server: ServerMachine, attempt: int) -> str:
+    return encode(server.greeting(attempt)).replace("\x1e", "|")
+
+
+def send(server: ServerMachine, *texts: str) -> None:
+    for text in texts:
+        server.send([Message(text)], 0.0)
+
+
+# -- candidates -------------------------------------------------------------------------
+
+
+def test_a_hello_makes_a_candidate_and_delivers() -> None:
+    server = opening()
+    assert greet(server, 1, WEBSOCKET, "a0 s1|m0") == [MessageReceived(1, "0")]
+    assert greeting(server, 1) == "a0 r1"
+    assert server.state is State.OPENING
+    assert server.committed is False
+    assert server.transport is None
+
+
+def test_the_same_hello_again_delivers_nothing() -> None:
+    server = opening()
+    greet(server, 1, WEBSOCKET, "a0 s1|m0")
+    assert greet(server, 2, POLLING, "a0 s1|m0") == []
+    assert list(server.connections) == [1, 2]
+
+
+def test_the_fourth_candidate_drops_the_oldest() -> None:
+    server = attached(WEBSOCKET)
+    for attempt in (2, 3, 4):
+        assert greet(server, attempt) == []
+    assert greet(server, 5) == [ConnectionDropped(2, 4429, "too many candidates")]
+    # What carries is no candidate.
+    assert list(server.connections) == [1, 3, 4, 5]
+
+
+def test_a_websocket_that_greets_again_is_another() -> None:
+    server = opening()
+    for attempt in (1, 2, 3):
+        greet(server, attempt)
+    assert greet(server, 2) == [ConnectionDropped(2, 4409, "greeted again")]
+    assert list(server.connections) == [1, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(POLLING, WEBSOCKET), (WEBSOCKET, POLLING), (WEBSOCKET, WEBSOCKET)]
+)
+def test_an_attempt_names_one_connection(first: Transport, second: Transport) -> None:
+    server = opening()
+    greet(server, 1, first)
+    assert greet(server, 1, second) == [ConnectionDropped(1, 4409, "greeted again")]
+    assert server.connections[1].transport is second
+
+
+def test_polls_that_greet_again_are_the_same() -> None:
+    server = attached(POLLING)
+    request(server, "n2 w25000 a0 c1")
+    assert greet(server, 1, POLLING, "a0 s1|m0", keyless=True) == [MessageReceived(1, "0")]
+    send(server, "a")
+    assert greeting(server, 1) == "a0 r1"
+    assert server.due(1, 0.0) == 2
+    assert request(server, "n3 w0 a0 c1") == ([], "answer", 2)
+
+
+def test_a_hello_of_a_stranger_yields_no_messages_on_known_polls() -> None:
+    server = opening()
+    greet(server, 1, POLLING)
+    greet(server, 1, POLLING, keyless=True)
+    send(server, "secret")
+    assert greeting(server, 1) == "a0"
+
+
+@pytest.mark.parametrize("marks", ["a0 s2|mx", "a1"])
+def test_a_broken_hello_changes_no_connection(marks: str) -> None:
+    server = opening()
+    for attempt in (1, 2, 3):
+        greet(server, attempt)
+    for attempt in (2, 4):
+        with pytest.raises((SequenceGap, ImpossibleMark)):
+            greet(server, attempt, WEBSOCKET, marks)
+    assert list(server.connections) == [1, 2, 3]
+
+
+def test_a_closed_session_greets_nobody() -> None:
+    server = attached()
+    server.abort(1000, "")
+    assert greet(server, 2, WEBSOCKET, "a9 s9|mx") == []
+    assert list(server.connections) == [1]
+
+
+def test_a_welcome_says_the_marks() -> None:
+    server = attached(WEBSOCKET)
+    hear(server, 1, "a0 s1|ma|mb")
+    server.handled(1, 0.0)
+    greet(server, 2)
+    assert greeting(server, 2) == "a1 r2"
+
+
+@pytest.mark.parametrize(
+    ("transport", "carried", "keyless", "replay"),
+    [
+        (POLLING, False, False, "a0 s2|mb|mc"),
+        (POLLING, True, False, "a0"),
+        (POLLING, False, True, "a0"),
+        (WEBSOCKET, False, False, "a0"),
+        (WEBSOCKET, True, False, "a0"),
+    ],
+)
+def test_a_welcome_replays_on_polling_where_nothing_carries(
+    transport: Transport, carried: bool, keyless: bool, replay: str
+) -> None:
+    server = attached(WEBSOCKET)
+    send(server, "a", "b", "c")
+    say(server)
+    if not carried:
+        server.detach(1, 0.0)
+    greet(server, 2, transport, "a0 r1", keyless=keyless)
+    assert greeting(server, 2) == replay
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count"), [([GREETING_BYTES, 1], 1), ([GREETING_BYTES - 1, 1, 1], 2)]
+)
+def test_a_welcome_replays_little(sizes: list[int], count: int) -> None:
+    server = opening()
+    greet(server, 1, POLLING)
+    send(server, *["x" * size for size in sizes])
+    assert len(server.greeting(1).messages) == count
+
+
+def test_before_the_first_commit_the_newest_websocket_sends() -> None:
+    server = opening()
+    greet(server, 1)
+    greet(server, 2)
+    greet(server, 3, POLLING)
+    send(server, "a")
+    assert say(server, 1) is None
+    assert say(server, 2) == "a0 s1|ma"
+    assert say(server, 3) is None
+    greet(server, 4)
+    assert say(server, 4) == "a0 s1|ma"
+    server.detach(4, 0.0)
+    assert say(server, 2) is None
+    send(server, "b")
+    assert say(server, 2) == "a0 s2|mb"
+
+
+def test_once_one_carries_no_candidate_sends() -> None:
+    server = attached(WEBSOCKET)
+    greet(server, 2)
+    send(server, "a")
+    assert say(server, 2) is None
+    assert say(server, 1) == "a0 s1|ma"
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_a_session_that_is_never_committed_lives_shortly(transport: Transport) -> None:
+    server = opening()
+    greet(server, 1, transport, now=5.0)
+    server.timeout(15.0)
+    assert server.connections == {}
+    assert server.deadline() == 5 + UNCOMMITTED_WAIT
+    greet(server, 2, transport, now=20.0)
+    greet(server, 2, transport, now=21.0)
+    server.detach(2, 21.0)
+    assert server.deadline() == 21 + UNCOMMITTED_WAIT
+    assert server.timeout(51.0) == [SessionClosed(4408, "no connection for 30 s", ())]
+
+
+def test_one_that_was_committed_lives_for_the_grant() -> None:
+    server = attached(WEBSOCKET)
+    server.detach(1, 1.0)
+    greet(server, 2, now=100.0)
+    server.detach(2, 100.0)
+    assert server.deadline() == 121
+
+
+def test_no_session_lives_longer_than_the_grant() -> None:
+    assert opening(inactivity=7).deadline() == 7
+
+
+# -- commits ------------------------------------------------------------------------------
+
+
+def test_a_commit_carries_and_drops_what_carried() -> None:
+    server = attached(WEBSOCKET)
+    greet(server, 2)
+    assert hear(server, 2, "a0 c2") == [
+        Switched(2, WEBSOCKET),
+        ConnectionDropped(1, 4409, "another connection carries"),
+    ]
+    assert server.committed is True
+    assert list(server.connections) == [2]
+
+
+def test_only_a_commit_commits() -> None:
+    server = opening()
+    greet(server, 1)
+    assert hear(server, 1, "a0 q1") == []
+    assert server.carrier is None
+    assert hear(server, 1, "a0 c0") == []
+    assert server.carrier is None
+
+
+def test_a_commit_replays_what_was_not_received() -> None:
+    server = attached(WEBSOCKET)
+    send(server, "a", "b", "c")
+    say(server)
+    greet(server, 2, WEBSOCKET, "a0 r1")
+    hear(server, 2, "a1 r2 c2")
+    assert say(server, 2) == "a0 s3|mc"
+
+
+def test_the_same_commit_again_is_none() -> None:
+    server = attached(WEBSOCKET)
+    assert hear(server, 1, "a0 c1") == []
+    assert server.state is State.ATTACHED
+
+
+def test_a_connection_may_be_committed_again() -> None:
+    server = attached(WEBSOCKET)
+    assert hear(server, 1, "a0 c5") == [Switched(1, WEBSOCKET)]
+    assert list(server.connections) == [1]
+    # Older ones are late news, and no reason to drop it.
+    assert hear(server, 1, "a0 c3") == []
+    greet(server, 2)
+    assert hear(server, 2, "a0 c4") == [ConnectionDropped(2, 4409, "committed too late")]
+
+
+def test_the_messages_of_a_late_commit_count() -> None:
+    server = attached(WEBSOCKET)
+    greet(server, 2)
+    hear(server, 1, "a0 c3")
+    assert hear(server, 2, "a0 s1 c2|ma") == [
+        ConnectionDropped(2, 4409, "committed too late"),
+        MessageReceived(1, "a"),
+    ]
+
+
+def test_a_commit_on_a_connection_that_is_gone_is_none() -> None:
+    server = attached(WEBSOCKET)
+    assert hear(server, 7, "a0 s1 c9|ma") == [MessageReceived(1, "a")]
+    assert server.carrier is server.connections[1]
+
+
+@pytest.mark.parametrize(
+    ("commit", "events"),
+    [
+        ("a0 c2", [ConnectionDropped(2, 4404, "the commit proves no key")]),
+        ("a0 c2 kk2", [ConnectionDropped(2, 4404, "the commit proves no key")]),
+        (
+            "a0 c2 kk1",
+            [Switched(2, WEBSOCKET), ConnectionDropped(1, 4409, "another connection carries")],
+        ),
+        ("a0 kk1", []),
+    ],
+)
+def test_a_commit_proves_the_key_where_the_hello_did_not(commit: str, events: list[Event]) -> None:
+    server = attached(WEBSOCKET)
+    greet(server, 2, keyless=True)
+    assert hear(server, 2, commit) == events
+
+
+def test_nothing_is_sent_to_who_proved_no_key() -> None:
+    server = attached(WEBSOCKET)
+    server.detach(1, 0.0)
+    send(server, "secret")
+    greet(server, 2, keyless=True)
+    assert say(server, 2) is None
+
+
+@pytest.mark.parametrize(("key", "known"), [("k1", True), ("k2", False), ("", False), ("é", False)])
+def test_the_key_is_known(key: str, known: bool) -> None:
+    assert opening().knows(key) is known
+
+
+# -- requests -------------------------------------------------------------------------------
+
+
+def test_a_sending_request_is_answered_at_once_without_messages() -> None:
+    server = attached()
+    send(server, "x")
+    assert request(server, "n2 a0 s1 c1|ma") == ([MessageReceived(1, "a")], "answer", None)
+    assert answer(server, waiting=False) == "a0 r1"
+
+
+def test_a_waiting_request_is_answered_at_once_where_there_is_something_to_say() -> None:
+    server = attached()
+    send(server, "x")
+    assert request(server, "n2 w25000 a0 c1") == ([], "answer", None)
+    assert answer(server) == "a0 s1|mx"
+
+
+def test_each_answer_starts_at_the_received_mark() -> None:
+    server = attached()
+    send(server, "x", "y", "z")
+    assert answer(server, limit=2) == "a0 s1|mx|my"
+    assert answer(server, limit=2) == "a0 s1|mx|my"
+    request(server, "n2 a0 r1 c1")
+    assert answer(server) == "a0 s2|my|mz"
+
+
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        (None, "a0 s1|maaa|mbbb|mccc"),
+        (9, "a0 s1|maaa|mbbb|mccc"),
+        (8, "a0 s1|maaa|mbbb"),
+        (5, "a0 s1|maaa"),
+        (1, "a0 s1|maaa"),
+        (0, "a0 s1|maaa"),
+    ],
+)
+def test_an_answer_has_as_many_bytes_as_are_wanted_but_a_message(
+    limit: int | None, text: str
+) -> None:
+    server = attached()
+    send(server, "aaa", "bbb", "ccc")
+    assert answer(server, limit=limit) == text
+
+
+def test_without_a_limit_an_answer_has_a_million_bytes_or_a_thousand_messages() -> None:
+    server = attached()
+    send(server, "x" * 999_999, "x", "x")
+    assert len(server.answer(1, 0.0, waiting=True, limit=None).messages) == 2
+    server = attached()
+    send(server, *[""] * 1001)
+    assert len(server.answer(1, 0.0, waiting=True, limit=None).messages) == 1000
+
+
+def test_a_request_is_held_until_there_is_something_to_say() -> None:
+    server = attached()
+    assert request(server, "n2 w25000 b7 a0 c1") == ([], "park", None)
+    assert server.due(1, 24.9) is None
+    assert server.limit(1) == 7
+    send(server, "x")
+    assert server.due(1, 1.0) == 2
+    assert answer(server, now=1.0) == "a0 s1|mx"
+    assert server.due(1, 99.0) is None
+
+
+@pytest.mark.parametrize(
+    ("wait", "grant", "until"), [(2.0, 25, 2.0), (25.0, 25, 25.0), (60.0, 25, 25.0), (9.0, 5, 5.0)]
+)
+def test_a_request_is_held_no_longer_than_either_wants(
+    wait: float, grant: float, until: float
+) -> None:
+    server = attached(wait=grant)
+    request(server, f"n2 w{wait * 1000:.0f} a0 c1")
+    assert server.deadline() == until
+    assert server.due(1, until - 0.1) is None
+    assert server.due(1, until) == 2
+    assert answer(server, now=until) == "a0"
+
+
+def test_a_request_that_may_not_wait_does_not() -> None:
+    assert request(attached(), "n2 w0 a0 c1") == ([], "answer", None)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "verdict"),
+    [
+        ([5, 5], ("join", None)),
+        ([5, 4], ("empty", None)),
+        ([5, 6], ("park", 5)),
+        ([5, 6, 5], ("empty", None)),
+        ([5, 6, 6], ("join", None)),
+        ([5, 4, 5], ("join", None)),
+        ([5, 4, 6], ("park", 5)),
+    ],
+)
+def test_numbers_tell_twins_and_late_requests_from_new_ones(
+    numbers: list[int], verdict: tuple[str, int | None]
+) -> None:
+    server = attached()
+    for number in numbers:
+        found = request(server, f"n{number} w25000 a0 c1")[1:]
+    assert found == verdict
+
+
+def test_a_request_that_is_answered_at_once_releases_the_held_one_too() -> None:
+    server = attached()
+    request(server, "n2 w25000 a0 c1")
+    send(server, "x")
+    assert request(server, "n3 w25000 a0 c1") == ([], "answer", 2)
+    assert answer(server, waiting=False) == "a0"
+    assert answer(server) == "a0 s1|mx"
+    assert server.due(1, 99.0) is None
+
+
+def test_late_requests_get_nothing_though_there_is_something() -> None:
+    server = attached()
+    request(server, "n5 w25000 a0 c1")
+    send(server, "x")
+    assert request(server, "n4 w25000 a0 c1") == ([], "empty", None)
+    assert answer(server, waiting=False) == "a0"
+    assert server.due(1, 0.0) == 5
+
+
+def test_a_request_repeated_after_its_answer_is_held_like_any() -> None:
+    server = attached()
+    request(server, "n2 w1000 a0 c1")
+    answer(server, now=1.0)
+    assert request(server, "n2 w25000 a0 c1", now=2.0) == ([], "park", None)
+    assert request(server, "n3 w25000 a0 c1", now=3.0) == ([], "park", 2)
+
+
+@pytest.mark.parametrize(
+    ("handled", "due"),
+    [(0, None), (1, None), (2, 2)],
+)
+def test_half_of_the_credit_ends_a_held_request(handled: int, due: int | None) -> None:
+    server = attached(messages=4)
+    request(server, "n2 w25000 a0 c1")
+    request(server, "n3 a0 s1 c1|ma|mb|mc")
+    answer(server, waiting=False)
+    for seq in range(1, handled + 1):
+        server.handled(seq, 0.0)
+    assert server.due(1, 0.0) == due
+    assert request(server, "n4 w25000 a0 c1")[1] == ("answer" if due else "park")
+    assert answer(server) == (f"a{handled} r3")
+
+
+def test_a_request_keeps_a_connection_alive_until_it_ends() -> None:
+    server = attached()
+    request(server, "n2 w25000 a0 c1", now=10.0)
+    request(server, "n3 a0 c1", now=11.0)
+    answer(server, now=20.0)
+    assert server.deadline() == 20 + 55
+    request(server, "n4 w25000 a0 c1", now=20.0)
+    server.detach(1, 21.0)
+    assert server.unattached_since == 45
+
+
+def test_nothing_is_due_where_nothing_is_held() -> None:
+    server = attached(WEBSOCKET)
+    send(server, "x")
+    greet(server, 2, POLLING)
+    assert [server.due(attempt, 99.0) for attempt in (1, 2, 3)] == [None, None, None]
+    assert [server.limit(attempt) for attempt in (1, 2, 3)] == [None, None, None]
+
+
+def test_an_answer_on_a_websocket_is_none() -> None:
+    server = attached(WEBSOCKET)
+    send(server, "x")
+    assert answer(server, waiting=True) == "a0"
+
+
+# -- requests of other connections ---------------------------------------------------------------
+
+
+def test_a_request_commits() -> None:
+    server = attached(WEBSOCKET)
+    greet(server, 2, POLLING)
+    assert request(server, "n1 w25000 a0 c2", attempt=2) == (
+        [Switched(2, POLLING), ConnectionDropped(1, 4409, "another connection carries")],
+        "park",
+        None,
+    )
+
+
+def test_a_request_proves_the_key() -> None:
+    server = attached(WEBSOCKET)
+    greet(server, 2, POLLING, keyless=True)
+    assert request(server, "n1 a0 c2", attempt=2)[1] == "answer"
+
+
+def test_a_request_that_a_switch_overtook_has_delivered() -> None:
+    server = attached()
+    greet(server, 2)
+    hear(server, 2, "a0 c2")
+    assert request(server, "n2 a0 s1 c1|ma") == ([MessageReceived(1, "a")], "refuse", None)
+    assert server.carrier is server.connections[2]
+    end = server.superseded()
+    assert (end.code, end.session, end.ack, end.received) == (4409, False, 0, 1)
+
+
+def test_a_request_of_a_candidate_is_refused() -> None:
+    server = attached(WEBSOCKET)
+    greet(server, 2, POLLING)
+    assert request(server, "n1 w25000 a0", attempt=2) == ([], "refuse", None)
+    assert request(server, "n1 w25000 a0", attempt=1) == ([], "refuse", None)
+
+
+def test_a_request_with_a_commit_that_is_too_low_is_refused() -> None:
+    server = attached(WEBSOCKET)
+    hear(server, 1, "a0 c3")
+    greet(server, 2, POLLING)
+    assert request(server, "n1 a0 s1 c2|ma", attempt=2) == (
+        [ConnectionDropped(2, 4409, "committed too late"), MessageReceived(1, "a")],
+        "refuse",
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"), [("n2 a0 c9", "answer"), ("n2 a0 c1", "refuse"), ("n2 a0", "refuse")]
+)
+def test_a_connection_that_was_given_up_comes_back_by_a_commit(text: str, verdict: str) -> None:
+    server = attached()
+    server.detach(1, 0.0)
+    assert request(server, text)[1] == verdict
+    assert (1 in server.connections) is (verdict == "answer")
+
+
+def test_a_request_from_before_the_commit_is_late() -> None:
+    server = attached()
+    request(server, "n5 w25000 a0 c7")
+    assert request(server, "n2 w25000 a0 c1") == ([], "empty", None)
+    assert request(server, "n3 a0 s1 c1|ma") == ([MessageReceived(1, "a")], "answer", None)
+    assert server.due(1, 25.0) == 5
+
+
+def test_a_gap_in_a_request_commits_nothing() -> None:
+    server = attached(WEBSOCKET)
+    greet(server, 2, POLLING)
+    with pytest.raises(SequenceGap):
+        request(server, "n1 a0 s2 c2|mb", attempt=2)
+    assert server.carrier is server.connections[1]
+
+
+@pytest.mark.parametrize(("attempt", "verdict"), [(1, "answer"), (2, "refuse")])
+def test_a_request_to_a_closed_session(attempt: int, verdict: str) -> None:
+    server = attached()
+    server.abort(1011, "failed")
+    assert request(server, "n9 w25000 a9 s9 c9|mx", attempt=attempt) == ([], verdict, None)
+    assert 2 not in server.connections
+
+
+# -- ends and credit ------------------------------------------------------------------------------
+
+
+def test_the_end_says_how_and_how_far() -> None:
+    server = attached(WEBSOCKET)
+    hear(server, 1, "a0 s1|ma|mb")
+    server.handled(1, 0.0)
+    server.abort(1011, "failed")
+    end = server.end()
+    assert (end.code, end.reason, end.session) == (1011, "failed", True)
+    assert (end.ack, end.received) == (1, 2)
+    # A handler that returned late has handled.
+    server.handled(2, 0.0)
+    assert server.end().ack == 2
+
+
+def test_of_crossed_closes_the_servers_counts() -> None:
+    server = attached(WEBSOCKET)
+    server.close(4001, "mine", 0.0)
+    assert hear(server, 1, 'a0 s1|c[4000,"theirs"]') == [SessionClosed(4001, "mine", ())]
+
+
+@pytest.mark.parametrize(
+    ("grant", "texts", "outside", "over"),
+    [
+        ({"messages": 2}, ["a", "b"], 0, False),
+        ({"messages": 2}, ["a", "b", "c"], 0, True),
+        ({"messages": 2}, ["a", "b", "c"], 1, False),
+        ({"bytes": 4}, ["aa", "bb"], 0, False),
+        ({"bytes": 4}, ["aa", "bbb"], 0, True),
+        # One alone is always allowed.
+        ({"bytes": 4}, ["aaaaa"], 0, False),
+    ],
+)
+def test_more_than_was_granted_is_too_much(
+    grant: dict[str, float], texts: list[str], outside: int, over: bool
+) -> None:
+    server = attached(WEBSOCKET, **grant)
+    hear(server, 1, "a0 s1" + "".join(f"|m{text}" for text in texts))
+    assert server.over_credit(outside) is over
+    server.handled(1, 0.0)
+    assert server.over_credit(outside) is False
+
+
+def test_a_close_is_outside_the_credit() -> None:
+    server = attached(WEBSOCKET, messages=1, bytes=1)
+    events = hear(server, 1, 'a0 s1|ma|c[4000,""]')
+    assert events == [MessageReceived(1, "a"), CloseReceived(2, 4000, "")]
+    assert server.over_credit() is False
