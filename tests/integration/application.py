@@ -58,14 +58,31 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
             raise ConnectionRefused(*auth["refuse"])
         if "crash" in auth:
             raise RuntimeError("the connect handler was told to raise")
+        if flask.request.headers.get("X-Connect") == "TypeError":
+            raise TypeError("the connect handler was told to raise")
         if "slow" in auth:
             transport.server.sleep(auth["slow"])
+        if "emit" in auth:
+            client.emit("early", auth["emit"])
+        if "ask" in auth:
+            seen[client.id].append(["asked", ask(client)])
         for room in auth.get("rooms", ()):
             client.join(room)
+
+    def ask(client: Any) -> str:
+        """How a request goes where none can be answered."""
+        try:
+            return f"answered {client.request('question', timeout=5)}"
+        except RuntimeError as error:
+            return f"RuntimeError: {error}"
+        except RequestFailed as failure:
+            return f"RequestFailed: {failure}"
 
     @transport.on_disconnect
     def disconnected(client: Any, code: int, reason: str) -> None:
         seen[client.id].append(["disconnect", code, reason])
+        if "ask at end" in (client.auth or {}):
+            seen[client.id].append(["asked", ask(client)])
 
     @transport.on_message
     def unnamed(client: Any, data: Any) -> Any:
@@ -80,6 +97,21 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
     def count(client: Any, data: Any) -> None:
         """Numbered messages: only their numbers are kept."""
         seen[client.id].append(["count", data[0] if isinstance(data, list) else data])
+
+    @transport.on_message("step")
+    def step(client: Any, data: Any) -> None:
+        """Numbered, and taking so many seconds: [number, seconds]."""
+        transport.server.sleep(data[1])
+        seen[client.id].append(["step", data[0]])
+
+    @transport.on_message("pair")
+    def pair(client: Any, data: Any = None, more: Any = None) -> Any:
+        """Several values in, several out."""
+        return data, more
+
+    @transport.on_message("nothing")
+    def nothing(client: Any, data: Any) -> None:
+        seen[client.id].append(["nothing", data])
 
     @transport.on_message("produce")
     def produce(client: Any, data: Any) -> None:
@@ -123,9 +155,27 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
             return {"failed": str(failure)}
         return {"answer": answer}
 
+    @transport.on_message("ask once")
+    def ask_once(client: Any, data: Any) -> str:
+        """Ask the client, and give it `data` seconds."""
+        try:
+            answer = client.request("question", None, timeout=data)
+        except RequestFailed as failure:
+            seen[client.id].append(["failed", str(failure)])
+            return f"failed: {failure}"
+        return f"answered: {answer}"
+
     @transport.on_message("close")
     def close(client: Any, data: Any) -> None:
         client.close(*data)
+
+    @transport.on_message("close later")
+    def close_later(client: Any, data: Any) -> None:
+        """Close when the client has lost its connection: [code, reason]."""
+        while client.connected:
+            transport.server.sleep(0.01)
+        client.close(*data)
+        seen[client.id].append(["closing"])
 
     @transport.on_message("rooms")
     def rooms(client: Any, data: Any) -> Any:
@@ -175,6 +225,14 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
             "sessions": len(transport.server.eio._conversations),
         }
 
+    @app.get("/held")
+    def tell_held() -> Any:
+        """The number of each poll of a session that is held."""
+        conversation = transport.server.eio.conversation(flask.request.args["session"])
+        runs = list(conversation._attachments.values()) if conversation is not None else []
+        held = [dict(run._held) for run in runs if hasattr(run, "_held")]
+        return [number for polls in held for number in polls for _ in polls[number]]
+
     @app.get("/login")
     def login() -> str:
         flask.session["user"] = flask.request.args["user"]
@@ -183,12 +241,52 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
     return app, transport
 
 
+def add_other_app(app: Any, mode: str) -> None:
+    """A second app with its own sessions, below ``/other``; its handlers come before its app."""
+    import flask
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+    from fallback_transport import FallbackTransport
+
+    transport = FallbackTransport(async_mode=mode)
+    seen: list[str] = []
+
+    @transport.on_connect
+    def connected(client: Any) -> None:
+        seen.append("connect")
+        client.join("everybody")
+
+    @transport.on_disconnect
+    def disconnected(client: Any, code: int, reason: str) -> None:
+        seen.append(f"disconnect {code}")
+
+    @transport.on_message("who")
+    def who(client: Any, data: Any) -> Any:
+        return flask.current_app.name
+
+    @transport.on_message("broadcast")
+    def broadcast(client: Any, data: Any) -> None:
+        transport.emit("broadcast", data, to="everybody")
+
+    other = flask.Flask("the other app")
+    transport.init_app(other)
+
+    @other.get("/seen")
+    def tell_seen() -> Any:
+        return seen
+
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/other": other.wsgi_app})
+
+
 def main() -> None:
     mode, port = sys.argv[1], int(sys.argv[2])
     options = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
     patch(mode)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    with_other = options.pop("other_app", False)
     app, transport = make_app(mode, options)
+    if with_other:
+        add_other_app(app, mode)
     transport.run(app, port=port)
 
 

@@ -1,0 +1,84 @@
+"""One browser and one server for these tests; a proxy and a profile for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.tabs import Tab
+from tests.integration.served import Served
+from tests.needs import find
+from tests.proxies.fault_process import FaultProxy
+
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+    # Debian's Chromium calls home all the same, unless home is nowhere.
+    *("--gaia-url=http://127.0.0.1:1", "--google-base-url=http://127.0.0.1:1"),
+    "--component-updater=url-source=http://127.0.0.1:1/x,disable-background-downloads",
+)
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Chromium. Not for the whole session: Playwright keeps an event loop running in this thread,
+    and other folders' tests may want one of their own."""
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=find("chromium"), args=list(FLAGS))
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="package")
+def server() -> Iterator[Served]:
+    """The server, on eventlet; tests only ask it about their own sessions."""
+    with Served("eventlet", module="tests.browser.application") as served:
+        yield served
+
+
+@pytest.fixture
+def proxy(server: Served) -> Iterator[FaultProxy]:
+    """A network between browser and server, with no faults yet."""
+    with FaultProxy(server.port) as started:
+        yield started
+
+
+@pytest.fixture
+def profile(browser: Browser) -> Iterator[Callable[..., Callable[[str], Tab]]]:
+    """Makes new profiles of the browser, which remember nothing; a profile makes tabs.
+
+    After the test no tab may have had an uncaught error.
+    """
+    tabs: list[Tab] = []
+    with ExitStack() as stack:
+
+        def made(*, websocket: bool = True) -> Callable[[str], Tab]:
+            context = browser.new_context()
+            stack.callback(context.close)
+            if not websocket:
+                context.add_init_script("delete window.WebSocket")
+
+            def opened(url: str) -> Tab:
+                tab = Tab(context, url)
+                tabs.append(tab)
+                return tab
+
+            return opened
+
+        yield made
+    errors = [error for tab in tabs for error in tab.errors]
+    assert not errors
+
+
+@pytest.fixture
+def tab(profile: Callable[..., Callable[[str], Tab]]) -> Callable[..., Tab]:
+    """Opens a page in a profile of its own."""
+
+    def opened(url: str, **options: Any) -> Tab:
+        return profile(**options)(url)
+
+    return opened

@@ -1,0 +1,105 @@
+"""A change between two transports that both work: nobody waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from tests.browser.tabs import Status, Tab, View
+from tests.integration.served import Served
+from tests.proxies.fault_process import FaultProxy
+from tests.proxies.faults import Latency, Refuse
+from tests.proxies.rules import Rule
+
+pytestmark = pytest.mark.requires("chromium")
+
+SWITCHES = 10
+#: Messages a second, each way.
+RATE = 20
+#: Seconds on polling before the first switch, and on each transport after a switch.
+BEFORE, BETWEEN = 6.0, 1.0
+#: Seconds each way. A distance, so that what is measured is round trips and not the machine.
+DISTANCE = 0.05
+ROUND_TRIP = 2 * DISTANCE
+#: The contract's allowance beside the round trip, in seconds.
+ALLOWANCE = 0.05
+#: More than will be sent until the stream is stopped.
+MANY = 10_000
+
+#: The network is said to have changed: the page probes at once. This is public.
+UP = "() => { window.dispatchEvent(new Event('online')); }"
+#: Nothing public makes a page leave a WebSocket that works; in earnest it is its own doubt that
+#: does. Here it doubts whatever it hears, and hedges.
+DOWN = """session => {
+  const negotiator = session._negotiator;
+  Object.defineProperty(negotiator.socket, "doubted", {get: () => true, set: () => undefined});
+  negotiator._hedge();
+}"""
+
+
+@dataclass(frozen=True)
+class Delay:
+    """How long a message was under way, in seconds."""
+
+    sent_at: float
+    delay: float
+    way: str
+
+    def __str__(self) -> str:
+        return f"{self.delay * 1000:.0f} ms {self.way}"
+
+
+def longest(delays: list[Delay]) -> Delay:
+    """The one that took longest."""
+    return max(delays, key=lambda each: each.delay)
+
+
+def all_delays(view: View, server: Served, status: Status) -> list[Delay]:
+    """Of both directions; page and server read the same clock."""
+    up = server.get(f"/stream?session={status.id}")["delays"]
+    return [
+        Delay(at - delay, delay, way)
+        for way, delays in (("up", up), ("down", view.delays()))
+        for at, delay in delays
+    ]
+
+
+def test_ten_hot_switches(tab: Callable[..., Tab], proxy: FaultProxy, server: Served) -> None:
+    page = tab(proxy.url)
+    proxy.rules(Latency(DISTANCE), Rule(Refuse(403), on="ws"))
+    # It probes when it is told to, and not between.
+    view = page.connect({"timing": {"probe": 600_000, "probeMax": 600_000}})
+    opened = view.until(lambda now: now.state == "open", "open")
+    assert (opened.transport, opened.why) == ("polling", "refused")
+    proxy.rules(Latency(DISTANCE))
+    view.stream({"number": MANY, "rate": RATE})
+
+    page.page.wait_for_timeout(BEFORE * 1000)
+    switched_at: list[float] = []
+    for number in range(SWITCHES):
+        expected, how = ("polling", DOWN) if number % 2 else ("websocket", UP)
+        switched_at.append(page.page.evaluate("(performance.timeOrigin + performance.now()) / 1e3"))
+        view.do(how)
+        status = view.until(lambda now: now.transport == expected, f"a switch to {expected}")  # noqa: B023
+        page.page.wait_for_timeout(BETWEEN * 1000)
+    status, served = view.finish(server)
+    delays = all_delays(view, server, status)
+    # What arrived before the first switch was carried by polling alone.
+    polled = [each for each in delays if each.sent_at + each.delay < switched_at[0]]
+    hot = [each for each in delays if each.sent_at + each.delay >= switched_at[0]]
+    on_polling, switching = longest(polled), longest(hot)
+    nearest = min((switching.sent_at - at for at in switched_at), key=abs)
+    print(
+        f"longest of {len(polled)} on polling: {on_polling}; of {len(hot)} through "
+        f"{SWITCHES} switches: {switching}, sent {nearest * 1000:.0f} ms after one began"
+    )
+    assert switching.delay <= on_polling.delay + ROUND_TRIP + ALLOWANCE
+
+    assert status.count("transport") == SWITCHES + 1
+    assert [status.count(type) for type in ("open", "reset", "close", "error")] == [1, 0, 0, 0]
+    assert opened.id is not None
+    view.do("session => session.close(1000, 'done')")
+    view.until(lambda now: now.event("close"), "closed")
+    assert server.seen(opened.id) == [["connect", None], ["disconnect", 1000, "done"]]

@@ -1,0 +1,23 @@
+// Loads static/fallback_transport.js, as it ships or with some of its text replaced.
+
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import vm from "node:vm";
+
+const FILE = new URL("../../static/fallback_transport.js", import.meta.url);
+
+// `replacements`: pairs of a text, which the file must have exactly once, and its substitute.
+export function load(replacements = []) {
+  let source = fs.readFileSync(FILE, "utf8");
+  for (const [text, substitute] of replacements) {
+    assert.equal(source.split(text).length, 2, `the file has exactly one ${JSON.stringify(text)}`);
+    source = source.replace(text, () => substitute);
+  }
+  const module = { exports: {} };
+  const run = vm.runInThisContext(`(function (module) { ${source}\n})`, { filename: FILE.pathname });
+  run.call(undefined, module);
+  return module.exports;
+}
+
+export const FallbackTransport = load();
+export const core = FallbackTransport._core;

@@ -1,0 +1,479 @@
+// Long polling on paths that cut, refuse, hold and repeat: PROTOCOL.md, "Polls" and "Alive".
+
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { START } from "./fake_environment.mjs";
+import { decodeBody } from "./fake_server.mjs";
+import { Page } from "./page.mjs";
+
+const MINUTE = 60_000;
+
+const polling = (options = {}) => new Page({
+  ...options, options: { transports: ["polling"], ...options.options },
+});
+
+const isWaiting = (request) => / w\d+ /.test(request.body);
+const isSending = (request) => !isWaiting(request) && !request.body.startsWith("{");
+const waits = (page) => page.posts.filter(isWaiting);
+const lastWait = (page) => decodeBody(waits(page).pop().body).w;
+const lastLimit = (page) => decodeBody(waits(page).pop().body).b;
+
+// One session, one connect, one open, and it still talks.
+function same(page) {
+  assert.equal(page.server.count, 1);
+  assert.equal(page.peer.connects.length, 1);
+  assert.equal(page.count("open"), 1);
+  assert.equal(page.count("reset"), 0);
+  return page.talks().quiet();
+}
+
+// No more than `rate` requests in any second, of those after the first `spared`.
+function modest(requests, rate, where = "") {
+  const times = requests.map((request) => request.at - START);
+  for (let i = rate; i < times.length; i++) {
+    assert.ok(times[i] - times[i - rate] >= 1000, `${where} ${rate + 1} requests within ${times[i] - times[i - rate]} ms`);
+  }
+}
+
+test("polling: one waiting request, one sending at a time, messages where they belong", () => {
+  const page = polling().opened();
+  for (let i = 0; i < 50; i++) {
+    page.session.send(`up ${i}`);
+    page.peer.emit("message", `down ${i}`);
+    page.advance(7);
+  }
+  page.advance(1000);
+  assert.deepEqual(page.peer.events.map((event) => event[1]), Array.from({ length: 50 }, (_, i) => `up ${i}`));
+  assert.deepEqual(page.messages, Array.from({ length: 50 }, (_, i) => `down ${i}`));
+  assert.equal(page.environment.busiest, 2);
+  const numbers = page.posts.slice(1).map((post) => decodeBody(post.body).n);
+  assert.deepEqual(numbers, numbers.map((_, i) => i + 1), "numbers rise");
+  assert.equal(page.server.repeats, 0);
+  same(page);
+});
+
+test("polling at rest: one request held for 25 s, and the next", () => {
+  const page = polling().opened();
+  page.advance(10 * MINUTE);
+  assert.equal(lastWait(page), 25_000);
+  assert.ok(page.posts.length <= 26, `${page.posts.length}`);
+  assert.equal(page.environment.busiest, 1);
+  same(page);
+});
+
+test("a server that waits for less, or keeps alive more often", () => {
+  const page = polling({ grant: { wait: 8000 } }).opened();
+  page.advance(MINUTE);
+  assert.equal(lastWait(page), 8000);
+  same(page);
+  const often = polling({ grant: { keepalive: 5000 } }).opened();
+  often.advance(5 * MINUTE);
+  assert.equal(often.posts.filter((post) => post.body.startsWith("{")).length, 1, "never silent for too long");
+  same(often);
+});
+
+// --- Failures ----------------------------------------------------------------------------
+
+const FAILURES = [
+  ["502", { status: 502, text: "<html>Bad Gateway</html>" }],
+  ["503", { status: 503, text: "" }],
+  ["504", { status: 504, text: "<html>Gateway Timeout</html>" }],
+  ["408", { status: 408 }],
+  ["429", { status: 429 }],
+  ["403", { status: 403, text: "blocked by policy" }],
+  ["407", { status: 407 }],
+  ["500", { status: 500 }],
+  ["a network error", { status: 0 }],
+  ["an HTML page with 200", { status: 200, text: "<html>Please log in</html>" }],
+  ["an empty answer with 200", { status: 200, text: "" }],
+  ["a redirect that was not followed", { status: 302 }],
+  ["a malformed end", { status: 400, text: '{"end":4400,"reason":"malformed","session":false}\x1e.' }],
+  ["502 after the server got it", { status: 502, reaches: true }],
+  ["504 after the server got it, late", { status: 504, reaches: true, after: 900 }],
+  ["a network error after the server got it", { status: 0, reaches: true }],
+  ["an HTML page after the server got it", { status: 200, text: "<html></html>", reaches: true }],
+  ["an answer cut short", { truncate: 3 }],
+  ["an answer without its end mark", { truncate: 40 }],
+];
+
+for (const [what, fate] of FAILURES) {
+  test(`once ${what}: repeated at once in the same session`, () => {
+    const page = polling().opened();
+    let left = 1;
+    page.network.onpost = (request) => isSending(request) && left-- > 0 ? fate : undefined;
+    page.session.send("one");
+    page.session.send("two");
+    page.until(() => page.peer.events.length === 2, "both arrived");
+    page.advance(2000);
+    const sending = page.posts.filter(isSending);
+    assert.equal(sending.length, 2);
+    assert.ok(sending[1].at - sending[0].at <= 1000);
+    left = 1;
+    page.network.onpost = (request) => isWaiting(request) && left-- > 0 ? fate : undefined;
+    page.peer.emit("message", "meanwhile");
+    page.advance(30_000);
+    page.peer.emit("message", "later");
+    page.advance(30_000);
+    assert.deepEqual(page.messages, ["meanwhile", "later"]);
+    assert.equal(page.session.state, "open");
+    same(page);
+  });
+
+  test(`${what} for 20 s: repeated with backoff in the same session, and then it goes on`, () => {
+    const page = polling().opened();
+    const failsFrom = page.posts.length;
+    page.network.onpost = () => fate;
+    page.peer.emit("message", "down");
+    page.session.send("up");
+    page.advance(20_000);
+    const failed = page.posts.slice(failsFrom);
+    assert.ok(failed.length >= 5, `${failed.length} requests`);
+    modest(failed.filter(isWaiting), 3, "waiting:");
+    modest(failed.filter(isSending), 3, "sending:");
+    assert.equal(page.session.state, "reconnecting");
+    page.network.onpost = () => undefined;
+    page.until(() => page.session.state === "open" && page.messages.length && page.peer.events.length);
+    assert.deepEqual(page.peer.events, [["message", "up"]]);
+    assert.deepEqual(page.messages, ["down"]);
+    same(page);
+  });
+
+  test(`${what} instead of a welcome: repeated`, () => {
+    const page = polling({ before: ({ network }) => { network.onpost = () => fate; } });
+    page.advance(20_000);
+    modest(page.posts, 3);
+    assert.equal(page.session.state, "connecting");
+    page.network.onpost = () => undefined;
+    page.opened();
+    same(page);
+  });
+}
+
+test("alternately failing: never more than a few requests a second", () => {
+  const page = polling().opened();
+  let count = 0;
+  page.network.onpost = () => count++ % 2 ? { status: 502 } : undefined;
+  page.advance(30_000);
+  assert.ok(page.posts.length < 10, `${page.posts.length}`);
+  same(page);
+});
+
+test("an outage shorter than the session: nothing is lost", () => {
+  const page = polling().opened();
+  page.network.down = true;
+  for (let i = 0; i < 100; i++) {
+    page.session.send(`up ${i}`);
+    page.peer.emit("message", `down ${i}`);
+    page.advance(900);
+  }
+  assert.equal(page.session.state, "reconnecting");
+  assert.ok(page.posts.length < 60, `${page.posts.length} requests in 90 s`);
+  page.network.down = false;
+  page.until(() => page.peer.events.length === 100 && page.messages.length === 100);
+  assert.deepEqual(page.peer.events.map((event) => event[1]), Array.from({ length: 100 }, (_, i) => `up ${i}`));
+  same(page);
+});
+
+test("an outage longer than the session: onreset, with what is unconfirmed, and a new session", () => {
+  const page = polling().opened();
+  page.session.send("confirmed");
+  page.advance(100);
+  page.network.down = true;
+  page.session.emit("chat", { text: "unconfirmed" }, (error) => page.heard.push(["callback", error]));
+  page.session.send(new Uint8Array([1, 2, 3]));
+  page.until(() => page.count("reset"), "a reset", 3 * MINUTE);
+  assert.ok(page.time >= 119_000, `${page.time}`);
+  assert.equal(page.last("reset").code, 4408);
+  assert.deepEqual(page.last("reset").unconfirmed, [
+    { event: "chat", data: { text: "unconfirmed" } },
+    { event: "message", data: Uint8Array.from([1, 2, 3]).buffer },
+  ]);
+  assert.equal(page.last("callback").code, 4408);
+  assert.equal(page.session.state, "reconnecting");
+  page.network.down = false;
+  page.opened();
+  assert.equal(page.count("open"), 2);
+  assert.deepEqual(page.peer.events, []);
+  page.talks();
+});
+
+test("Retry-After is kept, on every kind of request", () => {
+  for (const status of [429, 503]) {
+    const page = polling().opened();
+    page.network.onpost = () => ({ status, headers: { "retry-after": "7" } });
+    page.session.send("x");
+    page.advance(20);
+    page.network.onpost = () => undefined;
+    const before = page.posts.length;
+    page.advance(6900);
+    assert.equal(page.posts.filter(isSending).length, 1);
+    page.until(() => page.peer.events.length);
+    assert.ok(page.posts[before].at - START >= 7000);
+    same(page);
+  }
+});
+
+test("a Retry-After that is a date or nonsense does no harm", () => {
+  for (const value of ["Fri, 31 Dec 1999 23:59:59 GMT", "soon", "-5", ""]) {
+    const page = polling().opened();
+    let left = 1;
+    page.network.onpost = () => left-- > 0 ? { status: 503, headers: { "retry-after": value } } : undefined;
+    page.session.send("x");
+    page.advance(500);
+    assert.equal(page.peer.events.length, 1);
+    same(page);
+  }
+});
+
+test("a held poll that never answers is given up after its wait and a margin", () => {
+  const page = polling().opened();
+  page.network.onpost = (request) => isWaiting(request) ? { lost: true } : undefined;
+  page.session.send("x");
+  page.advance(100);
+  const before = waits(page).length;
+  page.until(() => waits(page).length > before);
+  const [first, second] = waits(page).slice(-2);
+  assert.equal(second.at - first.at, 35_000);
+  page.network.onpost = () => undefined;
+  page.environment.fire("online");
+  same(page);
+});
+
+// --- What a path allows is learned -------------------------------------------------------
+
+test("a path that cuts held polls: 0.8 of that is learned, for ten minutes", () => {
+  const page = polling().opened();
+  page.network.onpost = (request) => isWaiting(request) ? { cut: 10_000, status: 504 } : undefined;
+  page.advance(MINUTE);
+  assert.equal(lastWait(page), 8000);
+  const failed = page.posts.filter((post) => post.status === 504).length;
+  assert.equal(failed, 1, "cut once, and then never");
+  page.advance(8 * MINUTE);
+  assert.equal(lastWait(page), 8000);
+  page.network.onpost = () => undefined;
+  page.advance(3 * MINUTE);
+  assert.equal(lastWait(page), 25_000, "tried again when the learned value has expired");
+  same(page);
+});
+
+test("never under two seconds, and a request that fails at once teaches nothing", () => {
+  const page = polling().opened();
+  page.network.onpost = (request) => isWaiting(request) ? { cut: 1500, status: 0 } : undefined;
+  page.advance(20_000);
+  assert.equal(lastWait(page), 2000);
+  page.network.onpost = () => undefined;
+  same(page);
+  const other = polling().opened();
+  other.network.onpost = () => ({ status: 502 });
+  other.advance(10_000);
+  other.network.onpost = () => undefined;
+  other.advance(30_000);
+  assert.equal(lastWait(other), 25_000);
+  same(other);
+});
+
+test("a poll that nobody answers does not make the learned wait longer", () => {
+  const page = polling().opened();
+  page.network.onpost = (request) => isWaiting(request) ? { cut: 5000, status: 504 } : undefined;
+  page.advance(20_000);
+  assert.equal(lastWait(page), 4000);
+  let swallowed = 1;
+  page.network.onpost = (request) => isWaiting(request) && swallowed-- > 0 ? { lost: true } : undefined;
+  page.advance(40_000);
+  assert.ok(lastWait(page) <= 4000, `${lastWait(page)}`);
+  page.network.onpost = () => undefined;
+  same(page);
+});
+
+test("answers that are cut: half as much is asked for, and it gets through", () => {
+  for (const way of ["repaired", "amid the answer"]) {
+    const page = polling().opened();
+    const { poll } = page.server;
+    page.server.poll = (body, respond, headers) => poll.call(page.server, body, (status, text, found) => {
+      if (text.length <= 60_000) respond(status, text, found);
+      else if (way === "repaired") respond(status, text.slice(0, 60_000), found);
+      else respond("cut", text.slice(0, 60_000), found);
+    }, headers);
+    page.peer.push(...Array.from({ length: 100 }, (_, i) => `2["message","${i} ${"x".repeat(5000)}"]`));
+    page.until(() => page.messages.length === 100, `all of it, ${way}`, MINUTE);
+    assert.deepEqual(page.messages.map((text) => parseInt(text, 10)), Array.from({ length: 100 }, (_, i) => i));
+    assert.ok(lastLimit(page) <= 62_500, `${lastLimit(page)}`);
+    assert.equal(lastWait(page), 25_000);
+    same(page);
+  }
+});
+
+test("a body that is too large (413): less at a time, until it gets through", () => {
+  const page = polling().opened();
+  page.network.onpost = (request) => request.body.length > 20_000 ? { status: 413, text: "<html>" } : undefined;
+  for (let i = 0; i < 100; i++) page.session.send(`${i} ${"x".repeat(3000)}`);
+  page.until(() => page.peer.events.length === 100, "all of it", MINUTE);
+  assert.deepEqual(page.peer.events.map((event) => parseInt(event[1], 10)), Array.from({ length: 100 }, (_, i) => i));
+  same(page);
+});
+
+test("413 by the server itself, for more than its grant's body", () => {
+  const page = polling().opened();
+  page.server.grant.body = 30_000;
+  for (let i = 0; i < 30; i++) page.session.send(`${i} ${"x".repeat(3000)}`);
+  page.until(() => page.peer.events.length === 30, "all of it", MINUTE);
+  same(page);
+});
+
+test("a single message that is refused alone ends the session by name, never retried for ever", () => {
+  const page = polling().opened();
+  page.network.onpost = (request) => request.body.length > 20_000 ? { status: 413 } : undefined;
+  page.session.send("small");
+  page.session.send("x".repeat(50_000));
+  page.session.send("behind");
+  page.until(() => page.session.state === "closed", "closed", MINUTE);
+  assert.equal(page.last("close").code, 4413);
+  assert.match(page.last("close").reason, /^a message of 5\d{4} bytes is refused on the way$/);
+  assert.deepEqual(page.last("close").unconfirmed.map(({ data }) => data.length), [50_000, 6]);
+  assert.deepEqual(page.peer.events, [["message", "small"]]);
+  page.over();
+});
+
+test("a single message that polling refuses goes by WebSocket where that works", () => {
+  const page = new Page({ before: ({ network }) => {
+    network.onsocket = () => network.links.length ? "ok" : "refused";
+    network.onpost = (request) => request.body.length > 20_000 ? { status: 413 } : undefined;
+  }, random: () => 0.02 }).opened();
+  page.session.send("x".repeat(50_000));
+  page.until(() => page.peer.events.length === 1, "it arrived");
+  assert.equal(page.session.transport, "websocket");
+  page.quiet();
+});
+
+test("a large body on a slow path is given the time it takes", () => {
+  const page = polling().opened();
+  page.network.onpost = (request) => isSending(request) ? { delay: request.body.length / 10 } : undefined;
+  page.session.send("x".repeat(250_000));
+  page.until(() => page.peer.events.length, "it arrived", MINUTE);
+  assert.equal(page.posts.filter(isSending).length, 1);
+  same(page);
+});
+
+// --- One connection only ------------------------------------------------------------------
+
+test("a sending request that gets no answer: the waiting one gives way, waits are short for a minute", () => {
+  const page = polling().opened().talks();
+  page.advance(100);
+  // The path has one connection: a request waits while another is held.
+  let held = null;
+  page.network.onpost = (request) => {
+    if (held && !held.answered && !held.aborted) return { lost: true };
+    if (isWaiting(request)) held = request;
+    return undefined;
+  };
+  held = page.posts[page.posts.length - 1];
+  const at = page.time;
+  page.session.send("through");
+  page.advance(900);
+  assert.equal(held.aborted, false);
+  page.advance(200);
+  assert.equal(held.aborted, true, "given up after a second");
+  assert.equal(page.environment.requests.size, 1);
+  // What was lost in the queue is sent again.
+  page.until(() => page.peer.events.length === 2, "it arrived");
+  assert.ok(page.time - at <= 16_100, `${page.time - at}`);
+  page.until(() => page.environment.requests.size === 1 && waits(page).pop() === page.posts[page.posts.length - 1]);
+  assert.ok(lastWait(page) <= 2000, `${lastWait(page)}`);
+  page.network.onpost = () => undefined;
+  page.advance(2 * MINUTE);
+  assert.equal(lastWait(page), 25_000);
+  same(page);
+});
+
+test("empty answers at once: the second starts a backoff", () => {
+  const page = polling().opened();
+  page.network.onpost = (request) => isWaiting(request) ?
+    { status: 200, text: `a${page.session.counters.sent}\x1e.` } : undefined;
+  page.advance(35_000);
+  const waiting = waits(page).slice(1);
+  assert.ok(waiting.length <= 12, `${waiting.length} polls in 35 s`);
+  modest(waiting.slice(2), 2);
+  assert.equal(page.session.state, "open");
+  // Sending is not slowed down by it.
+  const at = page.time;
+  page.session.send("x");
+  page.until(() => page.peer.events.length);
+  assert.ok(page.time - at <= 20);
+  page.network.onpost = () => undefined;
+  page.peer.emit("message", "y");
+  page.until(() => page.messages.length);
+  same(page);
+});
+
+test("answers with news that come at once are no reason to slow down", () => {
+  const page = polling().opened();
+  for (let i = 0; i < 200; i++) {
+    page.peer.emit("message", i);
+    page.until(() => page.messages.length === i + 1);
+  }
+  assert.ok(page.time <= 200 * 25, `${page.time}`);
+  same(page);
+});
+
+test("requests that the network repeats: every message once", () => {
+  const page = polling({ before: ({ network }) => { network.onpost = () => ({ twice: 3 }); } }).opened();
+  for (let i = 0; i < 50; i++) {
+    page.session.send(`up ${i}`);
+    page.peer.emit("message", `down ${i}`);
+    page.advance(11);
+  }
+  page.advance(1000);
+  assert.deepEqual(page.peer.events.map((event) => event[1]), Array.from({ length: 50 }, (_, i) => `up ${i}`));
+  assert.deepEqual(page.messages, Array.from({ length: 50 }, (_, i) => `down ${i}`));
+  same(page);
+});
+
+test("a superseded connection is resumed; always superseded is no storm", () => {
+  const page = polling().opened();
+  page.peer._drop(page.peer.carrier, 4409);
+  page.advance(100);
+  assert.equal(page.session.state, "open");
+  same(page);
+  const before = page.posts.length;
+  page.network.onpost = (request) => request.body.startsWith("{") ? undefined :
+    { status: 200, text: '{"end":4409,"reason":"superseded","session":false,"ack":0,"received":0}\x1e.' };
+  page.advance(30_000);
+  assert.ok(page.posts.length - before < 40, `${page.posts.length - before} requests in 30 s`);
+  page.network.onpost = () => undefined;
+  page.until(() => page.session.state === "open", "open", 40_000);
+  same(page);
+});
+
+test("on polling the received mark of the server is used: nothing is sent twice that arrived", () => {
+  const page = polling().opened();
+  page.peer.holds = true;
+  page.session.send("one");
+  page.advance(100);
+  page.session.send("two");
+  page.advance(100);
+  const sending = page.posts.filter(isSending).map((post) => decodeBody(post.body));
+  assert.deepEqual(sending.map((unit) => unit.s), [2, 3]);
+  assert.equal(page.session.counters.acknowledged, 1);
+  page.peer.handle();
+  page.peer.holds = false;
+  same(page);
+});
+
+test("credit: no more than the grant is sent unhandled, and all of it at last", () => {
+  const page = polling({ grant: { messages: 5 } }).opened();
+  page.peer.holds = true;
+  for (let i = 0; i < 30; i++) page.session.send(i);
+  page.advance(1000);
+  assert.equal(page.peer.events.length, 5);
+  assert.equal(page.session.counters.acknowledged, 1);
+  while (page.peer.events.length < 30) {
+    const before = page.peer.events.length;
+    page.peer.handle();
+    page.until(() => page.peer.events.length > before, "more", 30_000);
+    assert.ok(page.peer.events.length - page.peer.handled < 30);
+  }
+  page.peer.holds = false;
+  page.peer.handle();
+  same(page);
+});

@@ -1,0 +1,463 @@
+"""`Conversation`: one session's messages, in order, to a layer above that takes them in units."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fallback_transport.conversation import Conversation, MalformedPacket, Unit
+from fallback_transport.protocol.codes import CloseCode
+from fallback_transport.protocol.envelope import (
+    Close,
+    End,
+    Envelope,
+    Grant,
+    Hello,
+    Message,
+    PollRequest,
+    Welcome,
+)
+from fallback_transport.protocol.errors import MessageRefused, SequenceGap
+from fallback_transport.protocol.events import Transport
+from fallback_transport.protocol.reliability import Bounds
+from fallback_transport.protocol.server import Poll, ServerMachine, Verdict
+from tests.fakes import FakeRuntime
+
+WEBSOCKET, POLLING = Transport.WEBSOCKET, Transport.POLLING
+
+
+class Attached:
+    """A connection that notes what is done to it."""
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+
+    def wake(self) -> None:
+        pass
+
+    def drop(self, code: int, reason: str) -> None:
+        self.log.append((int(code), reason))
+
+    def end(self, end: End) -> None:
+        self.log.append(end)
+
+
+class Layer:
+    """A layer above: each text is a unit, named by itself.
+
+    A text "urgent…" is urgent, "wait…" waits until `go` is set, "crash" raises,
+    "bad" is malformed, and "part" waits for the message behind it.
+    """
+
+    def __init__(self, runtime: FakeRuntime) -> None:
+        self.runtime = runtime
+        self.log: list[Any] = []
+        self.go = runtime.event()
+        self._parts: list[int] = []
+        self.running = 0
+
+    def unit(self, seq: int, data: str | bytes) -> Unit | None:
+        if data == "bad":
+            raise MalformedPacket("no packet")
+        self._parts.append(seq)
+        if data == "part":
+            return None
+        seqs, self._parts = tuple(self._parts), []
+        return Unit(seqs, lambda: self.handle(data), urgent=str(data).startswith("urgent"))
+
+    def handle(self, data: str | bytes) -> None:
+        self.log.append(data)
+        if str(data).startswith("wait"):
+            self.running += 1
+            assert self.running == 1, "one at a time"
+            self.go.wait()
+            self.running -= 1
+            self.log.append(f"done {data}")
+        if data == "crash":
+            raise RuntimeError("a defect of the application")
+
+    def over(self, code: int, reason: str, by_client: bool) -> None:
+        self.log.append((int(code), reason, by_client))
+
+
+class Room:
+    """A conversation with one WebSocket, committed."""
+
+    def __init__(self, grant: Grant | None = None, bounds: Bounds | None = None) -> None:
+        self.runtime = FakeRuntime()
+        self.layer = Layer(self.runtime)
+        self.scheduled: list[float | None] = []
+        self.forgotten: list[Conversation] = []
+        machine = ServerMachine(
+            key="key", grant=grant or Grant(), bounds=bounds or Bounds(), now=self.runtime.now()
+        )
+        self.conversation = Conversation(
+            "id",
+            machine,
+            {},
+            runtime=self.runtime,
+            application=lambda conversation: self.layer,
+            schedule=lambda conversation, when: self.scheduled.append(when),
+            forget=self.forgotten.append,
+        )
+        self.attached = Attached()
+        self.seq = 1
+        answer = self.greet(1, WEBSOCKET, self.attached)
+        assert isinstance(answer, Welcome)
+        self.receive(commit=1)
+
+    def greet(self, attempt: int, transport: Transport, attached: Any) -> Welcome | End:
+        hello = Hello(attempt, nonce="nonce")
+        return self.conversation.greet(hello, transport, attached, key="key")
+
+    def receive(self, *texts: Any, attempt: int = 1, **more: Any) -> End | None:
+        """An envelope from the client, with messages; then every task runs."""
+        items = tuple(text if isinstance(text, Close) else Message(text) for text in texts)
+        seq, self.seq = self.seq, self.seq + len(items)
+        envelope = Envelope(seq=seq if items else None, messages=items, **more)
+        end = self.conversation.receive(attempt, envelope)
+        self.runtime.run()
+        return end
+
+    @property
+    def handled(self) -> int:
+        return self.conversation.machine.inbox.handled
+
+    def pulled(self, attempt: int = 1) -> list[Any]:
+        """What goes out on a WebSocket now."""
+        found: list[Any] = []
+        while (envelope := self.conversation.pull(attempt)) is not None:
+            found += [getattr(item, "data", item) for item in envelope.messages]
+        return found
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+# -- in -------------------------------------------------------------------------------
+
+
+def test_units_run_in_order_one_at_a_time(room: Room) -> None:
+    room.receive("one", "wait two", "three")
+    room.receive("four")
+    assert room.layer.log == ["one", "wait two"]
+    room.layer.go.set()
+    room.runtime.run()
+    assert room.layer.log == ["one", "wait two", "done wait two", "three", "four"]
+
+
+def test_an_ack_follows_the_handler(room: Room) -> None:
+    room.receive("one", "wait two", "three")
+    assert (room.handled, room.conversation.machine.inbox.received) == (1, 3)
+    room.layer.go.set()
+    room.runtime.run()
+    assert room.handled == 3
+
+
+def test_a_unit_of_several_messages_is_acknowledged_whole(room: Room) -> None:
+    room.receive("part", "part")
+    assert room.handled == 0
+    room.receive("wait")
+    assert room.handled == 0
+    room.layer.go.set()
+    room.runtime.run()
+    assert room.handled == 3
+
+
+def test_a_handler_that_raises_is_logged_and_counts_as_handled(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    room.receive("crash", "next")
+    assert room.layer.log == ["crash", "next"]
+    assert room.handled == 2
+    assert "session id: a handler raised" in caplog.text
+    assert "a defect of the application" in caplog.text
+    assert room.conversation.open
+
+
+def test_urgent_units_overtake(room: Room) -> None:
+    room.receive("wait one", "two", "urgent")
+    assert room.layer.log == ["wait one", "urgent"]
+    # The mark is cumulative: it waits for what is before.
+    assert room.handled == 0
+    room.layer.go.set()
+    room.runtime.run()
+    assert room.handled == 3
+
+
+def test_urgent_units_are_outside_the_credit() -> None:
+    room = Room(grant=Grant(messages=3))
+    room.receive("wait", "two", "three")
+    room.conversation._application.handle = lambda data: room.layer.go.wait()  # type: ignore[attr-defined]
+    room.receive("urgent", "urgent", "urgent")
+    assert room.conversation.open
+    room.receive("four")
+    assert not room.conversation.open
+    assert room.conversation.machine.closure[0] == CloseCode.TOO_MANY
+
+
+def test_more_than_the_credit_ends_the_session() -> None:
+    room = Room(grant=Grant(messages=2))
+    room.receive("wait", "two")
+    assert room.conversation.open
+    room.receive("three")
+    (end,) = room.attached.log
+    assert (end.code, end.reason) == (CloseCode.TOO_MANY, "more than the granted credit")
+
+
+def test_one_message_is_always_within_the_credit() -> None:
+    room = Room(grant=Grant(messages=1, bytes=10))
+    room.receive("x" * 100)
+    assert room.handled == 1
+    room.receive("y" * 100)
+    assert room.handled == 2
+
+
+def test_malformed_messages_end_the_session(room: Room) -> None:
+    room.receive("one", "bad", "three")
+    (end,) = room.attached.log
+    assert (end.code, end.reason, end.session) == (CloseCode.MALFORMED, "no packet", True)
+    assert "three" not in room.layer.log
+    assert room.layer.log[-1] == (CloseCode.MALFORMED, "no packet", False)
+
+
+def test_what_comes_again_is_handled_once(room: Room) -> None:
+    room.receive("one", "two")
+    room.seq = 1
+    room.receive("one", "two", "three")
+    assert room.layer.log == ["one", "two", "three"]
+
+
+# -- broken rules ---------------------------------------------------------------------
+
+
+def test_a_gap_ends_the_connection_alone(room: Room) -> None:
+    room.seq = 5
+    end = room.receive("late")
+    assert end is not None
+    assert (end.code, end.session, end.received) == (CloseCode.PROTOCOL_ERROR, False, 0)
+    assert room.conversation.open
+    assert room.forgotten == []
+
+
+def test_an_impossible_mark_ends_the_session(room: Room) -> None:
+    end = room.receive(ack=7, received=7)
+    assert end is not None
+    assert (end.code, end.session) == (CloseCode.PROTOCOL_ERROR, True)
+    assert room.forgotten == [room.conversation]
+    room.runtime.run()
+    assert room.layer.log == [(CloseCode.PROTOCOL_ERROR, end.reason, False)]
+
+
+def test_refusals_have_short_reasons(room: Room) -> None:
+    end = room.conversation.refused(SequenceGap("x" * 500))
+    assert len(end.reason) <= 123
+
+
+# -- out ------------------------------------------------------------------------------
+
+
+def test_messages_go_out_on_the_carrier(room: Room) -> None:
+    room.conversation.send([Message("one"), Message(b"two")])
+    assert room.pulled() == ["one", b"two"]
+    assert room.pulled() == []
+    room.receive(ack=1, received=2)
+    assert [m.data for m in room.conversation.machine.outbox.unconfirmed()] == [b"two"]
+
+
+def test_a_message_too_large_is_refused_and_nothing_changed(room: Room) -> None:
+    with pytest.raises(MessageRefused, match="1000000"):
+        room.conversation.send([Message("small"), Message("x" * 1_000_001)])
+    assert room.pulled() == []
+    assert room.conversation.open
+
+
+def test_a_full_outbox_ends_the_session_with_its_count(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    room = Room(bounds=Bounds(messages=2))
+    room.conversation.send([Message("one"), Message("two")])
+    room.conversation.send([Message("three")])
+    (end,) = room.attached.log
+    assert (end.code, end.reason) == (CloseCode.TOO_MANY, "2 messages, 6 bytes are unconfirmed")
+    # The application is told, and no exception hits who happened to send.
+    room.conversation.send([Message("four")])
+    room.runtime.run()
+    assert room.layer.log == [(CloseCode.TOO_MANY, end.reason, False)]
+    assert "2 messages unconfirmed" in caplog.text
+
+
+def test_nothing_is_sent_behind_a_close(room: Room) -> None:
+    room.conversation.send([Message("one")])
+    room.conversation.close(4000, "bye")
+    room.conversation.send([Message("two")])
+    room.conversation.close(4001, "again")
+    assert room.pulled() == ["one", Close(4000, "bye")]
+
+
+@pytest.mark.parametrize("code", [0, 1005, 2999, 5000])
+def test_an_impossible_close_is_refused(room: Room, code: int) -> None:
+    with pytest.raises(ValueError, match="close code"):
+        room.conversation.close(code, "")
+    with pytest.raises(ValueError, match="123"):
+        room.conversation.close(1000, "x" * 124)
+    assert room.conversation.open
+
+
+# -- the end --------------------------------------------------------------------------
+
+
+def test_a_close_is_over_when_it_is_confirmed(room: Room) -> None:
+    room.conversation.close(4000, "bye")
+    assert room.pulled() == [Close(4000, "bye")]
+    assert room.forgotten == []
+    room.receive(ack=1, received=1)
+    assert room.forgotten == [room.conversation]
+    assert room.layer.log == [(4000, "bye", False)]
+    assert room.scheduled[-1] is None
+
+
+def test_a_close_that_is_not_confirmed_is_over_too(room: Room) -> None:
+    room.conversation.close(4000, "bye")
+    room.runtime.advance(5)
+    room.conversation.timeout()
+    room.runtime.run()
+    assert room.layer.log == [(4000, "bye", False)]
+
+
+def test_the_clients_close_comes_behind_its_messages(room: Room) -> None:
+    room.receive("wait", "two", Close(4000, "bye"), "ignored")
+    assert room.layer.log == ["wait"]
+    assert room.conversation.transport == "websocket"
+    room.layer.go.set()
+    room.runtime.run()
+    assert room.layer.log == ["wait", "done wait", "two", (4000, "bye", True)]
+    assert room.forgotten == [room.conversation]
+    (end,) = room.attached.log
+    assert (end.code, end.ack, end.received) == (4000, 3, 3)
+
+
+def test_an_abort_leaves_what_was_not_begun(room: Room) -> None:
+    room.receive("wait", "two")
+    room.conversation.abort(4000, "enough")
+    (end,) = room.attached.log
+    assert (end.ack, end.received) == (0, 2)
+    room.layer.go.set()
+    room.runtime.run()
+    assert room.layer.log == ["wait", "done wait", (4000, "enough", False)]
+    room.conversation.abort(4001, "again")
+    room.runtime.run()
+    assert len(room.layer.log) == 3
+
+
+def test_crossed_closes_tell_once(room: Room) -> None:
+    room.conversation.close(4000, "server")
+    room.receive(Close(4001, "client"))
+    room.runtime.run()
+    assert room.layer.log == [(4000, "server", False)]
+
+
+def test_who_waits_is_told_of_the_end(room: Room) -> None:
+    told: list[str] = []
+    room.conversation.when_over(lambda: told.append("one"))
+    room.conversation.when_over(lambda: told.append("two"))()
+    room.conversation.abort(4000, "enough")
+    assert told == ["one"]
+    room.conversation.when_over(lambda: told.append("late"))
+    assert told == ["one", "late"]
+
+
+def test_who_waits_is_told_of_the_clients_close_at_once(room: Room) -> None:
+    """A handler that asks the client would wait for ever: nothing comes behind a close."""
+    told: list[str] = []
+    room.receive("wait")
+    room.conversation.when_over(lambda: told.append("one"))
+    room.receive(Close(1000, ""))
+    assert told == ["one"]
+    assert room.layer.log == ["wait"]
+
+
+# -- connections ----------------------------------------------------------------------
+
+
+def test_a_switch_drops_the_connection_before(room: Room) -> None:
+    second = Attached()
+    room.greet(2, WEBSOCKET, second)
+    assert room.attached.log == []
+    room.receive(attempt=2, commit=2)
+    assert [code for code, _ in room.attached.log] == [CloseCode.SUPERSEDED]
+    room.conversation.send([Message("one")])
+    assert room.pulled(1) == []
+    assert room.pulled(2) == ["one"]
+    assert room.conversation.switches == 2
+
+
+def test_only_its_own_connection_can_detach(room: Room) -> None:
+    room.conversation.detach(1, Attached())
+    assert room.conversation.transport == "websocket"
+    room.conversation.detach(1, room.attached)
+    assert room.conversation.transport is None
+    room.conversation.detach(1, room.attached)
+
+
+def test_hellos_and_envelopes_after_the_end_get_it(room: Room) -> None:
+    room.conversation.abort(4000, "enough")
+    answer = room.greet(2, WEBSOCKET, Attached())
+    assert isinstance(answer, End)
+    assert (answer.code, answer.session) == (4000, True)
+    request = PollRequest("id", "key", 1, 1, 20.0, envelope=Envelope(commit=9))
+    assert room.conversation.request(request, _never) == answer
+
+
+def _never(request: PollRequest, verdict: Verdict) -> None:
+    raise AssertionError("nothing is held here")
+
+
+def polled(room: Room, number: int, parked: Callable[..., None] = _never, **more: Any) -> Any:
+    commit = more.pop("commit", 2)
+    envelope = Envelope(commit=commit, **more.pop("envelope", {}))
+    request = PollRequest("id", "key", 2, number, more.pop("wait", None), None, envelope)
+    return room.conversation.request(request, parked)
+
+
+def test_a_waiting_request_is_held_until_there_is_something(room: Room) -> None:
+    room.greet(2, POLLING, Attached())
+    held: list[Verdict] = []
+    assert polled(room, 1, lambda _, verdict: held.append(verdict), wait=20.0) is None
+    assert [verdict.poll for verdict in held] == [Poll.PARK]
+    assert room.conversation.transport == "polling"
+    room.conversation.send([Message("one")])
+    answer = polled(room, 2, lambda _, verdict: held.append(verdict), wait=20.0)
+    assert [m.data for m in answer.messages] == ["one"]
+    assert held[1].releases == 1
+
+
+def test_a_sending_request_is_answered_at_once_with_the_marks(room: Room) -> None:
+    room.greet(2, POLLING, Attached())
+    answer = polled(room, 1, envelope={"seq": 1, "messages": (Message("wait"),)})
+    assert (answer.ack, answer.received, answer.messages) == (0, 1, ())
+
+
+def test_a_request_on_a_superseded_connection_still_delivers(room: Room) -> None:
+    answer = polled(room, 1, commit=0, envelope={"seq": 1, "messages": (Message("one"),)})
+    assert (answer.code, answer.session, answer.received) == (CloseCode.SUPERSEDED, False, 1)
+    room.runtime.run()
+    assert room.layer.log == ["one"]
+
+
+def test_one_attachment_for_each_polling_connection(room: Room) -> None:
+    first, second = Attached(), Attached()
+    assert room.conversation.adopt(5, first) is first
+    assert room.conversation.adopt(5, second) is first
+
+
+def test_it_asks_for_its_next_deadline(room: Room) -> None:
+    now = room.runtime.now()
+    assert room.scheduled[-1] == now + 25.0
+    room.receive("one")
+    # The ack of it may wait that long.
+    assert room.scheduled[-1] == pytest.approx(now + 0.2)

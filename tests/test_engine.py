@@ -1,0 +1,795 @@
+"""`Engine`: a session as python-socketio sees it. No sockets; the other half is `Peer`."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import socketio
+from socketio import packet as sio
+
+from fallback_transport.engine import Engine, RequestFailed
+from fallback_transport.protocol.codes import CloseCode
+from fallback_transport.protocol.envelope import End, Grant, Message
+from fallback_transport.protocol.errors import MessageRefused
+from fallback_transport.protocol.reliability import Bounds
+from fallback_transport.registry import Capacity, Registry
+from tests.fakes import FakeRuntime, Peer
+
+
+class House:
+    """A server with our engine, and a registry over it."""
+
+    def __init__(
+        self, grant: Grant | None = None, bounds: Bounds | None = None, **options: Any
+    ) -> None:
+        self.server = socketio.Server(async_mode="threading", **options)
+        self.runtime = FakeRuntime()
+        self.engine = Engine(self.server, self.runtime)
+        self.registry = Registry(
+            self.runtime,
+            self.engine.application,
+            grant=grant or Grant(),
+            bounds=bounds or Bounds(),
+            capacity=Capacity(),
+        )
+        self.seen: list[Any] = []
+        self.server.on("connect", self.noting("connect"))
+        self.server.on("disconnect", self.noting("disconnect"))
+
+    def noting(self, name: str) -> Any:
+        return lambda *args: self.seen.append((name, *args))
+
+    def peer(self, **options: Any) -> Peer:
+        return Peer(self.registry, self.runtime, nonce=None, **options)
+
+    def connected(self, auth: Any = None, namespace: str = "/") -> Peer:
+        peer = self.peer()
+        peer.connect(auth, namespace)
+        assert peer.packets == [[sio.CONNECT, None, {"sid": peer.id}]]
+        peer.texts.clear()
+        return peer
+
+    @property
+    def leftovers(self) -> list[Any]:
+        """What is kept of clients; nothing should be when they are gone."""
+        manager = self.server.manager
+        kept: list[Any] = [manager.rooms, manager.callbacks, manager.pending_connect]
+        kept += [manager.pending_disconnect, self.server.environ, self.server._binary_packet]
+        kept += [self.engine._conversations, self.engine._partial, self.registry.all()]
+        return [each for each in kept if each]
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+# -- connecting ---------------------------------------------------------------------
+
+
+def test_a_session_is_a_client_of_the_server(house: House) -> None:
+    peer = house.peer(environ={"REMOTE_ADDR": "here"})
+    peer.connect({"token": 1})
+    assert house.seen == [("connect", peer.id, {"REMOTE_ADDR": "here"}, {"token": 1})]
+    assert peer.texts == [f'0{{"sid":"{peer.id}"}}']
+    assert house.server.manager.is_connected(peer.id, "/")
+    assert house.server.get_environ(peer.id) == {"REMOTE_ADDR": "here"}
+    assert house.server.transport(peer.id) == "websocket"
+    assert house.server.rooms(peer.id) == [peer.id]
+
+
+def test_the_id_is_the_same_in_a_namespace(house: House) -> None:
+    house.server.on("connect", house.noting("connect"), namespace="/admin")
+    peer = house.peer()
+    peer.connect(namespace="/admin")
+    assert peer.texts == [f'0/admin,{{"sid":"{peer.id}"}}']
+    assert house.server.manager.is_connected(peer.id, "/admin")
+
+
+def test_ids_that_a_connect_handler_makes_are_others(house: House) -> None:
+    made: list[str] = []
+    house.server.on("connect", lambda *args: made.append(house.server.eio.generate_id()))
+    peer = house.connected()
+    assert made
+    assert made != [peer.id]
+
+
+@pytest.mark.parametrize("always_connect", [False, True])
+@pytest.mark.parametrize(
+    ("args", "closed"),
+    [
+        ((), (4401, "Connection rejected by server")),
+        (("go away",), (4401, "go away")),
+        (("full", {"code": 4005}), (4005, "full")),
+        (("full", {"code": 4005, "reason": "full"}), (4005, "full")),
+        (("full", {"code": 7}), (4401, "full")),
+        (("full", {"code": "4005"}), (4401, "full")),
+        (("full", [1], {}), (4401, "full")),
+        (("full", 5), (4401, "full")),
+        (("{", {"code": 4005}), (4005, "{")),
+        (("ü" * 100,), (4401, "ü" * 61)),
+    ],
+)
+def test_a_refusal_closes_the_session(
+    args: tuple[Any, ...], closed: tuple[int, str], always_connect: bool
+) -> None:
+    house = House(always_connect=always_connect)
+
+    def refuse(*_: Any) -> None:
+        raise socketio.exceptions.ConnectionRefusedError(*args)
+
+    house.server.on("connect", refuse)
+    peer = house.peer()
+    peer.connect()
+    kinds = [kind for kind, _, _ in peer.packets]
+    assert kinds == ([sio.CONNECT, sio.DISCONNECT] if always_connect else [sio.CONNECT_ERROR])
+    peer.settle()
+    assert peer.closed == closed
+    assert house.seen == []
+    assert house.leftovers == []
+
+
+def test_an_unknown_namespace_is_refused(house: House) -> None:
+    peer = house.peer()
+    peer.connect(namespace="/un{known")
+    assert peer.texts == ['4/un{known,"Unable to connect"']
+    peer.settle()
+    assert peer.closed == (4401, "Unable to connect")
+    assert house.runtime.errors == []
+    assert house.leftovers == []
+
+
+def test_a_connect_handler_that_raises_ends_the_session(house: House) -> None:
+    def crash(*_: Any) -> None:
+        raise RuntimeError("a defect of the application")
+
+    house.server.on("connect", crash)
+    peer = house.peer()
+    peer.connect()
+    peer.settle()
+    assert peer.packets == []
+    assert peer.closed == (CloseCode.INTERNAL_ERROR, "the connect handler raised")
+    assert house.leftovers == []
+
+
+def test_a_session_closed_in_its_connect_handler_is_told_so(house: House) -> None:
+    house.server.on("connect", lambda sid, *_: house.engine.conversation(sid).close(4001, "no"))
+    peer = house.peer()
+    peer.connect()
+    peer.settle()
+    assert peer.closed == (4001, "no")
+    assert [name for name, *_ in house.seen] == ["disconnect"]
+    assert house.leftovers == []
+
+
+# -- events in ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("async_handlers", [True, False])
+def test_handlers_run_in_order_one_at_a_time(async_handlers: bool) -> None:
+    house = House(async_handlers=async_handlers)
+    log: list[Any] = []
+
+    def slow(sid: str, number: int) -> None:
+        log.append(("begin", number))
+        house.runtime.sleep(1)
+        log.append(("end", number))
+
+    house.server.on("slow", slow)
+    peer, other = house.connected(), house.connected()
+    for number in range(3):
+        peer.emit("slow", number)
+    other.emit("slow", "other")
+    house.runtime.advance(5)
+    assert [entry for entry in log if entry[1] != "other"] == [
+        (what, number) for number in range(3) for what in ("begin", "end")
+    ]
+    # Sessions do not wait for each other.
+    assert log[1] == ("begin", "other")
+
+
+def test_an_event_with_an_id_is_answered(house: House) -> None:
+    house.server.on("echo", lambda sid, *args: args)
+    house.server.on("one", lambda sid, *args: {"a": b"bytes", "b": [b"more"]})
+    house.server.on("none", lambda sid, *args: None)
+    peer = house.connected()
+    peer.emit("echo", 1, "two", id=1)
+    peer.emit("one", id=2)
+    peer.emit("none", id=30)
+    assert peer.replies == {1: [1, "two"], 2: [{"a": b"bytes", "b": [b"more"]}], 30: []}
+
+
+def test_an_event_with_attachments_arrives_whole(house: House) -> None:
+    got: list[Any] = []
+    house.server.on("file", lambda sid, data: got.append(data) or [data])
+    peer = house.connected()
+    data = {"name": "x", "parts": [b"one", b"", {"deep": b"\x00\x1e\xff"}]}
+    peer.emit("file", data, id=1)
+    assert got == [data]
+    assert peer.replies == {1: [[data]]}
+
+
+def test_a_handler_that_raises_answers_with_an_error(house: House) -> None:
+    def crash(*_: Any) -> None:
+        raise RuntimeError("secret")
+
+    house.server.on("crash", crash)
+    house.server.on("crash", crash, namespace="/admin")
+    house.server.on("echo", lambda sid, data: data)
+    peer = house.connected()
+    peer.emit("crash", id=7)
+    peer.emit("echo", 1, id=8)
+    assert peer.texts == ['77{"code": 1011, "message": "the handler raised"}', "38[1]"]
+    admin = house.connected(namespace="/admin")
+    admin.emit("crash", id=7, namespace="/admin")
+    assert admin.texts == ['7/admin,7{"code": 1011, "message": "the handler raised"}']
+
+
+def test_an_answer_that_cannot_be_sent_is_an_error(house: House) -> None:
+    house.server.on("set", lambda *_: {1, 2})
+    house.server.on("large", lambda *_: "x" * 2_000_000)
+    peer = house.connected()
+    peer.emit("set", id=1)
+    peer.emit("large", id=2)
+    assert [text[:2] for text in peer.texts] == ["71", "72"]
+
+
+def test_an_event_that_nobody_handles_is_answered_with_an_error(house: House) -> None:
+    house.server.on("known", lambda sid: 1, namespace="/chat")
+    peer, chatter = house.connected(), house.connected(namespace="/chat")
+    peer.emit("unknown", id=1)
+    peer.emit("unknown")
+    chatter.emit("unknown", id=1, namespace="/chat")
+    chatter.emit("known", id=2, namespace="/chat")
+    assert peer.texts == ['71{"code": 4404, "message": "no handler takes this event"}']
+    error = '7/chat,1{"code": 4404, "message": "no handler takes this event"}'
+    assert chatter.texts == [error, "3/chat,2[1]"]
+
+
+def test_a_namespace_class_answers_what_it_does_not_handle(house: House) -> None:
+    """python-socketio's own way, and its clients'."""
+    house.server.register_namespace(socketio.Namespace("/chat"))
+    peer = house.connected(namespace="/chat")
+    peer.emit("unknown", id=1, namespace="/chat")
+    assert peer.texts == ["3/chat,1[]"]
+
+
+class Timeout(BaseException):
+    """As eventlet's and gevent's: no `Exception`."""
+
+
+@pytest.mark.parametrize("error", [Timeout, SystemExit, KeyboardInterrupt])
+def test_no_error_of_a_handler_stops_a_session(house: House, error: type[BaseException]) -> None:
+    def crash(*_: Any) -> None:
+        raise error
+
+    house.server.on("crash", crash)
+    house.server.on("echo", lambda sid, data: data)
+    peer = house.connected()
+    peer.send('21["crash"]', '22["echo",2]')
+    if error is Timeout:
+        peer.exchange()
+    else:
+        # That one is the process's to answer; but in a thread it ends just this task.
+        with pytest.raises(error):
+            peer.exchange()
+        peer.exchange()
+    assert peer.texts == ['71{"code": 1011, "message": "the handler raised"}', "32[2]"]
+    peer.settle()
+    assert len(peer.machine.outbox) == 0
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["nonsense"],
+        ["9"],
+        ["4{}"],
+        ["0"],
+        ["0[1]"],
+        ["2"],
+        ["2{}"],
+        ["2[]"],
+        ["2[1]"],
+        ['2["connect"]'],
+        ['2["disconnect"]'],
+        ["31{}"],
+        ["3[1]"],
+        ["30[1]"],
+        ["30{}"],
+        ["60-0[]"],
+        ["7"],
+        ["7{}"],
+        ["70{}"],
+        ["71[]"],
+        ["7" + "[" * 100_000],
+        ['2["a",' + "[" * 100_000],
+        ['2/a{,["a"]'.replace("{", "a" * 300)],
+        ['51-["a",{"_placeholder":true,"num":5}]', b""],
+        ['51-["a",{"_placeholder":true,"num":"x"}]', b""],
+        ['51-["a",{"_placeholder":true,"num":0}]', '2["a"]'],
+        ['59999999-["a"]'],
+        ['599999999999-["a"]'],
+        [b"alone"],
+    ],
+)
+def test_a_malformed_packet_ends_the_session(house: House, texts: list[str | bytes]) -> None:
+    house.server.on("a", lambda *args: None)
+    peer = house.connected()
+    peer.send(*texts)
+    peer.settle()
+    assert peer.closed is not None
+    assert peer.closed[0] == CloseCode.MALFORMED
+    assert house.runtime.errors == []
+    assert house.leftovers == []
+
+
+def test_a_packet_before_connect_ends_the_session(house: House) -> None:
+    peer = house.peer()
+    end = peer.open('2["event"]')
+    assert isinstance(end, End)
+    assert end.code == CloseCode.MALFORMED
+    assert end.reason.startswith("a packet before CONNECT")
+    house.runtime.run()
+    assert house.seen == []
+    assert house.leftovers == []
+
+
+def test_a_packet_of_another_namespace_reaches_no_handler(house: House) -> None:
+    house.server.on("connect", house.noting("connect"), namespace="/other")
+    house.server.on("a", house.noting("a"), namespace="/other")
+    peer, other = house.connected(), house.connected(namespace="/other")
+    peer.emit("a", namespace="/other")
+    assert "a" not in [name for name, *_ in house.seen]
+    other.emit("a", namespace="/other")
+    assert house.seen[-1] == ("a", other.id)
+
+
+# -- events out -----------------------------------------------------------------------
+
+
+def test_emit_reaches_rooms_sessions_and_everybody(house: House) -> None:
+    one, two, three = house.connected(), house.connected(), house.connected()
+    house.server.enter_room(one.id, "room")
+    house.server.enter_room(two.id, "room")
+    house.server.emit("all", 1)
+    house.server.emit("room", [2], to="room")
+    house.server.emit("others", (3, 3), to="room", skip_sid=one.id)
+    house.server.emit("one", None, to=three.id)
+    for peer in (one, two, three):
+        peer.exchange()
+    assert one.events == [["all", 1], ["room", [2]]]
+    assert two.events == [["all", 1], ["room", [2]], ["others", 3, 3]]
+    assert three.events == [["all", 1], ["one"]]
+
+
+def test_a_broadcast_encodes_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    original = Message.__init__
+
+    def init(self: Message, data: Any, *args: Any) -> None:
+        made.append(data)
+        original(self, data, *args)
+
+    peers = [house.connected() for _ in range(5)]
+    monkeypatch.setattr(Message, "__init__", init)
+    house.server.emit("news", {"a": b"one", "b": b"two"})
+    assert len(made) == 3
+    sent = [list(house.engine.conversation(p.id).machine.outbox._numbered)[-3:] for p in peers]
+    for entries in sent[1:]:
+        assert [e.item for e in entries] == [e.item for e in sent[0]]
+        assert all(one.item is other.item for one, other in zip(entries, sent[0], strict=True))
+    for peer in peers:
+        peer.exchange()
+        assert peer.events == [["news", {"a": b"one", "b": b"two"}]]
+
+
+def test_a_broadcast_is_not_kept_when_all_have_it(house: House) -> None:
+    peer = house.connected()
+    made: list[weakref.ref[Any]] = []
+    original = house.engine.send_packet
+
+    def send_packet(sid: str, pkt: Any) -> None:
+        made.append(weakref.ref(pkt))
+        original(sid, pkt)
+
+    house.engine.send_packet = send_packet  # type: ignore[method-assign]
+    house.server.emit("news", "x" * 100_000)
+    peer.settle()
+    assert peer.events == [["news", "x" * 100_000]]
+    gc.collect()
+    assert [reference() for reference in made] == [None]
+
+
+def test_a_bytearray_is_sent_as_it_is_now(house: House) -> None:
+    peer = house.connected()
+    data = bytearray(b"\xff now")
+    house.server.emit("bytes", data)
+    house.server.emit("ask", data, to=peer.id, callback=print)
+    data[:] = b"later"
+    peer.exchange()
+    assert peer.events == [["bytes", b"\xff now"], ["ask", b"\xff now"]]
+
+
+def test_parts_of_two_packets_do_not_mix(house: House) -> None:
+    peer = house.connected()
+    encoded = sio.Packet(sio.EVENT, ["one", b"1", b"2"]).encode()
+    house.engine.send(peer.id, encoded[0])
+    house.engine.send(peer.id, encoded[1])
+    assert house.engine.conversation(peer.id).machine.outbox.last == 1
+    house.engine.send(peer.id, encoded[2])
+    peer.exchange()
+    assert peer.events == [["one", b"1", b"2"]]
+    assert house.engine._partial == {}
+
+
+def test_a_message_that_is_too_large_is_refused_at_the_call() -> None:
+    house = House(grant=Grant(message=1000), bounds=Bounds(message=1000))
+    peer = house.connected()
+    with pytest.raises(MessageRefused, match="1000"):
+        house.server.emit("large", "x" * 1000, to=peer.id)
+    with pytest.raises(MessageRefused, match="1000"):
+        house.server.emit("large", [b"small", b"x" * 1001], to=peer.id)
+    house.server.emit("small", [b"ok"], to=peer.id)
+    peer.exchange()
+    assert peer.events == [["small", [b"ok"]]]
+    assert house.engine._partial == {}
+
+
+def test_an_outbox_over_its_bounds_ends_the_session_with_its_count() -> None:
+    house = House(bounds=Bounds(messages=10))
+    peer = house.connected()
+    peer.settle()
+    peer.detach()
+    for number in range(12):
+        house.server.emit("number", number)
+    house.runtime.run()
+    assert [name for name, *_ in house.seen] == ["connect", "disconnect"]
+    code, reason = house.registry.resume(peer.id, peer.machine.key or "").code, ""  # type: ignore[union-attr]
+    assert (code, reason) == (CloseCode.TOO_MANY, "")
+    assert house.leftovers == []
+
+
+def test_server_call_waits_for_the_clients_answer(house: House) -> None:
+    answers: list[Any] = []
+    house.engine.stock.create_event = house.runtime.event
+
+    def ask(sid: str) -> None:
+        answers.append(house.server.call("question", {"n": 1}, to=sid, timeout=5))
+        with pytest.raises(socketio.exceptions.TimeoutError):
+            house.server.call("question", {"n": 2}, to=sid, timeout=5)
+
+    house.server.on("ask", ask)
+    peer = house.connected()
+    peer.emit("ask")
+    assert peer.packets == [[sio.EVENT, 1, ["question", {"n": 1}]]]
+    peer.packet(sio.Packet(sio.ACK, ["answer"], id=1), urgent=True)
+    house.runtime.advance(6)
+    assert answers == ["answer"]
+
+
+def test_a_clients_error_reply_reaches_the_callback(house: House) -> None:
+    answers: list[Any] = []
+    peer = house.connected()
+    house.server.emit("ask", to=peer.id, callback=lambda *args: answers.append(args))
+    peer.exchange()
+    peer.send('71{"code":1011,"message":"its listener raised"}')
+    peer.exchange()
+    ((failure,),) = answers
+    assert isinstance(failure, RequestFailed)
+    assert str(failure) == "its listener raised"
+
+
+def test_replies_overtake_events_whose_handler_waits(house: House) -> None:
+    done: list[Any] = []
+    event = house.runtime.event()
+    house.server.on("wait", lambda sid: done.append(event.wait(5)))
+    peer = house.connected()
+    house.server.emit(
+        "ask", b"x", to=peer.id, callback=lambda *args: (done.append(args), event.set())
+    )
+    peer.exchange()
+    peer.emit("wait")
+    peer.packet(sio.Packet(sio.ACK, [b"reply"], id=1), urgent=True)
+    assert done == [(b"reply",), True]
+
+
+# -- the end --------------------------------------------------------------------------
+
+
+def test_the_server_disconnects_a_session(house: House) -> None:
+    peer = house.connected()
+    house.server.disconnect(peer.id)
+    assert house.seen[1:] == [("disconnect", peer.id, "server disconnect")]
+    house.server.emit("too late", to=peer.id)
+    peer.settle()
+    assert peer.texts == ["1"]
+    assert peer.closed == (1000, "disconnected by the server")
+    assert len(house.seen) == 2
+    assert house.leftovers == []
+
+
+def test_a_handler_disconnects_its_own_session(house: House) -> None:
+    def leave(sid: str) -> str:
+        house.server.disconnect(sid)
+        return "too late"
+
+    house.server.on("leave", leave)
+    peer = house.connected()
+    peer.emit("leave", id=1)
+    peer.settle()
+    assert peer.texts == ["1"]
+    assert peer.closed == (1000, "disconnected by the server")
+    assert house.leftovers == []
+
+
+def test_the_client_disconnects(house: House) -> None:
+    peer = house.connected()
+    peer.packet(sio.Packet(sio.DISCONNECT))
+    peer.settle()
+    assert house.seen[1:] == [("disconnect", peer.id, "client disconnect")]
+    assert peer.closed == (1000, "disconnected by the client")
+    assert house.leftovers == []
+
+
+def test_the_client_closes(house: House) -> None:
+    peer = house.connected()
+    peer.machine.close(4007, "enough", house.runtime.now())
+    peer.settle()
+    assert house.seen[1:] == [("disconnect", peer.id, "client disconnect")]
+    assert peer.closed == (4007, "enough")
+    assert house.leftovers == []
+
+
+def test_the_engine_disconnects_one_or_all(house: House) -> None:
+    one, two, three = house.connected(), house.connected(), house.connected()
+    house.server.eio.disconnect(one.id)
+    one.settle()
+    assert (one.closed, two.closed) == ((1000, ""), None)
+    house.server.eio.disconnect()
+    two.settle()
+    three.settle()
+    assert two.closed == three.closed == (1000, "")
+    assert house.leftovers == []
+
+
+def test_inactivity_is_a_ping_timeout(house: House) -> None:
+    peer = house.connected()
+    peer.settle()
+    peer.detach()
+    house.runtime.advance(119)
+    assert len(house.seen) == 1
+    house.runtime.advance(2)
+    assert house.seen[1:] == [("disconnect", peer.id, "ping timeout")]
+    assert house.leftovers == []
+
+
+def crash_at_the_end(house: House) -> None:
+    def crash(*_: Any) -> None:
+        raise RuntimeError("a defect of the application")
+
+    house.server.on("disconnect", crash)
+
+
+@pytest.mark.parametrize("how", ["client", "close", "server", "inactive"])
+def test_a_disconnect_handler_that_raises_leaves_nothing_behind(house: House, how: str) -> None:
+    crash_at_the_end(house)
+    peer = house.connected()
+    peer.settle()
+    if how == "client":
+        peer.packet(sio.Packet(sio.DISCONNECT))
+    elif how == "close":
+        peer.machine.close(1000, "", house.runtime.now())
+    elif how == "server":
+        with pytest.raises(RuntimeError):
+            house.server.disconnect(peer.id)
+    else:
+        peer.detach()
+        house.runtime.advance(130)
+    if how != "inactive":
+        peer.settle()
+        assert peer.closed is not None
+        assert peer.closed[0] == 1000
+    assert house.leftovers == []
+
+
+def test_what_was_not_begun_is_not_handled_after_the_end(house: House) -> None:
+    ran: list[int] = []
+
+    def slow(sid: str, number: int) -> None:
+        ran.append(number)
+        house.runtime.sleep(1)
+
+    house.server.on("slow", slow)
+    peer = house.connected()
+    peer.emit("slow", 1)
+    peer.emit("slow", 2)
+    house.engine.conversation(peer.id).abort(4000, "enough")
+    house.runtime.advance(5)
+    assert ran == [1]
+    # Behind the handler that was running.
+    assert [name for name, *_ in house.seen] == ["connect", "disconnect"]
+    assert peer.closed == (4000, "enough")
+    assert len(peer.machine.outbox) == 2, "both are unconfirmed: the first was still running"
+
+
+# -- the stock engine -----------------------------------------------------------------
+
+
+class StockSocket:
+    """A stock client's end in the stock engine."""
+
+    upgraded = True
+    closed = False
+
+    def __init__(self) -> None:
+        self.session: dict[Any, Any] = {}
+        self.sent: list[Any] = []
+        self.left: list[str] = []
+
+    def send(self, packet: Any) -> None:
+        self.sent.append(packet)
+
+    def close(self, reason: str) -> None:
+        self.left.append(reason)
+
+
+def stock_client(house: House) -> tuple[str, StockSocket]:
+    """The Socket.IO id of a stock client, and where its packets go."""
+    sock = StockSocket()
+    house.engine.stock.sockets["stock"] = sock
+    house.engine.stock.handlers["connect"]("stock", {})
+    house.engine.stock.handlers["message"]("stock", '0{"who":"stock"}')
+    sid = house.server.manager.sid_from_eio_sid("stock", "/")
+    assert [packet.data for packet in sock.sent] == [f'0{{"sid":"{sid}"}}']
+    sock.sent.clear()
+    return sid, sock
+
+
+def test_stock_clients_share_the_rooms(house: House) -> None:
+    peer = house.connected()
+    sid, sock = stock_client(house)
+    house.server.emit("all", 1)
+    house.server.emit("one", 2, to=sid)
+    house.server.emit("ours", 3, to=peer.id)
+    peer.exchange()
+    assert peer.events == [["all", 1], ["ours", 3]]
+    assert [packet.data for packet in sock.sent] == ['2["all",1]', '2["one",2]']
+
+
+def test_stock_clients_get_binary_packets_of_their_own(house: House) -> None:
+    """engineio's packet would give the second the first one's encoding: text for bytes."""
+    house.connected()
+    socks = [StockSocket() for _ in range(2)]
+    for number, sock in enumerate(socks):
+        house.engine.stock.sockets[str(number)] = sock
+        house.server.manager.connect(str(number), "/")
+    house.server.emit("file", b"bytes")
+    polled, framed = socks[0].sent[1], socks[1].sent[1]
+    assert polled.encode(b64=True) == "bYnl0ZXM="
+    assert framed.encode() == b"bytes"
+    # What encodes alike for both is shared still.
+    assert socks[0].sent[0] is socks[1].sent[0]
+
+
+def test_what_is_about_stock_clients_goes_to_the_stock_engine(house: House) -> None:
+    sid, sock = stock_client(house)
+    engine = house.engine
+    assert engine.transport("stock") == house.server.transport(sid) == "websocket"
+    house.server.save_session(sid, {"a": 1})
+    assert engine.get_session("stock") == sock.session == {"/": {"a": 1}}
+    engine.save_session("stock", {"b": 2})
+    assert sock.session == {"b": 2}
+    engine.send("stock", "text")
+    assert [packet.encode() for packet in sock.sent] == ["4text"]
+    engine.disconnect("stock")
+    assert sock.left == ["server disconnect"]
+    with pytest.raises(KeyError):
+        engine.transport("nobody")
+    # Told like the stock engine: a warning in its log.
+    engine.send("nobody", "text")
+
+
+def test_everything_else_is_the_stock_engines(house: House) -> None:
+    engine, stock = house.engine, house.engine.stock
+    assert engine.async_mode == "threading"
+    assert engine.sockets is stock.sockets
+    engine.on("message", print)
+    assert stock.handlers["message"] is print
+    with pytest.raises(AttributeError):
+        _ = engine.nothing
+
+
+def test_user_sessions_belong_to_the_session(house: House) -> None:
+    peer = house.connected()
+    with house.server.session(peer.id) as session:
+        session["user"] = 1
+    assert house.server.get_session(peer.id) == {"user": 1}
+    house.server.save_session(peer.id, {"user": 2})
+    peer.detach()
+    assert house.server.get_session(peer.id) == {"user": 2}
+    house.engine.save_session(peer.id, {})
+    assert house.server.get_session(peer.id) == {}
+
+
+def test_other_tasks_are_the_stock_engines(house: House) -> None:
+    done: list[int] = []
+    house.server.start_background_task(done.append, 1).join()
+    assert done == [1]
+
+
+def test_stock_clients_handlers_keep_their_own_tasks(house: House) -> None:
+    started: list[Any] = []
+    house.engine.stock.start_background_task = lambda *args: started.append(args)
+    stock_client(house)
+    house.engine.stock.handlers["message"]("stock", '2["event"]')
+    assert len(started) == 1
+
+
+def test_the_admin_ui_finds_a_session(house: House) -> None:
+    from engineio.socket import Socket
+
+    kept = {name: getattr(Socket, name) for name in ("handle_post_request", "_websocket_handler")}
+    kept["_send_ping"] = Socket._send_ping
+    try:
+        house.server.instrument(auth=False)
+        house.engine.stock.start_background_task = lambda *args, **kwargs: None
+        peer = house.connected()
+        assert house.engine._get_socket(peer.id).upgraded
+        house.server.emit("event", 1)
+        peer.exchange()
+        assert peer.events == [["event", 1]]
+        house.server.disconnect(peer.id)
+        peer.settle()
+        assert house.leftovers in ([], [house.server.manager.rooms])
+    finally:
+        for name, value in kept.items():
+            setattr(Socket, name, value)
+
+
+def test_a_server_that_speaks_otherwise_is_refused() -> None:
+    class Packets(sio.Packet):
+        uses_binary_events = False
+
+    server = socketio.Server(async_mode="threading", serializer=Packets)
+    with pytest.raises(ValueError, match="serializer="):
+        Engine(server, FakeRuntime())
+
+
+def test_a_client_manager_of_ones_own_works() -> None:
+    """What RedisManager is: a PubSubManager whose other processes hear what is published."""
+    published: list[Any] = []
+
+    class Manager(socketio.PubSubManager):
+        def _publish(self, data: Any) -> None:
+            published.append(data)
+
+        def _listen(self) -> Any:
+            raise NotImplementedError
+
+        def _thread(self) -> None:
+            pass
+
+    house = House(client_manager=Manager())
+    peer = house.connected()
+    house.server.enter_room(peer.id, "room")
+    house.server.emit("news", {"a": b"bytes"}, to="room")
+    answers: list[Any] = []
+    house.server.emit("ask", to=peer.id, callback=lambda *args: answers.append(args))
+    peer.exchange()
+    peer.packet(sio.Packet(sio.ACK, [b"reply"], id=1), urgent=True)
+    assert peer.events == [["news", {"a": b"bytes"}], ["ask"]]
+    assert answers == [(b"reply",)]
+    # As told by another process.
+    house.server.manager._handle_emit(
+        {"event": "far", "data": [1], "namespace": "/", "room": "room"}
+    )
+    house.server.manager._handle_disconnect({"sid": peer.id, "namespace": "/"})
+    peer.settle()
+    assert peer.events[-1] == ["far", 1]
+    assert peer.closed == (1000, "disconnected by the server")
+    assert house.seen[1:] == [("disconnect", peer.id, "server disconnect")]
+    assert house.leftovers == []

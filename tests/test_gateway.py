@@ -1,0 +1,504 @@
+"""`Gateway`: what WSGI requests are answered with, and what handlers see of them."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from typing import Any
+
+import pytest
+
+from fallback_transport.conversation import Conversation, MalformedPacket, Unit
+from fallback_transport.gateway import Gateway, GatewayOptions, script_path
+from fallback_transport.protocol.codec import decode_body, encode_body
+from fallback_transport.protocol.envelope import (
+    End,
+    Envelope,
+    Grant,
+    Hello,
+    Message,
+    PollRequest,
+    Welcome,
+)
+from fallback_transport.protocol.reliability import Bounds
+from fallback_transport.registry import Capacity, Registry
+from tests.fakes import FakeRuntime
+
+HELLO = encode_body(Hello(1, nonce="nonce", envelope=Envelope(0, 0, 1, (Message("0"),))))
+
+
+class Response:
+    """What one request was answered with."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+
+    @property
+    def unit(self) -> Any:
+        """The body's envelope, hello, welcome or end."""
+        return decode_body(self.body)
+
+
+class Layer:
+    """A layer above that keeps what comes, and says "bad" is malformed."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.log: list[Any] = []
+
+    def unit(self, seq: int, data: str | bytes) -> Unit:
+        if data == "bad":
+            raise MalformedPacket("no packet")
+        return Unit((seq,), lambda: self.log.append(data))
+
+    def over(self, code: int, reason: str, by_client: bool) -> None:
+        pass
+
+
+class Doors:
+    """A gateway, and requests to it."""
+
+    def __init__(self, *, sessions: int = 10, grant: Grant | None = None, **options: Any) -> None:
+        self.runtime = FakeRuntime()
+        self.layers: list[Layer] = []
+        self.behind: list[str] = []
+        self.stock: list[dict[str, Any]] = []
+        self.registry = Registry(
+            self.runtime,
+            self._layer,
+            grant=grant or Grant(),
+            bounds=Bounds(),
+            capacity=Capacity(sessions),
+        )
+        self.gateway = Gateway(
+            self._app,
+            self.registry,
+            self.runtime,
+            self._stock,
+            GatewayOptions(**options),
+            {"flask.app": "the app"},
+        )
+        self.attempt = 0
+
+    def _layer(self, conversation: Conversation) -> Layer:
+        self.layers.append(Layer(conversation))
+        return self.layers[-1]
+
+    def _app(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        self.behind.append(environ["PATH_INFO"])
+        start_response("200 OK", [])
+        return [b"the app"]
+
+    def _stock(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        self.stock.append(environ)
+        start_response("200 OK", [])
+        return [b"the stock engine"]
+
+    def start(self, path: str, body: bytes = b"", method: str = "POST", **headers: Any) -> Response:
+        """Begin a request as a task; its response is filled once it is answered."""
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "QUERY_STRING": "",
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "HTTP_HOST": "example.com",
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(body),
+        }
+        environ.update(headers)
+        environ = {name: value for name, value in environ.items() if value is not None}
+        response = Response()
+
+        def start_response(status: str, fields: list[tuple[str, str]]) -> None:
+            response.status = int(status[:3])
+            response.headers = dict(fields)
+            assert len(response.headers) == len(fields), "each header once"
+
+        def run() -> None:
+            response.body = b"".join(self.gateway(environ, start_response))
+
+        self.runtime.spawn(run)
+        self.runtime.run()
+        return response
+
+    def ask(self, path: str, body: bytes = b"", method: str = "POST", **headers: Any) -> Response:
+        """Make a request that is answered at once."""
+        response = self.start(path, body, method, **headers)
+        assert self.runtime.errors == []
+        assert response.status, "answered at once"
+        return response
+
+    def hello(self, **headers: Any) -> Response:
+        return self.ask("/fallback/poll", HELLO, **headers)
+
+    def poll(self, welcome: Welcome, number: int, wait: float | None, *texts: str) -> Response:
+        """A request of a session; the first one commits its connection."""
+        messages = tuple(Message(text) for text in texts)
+        assert welcome.key is not None
+        envelope = Envelope(0, 0, 2 if texts else None, messages, commit=1)
+        request = PollRequest(welcome.id, welcome.key, 1, number, wait, None, envelope)
+        return self.start("/fallback/poll", encode_body(request))
+
+
+@pytest.fixture
+def doors() -> Doors:
+    return Doors()
+
+
+# -- dispatch -------------------------------------------------------------------------
+
+
+def test_what_is_not_ours_goes_on(doors: Doors) -> None:
+    for path in ("/", "/fallback", "/fallbackery/poll", "/socket.iox", "/a/fallback/poll"):
+        assert doors.ask(path, method="GET").body == b"the app"
+    assert len(doors.behind) == 5
+
+
+def test_stock_clients_go_to_the_stock_engine(doors: Doors) -> None:
+    assert doors.ask("/socket.io/", method="GET").body == b"the stock engine"
+    assert doors.stock[0]["flask.app"] == "the app"
+    assert doors.behind == []
+
+
+def test_stock_clients_of_a_handed_in_server_go_on() -> None:
+    assert Doors(stock_path=None).ask("/socket.io/", method="GET").body == b"the app"
+
+
+def test_another_mount() -> None:
+    doors = Doors(path="/deep/er")
+    assert isinstance(doors.ask("/deep/er/poll", HELLO).unit, Welcome)
+    assert doors.ask("/fallback/poll", HELLO).body == b"the app"
+
+
+def test_unknown_paths_below_the_mount_are_not_the_apps(doors: Doors) -> None:
+    response = doors.ask("/fallback/nothing", method="GET")
+    assert (response.status, doors.behind) == (404, [])
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+# -- polls ----------------------------------------------------------------------------
+
+
+def test_a_hello_is_welcomed_and_never_cached(doors: Doors) -> None:
+    response = doors.hello()
+    assert response.status == 200
+    assert isinstance(response.unit, Welcome)
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Content-Type"].lower().startswith("text/plain")
+    assert response.headers["Content-Length"] == str(len(response.body))
+    assert "Set-Cookie" not in response.headers
+    assert doors.layers[0].log == ["0"]
+
+
+def test_messages_go_up_at_once_and_come_down_when_there_are_some(doors: Doors) -> None:
+    welcome = doors.hello().unit
+    held = doors.poll(welcome, 1, 20.0)
+    assert held.status == 0
+    sent = doors.poll(welcome, 2, None, "one", "two")
+    assert (sent.status, sent.unit.received) == (200, 3)
+    assert doors.layers[0].log == ["0", "one", "two"]
+    conversation = doors.registry.find(welcome.id)
+    assert conversation is not None
+    conversation.send([Message("down")])
+    doors.runtime.run()
+    assert held.status == 200
+    assert [message.data for message in held.unit.messages] == ["down"]
+
+
+def test_a_held_poll_is_answered_when_its_time_is_over(doors: Doors) -> None:
+    welcome = doors.hello().unit
+    held = doors.poll(welcome, 1, 20.0)
+    doors.runtime.advance(19)
+    assert held.status == 0
+    doors.runtime.advance(1.5)
+    assert held.status == 200
+    assert held.unit.messages == ()
+
+
+def test_beyond_the_limit_polls_are_not_held() -> None:
+    doors = Doors(max_held=1)
+    welcomes = []
+    for nonce in ("one", "two"):
+        hello = Hello(1, nonce=nonce, envelope=Envelope(0, 0, 1, (Message("0"),)))
+        welcomes.append(doors.ask("/fallback/poll", encode_body(hello)).unit)
+    held = doors.poll(welcomes[0], 1, 20.0)
+    assert doors.poll(welcomes[1], 1, 20.0).status == 200
+    assert held.status == 0
+    doors.runtime.advance(21)
+    assert held.status == 200
+    assert doors.poll(welcomes[1], 2, 20.0).status == 0
+
+
+def test_an_ended_session_is_news_with_status_200(doors: Doors) -> None:
+    """Proxies replace the bodies of errors."""
+    welcome = doors.hello().unit
+    held = doors.poll(welcome, 1, 20.0)
+    doors.poll(welcome, 2, None, "bad")
+    for response in (held, doors.poll(welcome, 3, 20.0)):
+        assert (response.status, response.unit.code) == (200, 4400)
+        assert response.unit.session
+
+
+def test_an_unknown_session_is_gone_with_status_200(doors: Doors) -> None:
+    welcome = Welcome(doors.registry.tag + ".unknown", 1, "key")
+    response = doors.poll(welcome, 1, 20.0)
+    assert (response.status, response.unit.code, response.unit.session) == (200, 4404, True)
+
+
+def test_another_processs_session_is_misdirected(doors: Doors) -> None:
+    response = doors.poll(Welcome("ffffff.unknown", 1, "key"), 1, 20.0)
+    assert (response.status, response.unit.code, response.unit.session) == (421, 4421, False)
+
+
+def test_a_full_server_says_when_to_come_again() -> None:
+    response = Doors(sessions=0).hello()
+    assert (response.status, response.unit.code) == (503, 1013)
+    assert int(response.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, 4400),
+        (b"<html>login</html>", 400, 4400),
+        (HELLO[:-2], 400, 4400),
+        (b"\xff\x1e.", 400, 4400),
+        (HELLO.replace(b'"hello":1', b'"hello":2'), 426, 4426),
+        (b"a0\x1e.", 400, 4400),
+        (b'{"end":1000,"reason":""}\x1e.', 400, 4400),
+    ],
+)
+def test_what_is_no_request_is_answered_in_kind(
+    doors: Doors, body: bytes, status: int, code: int
+) -> None:
+    response = doors.ask("/fallback/poll", body)
+    assert (response.status, response.unit.code, response.unit.session) == (status, code, False)
+    assert len(doors.registry) == 0
+
+
+def test_only_post_polls(doors: Doors) -> None:
+    response = doors.ask("/fallback/poll", method="GET")
+    assert response.status == 405
+    assert response.headers["Allow"] == "POST"
+
+
+@pytest.mark.parametrize("length", [None, "", "-1", "+5", "1e3", "٣", "5 ", "0x10"])
+def test_a_body_of_unstated_length_is_refused(doors: Doors, length: str | None) -> None:
+    response = doors.ask("/fallback/poll", HELLO, CONTENT_LENGTH=length)
+    assert (response.status, response.unit.code) == (411, 4400)
+    assert len(doors.registry) == 0
+
+
+def test_a_body_that_is_too_large_is_not_read() -> None:
+    doors = Doors(grant=Grant(body=1000))
+    response = doors.ask("/fallback/poll", CONTENT_LENGTH="1001", **{"wsgi.input": None})
+    assert (response.status, response.unit.code) == (413, 4413)
+    assert "1000" in response.unit.reason
+
+
+def test_a_body_that_ends_early_is_refused(doors: Doors) -> None:
+    response = doors.ask("/fallback/poll", HELLO, CONTENT_LENGTH=str(len(HELLO) + 1))
+    assert (response.status, response.unit.code) == (400, 4400)
+
+
+def test_a_body_that_cannot_be_read_is_refused(doors: Doors) -> None:
+    class Broken:
+        def read(self, size: int) -> bytes:
+            raise ConnectionResetError
+
+    response = doors.ask("/fallback/poll", HELLO, **{"wsgi.input": Broken()})
+    assert (response.status, response.unit.code) == (400, 4400)
+
+
+def test_long_answers_are_compressed_for_who_can_read_it(doors: Doors) -> None:
+    welcome = doors.hello().unit
+    doors.poll(welcome, 1, None)
+    conversation = doors.registry.find(welcome.id)
+    assert conversation is not None
+    conversation.send([Message("x" * 5000)])
+    assert welcome.key is not None
+    request = PollRequest(welcome.id, welcome.key, 1, 2, 20.0, None, Envelope(commit=1))
+    body = encode_body(request)
+    plain = doors.ask("/fallback/poll", body)
+    packed = doors.ask(
+        "/fallback/poll", body.replace(b"n2", b"n3"), HTTP_ACCEPT_ENCODING="gzip, deflate"
+    )
+    assert "Content-Encoding" not in plain.headers
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert packed.headers["Vary"] == "Accept-Encoding"
+    assert packed.headers["Content-Length"] == str(len(packed.body))
+    assert gzip.decompress(packed.body) == plain.body
+    assert "Content-Encoding" not in doors.hello(HTTP_ACCEPT_ENCODING="gzip").headers
+
+
+# -- origins --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "scheme", "fine"),
+    [
+        ("http://example.com", "example.com", "http", True),
+        ("http://example.com:80", "example.com", "http", True),
+        ("http://example.com:8000", "example.com:8000", "http", True),
+        ("https://example.com", "example.com", "https", True),
+        # Behind a proxy that ends TLS.
+        ("https://example.com", "example.com", "http", True),
+        ("https://EXAMPLE.com", "example.COM", "http", True),
+        ("http://[::1]:5000", "[::1]:5000", "http", True),
+        ("http://example.com", "example.com", "https", False),
+        ("http://example.com:8000", "example.com", "http", False),
+        ("http://example.com.evil.com", "example.com", "http", False),
+        ("http://evil.com", "example.com", "http", False),
+        ("http://evil.com#example.com", "example.com", "http", False),
+        ("http://example.com@evil.com", "example.com", "http", False),
+        ("null", "example.com", "http", False),
+        ("null", "null", "http", False),
+        ("http://", "", "http", False),
+        ("file://", "", "http", False),
+        ("http://example.com:x", "example.com", "http", False),
+        ("http://example.com:99999", "example.com", "http", False),
+        ("http://[", "example.com", "http", False),
+    ],
+)
+@pytest.mark.parametrize("door", ["poll", "ws"])
+def test_only_the_pages_own_origin(
+    doors: Doors, origin: str, host: str, scheme: str, fine: bool, door: str
+) -> None:
+    headers = {"HTTP_ORIGIN": origin, "HTTP_HOST": host, "wsgi.url_scheme": scheme}
+    if door == "poll":
+        response = doors.hello(**headers)
+        assert response.status == (200 if fine else 403)
+        assert isinstance(response.unit, Welcome) == fine
+        if not fine:
+            assert response.unit == End(4403, response.unit.reason, False)
+    else:
+        # No handshake, so it gets no further than that.
+        response = doors.ask("/fallback/ws", method="GET", **headers)
+        assert response.status == (426 if fine else 403)
+    assert len(doors.registry) == (fine and door == "poll")
+
+
+def test_further_origins_are_named() -> None:
+    doors = Doors(origins=("https://shop.example", "null"))
+    assert doors.hello(HTTP_ORIGIN="https://shop.example").status == 200
+    assert Doors(origins=("null",)).hello(HTTP_ORIGIN="null").status == 200
+    assert doors.hello(HTTP_ORIGIN="https://other.example").status == 403
+    assert Doors(origins=("*",)).hello(HTTP_ORIGIN="https://other.example").status == 200
+
+
+def test_no_origin_is_no_browser(doors: Doors) -> None:
+    assert doors.hello().status == 200
+
+
+def test_the_origin_is_checked_on_every_request(doors: Doors) -> None:
+    welcome = doors.hello().unit
+    request = PollRequest(welcome.id, welcome.key, 1, 1, 20.0, None, Envelope(commit=1))
+    response = doors.ask("/fallback/poll", encode_body(request), HTTP_ORIGIN="http://evil.com")
+    assert (response.status, response.unit.code) == (403, 4403)
+
+
+# -- WebSocket ------------------------------------------------------------------------
+
+
+def test_what_is_no_handshake_is_told_what_is_expected(doors: Doors) -> None:
+    response = doors.ask("/fallback/ws", method="GET")
+    assert response.status == 426
+    assert response.headers["Upgrade"] == "websocket"
+
+
+def test_a_server_without_sockets_says_what_to_do(doors: Doors) -> None:
+    response = doors.ask(
+        "/fallback/ws",
+        method="GET",
+        HTTP_CONNECTION="Upgrade",
+        HTTP_UPGRADE="websocket",
+        HTTP_SEC_WEBSOCKET_VERSION="13",
+        HTTP_SEC_WEBSOCKET_KEY="AAAAAAAAAAAAAAAAAAAAAA==",
+        HTTP_SEC_WEBSOCKET_PROTOCOL="fallback.v1",
+        SERVER_SOFTWARE="toy/1",
+    )
+    assert response.status == 501
+    assert b"toy/1" in response.body
+    assert b"FallbackTransport.run()" in response.body
+
+
+# -- what handlers see ----------------------------------------------------------------
+
+
+def seen(doors: Doors, **headers: Any) -> dict[str, Any]:
+    assert doors.hello(**headers).status == 200
+    (conversation,) = doors.registry.all()
+    return conversation.environ
+
+
+def test_handlers_see_a_plain_request(doors: Doors) -> None:
+    environ = seen(
+        doors,
+        REMOTE_ADDR="1.2.3.4",
+        QUERY_STRING="a=1",
+        HTTP_USER_AGENT="browser",
+        CONTENT_TYPE="text/plain",
+        HTTP_SEC_WEBSOCKET_KEY="secret",
+        **{"eventlet.input": object(), "werkzeug.socket": object()},
+    )
+    assert environ["REQUEST_METHOD"] == "GET"
+    assert environ["REMOTE_ADDR"] == "1.2.3.4"
+    assert environ["QUERY_STRING"] == "a=1"
+    assert environ["HTTP_USER_AGENT"] == "browser"
+    assert environ["flask.app"] == "the app"
+    assert environ["wsgi.url_scheme"] == "http"
+    assert environ["wsgi.input"].read() == b""
+    # No stream or socket is kept for the session's life, and nothing of the transport's.
+    for name in ("eventlet.input", "werkzeug.socket", "CONTENT_TYPE", "HTTP_SEC_WEBSOCKET_KEY"):
+        assert name not in environ
+
+
+@pytest.mark.parametrize(
+    ("headers", "cookie"),
+    [
+        ({"HTTP_ORIGIN": "http://example.com"}, True),
+        ({"HTTP_SEC_FETCH_SITE": "same-origin"}, True),
+        ({"HTTP_SEC_FETCH_SITE": "cross-site"}, False),
+        ({}, False),
+    ],
+)
+def test_cookies_are_seen_only_from_a_known_page(
+    doors: Doors, headers: dict[str, str], cookie: bool
+) -> None:
+    environ = seen(doors, HTTP_COOKIE="session=1", **headers)
+    assert ("HTTP_COOKIE" in environ) == cookie
+
+
+# -- the browser's file ---------------------------------------------------------------
+
+
+@pytest.fixture
+def script() -> bytes:
+    return script_path().read_bytes()
+
+
+def test_the_browsers_file_is_served_and_revalidated(doors: Doors, script: bytes) -> None:
+    response = doors.ask("/fallback/fallback_transport.js", method="GET")
+    assert (response.status, response.body) == (200, script)
+    assert response.headers["Content-Type"].startswith("text/javascript")
+    assert response.headers["Cache-Control"] == "no-cache"
+    etag = response.headers["ETag"]
+    again = doors.ask("/fallback/fallback_transport.js", method="GET", HTTP_IF_NONE_MATCH=etag)
+    assert (again.status, again.body, again.headers["ETag"]) == (304, b"", etag)
+    other = doors.ask("/fallback/fallback_transport.js", method="GET", HTTP_IF_NONE_MATCH='"x"')
+    assert other.status == 200
+
+
+def test_a_missing_browsers_file_is_an_incomplete_installation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    from fallback_transport import gateway
+
+    monkeypatch.setattr(gateway, "__file__", str(tmp_path / "package" / "gateway.py"))
+    with pytest.raises(FileNotFoundError, match="incomplete"):
+        script_path()

@@ -1,0 +1,275 @@
+"""What the README says is so: its examples run, its tables are complete, its names exist."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+import fallback_transport
+from demo.process import CHROMIUM_FLAGS
+from fallback_transport import FallbackTransport, Session
+from fallback_transport.extension import Options
+from tests.integration.served import MODES, START_WAIT, free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+SCRIPT = ROOT / "static" / "fallback_transport.js"
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def block(language: str, containing: str) -> str:
+    [found] = [text for text in blocks(language) if containing in text]
+    return found
+
+
+def section(title: str) -> str:
+    """The text under a heading, up to the next one."""
+    return re.split(rf"^#+ {title}$", README, flags=re.MULTILINE)[1].split("\n#")[0]
+
+
+def table(text: str) -> list[list[str]]:
+    """The rows of the tables in a text, without their heads."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    # The line under a head has nothing but dashes.
+    rules = [place for place, line in enumerate(lines) if re.fullmatch("[|-]+", line)]
+    heads = {place - step for place in rules for step in (0, 1)}
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for place, line in enumerate(lines)
+        if place not in heads
+    ]
+
+
+def code(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.mark.parametrize("text", blocks("python"))
+def test_the_python_examples_compile(text: str) -> None:
+    ast.parse(text)
+
+
+def test_the_table_of_options_is_the_dataclass() -> None:
+    said = {code(row[0])[0]: code(row[1])[0] for row in table(section("Options"))}
+    assert said == {field.name: repr(field.default) for field in fields(Options)}
+    assert list(said) == [field.name for field in fields(Options)]
+    assert all(row[2] for row in table(section("Options"))), "a reason is missing"
+
+
+def test_the_python_names_exist_and_take_these_arguments() -> None:
+    told = set()
+    for row in table(section("Python")):
+        for text in code(row[0]):
+            name, _, arguments = text.partition("(")
+            owner = Session if name.startswith("client.") else FallbackTransport
+            name = name.lstrip("@").partition(".")[2]
+            if text.startswith("FallbackTransport("):
+                name = "__init__"
+            told.add((owner, name))
+            if owner is Session and not arguments:
+                attributes = inspect.getsource(Session.__init__)
+                assert hasattr(Session, name) or f"self.{name}" in attributes, text
+                continue
+            thing = getattr(owner, name)
+            if arguments and not text.startswith("@"):
+                assert _parameters(arguments) == _signature(thing), text
+    for owner in (Session, FallbackTransport):
+        public = {name for name in vars(owner) if not name.startswith("_")}
+        assert public <= {name for each, name in told if each is owner}, f"{owner} is not all told"
+
+
+def _parameters(text: str) -> list[str]:
+    return [part.strip() for part in text.rstrip(")").split(",") if part.strip()]
+
+
+def _signature(function: Callable[..., Any]) -> list[str]:
+    found = []
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in found:
+            found.append("*")
+        if parameter.kind is parameter.VAR_KEYWORD:
+            found.append(f"**{parameter.name}")
+        elif parameter.default is parameter.empty:
+            found.append(parameter.name)
+        else:
+            default = parameter.default
+            text = str(int(default)) if isinstance(default, int) and default else f"{default!r}"
+            found.append(f"{parameter.name}={text}".replace("'", '"'))
+    return found
+
+
+def test_every_exported_name_is_told() -> None:
+    assert [name for name in fallback_transport.__all__ if f"`{name}" not in README] == []
+
+
+def evaluate(node: str, expression: str) -> Any:
+    """What a JavaScript expression gives; `F` is the library."""
+    text = f"const F = require({str(SCRIPT)!r}); console.log(JSON.stringify({expression}))"
+    done = subprocess.run([node, "-e", text], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_the_javascript_names_exist(need: Callable[[str], str]) -> None:
+    names = [text for row in table(section("JavaScript")) for text in code(row[0])]
+    members = {text.partition("(")[0].partition(".")[2] for text in names if "session." in text}
+    assert members
+    there = evaluate(
+        need("node"),
+        "[...Object.getOwnPropertyNames(F._core.Session.prototype),"
+        " ...F._core.Session.toString().matchAll(/this\\.(\\w+)/g)]"
+        ".map(each => each[1] && Array.isArray(each) ? each[1] : each)",
+    )
+    assert members <= set(there)
+    public = {name for name in there if not name.startswith("_")} - {"constructor", "onerror"}
+    assert public <= members, "not all is told"
+    library = {text.partition("(")[0].partition(".")[2] for text in names if text[0] == "F"}
+    assert library == set(evaluate(need("node"), "Object.keys(F)")) - {"_core"}
+
+
+def test_the_times_of_the_client_are_its_own(need: Callable[[str], str]) -> None:
+    details = README.partition("<details>")[2].partition("</details>")[0]
+    told = {code(row[0])[0]: code(row[1])[0] for row in table(details)}
+    assert told == evaluate(
+        need("node"),
+        "Object.fromEntries(Object.entries(F._core.TIMING).map(([k, v]) => [k, String(v)]))",
+    )
+    assert re.search(rf"within\s+{told['hedge']} ms", README)
+
+
+def test_the_bounds_of_the_page_are_its_own() -> None:
+    source = SCRIPT.read_text()
+    assert "var OUTBOX_MESSAGES = 10000;" in source
+    assert "var OUTBOX_BYTES = 16000000;" in source
+    assert "up to 10,000 messages or 16 MB" in README
+
+
+def test_the_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#([^)]*))?\)", README):
+        path, anchor = ROOT / target[0], target[1]
+        assert path.exists(), target
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            anchors = [re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads]
+            assert anchor in anchors, target
+
+
+@contextlib.contextmanager
+def serving(folder: Path, program: str, page: str) -> Iterator[str]:
+    """Run a program that serves on port 5000, with a page, elsewhere; give the page's address."""
+    port = free_port()
+    (folder / "static").mkdir()
+    (folder / "static" / "page.html").write_text(page)
+    (folder / "app.py").write_text(program.replace(".run(app", f".run(app, port={port}"))
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "app.py"],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    url = f"http://127.0.0.1:{port}/page.html"
+    try:
+        deadline = time.monotonic() + START_WAIT
+        while True:
+            assert process.poll() is None, "the example ended"
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(url, timeout=5).close()
+                break
+            assert time.monotonic() < deadline, "the example does not answer"
+            time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def console(chromium: str, url: str, wanted: set[str]) -> set[str]:
+    """What a page says in the console, until it has said all that is wanted."""
+    said: set[str] = set()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        page = browser.new_page()
+        page.on("console", lambda message: said.add(message.text))
+        page.on("pageerror", lambda error: said.add(f"uncaught: {error}"))
+        page.goto(url)
+        deadline = time.monotonic() + 10
+        while not wanted <= said and time.monotonic() < deadline:
+            page.wait_for_timeout(50)
+        said.add(page.title())
+        browser.close()
+    return said
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("mode", ["", *MODES])
+def test_the_ten_lines_serve_their_page(
+    mode: str, tmp_path: Path, need: Callable[[str], str]
+) -> None:
+    if mode == "gevent":
+        need("gevent")
+    program = block("python", "transport.run(app)")
+    assert len([line for line in program.splitlines() if line]) <= 10
+    if mode:
+        patch = {
+            "eventlet": "import eventlet\neventlet.monkey_patch()\n",
+            "gevent": "import gevent.monkey\ngevent.monkey.patch_all()\n",
+        }
+        changed = block("python", 'async_mode="gevent"').strip()
+        changed = changed.replace("gevent", mode)
+        program = program.replace("transport = FallbackTransport(app)", changed)
+        program = patch.get(mode, "") + program
+    with serving(tmp_path, program, block("html", "session.emit")) as url:
+        said = console(need("chromium"), url, {"delivered", "WebSocket: works"})
+    assert {"delivered", "WebSocket: works", "hello"} <= said
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("mode", ["eventlet", "threading"])
+def test_the_change_for_flask_socketio_is_all_it_takes(
+    mode: str, tmp_path: Path, need: Callable[[str], str]
+) -> None:
+    python, html = (
+        "\n".join(line[1:] for line in text.splitlines() if line[:1] != "-")
+        for text in blocks("diff")
+    )
+    program = f"""
+from flask import Flask
+from flask_socketio import SocketIO, emit
+app = Flask(__name__, static_url_path="")
+{python.replace("SocketIO(app)", f"SocketIO(app, async_mode={mode!r})")}
+@socketio.on("chat")
+def chat(text):
+    emit("chat", text, broadcast=True)
+    return "delivered"
+socketio.run(app{", allow_unsafe_werkzeug=True" if mode == "threading" else ""})
+"""
+    script, connect = html.split("\n\n")
+    page = f"""<!doctype html>
+{script}
+<script>{connect}
+socket.on("chat", function (text) {{ document.title = text; }});
+socket.emit("chat", "hello", function (error, reply) {{ console.log(error || reply); }});
+socket.onopen = function () {{ console.log("open"); }};
+socket.ontransport = function (event) {{ console.log(String(event.why)); }};
+</script>"""
+    with serving(tmp_path, program, page) as url:
+        said = console(need("chromium"), url, {"delivered", "open", "WebSocket: works"})
+    assert {"delivered", "open", "WebSocket: works", "hello"} <= said

@@ -1,0 +1,395 @@
+"""`Registry`: the process's sessions, their ends, and their clock."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from fallback_transport import registry as module
+from fallback_transport.conversation import Conversation
+from fallback_transport.protocol.codes import CloseCode
+from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, Message, Welcome
+from fallback_transport.protocol.events import Transport
+from fallback_transport.protocol.reliability import Bounds
+from fallback_transport.protocol.server import UNCOMMITTED_WAIT
+from fallback_transport.registry import Capacity, Registry, Timekeeper
+from tests.fakes import FakeRuntime, Peer
+
+GONE = End(CloseCode.GONE, "no such session", True)
+
+
+class Silent:
+    """A layer above that does nothing."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.ends: list[tuple[int, str, bool]] = []
+
+    def unit(self, seq: int, data: str | bytes) -> None:
+        return None
+
+    def over(self, code: int, reason: str, by_client: bool) -> None:
+        self.ends.append((code, reason, by_client))
+
+
+class Attached:
+    """A connection that notes what is done to it."""
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+
+    def wake(self) -> None:
+        self.log.append("wake")
+
+    def drop(self, code: int, reason: str) -> None:
+        self.log.append(("drop", code, reason))
+
+    def end(self, end: End) -> None:
+        self.log.append(("end", end))
+
+
+class Desk:
+    """A registry, and hellos to it."""
+
+    def __init__(self, sessions: int = 3, uncommitted: int = 3, grant: Grant | None = None) -> None:
+        self.runtime = FakeRuntime()
+        self.layers: list[Silent] = []
+        self.environs = 0
+        self.registry = Registry(
+            self.runtime,
+            self.application,
+            grant=grant or Grant(),
+            bounds=Bounds(),
+            capacity=Capacity(sessions, uncommitted),
+        )
+
+    def application(self, conversation: Conversation) -> Silent:
+        self.layers.append(Silent(conversation))
+        return self.layers[-1]
+
+    def environ(self) -> dict[str, Any]:
+        self.environs += 1
+        return {"number": self.environs}
+
+    def greet(
+        self,
+        nonce: str | None = "nonce",
+        *,
+        origin: str = "",
+        first: str = "0",
+        attempt: int = 1,
+        transport: Transport = Transport.WEBSOCKET,
+    ) -> Any:
+        hello = Hello(attempt, nonce=nonce, envelope=Envelope(0, 0, 1, (Message(first),)))
+        _, answer = self.registry.greet(hello, transport, Attached(), self.environ, origin)
+        return answer
+
+    def resume(self, id: str, key: str, attempt: int = 2) -> Any:
+        hello = Hello(attempt, id=id, key=key)
+        return self.registry.greet(hello, Transport.WEBSOCKET, Attached(), self.environ, "")[1]
+
+    def peer(self, **options: Any) -> Peer:
+        peer = Peer(self.registry, self.runtime, nonce=None, **options)
+        assert isinstance(peer.open("0"), Welcome)
+        return peer
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+# -- new sessions -------------------------------------------------------------------
+
+
+def test_a_new_session_has_an_id_of_this_process_and_a_key(desk: Desk) -> None:
+    welcome = desk.greet()
+    assert welcome.id.startswith(desk.registry.tag + ".")
+    assert len(welcome.key) == 32
+    assert welcome.grant == desk.registry.grant
+    conversation = desk.registry.find(welcome.id)
+    assert conversation is not None
+    assert desk.registry.all() == [conversation]
+    assert conversation.environ == {"number": 1}
+    assert len(desk.registry) == 1
+
+
+def test_ids_and_keys_are_random(desk: Desk) -> None:
+    one, two = desk.greet("one"), desk.greet("two")
+    assert one.id != two.id
+    assert one.key != two.key
+
+
+def test_a_full_server_turns_away_and_takes_again() -> None:
+    desk = Desk(sessions=1)
+    welcome = desk.greet("one")
+    assert desk.greet("two") == End(CloseCode.TRY_AGAIN_LATER, "the server is full")
+    assert desk.environs == 1
+    # Who is in already is not turned away.
+    assert isinstance(desk.greet("one"), Welcome)
+    assert isinstance(desk.resume(welcome.id, welcome.key), Welcome)
+    desk.registry.find(welcome.id).abort(1000, "")
+    assert isinstance(desk.greet("two"), Welcome)
+
+
+def test_sessions_that_nobody_commits_make_room_for_new_ones() -> None:
+    desk = Desk(sessions=10, uncommitted=2)
+    one = desk.peer()
+    stranger = desk.greet("stranger")
+    assert isinstance(desk.greet("other"), Welcome)
+    # A slow client gets its time.
+    assert desk.greet("more").code == CloseCode.TRY_AGAIN_LATER
+    desk.runtime.advance(module.UNCOMMITTED_GRACE)
+    assert isinstance(desk.greet("more"), Welcome)
+    assert desk.resume(stranger.id, stranger.key).code == CloseCode.TRY_AGAIN_LATER
+    assert one.conversation.open
+
+
+# -- the same hello again -----------------------------------------------------------
+
+
+def test_the_same_hello_is_the_same_session(desk: Desk) -> None:
+    one = desk.greet()
+    two = desk.greet(attempt=2, transport=Transport.POLLING)
+    assert (two.id, two.key) == (one.id, one.key)
+    assert len(desk.registry) == len(desk.layers) == desk.environs == 1
+
+
+def test_after_the_first_commit_it_yields_no_key(desk: Desk) -> None:
+    welcome = desk.greet()
+    conversation = desk.registry.find(welcome.id)
+    assert conversation.receive(1, Envelope(commit=1)) is None
+    again = desk.greet(attempt=2)
+    assert (again.id, again.key) == (welcome.id, None)
+
+
+@pytest.mark.parametrize("other", [{"first": "1"}, {"origin": "https://elsewhere"}])
+def test_another_hello_with_its_nonce_gets_nothing(desk: Desk, other: dict[str, str]) -> None:
+    desk.greet()
+    end = desk.greet(attempt=2, **other)
+    assert end == End(CloseCode.MALFORMED, "a nonce that is in use, with another hello")
+    assert len(desk.registry) == 1
+
+
+def test_without_a_nonce_every_hello_is_new(desk: Desk) -> None:
+    assert desk.greet(None).id != desk.greet(None).id
+    assert len(desk.registry) == 2
+
+
+def test_a_nonce_remembers_its_end(desk: Desk) -> None:
+    welcome = desk.greet()
+    desk.registry.find(welcome.id).abort(4005, "enough")
+    end = desk.greet(attempt=2)
+    assert (end.code, end.reason, end.session) == (4005, "enough", True)
+    assert len(desk.registry) == 0
+    desk.runtime.advance(module.TOMBSTONE_SECONDS + 1)
+    desk.registry.resume("any", "key")
+    assert desk.greet(attempt=3).id != welcome.id
+
+
+# -- resuming -----------------------------------------------------------------------
+
+
+def test_a_session_is_resumed_with_its_key(desk: Desk) -> None:
+    welcome = desk.greet()
+    again = desk.resume(welcome.id, welcome.key)
+    assert (again.id, again.attempt, again.key) == (welcome.id, 2, None)
+    assert desk.environs == 1
+
+
+def test_unknown_id_and_wrong_key_are_answered_alike(desk: Desk) -> None:
+    welcome = desk.greet()
+    before = desk.registry.find(welcome.id).machine.deadline()
+    assert desk.resume(welcome.id, "wrong") == GONE
+    assert desk.resume(welcome.id, "") == GONE
+    assert desk.resume(desk.registry.tag + ".unknown", welcome.key) == GONE
+    assert desk.registry.find(welcome.id).machine.deadline() == before
+    desk.registry.find(welcome.id).abort(4005, "enough")
+    assert desk.resume(welcome.id, "wrong") == GONE
+
+
+def test_another_processs_session_is_not_gone(desk: Desk) -> None:
+    end = desk.resume("ffffff.unknown", "key")
+    assert (end.code, end.session) == (CloseCode.MISDIRECTED, False)
+    assert desk.resume("", "key").code == CloseCode.MISDIRECTED
+
+
+def test_an_end_is_remembered_with_its_marks(desk: Desk) -> None:
+    peer = desk.peer()
+    peer.conversation.abort(4005, "enough")
+    end = desk.resume(peer.id, peer.machine.key)
+    assert end == End(4005, "enough", True, 0, 1)
+    desk.runtime.advance(module.TOMBSTONE_SECONDS - 1)
+    assert desk.resume(peer.id, peer.machine.key) == end
+    desk.runtime.advance(2)
+    assert desk.resume(peer.id, peer.machine.key) == GONE
+
+
+def test_few_ends_are_remembered(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_TOMBSTONES", 5)
+    welcomes = []
+    for number in range(20):
+        welcomes.append(desk.greet(str(number)))
+        desk.registry.find(welcomes[-1].id).abort(4005, "enough")
+    assert [desk.resume(w.id, w.key).code for w in welcomes] == [4404] * 15 + [4005] * 5
+    assert len(desk.registry._nonces) == 5
+    assert len(desk.registry._nonce_of) == 0
+
+
+# -- time ---------------------------------------------------------------------------
+
+
+def test_a_session_that_nobody_commits_ends_soon(desk: Desk) -> None:
+    welcome = desk.greet()
+    desk.runtime.advance(UNCOMMITTED_WAIT - 1)
+    assert len(desk.registry) == 1
+    desk.runtime.advance(2)
+    assert len(desk.registry) == 0
+    assert [code for code, *_ in desk.layers[0].ends] == [CloseCode.INACTIVE]
+    assert desk.resume(welcome.id, welcome.key).code == CloseCode.INACTIVE
+    # Its client may never have heard of it: the same hello begins another.
+    assert desk.greet().id != welcome.id
+
+
+def test_a_session_without_connection_lives_for_its_inactivity() -> None:
+    desk = Desk(grant=Grant(inactivity=150.0))
+    peer = desk.peer()
+    desk.runtime.advance(20)
+    peer.detach()
+    desk.runtime.advance(149)
+    assert len(desk.registry) == 1
+    desk.runtime.advance(2)
+    assert desk.layers[0].ends == [(CloseCode.INACTIVE, "no connection for 150 s", False)]
+    assert desk.runtime.errors == []
+
+
+def test_nothing_is_kept_of_a_session_that_is_over(desk: Desk) -> None:
+    peer = desk.peer()
+    peer.settle()
+    conversation = weakref.ref(peer.conversation)
+    peer.conversation.abort(1000, "")
+    desk.runtime.advance(10)
+    del peer
+    desk.layers.clear()
+    gc.collect()
+    assert conversation() is None
+
+
+class Timed:
+    """A conversation, as far as the timekeeper knows it."""
+
+    def __init__(self, runtime: FakeRuntime, name: str = "") -> None:
+        self.id = name or str(id(self))
+        self.calls: list[float] = []
+        self.then: Any = None
+        self._runtime = runtime
+
+    def timeout(self) -> None:
+        self.calls.append(self._runtime.now() - 1000)
+        if self.then is not None:
+            self.then()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.runtime = FakeRuntime()
+        self.keeper = Timekeeper(self.runtime)
+
+    def timed(self) -> Any:
+        return Timed(self.runtime)
+
+    def schedule(self, timed: Any, seconds: float | None) -> None:
+        self.keeper.schedule(timed, None if seconds is None else 1000 + seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_each_is_called_at_its_time(clock: Clock) -> None:
+    one, two, three = clock.timed(), clock.timed(), clock.timed()
+    clock.schedule(one, 5)
+    clock.schedule(two, 3)
+    clock.runtime.run()
+    clock.schedule(three, 1)
+    clock.runtime.advance(10)
+    assert (one.calls, two.calls, three.calls) == ([5], [3], [1])
+
+
+def test_an_earlier_time_replaces_and_a_later_one_waits(clock: Clock) -> None:
+    timed = clock.timed()
+    clock.schedule(timed, 5)
+    clock.schedule(timed, 9)
+    clock.schedule(timed, 2)
+    timed.then = lambda: clock.schedule(timed, 9) if len(timed.calls) == 1 else None
+    clock.runtime.advance(20)
+    assert timed.calls == [2, 9]
+
+
+def test_none_takes_it_back(clock: Clock) -> None:
+    timed = clock.timed()
+    clock.schedule(timed, 2)
+    clock.schedule(timed, None)
+    clock.runtime.advance(5)
+    assert timed.calls == []
+    clock.schedule(timed, None)
+    clock.schedule(timed, 7)
+    clock.runtime.advance(5)
+    assert timed.calls == [7]
+
+
+def test_what_stays_due_does_not_keep_the_others_out(clock: Clock) -> None:
+    """An ack to a peer that does not read stays due: on a hub, a loop would stop everything."""
+    timed, other = clock.timed(), clock.timed()
+    timed.then = lambda: clock.schedule(timed, 1)
+    clock.schedule(timed, 1)
+    clock.schedule(other, 1.5)
+    clock.runtime.advance(2)
+    assert other.calls == [1.5]
+    assert 5 <= len(timed.calls) <= 1 / module.RETRY + 2
+
+
+def test_what_is_asked_for_again_and_again_still_comes(clock: Clock) -> None:
+    timed = clock.timed()
+    for _ in range(100):
+        clock.schedule(timed, 0)
+        clock.runtime.advance(0.01)
+    assert len(timed.calls) >= 10
+
+
+def test_a_timer_that_fails_stops_nobody(clock: Clock) -> None:
+    one, two = clock.timed(), clock.timed()
+
+    def fail() -> None:
+        raise RuntimeError("a defect")
+
+    one.then = fail
+    clock.schedule(one, 1)
+    clock.schedule(two, 1)
+    clock.runtime.advance(2)
+    clock.schedule(one, 3)
+    clock.runtime.advance(2)
+    assert (one.calls, two.calls) == ([1, 3], [1])
+
+
+def test_no_task_waits_for_nothing(clock: Clock) -> None:
+    timed = clock.timed()
+    for second in (1, 3):
+        clock.schedule(timed, second)
+        clock.runtime.advance(2)
+    assert timed.calls == [1, 3]
+    assert clock.runtime.tasks.started == 2
+
+
+def test_times_that_were_replaced_do_not_pile_up(clock: Clock) -> None:
+    """A session's next ack is earlier than its keepalive, again and again."""
+    timed = clock.timed()
+    timed.then = lambda: clock.schedule(timed, clock.runtime.now() - 1000 + 25)
+    for _ in range(2000):
+        clock.schedule(timed, clock.runtime.now() - 1000 + 0.2)
+        clock.runtime.advance(0.2)
+    assert len(timed.calls) == 2000
+    assert len(clock.keeper._heap) < 100
