@@ -15,7 +15,7 @@ from demo.process import CHROMIUM_FLAGS, DemoProcess
 from tests.needs import find
 
 TARGET = Path(__file__).with_name("screenshot.png")
-WIDTH, HEIGHT = 790, 900
+WIDTH, HEIGHT = 790, 930
 
 # What Ada sees from her train, and sends.
 LANDSCAPE = """
@@ -76,7 +76,15 @@ def play(browser: Browser, url: str) -> list[bytes]:
     for page in (ada, ben):
         page.evaluate("document.activeElement.blur()")
     ada.wait_for_timeout(2500)
-    return [page.screenshot(type="png") for page in (ada, ben)]
+    return [shot(page) for page in (ada, ben)]
+
+
+def shot(page: Page) -> bytes:
+    """A picture of a page at a moment at which nothing is under way."""
+    page.wait_for_function(
+        "[...document.querySelectorAll('.equal')].every(each => each.innerText === '=')"
+    )
+    return page.screenshot(type="png")
 
 
 def compose(browser: Browser, pictures: list[bytes]) -> bytes:

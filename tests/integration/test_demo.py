@@ -173,6 +173,19 @@ def test_two_browsers_talk(pair: tuple[Visitor, Visitor], tmp_path: Path) -> Non
         visitor.page.wait_for_function("document.querySelector('#log img').naturalWidth === 240")
         assert image.get_attribute("alt") == "Picture: gradient.png"
 
+    ben.page.evaluate(
+        """bytes => {
+            const files = new DataTransfer();
+            const file = new File([new Uint8Array(bytes)], "dropped.png", {type: "image/png"});
+            files.items.add(file);
+            const drop = new DragEvent("drop", {dataTransfer: files, bubbles: true});
+            document.body.dispatchEvent(drop);
+        }""",
+        list(picture(32, 32)),
+    )
+    for visitor in pair:
+        visitor.page.wait_for_selector("#log img[alt='Picture: dropped.png']")
+
     ann.moves()
     ben.page.wait_for_selector(".cursor:has-text('Ann')", state="attached")
     for visitor in pair:

@@ -36,6 +36,7 @@ class FaultProxy:
     Args:
         upstream: the loopback port that it forwards to.
         rules: in force from the start.
+        host: the address that it listens on; the control port stays on loopback.
         listen: its port; 0: a free one.
         seed: of its dice; None: a random one, see ``seed``.
     """
@@ -50,11 +51,13 @@ class FaultProxy:
         upstream: int,
         rules: Iterable[RuleLike] = (),
         *,
+        host: str = "127.0.0.1",
         listen: int = 0,
         seed: int | None = None,
     ) -> None:
         self._rules = [as_rule(rule).to_json() for rule in rules]
-        self._options = [f"--upstream={upstream}", f"--listen={listen}", "--parent-death"]
+        self._options = [f"--upstream={upstream}", f"--host={host}", f"--listen={listen}"]
+        self._options.append("--parent-death")
         if seed is not None:
             self._options.append(f"--seed={seed}")
         self._process: subprocess.Popen[str] | None = None

@@ -39,9 +39,13 @@ class Proxy:
         upstream_port: where requests go.
         seed: of the dice.
         rules: in force from the start.
+        host: the address of the door.
     """
 
-    def __init__(self, upstream_port: int, seed: int, rules: Iterable[Rule] = ()) -> None:
+    def __init__(
+        self, upstream_port: int, seed: int, rules: Iterable[Rule] = (), host: str = "127.0.0.1"
+    ) -> None:
+        self._host = host
         self.rulebook = RuleBook(seed, rules)
         self._journal = Journal()
         self._upstream = Upstream(upstream_port, self._journal)
@@ -61,7 +65,7 @@ class Proxy:
     def _bind(self, port: int) -> socket.socket:
         door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.bind(("127.0.0.1", port))
+        door.bind((self._host, port))
         door.setblocking(False)
         self._port: int = door.getsockname()[1]
         return door
@@ -159,6 +163,7 @@ async def end_with_parent(parent: int) -> None:
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fault_proxy", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--upstream", type=int, required=True, metavar="PORT")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS")
     parser.add_argument("--listen", type=int, default=0, metavar="PORT", help="default: a free one")
     parser.add_argument(
         "--control", type=int, default=0, metavar="PORT", help="default: a free one"
@@ -180,7 +185,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
 async def serve(arguments: argparse.Namespace, parent: int) -> None:
     """Run the proxy until it is ended, or its parent is."""
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().getrandbits(32)
-    proxy = Proxy(arguments.upstream, seed, arguments.rules)
+    proxy = Proxy(arguments.upstream, seed, arguments.rules, arguments.host)
     control = Control(proxy)
     ready = {
         "port": proxy.listen(arguments.listen),
