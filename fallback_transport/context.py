@@ -66,6 +66,10 @@ class HandlerRequestContext(RequestContext):
             request.routing_exception = error
         if self.url_adapter is not None:
             self.match_request()
+        if request.routing_exception is not None:
+            # No view is at the session's door; the frames in there would hold on to the session.
+            request.routing_exception.__context__ = None
+            request.routing_exception = request.routing_exception.with_traceback(None)
         return self.__dict__[name]
 
     def copy(self) -> RequestContext:

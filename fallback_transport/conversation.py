@@ -65,6 +65,10 @@ class Unit:
     urgent: bool = False
 
 
+#: Part of a reply, the rest of which has yet to come.
+REPLY_PART = Unit((), lambda: None, urgent=True)
+
+
 class MalformedPacket(Exception):
     """Messages that are no packet of the layer above; the session ends with 4400.
 
@@ -76,7 +80,7 @@ class Application(Protocol):
     """The layer above, for one session."""
 
     def unit(self, seq: int, data: str | bytes) -> Unit | None:
-        """Take the next message; a unit once one is complete.
+        """Take the next message; a unit once one is complete, or `REPLY_PART`.
 
         Raises:
             MalformedPacket: it makes no sense.
@@ -122,7 +126,11 @@ class Conversation:
         self._attachments: dict[int, Attachment] = {}
         self._units: deque[Unit] = deque()
         self._working = False
+        # The replies that are not handled yet: messages and bytes, and those of the one that
+        # is still coming in.
         self._urgent = 0
+        self._urgent_bytes = 0
+        self._arriving = (0, 0)
         self._told = False
         self._on_over: set[Callable[[], None]] = set()
 
@@ -312,7 +320,9 @@ class Conversation:
                 self._tell(event.code, event.reason, by_client=True, seq=event.seq)
             elif isinstance(event, SessionClosed):
                 self._finished(event)
-        if self.machine.over_credit(outside=min(self._urgent, self.machine.grant.messages)):
+        grant = self.machine.grant
+        outside = min(self._urgent, grant.messages), min(self._urgent_bytes, grant.bytes)
+        if self.machine.over_credit(*outside):
             self._act(self.machine.abort(CloseCode.TOO_MANY, "more than the granted credit"))
 
     def _take(self, event: MessageReceived) -> None:
@@ -326,11 +336,18 @@ class Conversation:
             return
         if unit is None:
             return
-        if unit.urgent:
-            self._urgent += len(unit.seqs)
-            self.runtime.spawn(self._run_urgent, unit)
-        else:
+        if not unit.urgent:
             self._enqueue(unit)
+            return
+        size = Message(event.data).size
+        self._urgent += 1
+        self._urgent_bytes += size
+        count, size = self._arriving[0] + 1, self._arriving[1] + size
+        if unit is REPLY_PART:
+            self._arriving = count, size
+        else:
+            self._arriving = 0, 0
+            self.runtime.spawn(self._run_urgent, unit, count, size)
 
     def _finished(self, closed: SessionClosed) -> None:
         self._fail_requests()
@@ -368,7 +385,16 @@ class Conversation:
             return
         self._told = True
         seqs = () if seq is None else (seq,)
-        self._enqueue(Unit(seqs, lambda: self._application.over(code, reason, by_client)))
+        application = self._application
+
+        def over() -> None:
+            try:
+                application.over(code, reason, by_client)
+            finally:
+                # A circle less: what ends by the thousand must not wait for the collector.
+                del self._application
+
+        self._enqueue(Unit(seqs, over))
 
     def _wake(self) -> None:
         for attachment in list(self._attachments.values()):
@@ -407,10 +433,13 @@ class Conversation:
                 self.runtime.give_way()
                 since = self.runtime.now()
 
-    def _run_urgent(self, unit: Unit) -> None:
-        self._run(unit)
-        with self.lock:
-            self._urgent -= len(unit.seqs)
+    def _run_urgent(self, unit: Unit, count: int, size: int) -> None:
+        try:
+            self._run(unit)
+        finally:
+            with self.lock:
+                self._urgent -= count
+                self._urgent_bytes -= size
 
     def _run(self, unit: Unit) -> None:
         try:

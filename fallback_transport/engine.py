@@ -21,7 +21,7 @@ from typing import Any
 from engineio import packet as eio
 from socketio import packet as sio
 
-from .conversation import Conversation, MalformedPacket, Unit
+from .conversation import REPLY_PART, Conversation, MalformedPacket, Unit
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
 from .protocol.envelope import Message
 from .runtime import Runtime
@@ -226,6 +226,8 @@ class Engine:
             if sid is not None:
                 manager.disconnect(sid, namespace, ignore_queue=True)
         self.server.environ.pop(conversation.id, None)
+        # It has the client's `Session`, and that has the conversation.
+        conversation.data = {}
         del self._conversations[conversation.id]
 
 
@@ -259,7 +261,7 @@ class _Client:
             _check(packet.data, packet.attachment_count if binary else None)
         if binary and packet.attachment_count > 0:
             self._waiting = packet, [seq]
-            return None
+            return _part(packet)
         return self._checked(packet, (seq,))
 
     def over(self, code: int, reason: str, by_client: bool) -> None:
@@ -288,7 +290,7 @@ class _Client:
         except Exception as error:
             raise MalformedPacket("attachments that do not fit their packet") from error
         if not complete:
-            return None
+            return _part(packet)
         self._waiting = None
         return self._checked(packet, tuple(seqs))
 
@@ -379,6 +381,11 @@ class _Client:
             self._server._handle_disconnect(self._conversation.id, packet.namespace, reason)
         finally:
             self._conversation.close(CloseCode.NORMAL, "disconnected by the client")
+
+
+def _part(packet: Any) -> Unit | None:
+    """What a packet whose attachments are not all there is, to the session."""
+    return REPLY_PART if packet.packet_type == sio.BINARY_ACK else None
 
 
 def _attachments(text: str) -> int:

@@ -306,8 +306,17 @@ class FallbackTransport:
             name, data: see `Session.emit`.
             to: a session, its id, or a room, or a list of them; None for everybody.
             skip: a session or id that does not get it, or a list of them.
+
+        Raises:
+            ValueError: `to` is empty, and no list.
         """
-        self.server.emit(name, data, to=_id(to), skip_sid=_id(skip))
+        target = _id(to)
+        if target == []:
+            return
+        if to is not None and not target:
+            # To python-socketio, whatever is empty is everybody.
+            raise ValueError(f"to={to!r} names nobody: give a session, a room, or None for all")
+        self.server.emit(name, data, to=target, skip_sid=_id(skip))
 
     def send(self, data: str | bytes, to: Any = None, skip: Any = None) -> None:
         """Send an unnamed message to many; see `emit`."""

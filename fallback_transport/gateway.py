@@ -31,8 +31,6 @@ logger = logging.getLogger("fallback_transport.gateway")
 
 StartResponse = Callable[..., Any]
 
-#: Beyond a held poll's own time: its answer is due by then, whatever happens.
-HOLD_MARGIN = 10.0
 #: Seconds for a client that is turned away to stop sending what nobody reads.
 LINGER = 5.0
 #: Bodies shorter than this are not compressed: the gain is under one packet.
@@ -125,10 +123,10 @@ class Gateway:
         taken = self._door.take(body, lambda: self._request(environ), origin, event.set)
         if isinstance(taken, HeldPoll):
             try:
-                event.wait(self._registry.grant.wait + HOLD_MARGIN)
+                event.wait(taken.patience)
             finally:
                 self._door.left()
-            return taken.answer or answer(End(CloseCode.SUPERSEDED, "held for too long"))
+            return taken.settle()
         return taken
 
     def _body(self, environ: dict[str, Any]) -> bytes | Answer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .conversation import Conversation
@@ -19,6 +19,7 @@ from .protocol.envelope import End, Hello, PollRequest, Unit, Welcome
 from .protocol.errors import RemoteProtocolError
 from .protocol.events import Transport
 from .protocol.server import Poll, Verdict
+from .protocol.state import State
 from .registry import Registry
 from .runtime import make_lock
 
@@ -26,6 +27,12 @@ logger = logging.getLogger("fallback_transport.polling")
 
 #: Seconds after which a client that was turned away may come again.
 RETRY_AFTER = 5
+#: Seconds for which the welcome to a new session waits for its first messages (the answer to
+#: CONNECT, what on_connect sends): long enough for a handler that does not wait itself, and far
+#: less than the round trip that it saves.
+WELCOME_WAIT = 0.01
+#: Beyond a held poll's own time: its answer is due by then, whatever happens.
+HOLD_MARGIN = 10.0
 #: How many requests of one number are held for the same answer; beyond, the oldest is let go.
 MAX_JOINED = 4
 
@@ -71,11 +78,27 @@ def answer(unit: Unit, *, unread: bool = False) -> Answer:
 
 
 class HeldPoll:
-    """A request that is held; `done` is called once it has its `answer`."""
+    """A request that is held; `done` is called once it has its `answer`.
 
-    def __init__(self, done: Callable[[], None]) -> None:
+    Args:
+        patience: seconds for which it may be held.
+        late: gives it the answer that it has then.
+    """
+
+    def __init__(
+        self, done: Callable[[], None], patience: float, late: Callable[[HeldPoll], None]
+    ) -> None:
         self.answer: Answer | None = None
+        self.patience = patience
         self._done = done
+        self._late = late
+
+    def settle(self) -> Answer:
+        """Its answer, now that it was waited for."""
+        if self.answer is None:
+            self._late(self)
+        assert self.answer is not None, "`late` gives one"
+        return self.answer
 
     def give(self, answer: Answer) -> None:
         """Answer it; a second answer is ignored."""
@@ -91,10 +114,36 @@ class PollingConnection:
         self._attempt = attempt
         self._conversation: Conversation | None = None
         self._held: dict[int, list[HeldPoll]] = {}
+        self._greeted: tuple[Welcome, HeldPoll] | None = None
 
     def bind(self, conversation: Conversation) -> None:
         """The session that this connection belongs to."""
         self._conversation = conversation
+
+    def hold_welcome(self, welcome: Welcome, poll: HeldPoll) -> None:
+        """Keep the request that is answered with `welcome`, until there are messages for it."""
+        assert self._conversation is not None, "bound before anything is held"
+        with self._conversation.lock:
+            self._greeted = welcome, poll
+            # They may have come in the meantime, or the session's end.
+            self.wake()
+
+    def give_welcome(self) -> None:
+        """Answer the held hello, with the messages that there are."""
+        assert self._conversation is not None, "bound before anything is held"
+        with self._conversation.lock:
+            machine, greeted = self._conversation.machine, self._greeted
+            if greeted is None:
+                return
+            self._greeted = None
+            welcome, poll = greeted
+            if machine.state is State.CLOSED:
+                poll.give(answer(machine.end()))
+            elif self._attempt in machine.connections:
+                poll.give(answer(replace(welcome, envelope=machine.greeting(self._attempt))))
+            else:
+                # Too many others have come; it hears of that with its first poll.
+                poll.give(answer(welcome))
 
     def hold(self, number: int, poll: HeldPoll) -> None:
         """Keep a request; called under the session's lock."""
@@ -114,9 +163,13 @@ class PollingConnection:
 
     def wake(self) -> None:
         """There may be a held request to answer."""
-        if self._conversation is None or not self._held:
+        if self._conversation is None:
             return
         machine, now = self._conversation.machine, self._conversation.runtime.now()
+        if self._greeted is not None and machine.outbox.last > machine.outbox.received:
+            self.give_welcome()
+        if not self._held:
+            return
         number = machine.due(self._attempt, now)
         if number is not None:
             limit = machine.limit(self._attempt)
@@ -125,10 +178,13 @@ class PollingConnection:
     def drop(self, code: int, reason: str) -> None:
         """The connection no longer carries the session."""
         if self._conversation is not None:
+            self.give_welcome()
             self._give_all(self._conversation.machine.superseded())
 
     def end(self, end: End) -> None:
         """The session is over."""
+        if self._conversation is not None:
+            self.give_welcome()
         self._give_all(end)
 
     def _give(self, number: int, unit: Unit) -> None:
@@ -177,7 +233,7 @@ class PollingDoor:
             logger.warning("poll: %s", error)
             return answer(End(error.code, str(error)[:120]))
         if isinstance(unit, Hello):
-            return answer(self._greet(unit, environ, origin))
+            return self._greet(unit, environ, origin, done)
         if isinstance(unit, PollRequest):
             return self._request(unit, done)
         logger.warning("poll: not what a client sends here")
@@ -189,21 +245,32 @@ class PollingDoor:
             self._held -= 1
 
     def _greet(
-        self, hello: Hello, environ: Callable[[], dict[str, Any]], origin: str
-    ) -> Welcome | End:
+        self,
+        hello: Hello,
+        environ: Callable[[], dict[str, Any]],
+        origin: str,
+        done: Callable[[], None],
+    ) -> Answer | HeldPoll:
         connection = PollingConnection(hello.attempt)
         conversation, unit = self._registry.greet(
             hello, Transport.POLLING, connection, environ, origin
         )
-        if conversation is not None:
-            connection.bind(conversation)
-        return unit
+        if conversation is None or isinstance(unit, End):
+            return answer(unit)
+        connection.bind(conversation)
+        if unit.key is None or unit.envelope.messages:
+            return answer(unit)
+        held = HeldPoll(done, WELCOME_WAIT, lambda poll: connection.give_welcome())
+        connection.hold_welcome(unit, held)
+        with self._lock:
+            self._held += 1
+        return held
 
     def _request(self, request: PollRequest, done: Callable[[], None]) -> Answer | HeldPoll:
         found = self._registry.resume(request.id, request.key)
         if isinstance(found, End):
             return answer(found)
-        held = HeldPoll(done)
+        held = HeldPoll(done, self._registry.grant.wait + HOLD_MARGIN, _held_for_too_long)
 
         def parked(request: PollRequest, verdict: Verdict) -> None:
             connection = found.adopt(request.attempt, PollingConnection(request.attempt))
@@ -221,6 +288,10 @@ class PollingDoor:
             request = _impatient(request)
         unit = found.request(request, parked)
         return held if unit is None else answer(unit)
+
+
+def _held_for_too_long(poll: HeldPoll) -> None:
+    poll.give(answer(End(CloseCode.SUPERSEDED, "held for too long")))
 
 
 def _impatient(request: PollRequest) -> PollRequest:

@@ -26,7 +26,7 @@ logger = logging.getLogger("fallback_transport.registry")
 #: Seconds for which the end of a session is remembered, for whoever still asks.
 TOMBSTONE_SECONDS = 60.0
 #: And how many ends at most; beyond, the oldest is forgotten and its client hears "gone".
-MAX_TOMBSTONES = 2000
+MAX_TOMBSTONES = 1000
 #: Seconds after which what was due and could not be done yet is tried again.
 RETRY = 0.05
 #: Seconds for which a new session is safe from being given up for a newer one.

@@ -116,9 +116,9 @@ class Runtime:
         if taken is None and "eventlet.input" in environ:
             taken = environ["eventlet.input"].get_socket()
         if taken is None and environ.get("SERVER_SOFTWARE", "").startswith("gevent"):
-            # pywsgi keeps it behind its buffered reader.
-            raw = getattr(getattr(environ["wsgi.input"], "rfile", None), "raw", None)
-            taken = getattr(raw, "_sock", None)
+            # pywsgi keeps it behind its buffered reader, which it gives bare to an upgrade.
+            reader = getattr(environ["wsgi.input"], "rfile", environ["wsgi.input"])
+            taken = getattr(getattr(reader, "raw", None), "_sock", None)
         if taken is None:
             raise UnsuitableServer(
                 f"WebSocket in async mode {self.mode!r} does not work on "
@@ -133,6 +133,9 @@ class Runtime:
 
     def released(self, environ: dict[str, Any]) -> list[bytes]:
         """What the WSGI application returns once it is done with a taken socket."""
+        # First: socketio.WSGIApp adds eventlet's name for it.
+        if "gunicorn.socket" in environ:
+            raise StopIteration
         if "eventlet.input" in environ:
             from eventlet.wsgi import WSGI_LOCAL
 
@@ -140,8 +143,9 @@ class Runtime:
         elif "werkzeug.socket" in environ:
             # The only way to keep werkzeug from writing an answer into the closed socket.
             raise ConnectionError("the connection was a WebSocket, and is over")
-        elif "gunicorn.socket" in environ:
-            raise StopIteration
+        elif hasattr(environ["wsgi.input"], "_chunked_input_error"):
+            # pywsgi's word for a body whose rest is not to be read.
+            environ["wsgi.input"]._chunked_input_error = True
         return []
 
     def patched(self) -> list[str]:
@@ -266,6 +270,11 @@ def _serve_gevent(app: WSGIApplication, host: str, port: int) -> None:
                 # A ValueError is what is answered with 400, without a traceback.
                 raise ValueError(str(error)) from None
 
+        def handle_one_response(self) -> None:
+            super().handle_one_response()
+            if self.wsgi_input._chunked_input_error:
+                self.close_connection = True
+
         def handle(self) -> None:
             with contextlib.suppress(ConnectionError):
                 super().handle()
@@ -304,6 +313,12 @@ def _serve_threads(app: WSGIApplication, host: str, port: int) -> None:
 
         def parse_request(self) -> bool:
             return super().parse_request() and _strict(self)
+
+        def connection_dropped(
+            self, error: BaseException, environ: dict[str, Any] | None = None
+        ) -> None:
+            # Also where we took the socket: what it has read ahead is no request.
+            self.close_connection = True
 
         def log_error(self, format: str, *args: Any) -> None:
             _log_refused(format, *args)

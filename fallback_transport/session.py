@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .conversation import Conversation
 from .engine import Engine, RequestFailed
 from .protocol.codes import CloseCode, valid_close
 
@@ -46,6 +45,8 @@ class Session:
         self._engine = engine
         self._engine_id = engine_id
         self._namespace = namespace
+        # Kept: the engine forgets it when it is over, and the application may not.
+        self._conversation = engine.conversation(engine_id)
 
     def __repr__(self) -> str:
         return f"<Session {self.id} {self.transport or 'detached'}>"
@@ -166,10 +167,6 @@ class Session:
             conversation.close(code, reason)
         else:
             self._engine.server.disconnect(self.id, namespace=self._namespace)
-
-    @property
-    def _conversation(self) -> Conversation | None:
-        return self._engine.conversation(self._engine_id)
 
 
 class Sessions:

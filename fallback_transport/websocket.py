@@ -135,6 +135,9 @@ class WebSocketConnection:
         """The stream is gone, for whatever reason."""
         if self._conversation is not None:
             self._conversation.detach(self._attempt, self)
+        # Circles, that would wait for the garbage collector.
+        self._framing.parser.close()
+        self._framing.parser_exc = None
 
     @property
     def greeted(self) -> bool:

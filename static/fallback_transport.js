@@ -14,7 +14,7 @@
   "use strict";
 
   // This is the file that ships: ES5, no build step, no dependencies. It runs in browsers that
-  // have XMLHttpRequest, JSON and typed arrays, with or without WebSocket, Promise, crypto or
+  // have XMLHttpRequest, JSON, typed arrays and btoa, with or without WebSocket, Promise, crypto or
   // Function.prototype.bind. The sections up to the packets mirror the Python modules of
   // fallback_transport/protocol and are tested by the same transcripts; PROTOCOL.md says why each
   // rule is as it is. All times are milliseconds.
@@ -135,41 +135,18 @@
     return bytes;
   }
 
-  // By hand: btoa wants a binary string, which for a megabyte costs more than this.
-  var BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
   function toBase64(bytes) {
-    var parts = [];
-    var text = "";
-    for (var i = 0; i < bytes.length; i += 3) {
-      var left = bytes.length - i;
-      var group = (bytes[i] << 16) | ((left > 1 ? bytes[i + 1] : 0) << 8) |
-        (left > 2 ? bytes[i + 2] : 0);
-      text += BASE64.charAt(group >> 18) + BASE64.charAt((group >> 12) & 63) +
-        (left > 1 ? BASE64.charAt((group >> 6) & 63) : "=") +
-        (left > 2 ? BASE64.charAt(group & 63) : "=");
-      if (text.length > 8192) {
-        parts.push(text);
-        text = "";
-      }
-    }
-    return parts.join("") + text;
+    var binary = "";
+    for (var i = 0; i < bytes.length; i++) { binary += String.fromCharCode(bytes[i]); }
+    return btoa(binary);
   }
 
   function fromBase64(text) {
+    // Stricter than atob, which passes over spaces.
     if (text.length % 4 || !/^[A-Za-z0-9+\/]*={0,2}$/.test(text)) { throw malformed("base64"); }
-    var padding = text.charAt(text.length - 1) !== "=" ? 0 :
-      text.charAt(text.length - 2) !== "=" ? 1 : 2;
-    var bytes = new Uint8Array(text.length / 4 * 3 - padding);
-    for (var i = 0, at = 0; i < text.length; i += 4) {
-      var group = 0;
-      for (var j = 0; j < 4; j++) {
-        group = (group << 6) | Math.max(0, BASE64.indexOf(text.charAt(i + j)));
-      }
-      bytes[at++] = group >> 16;
-      if (at < bytes.length) { bytes[at++] = (group >> 8) & 255; }
-      if (at < bytes.length) { bytes[at++] = group & 255; }
-    }
+    var binary = atob(text);
+    var bytes = new Uint8Array(binary.length);
+    for (var i = 0; i < binary.length; i++) { bytes[i] = binary.charCodeAt(i); }
     return bytes;
   }
 
@@ -502,7 +479,7 @@
   Outbox.prototype.unconfirmed = function () {
     var items = [];
     for (var i = 0; i < this._numbered.length; i++) { items.push(this._numbered[i].item); }
-    for (var j = 0; j < this._groups.length; j++) { items = items.concat(this._groups[j].items); }
+    for (var j = 0; j < this._groups.length; j++) { items.push.apply(items, this._groups[j].items); }
     return items;
   };
 
@@ -617,7 +594,7 @@
 
   // Take messages that belong together; throws an Error with a `code` if they cannot be sent.
   ClientMachine.prototype.send = function (items, urgent) {
-    if (this.state === CLOSING || this.state === CLOSED) {
+    if (!this.accepts()) {
       throw failure("closed", "the session is " + this.state);
     }
     for (var i = 0; i < items.length; i++) {
@@ -627,6 +604,15 @@
       }
     }
     this.outbox.append(items, urgent);
+  };
+
+  ClientMachine.prototype.accepts = function () {
+    return this.state !== CLOSING && this.state !== CLOSED;
+  };
+
+  // Whether what has arrived is still for the application.
+  ClientMachine.prototype.delivers = function () {
+    return this.state !== CLOSED && this._closedBy !== "local";
   };
 
   ClientMachine.prototype.handled = function (seq, now) {
@@ -640,7 +626,7 @@
 
   // Close behind all that was sent; confirmed by the server, or given up after 5 s.
   ClientMachine.prototype.close = function (code, reason, now) {
-    if (this.state === CLOSING || this.state === CLOSED) { return []; }
+    if (!this.accepts()) { return []; }
     this._change("close");
     this._closedBy = "local";
     this.code = code;
@@ -771,6 +757,8 @@
       keyless: this.id === null
     };
     var items = this.outbox.read(seq, HELLO_BYTES, this.id === null ? 1 : REQUEST_MESSAGES);
+    // On a slow path what is large would keep the welcome from coming in time.
+    if (this.id !== null && sizeOf(items) > HELLO_BYTES) { items = []; }
     return {
       kind: "hello", attempt: attempt, id: this.id, key: this.key,
       nonce: this.id === null ? nonce : null,
@@ -930,8 +918,7 @@
   };
 
   function isAsked(connection) {
-    return !!connection &&
-      (connection.asks.length > 0 || Object.keys(connection.asked).length > 0);
+    return connection.asks.length > 0 || Object.keys(connection.asked).length > 0;
   }
 
   // --- Socket.IO packets (protocol 5), and ours of type 7 --------------------------------------
@@ -1042,8 +1029,8 @@
 
   function browser() {
     if (typeof XMLHttpRequest === "undefined" || typeof Uint8Array === "undefined" ||
-        typeof ArrayBuffer === "undefined") {
-      throw failure("unsupported", "this browser has no XMLHttpRequest, or no typed arrays");
+        typeof btoa === "undefined" || typeof atob === "undefined") {
+      throw failure("unsupported", "this browser has no XMLHttpRequest, typed arrays or base64");
     }
     var last = 0;
     var offset = 0;
@@ -1204,7 +1191,8 @@
   Poller.prototype._wait = function () {
     var owner = this.negotiator;
     var lane = this.waiting;
-    var wait = owner.wait();
+    // Behind failures an answer is wanted soon, be it empty: it says that the network is back.
+    var wait = Math.min(owner.wait(), lane.failures > 1 ? owner.timing.shortWait : Infinity);
     this._post(lane, owner.machine.poll(wait, owner.limit), wait + owner.timing.margin,
       function (unit, took, news) {
         // What says nothing and comes at once is a proxy's or a busy server's; do not run in circles.
@@ -1273,11 +1261,14 @@
     lane.failures += 1;
     if (messages.length && (status === 413 || end.code === TOO_LARGE)) {
       owner.machine.requestBytes = sizeOf(messages) >> 1;
-      if (messages.length < 2 && lane.failures > 2) {
-        // It cannot get through, and nothing can overtake it.
-        owner._act(owner.machine.abort(TOO_LARGE,
-          "a message of " + messages[0].size + " bytes is refused on the way"));
-        return;
+      if (messages.length < 2) {
+        // Nothing can overtake it: perhaps by WebSocket, else it ends here.
+        owner._probe();
+        if (lane.failures > 4) {
+          owner._act(owner.machine.abort(TOO_LARGE,
+            "a message of " + messages[0].size + " bytes is refused on the way"));
+          return;
+        }
       }
     } else if (lane === this.waiting) {
       owner.pollCut(took, unit.wait, !answer && (begun || status === 200));
@@ -1294,7 +1285,7 @@
       lane.timer = null;
       self.kick();
     }, delay) : null;
-    if (!delay) { this.negotiator.flushSoon(); }
+    if (!delay) { this.negotiator.flush(); }
   };
 
   // A unit, or null for what is none of ours: a login page, a gateway's error, a cut body.
@@ -1350,6 +1341,7 @@
     this.startedAt = negotiator.now();
     this.committedAt = 0;
     this.doubted = false;
+    this.expects = 0;
     this.ws = ws;
     ws.binaryType = "arraybuffer";
     ws.onopen = function () { self._opened(); };
@@ -1381,7 +1373,8 @@
       owner.welcomed(this, unit);
     } else if (unit.kind === "envelope" && this.phase === "carrying") {
       owner.receive(this, unit);
-      owner.flushSoon();
+      // A question is answered at once: in a hidden page a timer may take a second, or a minute.
+      if (unit.ask === null) { owner.flushSoon(); } else { owner.flush(); }
     } else if (unit.kind === "end" && unit.session) {
       owner.ended(unit);
     } else {
@@ -1400,7 +1393,7 @@
     var owner = this.negotiator;
     var unit = null;
     if (this.phase !== "carrying") { return; }
-    while (this.ws.bufferedAmount < 1000000 &&
+    while (!(this.ws.bufferedAmount >= 1000000) &&
         (unit = owner.machine.pull(this.attempt, owner.now()))) {
       var frames = encodeFrames(unit);
       for (var i = 0; i < frames.length; i++) {
@@ -1547,6 +1540,7 @@
     connection.carry();
     this._act(this.machine.commit(connection.attempt));
     this._act(events);
+    if (connection.phase !== "carrying") { return; }
     this.flush();
     this._probeLater();
     this.onchange();
@@ -1562,7 +1556,7 @@
     this._discard(isSocket ? "socket" : "poller");
     if (isSocket && carried) {
       this._buried(connection);
-    } else if (reason) {
+    } else if (reason && !this.troubled) {
       this._suspect(reason);
     }
     this._turnedAway(end);
@@ -1584,6 +1578,8 @@
   };
 
   Negotiator.prototype.pollFailed = function (failures) {
+    // It was not the WebSocket, then, or not it alone.
+    this._suspicion = null;
     if (failures < 2) { return; }
     if (!this.troubled) {
       this.troubled = true;
@@ -1601,9 +1597,8 @@
 
   // A waiting request was cut after `took`, or its answer was.
   Negotiator.prototype.pollCut = function (took, wait, cutAnswer) {
-    if (cutAnswer) {
-      this.limit = Math.max(16000, this.limit >> 1);
-    } else if (took >= 1000 && took < wait + this.timing.margin) {
+    if (cutAnswer) { this.limit = Math.max(16000, this.limit >> 1); }
+    if (took >= 1000 && took < wait + this.timing.margin) {
       this._learned = {
         wait: Math.max(this.timing.minWait, 0.8 * Math.min(took, wait)),
         until: this.now() + this.timing.learned
@@ -1620,18 +1615,19 @@
   // The events of a welcome or an envelope; null if the connection or the session ended for it.
   Negotiator.prototype._take = function (connection, unit) {
     var machine = this.machine;
+    var events;
     try {
-      var events = unit.kind === "welcome" ? machine.welcomed(unit, this.now()) :
+      events = unit.kind === "welcome" ? machine.welcomed(unit, this.now()) :
         machine.receive(connection.attempt, unit, this.now());
-      if (machine.state !== CLOSED) { return events; }
-      this._act(events);
     } catch (error) {
-      if (error.fatal) {
-        this._act(machine.abort(error.code, error.message));
-      } else {
+      if (!error.fatal) {
         this.lost(connection, "closed");
+        return null;
       }
+      events = machine.abort(error.code, error.message);
     }
+    if (machine.state !== CLOSED) { return events; }
+    this._act(events);
     return null;
   };
 
@@ -1639,10 +1635,11 @@
   Negotiator.prototype.receive = function (connection, unit) {
     var events = this._take(connection, unit);
     if (!events) { return false; }
+    var changed = this.troubled || this._suspicion;
     this._retries = 0;
     this.troubled = false;
     if (connection === this.socket) { connection.doubted = false; } else { this._polled(); }
-    this.onchange();
+    if (changed) { this.onchange(); }
     this._act(events);
     return connection.phase === "carrying";
   };
@@ -1785,7 +1782,7 @@
   Negotiator.prototype._turnedAway = function (end) {
     var code = end && end.code;
     // Another process of the server answers for ours: three times running, and ours is gone.
-    if (code === MISDIRECTED && ++this._strangers > 2) {
+    if (code === MISDIRECTED && !this.carrier() && ++this._strangers > 2) {
       this._strangers = 0;
       this._act(this.machine.abort(GONE, "another server process answers"));
     } else if ((code === BAD_ORIGIN || code === BAD_VERSION) && !this.socket && !this.poller) {
@@ -1857,7 +1854,7 @@
     var judged = this._suspicion || this._verdict;
     var reason = null;
     if (!carrier) {
-      return new Why(null, "none", "no connection yet", null);
+      return new Why(null, "none", "no connection", null);
     }
     if (carrier.transport === WEBSOCKET) {
       return new Why(WEBSOCKET, "works", "WebSocket: works", null);
@@ -1892,9 +1889,10 @@
 
   // Send what there is to send, on whatever carries.
   Negotiator.prototype.flush = function () {
+    // First: what is sent just now must not look like a buffer that drains.
+    this._watch();
     if (this.socket) { this.socket.kick(); }
     if (this.poller) { this.poller.kick(); }
-    this._watch();
     this._tick();
   };
 
@@ -1905,7 +1903,9 @@
       this._clear("tick");
       return;
     }
-    this._set("tick", Math.max(0, deadline - this.now()), function () {
+    // Not in circles, while a full buffer keeps back what is due.
+    deadline = Math.max(deadline, this.now() + (this._timers.drain === undefined ? 0 : 50));
+    this._set("tick", deadline - this.now(), function () {
       if (this.now() - deadline > this.timing.late) { this.hurry(); }
       this._act(this.machine.timeout(this.now()));
       if (this.machine.state !== CLOSED) { this.flush(); }
@@ -1917,22 +1917,29 @@
     if (this._timers.alive !== undefined || !this._unreceived()) { return; }
     var socket = this.socket;
     var buffered = socket.ws.bufferedAmount;
+    var received = this.machine.outbox.received;
     this._set("alive", Math.max(this.timing.alive, 4 * this.roundTrip), function () {
-      if (this.socket !== socket || !this._unreceived()) { return; }
-      if (isAsked(this.machine.connections[socket.attempt]) && socket.ws.bufferedAmount >= buffered) {
+      var connection = this._unreceived();
+      if (this.socket !== socket || !connection) { return; }
+      if (!isAsked(connection)) {
+        socket.expects = connection.nextSeq - 1;
+        this.machine.ask(socket.attempt);
+      } else if (!(socket.ws.bufferedAmount < buffered) &&
+          this.machine.outbox.received === received) {
+        // A question waits behind all that was sent before; while that moves, the path is but slow.
         socket.doubted = true;
         this._hedge();
-      } else if (!isAsked(this.machine.connections[socket.attempt])) {
-        this.machine.ask(socket.attempt);
       }
       this.flush();
     });
   };
 
+  // The WebSocket's connection, if something sent on it is not received; else null.
   Negotiator.prototype._unreceived = function () {
-    if (!this.socket || this.socket.phase !== "carrying") { return false; }
     var outbox = this.machine.outbox;
-    return outbox.last() > outbox.received || isAsked(this.machine.connections[this.socket.attempt]);
+    var connection = this.machine.carrier;
+    if (!connection || connection.transport !== WEBSOCKET) { return null; }
+    return outbox.last() > outbox.received || isAsked(connection) ? connection : null;
   };
 
   // The network is said to be back, the page was woken: do not wait for any timer.
@@ -1975,6 +1982,10 @@
       var event = events[i];
       if (event.type === "answered") {
         this.measured(event.time);
+        // In order, so what was sent before the question has been swallowed on the way.
+        if (this.socket && machine.outbox.received < this.socket.expects) {
+          this.lost(this.socket, "closed");
+        }
       } else if (event.type === "dropped") {
         this._dropped(event.attempt);
       } else if (event.type !== "switched") {
@@ -2038,7 +2049,7 @@
   // Call `listener(data…, reply)` for each message of this name. If the server asked, what it
   // returns is the reply; to answer later it returns nothing and calls `reply(value)`.
   Session.prototype.on = function (name, listener) {
-    list(this._events, name).push(listener);
+    this._events[":" + name] = list(this._events, name).concat(listener);
     return this;
   };
 
@@ -2050,8 +2061,9 @@
   };
 
   Session.prototype.addEventListener = function (type, listener) {
-    if (list(this._listeners, type).indexOf(listener) < 0) {
-      list(this._listeners, type).push(listener);
+    var listeners = list(this._listeners, type);
+    if (listeners.indexOf(listener) < 0) {
+      this._listeners[":" + type] = listeners.concat(listener);
     }
   };
 
@@ -2082,24 +2094,27 @@
 
   // Close behind all that was sent; `onclose` follows. 1000 or 3000 to 4999, as WebSocket has it.
   Session.prototype.close = function (code, reason) {
-    var problem = code === undefined || code === NORMAL || (code >= 3000 && code <= 4999) ?
-      validClose(code || NORMAL, reason || "") : "the code must be 1000, or 3000 to 4999";
+    code = code === undefined ? NORMAL : code;
+    reason = reason === undefined ? "" : String(reason);
+    var problem = code === NORMAL || (code >= 3000 && code <= 4999) ?
+      validClose(code, reason) : "the code must be 1000, or 3000 to 4999";
     if (problem) { throw failure("close", problem); }
-    this._machine.close(code || NORMAL, reason || "", this._environment.now());
+    this._machine.close(code, reason, this._environment.now());
     this._negotiator.flush();
   };
 
   Session.prototype._begin = function () {
     var auth = this._options.auth;
-    this._machine = new ClientMachine(this._environment.now());
+    var machine = new ClientMachine(this._environment.now());
+    machine.send(encodePacket(CONNECT, this._namespace, null,
+      typeof auth === "function" ? auth() : auth), false);
+    this._machine = machine;
     this._callbacks = {};
     this._nextId = 1;
     this._incoming = null;
     this._accepted = false;
     this._refusal = null;
-    this._machine.send(encodePacket(CONNECT, this._namespace, null,
-      typeof auth === "function" ? auth() : auth), false);
-    this._negotiator.begin(this._machine);
+    this._negotiator.begin(machine);
   };
 
   Session.prototype._send = function (items, urgent) {
@@ -2126,6 +2141,8 @@
   Session.prototype._message = function (event) {
     var packet = this._incoming;
     var machine = this._machine;
+    // A listener of the message before has closed the session.
+    if (!machine.delivers()) { return; }
     try {
       if (typeof event.data === "string") {
         if (packet) { throw malformed("a packet where an attachment was announced"); }
@@ -2139,7 +2156,8 @@
       if (this._incoming) { return; }
       if (packet.missing) { packet.data = reconstruct(packet.data, packet.attachments); }
     } catch (error) {
-      this._negotiator._act(machine.abort(MALFORMED, error.message));
+      machine.close(MALFORMED, error.message, this._environment.now());
+      this._negotiator.flushSoon();
       return;
     }
     this._packet(packet);
@@ -2174,38 +2192,39 @@
   Session.prototype._deliver = function (id, name, values) {
     var self = this;
     var machine = this._machine;
-    var listeners = list(this._events, name).slice();
+    var listeners = list(this._events, name);
     var open = id !== null;
 
     function answer(type, value) {
-      if (!open || machine !== self._machine || machine.state === CLOSED ||
-          machine.state === CLOSING) { return; }
-      open = false;
+      if (!open || machine !== self._machine || !machine.accepts()) { return; }
       self._send(encodePacket(type, self._namespace, id, value), true);
+      open = false;
     }
 
     function reply(value) { answer(ACK, value === undefined ? [] : [value]); }
 
-    function refuse(text) { answer(ERROR, { code: 1011, message: text }); }
+    function refuse(text) { self._guard(answer, null, [ERROR, { code: 1011, message: text }]); }
+
+    function run(listener) {
+      var value = listener.apply(self, values.concat(open ? [reply] : []));
+      if (value !== undefined) { reply(value); }
+    }
 
     if (!listeners.length) { refuse("no listener for " + name); }
     for (var i = 0; i < listeners.length; i++) {
-      var outcome = this._guard(listeners[i], this, values.concat(open ? [reply] : []));
-      if (outcome.error) {
-        refuse("the listener raised");
-      } else if (outcome.value !== undefined) {
-        reply(outcome.value);
-      }
+      // Also what it returns may be impossible to send.
+      if (!this._guard(run, null, [listeners[i]])) { refuse("the listener raised"); }
     }
   };
 
   // Call a page's function; what it throws is reported like any uncaught error, and harms nothing.
   Session.prototype._guard = function (callback, self, values) {
     try {
-      return { value: callback.apply(self, values) };
+      callback.apply(self, values);
+      return true;
     } catch (error) {
       this._environment.setTimeout(function () { throw error; }, 0);
-      return { error: error };
+      return false;
     }
   };
 
@@ -2213,37 +2232,39 @@
     event.type = type;
     event.target = this;
     if (typeof this["on" + type] === "function") { this._guard(this["on" + type], this, [event]); }
-    var listeners = list(this._listeners, type).slice();
+    var listeners = list(this._listeners, type);
     for (var i = 0; i < listeners.length; i++) { this._guard(listeners[i], this, [event]); }
   };
 
   Session.prototype._over = function (event) {
     var callbacks = this._callbacks;
-    var reset = event.code && RESETS.indexOf(event.code) >= 0 && !this._refusal;
+    var machine = this._machine;
     var told = {
-      code: event.code, reason: event.reason, wasClean: event.code !== PROTOCOL_ERROR,
+      code: event.code, reason: event.reason,
+      // Closed by one side, and known to the other.
+      wasClean: machine._closedBy === "peer" ||
+        (machine._closedBy === "local" && !machine.outbox.length()),
       unconfirmed: readable(event.unconfirmed)
     };
     var lost = failure(event.code, "the session ended: " + event.code + " " + event.reason);
-    this._callbacks = {};
-    // Last words: the acknowledgement of the server's close.
-    this._negotiator.flush();
+    var reset = RESETS.indexOf(event.code) >= 0 && !this._refusal;
     if (reset) {
       this.state = "reconnecting";
-    } else {
+      // The page may have no new `auth` to give.
+      reset = this._guard(this._begin, this, []);
+    }
+    if (!reset) {
       this.state = "closed";
       this.transport = null;
+      this._callbacks = {};
       this._negotiator.stop();
     }
     for (var id in callbacks) { this._guard(callbacks[id], null, [lost]); }
-    if (reset) {
-      this._dispatch("reset", told);
-      this._begin();
-      this._changed();
-    } else {
-      if (this._refusal) { told.data = this._refusal.data; }
-      this._dispatch("close", told);
-    }
+    if (this._refusal) { told.data = this._refusal.data; }
+    // As a WebSocket does: what went wrong first, then that it is over.
+    if (!reset && !told.wasClean) { this._dispatch("error", extend({}, told)); }
+    this._dispatch(reset ? "reset" : "close", told);
+    this._changed();
   };
 
   // The transport, its reason or the state may have changed.
@@ -2257,18 +2278,16 @@
     this.transport = carrier ? carrier.transport : null;
     var why = this.why;
     var told = this.transport + " " + why.reason;
-    if (carrier && told !== this._told) {
+    // The first news is of a transport; after that, also that there is none.
+    if (told !== this._told && (carrier || this._told)) {
       this._told = told;
       this._dispatch("transport", { transport: this.transport, why: why });
     }
   };
 
-  // The list kept under a name in a map; the colon keeps names like "constructor" apart.
-  function list(map, name) {
-    var key = ":" + name;
-    if (!map[key]) { map[key] = []; }
-    return map[key];
-  }
+  // The list kept under a name in a map, never changed but replaced: somebody may be going through
+  // it. The colon keeps names like "constructor" apart.
+  function list(map, name) { return map[":" + name] || []; }
 
   var FallbackTransport = {
     version: "0.1.0",

@@ -10,6 +10,7 @@ import pytest
 
 from fallback_transport.conversation import Conversation, MalformedPacket, Unit
 from fallback_transport.gateway import Gateway, GatewayOptions, script_path
+from fallback_transport.polling import WELCOME_WAIT
 from fallback_transport.protocol.codec import decode_body, encode_body
 from fallback_transport.protocol.envelope import (
     End,
@@ -126,8 +127,10 @@ class Doors:
         return response
 
     def ask(self, path: str, body: bytes = b"", method: str = "POST", **headers: Any) -> Response:
-        """Make a request that is answered at once."""
+        """Make a request that is answered at once; a hello, as soon as it may be."""
         response = self.start(path, body, method, **headers)
+        if not response.status:
+            self.runtime.advance(WELCOME_WAIT)
         assert self.runtime.errors == []
         assert response.status, "answered at once"
         return response
@@ -193,6 +196,50 @@ def test_a_hello_is_welcomed_and_never_cached(doors: Doors) -> None:
     assert response.headers["Content-Length"] == str(len(response.body))
     assert "Set-Cookie" not in response.headers
     assert doors.layers[0].log == ["0"]
+
+
+def test_a_welcome_waits_a_little_for_the_first_messages(doors: Doors) -> None:
+    response = doors.start("/fallback/poll", HELLO)
+    (conversation,) = doors.registry.all()
+    doors.runtime.advance(WELCOME_WAIT / 2)
+    assert not response.status
+    conversation.send([Message("at once")])
+    doors.runtime.run()
+    assert isinstance(response.unit, Welcome)
+    assert [message.data for message in response.unit.envelope.messages] == ["at once"]
+    # Repeated, it has them from the start; nothing is held for one who has to prove the key.
+    again = doors.start("/fallback/poll", HELLO)
+    assert again.unit == response.unit
+    doors.poll(response.unit, 1, 0.0)
+    keyless = doors.start("/fallback/poll", HELLO)
+    assert keyless.unit.key is None
+
+
+def test_a_welcome_does_not_wait_for_long(doors: Doors) -> None:
+    response = doors.start("/fallback/poll", HELLO)
+    doors.runtime.advance(WELCOME_WAIT)
+    assert isinstance(response.unit, Welcome)
+    assert response.unit.envelope.messages == ()
+
+
+def test_a_welcome_that_waits_is_given_when_its_session_ends(doors: Doors) -> None:
+    response = doors.start("/fallback/poll", HELLO)
+    (conversation,) = doors.registry.all()
+    conversation.abort(4000, "over")
+    doors.runtime.run()
+    assert (response.unit.code, response.unit.session) == (4000, True)
+
+
+def test_a_welcome_that_waits_is_given_when_others_take_its_place(doors: Doors) -> None:
+    hellos = [
+        encode_body(Hello(n, nonce="nonce", envelope=Envelope(0, 0, 1, (Message("0"),))))
+        for n in range(1, 5)
+    ]
+    responses = [doors.start("/fallback/poll", hello) for hello in hellos]
+    assert [bool(response.status) for response in responses] == [True, False, False, False]
+    assert isinstance(responses[0].unit, Welcome)
+    doors.runtime.advance(WELCOME_WAIT)
+    assert all(isinstance(response.unit, Welcome) for response in responses)
 
 
 def test_messages_go_up_at_once_and_come_down_when_there_are_some(doors: Doors) -> None:

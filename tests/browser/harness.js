@@ -36,8 +36,8 @@ window.harness = (() => {
     const { session, events, started } = sessions[index];
     const why = session.why;
     return {
-      at: now() - started, id: session.id, state: session.state, transport: session.transport,
-      why: why.reason, text: String(why), counters: session.counters, events,
+      started, at: now() - started, id: session.id, state: session.state,
+      transport: session.transport, why: why.reason, text: String(why), counters: session.counters, events,
       buffered: session.bufferedAmount, round_trip: session.roundTrip,
       stream: sessions[index].stream && sessions[index].stream.tell()
     };

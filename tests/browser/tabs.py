@@ -38,8 +38,9 @@ class Happened:
 
 @dataclass(frozen=True)
 class Status:
-    """A session at one moment; `at` is in seconds since connect()."""
+    """A session at one moment; `at` is in seconds since connect(), which `started` it."""
 
+    started: float
     at: float
     id: str | None
     state: str
@@ -114,6 +115,7 @@ class View:
         """The session at this moment."""
         told = self.tab.page.evaluate("index => harness.tell(index)", self._index)
         told["at"] /= 1000
+        told["started"] /= 1000
         told["events"] = [
             Happened(**{**event, "at": event["at"] / 1000}) for event in told["events"]
         ]

@@ -34,6 +34,8 @@ KILLS = 50
 CHANGES = 10
 #: The most that a mode may take, in seconds.
 AT_MOST = 180.0
+#: Seconds without any progress after which it is pointless to wait on.
+STALLED = 30.0
 #: Messages a second each way: it spreads the kills over half a minute and more.
 RATE = 170
 BLOCKED: list[Fault] = [
@@ -81,11 +83,17 @@ class Storm:
     def _carried(self, progress: float, deadline: float) -> Status:
         """Wait until that share of all messages has arrived, and a connection carries."""
 
+        moved, most = time.monotonic(), 0
+
         def reached(now: Status) -> bool:
+            nonlocal moved, most
             assert now.stream is not None
             assert not now.stream["wrong"], now.stream["wrong"]
-            # The server confirms what it has handled.
+            # Up, the server confirms what it has handled; in bytes, of which a message has 4,000.
             arrived = now.stream["received"] + now.stream["sent"] - now.buffered // 4000
+            if arrived > most:
+                moved, most = time.monotonic(), arrived
+            assert time.monotonic() - moved < STALLED, f"nothing moves any more: {now}"
             return arrived >= progress * 2 * MESSAGES and now.state == "open"
 
         left = deadline - time.monotonic()

@@ -48,13 +48,19 @@ class Link:
         owner: the session.
         attempt: its number.
         port: the server's, or a proxy's.
+        mount: the path of the server's doors.
         headers: further headers of each of its requests.
     """
 
     transport: Transport
 
     def __init__(
-        self, owner: Owner, attempt: int, port: int, headers: Mapping[str, str] | None
+        self,
+        owner: Owner,
+        attempt: int,
+        port: int,
+        mount: str,
+        headers: Mapping[str, str] | None,
     ) -> None:
         self.attempt = attempt
         self.port = port
@@ -62,6 +68,7 @@ class Link:
         #: How the server closed it, on a WebSocket.
         self.close_code: int | None = None
         self._owner = owner
+        self._mount = mount
         self._headers = headers
         self._threads: list[threading.Thread] = []
 
@@ -112,7 +119,9 @@ class WebSocketLink(Link):
     def greet(self, hello: Hello) -> Unit:
         """See `Link.greet`."""
         try:
-            self._connection = websocket_connection(self.port, self._headers)
+            self._connection = websocket_connection(
+                self.port, self._headers, path=self._mount + "/ws"
+            )
         except (OSError, WebSocketException) as error:
             raise ConnectionFailed(str(error)) from error
         try:
@@ -188,14 +197,19 @@ class PollingLink(Link):
     transport = Transport.POLLING
 
     def __init__(
-        self, owner: Owner, attempt: int, port: int, headers: Mapping[str, str] | None
+        self,
+        owner: Owner,
+        attempt: int,
+        port: int,
+        mount: str,
+        headers: Mapping[str, str] | None,
     ) -> None:
-        super().__init__(owner, attempt, port, headers)
+        super().__init__(owner, attempt, port, mount, headers)
         self.wait = WAIT
         self.limit: int | None = None
         #: Every request that failed, and why.
         self.failures: list[str] = []
-        self._lines = {name: _Line(port, headers) for name in ("waiting", "sending")}
+        self._lines = {name: _Line(port, mount, headers) for name in ("waiting", "sending")}
 
     def greet(self, hello: Hello) -> Unit:
         """See `Link.greet`; nothing more is asked until the connection is committed."""
@@ -298,14 +312,15 @@ class PollingLink(Link):
 class _Line:
     """One HTTP connection, used again and again."""
 
-    def __init__(self, port: int, headers: Mapping[str, str] | None) -> None:
+    def __init__(self, port: int, mount: str, headers: Mapping[str, str] | None) -> None:
+        self._path = mount + "/poll"
         self._headers = polling_headers(headers)
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT + WAIT)
         self._cut = False
 
     def ask(self, body: bytes) -> Reply:
         try:
-            self._connection.request("POST", "/fallback/poll", body, self._headers)
+            self._connection.request("POST", self._path, body, self._headers)
             if self._cut:
                 raise ConnectionAbortedError("cut")
             return read_reply(self._connection.getresponse())

@@ -157,11 +157,13 @@ class RawPolling:
         *,
         hello: Hello | None = None,
     ) -> RawPolling:
-        """Say hello, and wait for the session's CONNECT."""
+        """Say hello, commit, and wait for the session's CONNECT."""
         hello = hello or new_hello(auth)
         reply = post(port, hello, headers)
         polling = cls(port, reply.welcome(), hello.attempt)
         polling.take(polling.welcome.envelope)
+        # Also where CONNECT came with the welcome: it is the first poll that commits.
+        polling.poll(0.0)
         while polling.received == 0:
             polling.poll(5.0)
         return polling

@@ -63,6 +63,7 @@ class ClientSession:
         auth: what the application gets as `client.auth`.
         headers: further headers of every request.
         nonce: the hello's, a random one unless given.
+        mount: the path of the server's doors.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class ClientSession:
         headers: Mapping[str, str] | None = None,
         nonce: str | None = None,
         bounds: Bounds | None = None,
+        mount: str = "/fallback",
     ) -> None:
         self.port = port
         self.changed = threading.Condition()
@@ -97,6 +99,7 @@ class ClientSession:
         #: While set, nothing that arrives counts as handled.
         self.holding = False
         self._held: list[int] = []
+        self._mount = mount
         self._headers = headers
         self._nonce = nonce or new_nonce()
         self._links: dict[int, Link] = {}
@@ -240,6 +243,10 @@ class ClientSession:
         values: list[Any] = packet.data
         return values[0] if len(values) == 1 else (values or None)
 
+    def replied_to(self, number: int) -> bool:
+        """Whether the reply to what was asked is here."""
+        return self._answers[number] is not None
+
     def request(self, name: str, *data: Any, timeout: float = TIMEOUT) -> Any:
         """Send an event and wait for its reply; see `reply_to`."""
         return self.reply_to(self.ask_for(name, *data), timeout)
@@ -335,7 +342,7 @@ class ClientSession:
         kind = Transport(transport)
         with self.changed:
             attempt = max(self._links, default=0) + 1
-            link = _LINKS[kind](self, attempt, port or self.port, self._headers)
+            link = _LINKS[kind](self, attempt, port or self.port, self._mount, self._headers)
             self._links[attempt] = link
             nonce = self._nonce if self.machine.id is None else None
             hello = self.machine.hello(attempt, kind, nonce, self.now())

@@ -215,6 +215,11 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
         session_id = flask.request.args.get("session")
         return seen.get(session_id, []) if session_id else dict(seen)
 
+    @app.get("/forget")
+    def forget() -> Any:
+        seen.clear()
+        return {}
+
     @app.get("/state")
     def tell_state() -> Any:
         gc.collect()

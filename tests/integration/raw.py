@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import secrets
+import select
 import socket
 import struct
 import time
@@ -91,15 +92,14 @@ class Wire:
     def flood(self, data: bytes, seconds: float) -> int:
         """Write it over and over, as fast as the server reads; how much went out."""
         until, sent = time.monotonic() + seconds, 0
-        self._sock.settimeout(0.2)
-        while time.monotonic() < until:
-            try:
-                sent += self._sock.send(data)
-            except TimeoutError:
-                continue
-            except ConnectionError:
-                break
-        self._sock.settimeout(PATIENCE)
+        while (left := until - time.monotonic()) > 0:
+            if select.select([], [self._sock], [], left)[1]:
+                try:
+                    sent += self._sock.send(data, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    time.sleep(0.001)
+                except ConnectionError:
+                    break
         return sent
 
     def finish(self) -> None:

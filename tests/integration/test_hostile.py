@@ -169,6 +169,8 @@ class Arena:
         log = self.server.log()
         assert "Traceback" not in log, log[self._logged :]
         lines = [line for line in log[self._logged :].split("\n") if line]
+        # What is logged of former cases' sessions, or when one has waited in vain, is not ours.
+        lines = [line for line in lines if " 4408 " not in line]
         return [line for line in lines if not self._old & set(re.findall(ID, line))]
 
     def check_handlers(self) -> None:
@@ -686,7 +688,7 @@ def request_flood(arena: Arena) -> str:
     wire = arena.wire()
     reader = threading.Thread(target=wire.read_rest)
     reader.start()
-    wire.flood(request("GET", "/fallback/poll") * 100, 0.3)
+    wire.send(request("GET", "/fallback/poll") * 20_000)
     wire.finish()
     reader.join()
     # It is worth as many lines as it has requests.
@@ -1312,7 +1314,8 @@ def test_a_session_that_is_never_committed_ends_soon() -> None:
     machine.timeout(5 + UNCOMMITTED_WAIT - 0.1)
     # A repeated hello shows that somebody is there.
     machine.welcome(2, Transport.POLLING, Envelope(), 30)
-    assert machine.timeout(30 + UNCOMMITTED_WAIT - 0.1) == []
+    events = machine.timeout(30 + UNCOMMITTED_WAIT - 0.1)
+    assert not any(isinstance(event, SessionClosed) for event in events)
     (closed,) = machine.timeout(30 + UNCOMMITTED_WAIT)
     assert isinstance(closed, SessionClosed)
     assert closed.code == 4408

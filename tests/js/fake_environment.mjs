@@ -84,6 +84,7 @@ export class Clock {
 //     delay: ms on the way up, instead of the latency
 // - `onsocket(socket)` returns "ok", "threw", "refused", "unanswered", "closed" (once opened),
 //   "silent" (opened, and both directions dropped), "upless" or "downless" (one is).
+// - `onframe(link, way)` returns how often a WebSocket's message arrives: 1, if all is well.
 export class Network {
   constructor(clock, server) {
     this.clock = clock;
@@ -93,6 +94,7 @@ export class Network {
     this.websocket = "ok";
     this.onpost = () => undefined;
     this.onsocket = () => this.websocket;
+    this.onframe = () => 1;
     this.posts = [];
     this.links = [];
   }
@@ -118,7 +120,7 @@ export class Network {
       return request;
     }
     if (fate.lost && !fate.reaches) return request;
-    const reach = (first) => this.server.poll(body, (status, text, found) => {
+    const reach = (first) => request.at !== request.abortedAt && this.server.poll(body, (status, text, found) => {
       if (!first || fate.lost) return;
       this.clock.schedule(fate.after ?? this.latency, () => {
         if (fixed) answer(fate.status, fate.text, fate.headers);
@@ -181,7 +183,10 @@ class Link {
   _pass(way, run) {
     const { clock, latency } = this.network;
     this._last[way] = Math.max(this._last[way], clock.now + latency);
-    this._later(this._last[way] - clock.now, () => this[way] && run());
+    const copies = this.network.onframe(this, way);
+    this._later(this._last[way] - clock.now, () => {
+      for (let i = 0; i < copies && this[way]; i++) run();
+    });
   }
 
   _arrive(data) {
@@ -192,7 +197,7 @@ class Link {
   send(data) {
     this.sent.push(data);
     this._pass("up", () => {
-      if (this.state === "open" && this._server) {
+      if (this._server && !this._served) {
         this._server.message(typeof data === "string" ? data : new Uint8Array(data));
       }
     });
@@ -200,9 +205,9 @@ class Link {
 
   // The page closes it.
   leave() {
-    const before = this.state;
+    // What was sent before arrives before.
+    if (this.state === "open") this._later(this.network.latency, () => this._over());
     this.state = "closed";
-    if (before === "open") this._pass("up", () => this._server && this._server.closed());
     this._later(2 * this.network.latency, () => this.socket._closed(1000));
   }
 
@@ -212,7 +217,7 @@ class Link {
     this.state = "closed";
     this._later(0, () => {
       this.socket._closed(1006);
-      if (this._server) this._server.closed();
+      this._over();
     });
   }
 
@@ -226,7 +231,13 @@ class Link {
     if (this.state === "closed") return;
     this.state = "closed";
     this.socket._closed(code);
-    if (this._server) this._later(this.network.latency, () => this._server.closed());
+    this._later(this.network.latency, () => this._over());
+  }
+
+  // The server hears that it is over.
+  _over() {
+    if (this._server && !this._served) this._server.closed();
+    this._served = true;
   }
 }
 
@@ -281,6 +292,8 @@ function makeXMLHttpRequest(environment) {
     abort() {
       if (!environment.requests.delete(this)) return;
       this._request.aborted = true;
+      // What is aborted as soon as it was sent has not left the browser.
+      this._request.abortedAt = environment.clock.now;
       this.readyState = 4;
       this.status = 0;
       this.responseText = "";

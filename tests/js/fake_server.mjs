@@ -148,8 +148,14 @@ class Session {
   }
 
   handle() {
-    this.handled = this.received;
+    this._handled();
     this.flush();
+  }
+
+  // Packets are handled whole.
+  _handled() {
+    const parts = this._packet ? 1 + this._packet.attachments.length : 0;
+    this.handled = Math.max(this.handled, this.received - parts);
   }
 
   // -- What arrives --------------------------------------------------------------------
@@ -168,7 +174,7 @@ class Session {
     this.confirmed = Math.max(this.confirmed, ack);
     this.peer = Math.max(this.peer, received);
     if (seq !== undefined && seq > this.received + 1) {
-      this.server.fault(`a gap: ${seq} after ${this.received}`);
+      this.server.gaps.push(`${seq} after ${this.received}`);
       throw Object.assign(new Error("a gap"), { code: 1002 });
     }
     unit.items.forEach((item, index) => {
@@ -177,7 +183,12 @@ class Session {
       if (item.close) this._closedByClient = item.close;
       else if (!this.closing) this._message(item);
     });
-    if (!this.holds) this.handled = this.received;
+    // Replies and the close are outside the credit, and one message is always allowed.
+    const pending = this.received - this.handled - this.replies.length;
+    if (pending > Math.max(1, this.server.grant.messages) + (this._closedByClient ? 1 : 0)) {
+      this.server.fault(`${pending} messages beyond what was granted`);
+    }
+    if (!this.holds) this._handled();
     if (this._closedByClient && this.handled === this.received) {
       const [code, reason] = this._closedByClient;
       if (this.closing) this.end(this.closing.code, this.closing.reason);
@@ -194,7 +205,7 @@ class Session {
       this._packet.attachments.push(item);
     } else {
       if (this._packet) return this.server.fault("a packet where an attachment was announced");
-      const [, type, count = 0, id, json] = /^(\d)(?:(\d+)-)?(\d*)([^]*)$/.exec(item);
+      const [, type, count = 0, id, json] = /^(\d)(?:(\d+)-)?(?:\/[^,]*,)?(\d*)([^]*)$/.exec(item);
       this._packet = { type, count: Number(count), id, json, attachments: [] };
     }
     if (this._packet.attachments.length < this._packet.count) return;
@@ -394,7 +405,10 @@ export class FakeServer {
     this.tag = "a";
     this.count = 0;
     this.sessions = new Map();
+    // Those of processes that are no more.
+    this.buried = [];
     this.faults = [];
+    this.gaps = [];
     this.repeats = 0;
     this.hellos = [];
     // What it refuses every hello with, if anything: {end, reason, session, headers}.
@@ -416,6 +430,7 @@ export class FakeServer {
       }
     }
     this.tag = tag;
+    this.buried.push(...this.sessions.values());
     this.sessions.clear();
   }
 

@@ -185,19 +185,21 @@ test("without a nonce the hellos of a new session never race", () => {
 test("the welcome of another session is not ours", () => {
   // Two processes that know nothing of each other: the hedge has made two sessions.
   const page = new Page({ before: ({ network, server }) => {
-    network.latency = 400;
-    network.onpost = (request) => {
-      if (request.body.startsWith("{")) request.body = request.body.replace(/"nonce":"/, "$&other");
-      return { delay: 10, after: 10 };
-    };
+    network.latency = 200;
+    network.onpost = () => ({ delay: 10, after: 10 });
     const { poll } = server;
     server.poll = (body, ...rest) => poll.call(server, body.replace(/"nonce":"/, "$&other"), ...rest);
   } }).opened();
-  const { id } = page.session;
-  page.talks().advance(5000).talks();
-  assert.equal(page.session.id, id);
-  assert.equal(page.count("open"), 1);
-  assert.equal(page.count("reset"), 0);
+  assert.equal(page.server.count, 2);
+  const first = page.server.sessions.get(page.session.id);
+  assert.equal(page.session.transport, "polling");
+  page.session.send("one");
+  page.advance(3000);
+  page.session.send("two");
+  page.advance(60_000);
+  assert.deepEqual(first.events, [["message", "one"], ["message", "two"]]);
+  assert.equal(page.session._machine.id, first.id);
+  assert.deepEqual([page.count("open"), page.count("reset"), page.count("close")], [1, 0, 0]);
   page.quiet();
 });
 
@@ -365,6 +367,61 @@ test("a network that is down is no verdict either, when polling worked before", 
   page.network.onpost = () => undefined;
   page.until(() => verdict(page), "polling works again, a WebSocket does not");
   once(page.talks());
+});
+
+test("polls that fail open a WebSocket; if it fails with them, it is not suspected", () => {
+  const page = new Page({ random: () => 0.999, options: { timing: { probe: 1e9, probeMax: 1e9, verdict: 1000 } }, before: ({ network }) => {
+    network.websocket = "refused";
+  } }).opened();
+  page.advance(30_000);
+  page.storage.items.clear();
+  page.network.down = true;
+  page.session.send("x");
+  page.advance(30_000);
+  assert.ok(page.network.links.length > 1, "one was tried");
+  page.network.down = false;
+  page.until(() => page.session.state === "open");
+  page.advance(1000);
+  assert.equal(verdict(page), null);
+  once(page.talks());
+});
+
+test("polls that fail open a WebSocket; if it works, it takes over", () => {
+  const page = new Page({ random: () => 0.999, options: { timing: { probe: 1e9, probeMax: 1e9, verdict: 1000 } }, before: ({ network }) => {
+    network.websocket = "refused";
+  } }).opened();
+  page.advance(2000);
+  page.network.websocket = "ok";
+  page.network.onpost = () => ({ status: 502 });
+  page.session.send("x");
+  page.on("websocket");
+  assert.ok(page.time < 5000);
+  once(page.talks());
+});
+
+test("what is large does not ride in the hello of a resume", () => {
+  for (const transports of [["websocket"], ["polling"]]) {
+    const page = new Page({ options: { transports } }).opened().talks();
+    page.network.down = true;
+    page.network.open.forEach((link) => link.cut());
+    page.session.send("small");
+    page.session.send("x".repeat(900_000));
+    page.advance(57_000);
+    page.network.down = false;
+    page.until(() => page.session.state === "open" && page.peer.events.length === 3);
+    const hello = page.server.hellos.pop();
+    assert.deepEqual(hello.items.length, 1);
+    assert.equal(page.peer.events[2][1].length, 900_000);
+    once(page);
+  }
+  const page = new Page({ options: { transports: ["websocket"] } }).opened().talks();
+  page.network.link.swallow("up");
+  page.session.send("x".repeat(900_000));
+  page.advance(10);
+  page.network.link.cut();
+  page.until(() => page.peer.events.length === 2);
+  assert.deepEqual(page.server.hellos.pop().items, []);
+  once(page);
 });
 
 test("a server that turns away: Retry-After is kept, a WebSocket is not suspected", () => {
@@ -684,6 +741,22 @@ test("a doubted WebSocket that answers after all stays, and polling is given up"
   once(page.talks());
 });
 
+test("a frame that a middlebox swallows: found by the next, or by the question", () => {
+  for (const next of [true, false]) {
+    const page = new Page().on("websocket").talks();
+    page.network.onframe = () => 0;
+    page.session.send("swallowed");
+    page.advance(5);
+    page.network.onframe = () => 1;
+    if (next) page.session.send("next");
+    page.until(() => page.peer.events.length === (next ? 3 : 2), "it arrived", 3000);
+    assert.deepEqual(page.peer.events[1], ["message", "swallowed"]);
+    assert.equal(page.network.links.length, 2);
+    page.server.gaps.length = 0;
+    once(page.talks());
+  }
+});
+
 test("an upload that is slow, but moves, is not a dead path", () => {
   const page = new Page().on("websocket").talks();
   const { link } = page.network;
@@ -907,6 +980,24 @@ test("another server process's twice, and then ours again", () => {
   once(page.talks());
 });
 
+test("another server process's on polling is no reset while a WebSocket carries", () => {
+  const page = new Page({ before: ({ network }) => {
+    network.onpost = () => ({ status: 421, text: '{"end":4421,"reason":"","session":false}\x1e.' });
+  } }).on("websocket").talks();
+  const { link } = page.network;
+  const sent = link.sent.length;
+  link.up = false;
+  page.session.send("late");
+  page.advance(8000);
+  assert.ok(page.posts.length >= 3, "asked on polling, in vain");
+  link.up = true;
+  for (const data of link.sent.slice(sent)) link._server.message(data);
+  page.advance(1000);
+  assert.equal(page.count("reset"), 0);
+  assert.equal(page.session.transport, "websocket");
+  once(page.talks());
+});
+
 test("a server that ends every session as soon as it opens: backoff, not a storm", () => {
   for (const transports of [["websocket", "polling"], ["polling"]]) {
     const page = new Page({ options: { transports }, random: () => 0.5, before: ({ server }) => {
@@ -1089,6 +1180,37 @@ test("a browser that forbids the request: like a dead network", () => {
   page.advance(3000);
   page.environment.forbids = false;
   page.until(() => page.peer.events.length);
+  once(page.talks());
+});
+
+test("a hidden page, whose timers are slow: questions are answered and polls go on at once", () => {
+  const page = new Page().on("websocket").talks();
+  page.advance(1000);
+  const { setTimeout } = page.environment;
+  page.environment.setTimeout = (callback, delay) => setTimeout.call(page.environment, callback, Math.max(delay, 60_000));
+  page.network.link._arrive("a2 q77");
+  page.advance(0);
+  assert.match(page.network.link.sent.pop(), /^a2( r2)? p77$/);
+  const polling = new Page({ options: { transports: ["polling"] } }).opened().talks();
+  const slow = polling.environment.setTimeout;
+  polling.environment.setTimeout = (callback, delay) => slow.call(polling.environment, callback, Math.max(delay, 60_000));
+  for (let i = 0; i < 10; i++) {
+    polling.peer.emit("message", i);
+    polling.advance(50);
+  }
+  assert.equal(polling.messages.length, 11);
+});
+
+test("a WebSocket without bufferedAmount", () => {
+  const page = new Page();
+  page.until(() => page.environment.sockets.size);
+  for (const socket of page.environment.sockets) delete socket.bufferedAmount;
+  page.opened();
+  assert.equal(page.session.transport, "websocket");
+  once(page.talks());
+  page.network.link.swallow();
+  page.session.send("x");
+  page.on("polling");
   once(page.talks());
 });
 

@@ -57,6 +57,7 @@ export class Page {
   quiet() {
     assert.deepEqual(this.environment.errors, []);
     assert.deepEqual(this.server.faults, []);
+    assert.deepEqual(this.server.gaps, [], "gaps");
     return this;
   }
 

@@ -91,6 +91,7 @@ class Replay {
     this.library = library;
     this.now = milliseconds(transcript.steps[0].now);
     this.machine = new library.ClientMachine(this.now);
+    this.largest = transcript.bounds?.message ?? Infinity;
     if (transcript.grant) {
       const terms = { ...transcript.grant };
       for (const name of SECONDS) if (name in terms) terms[name] = milliseconds(terms[name]);
@@ -120,6 +121,9 @@ class Replay {
   }
 
   send(messages, options = {}) {
+    // How large a message may be is here the grant's word alone.
+    const { grant } = this.machine;
+    this.machine.grant = { ...grant, message: Math.min(grant.message, this.largest) };
     const items = messages.map((each) => new this.library.Message(readData(each)));
     this.machine.send(items, options.urgent);
   }

@@ -11,7 +11,7 @@ from fallback_transport.protocol.events import Transport
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.state import State
 from tests.protocol.network import FakeClock, Network
-from tests.protocol.sides import ClientSide, ServerSide, Side, is_urgent, name_of
+from tests.protocol.sides import ClientSide, ServerSide, Side, is_urgent, messages, name_of
 
 #: Small enough to matter within a few messages.
 GRANT = Grant(messages=4, bytes=60, message=40, body=2000)
@@ -97,9 +97,10 @@ class SessionPair:
             check_order(near, far)
             check_marks(near, far)
             check_report(near, far)
-        running = self.server.application.running
-        outside = sum([is_urgent(name) for _, name in running])
-        assert not self.server.machine.over_credit(outside), "an honest client beyond its credit"
+        replies = messages(filter(is_urgent, self.server.application.names_running))
+        size = sum([reply.size for reply in replies])
+        over = self.server.machine.over_credit(len(replies), size)
+        assert not over, "an honest client beyond its credit"
 
     # -- the end -----------------------------------------------------------------------------
 

@@ -90,6 +90,10 @@ class Application:
         self.cut_short = False
         """The session ended without the peer's word: by the clock."""
 
+    @property
+    def names_running(self) -> list[str]:
+        return [name for _, name in self.running]
+
 
 class Side:
     """One end: its machine, its application and its end of the network."""

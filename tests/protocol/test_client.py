@@ -159,6 +159,10 @@ def test_only_the_first_message_goes_before_the_welcome() -> None:
     assert say(client) == "a0 s2 c1|ma"
 
 
+def test_not_even_nothing_goes_before_the_welcome() -> None:
+    assert opening("", "").outbox.last == 1
+
+
 def test_a_welcome_may_bring_messages_and_marks() -> None:
     client = attached(POLLING)
     hello(client, 2, POLLING)

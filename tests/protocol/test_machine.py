@@ -86,6 +86,7 @@ def test_a_session_begins_with_nothing() -> None:
     assert machine.state is State.OPENING
     assert machine.transport is None
     assert machine.unattached_since == 7
+    assert machine.closure == (1000, "")
     assert say(machine) is None
 
 
@@ -481,12 +482,20 @@ def test_crossed_closes_wait_for_nothing() -> None:
     assert machine.state is State.CLOSED
 
 
+def test_crossed_closes_end_once() -> None:
+    machine = attached()
+    machine.close(4000, "mine", 0.0)
+    assert hear(machine, 'a1 s1|c[4001,"theirs"]') == [SessionClosed(4000, "mine", ())]
+
+
 def test_an_abort_waits_for_nothing() -> None:
     machine = attached()
     send(machine, "a")
     assert machine.abort(1011, "failed") == [SessionClosed(1011, "failed", (Message("a"),))]
     assert machine.abort(1000, "again") == []
     assert machine.closure == (1011, "failed")
+    assert machine.deadline() is None
+    assert machine.timeout(10_000.0) == []
 
 
 def test_a_closed_session_hears_nothing() -> None:
@@ -568,6 +577,7 @@ def test_a_silent_websocket_is_asked_then_dropped() -> None:
     assert machine.timeout(25.9) == []
     assert say(machine) is None
     assert machine.timeout(26) == []
+    assert machine.deadline() == 56
     assert machine.timeout(26) == []
     assert say(machine, now=26) == "a0 q1"
     assert say(machine, now=26) is None
@@ -602,6 +612,7 @@ def test_a_polling_connection_is_dropped_and_not_asked() -> None:
     machine = attached(POLLING)
     assert machine.deadline() == 55
     assert machine.timeout(54) == []
+    assert machine.connections[1].asks == []
     assert machine.timeout(55) == [ConnectionDropped(1, 4408, "silent for 55 s")]
 
 

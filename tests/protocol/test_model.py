@@ -227,7 +227,8 @@ LIVES = {
     "hedge": (World((WEBSOCKET, WEBSOCKET), up=1, down=1, commits=2, polls=0, faults=0), 1_300),
     "cut hedge": (World((WEBSOCKET, WEBSOCKET), up=1, down=0, commits=2, polls=0, faults=1), 1_400),
     "down": (World((WEBSOCKET, POLLING), up=1, down=1, commits=2, polls=1, faults=1), 12_000),
-    "up": (World((POLLING, WEBSOCKET), up=1, down=1, commits=2, polls=1, faults=1), 11_000),
+    "up": (World((POLLING, WEBSOCKET), up=1, down=1, commits=2, polls=1, faults=0), 700),
+    "cut up": (World((POLLING, WEBSOCKET), up=1, down=0, commits=2, polls=1, faults=1), 1_200),
 }
 
 

@@ -213,7 +213,13 @@ def test_a_welcome_replays_on_polling_where_nothing_carries(
 
 
 @pytest.mark.parametrize(
-    ("sizes", "count"), [([GREETING_BYTES, 1], 1), ([GREETING_BYTES - 1, 1, 1], 2)]
+    ("sizes", "count"),
+    [
+        ([GREETING_BYTES, 1], 1),
+        ([GREETING_BYTES - 1, 1, 1], 2),
+        # A request can say that the path cuts what is long; a hello cannot.
+        ([GREETING_BYTES + 1, 1], 0),
+    ],
 )
 def test_a_welcome_replays_little(sizes: list[int], count: int) -> None:
     server = opening()
@@ -321,6 +327,13 @@ def test_a_connection_may_be_committed_again() -> None:
     assert hear(server, 2, "a0 c4") == [ConnectionDropped(2, 4409, "committed too late")]
 
 
+def test_no_two_connections_have_the_same_commit() -> None:
+    server = attached(WEBSOCKET)
+    greet(server, 2)
+    assert hear(server, 2, "a0 c1") == [ConnectionDropped(2, 4409, "committed too late")]
+    assert list(server.connections) == [1]
+
+
 def test_the_messages_of_a_late_commit_count() -> None:
     server = attached(WEBSOCKET)
     greet(server, 2)
@@ -413,6 +426,13 @@ def test_an_answer_has_as_many_bytes_as_are_wanted_but_a_message(
     assert answer(server, limit=limit) == text
 
 
+@pytest.mark.parametrize("limit", [0, 1])
+def test_an_answer_to_who_wants_nothing_has_one_message(limit: int) -> None:
+    server = attached()
+    send(server, "a", "b")
+    assert answer(server, limit=limit) == "a0 s1|ma"
+
+
 def test_without_a_limit_an_answer_has_a_million_bytes_or_a_thousand_messages() -> None:
     server = attached()
     send(server, "x" * 999_999, "x", "x")
@@ -493,7 +513,7 @@ def test_late_requests_get_nothing_though_there_is_something() -> None:
 
 def test_a_request_repeated_after_its_answer_is_held_like_any() -> None:
     server = attached()
-    request(server, "n2 w1000 a0 c1")
+    assert request(server, "n2 w1000 a0 c1") == ([], "park", None)
     answer(server, now=1.0)
     assert request(server, "n2 w25000 a0 c1", now=2.0) == ([], "park", None)
     assert request(server, "n3 w25000 a0 c1", now=3.0) == ([], "park", 2)
@@ -593,8 +613,15 @@ def test_a_request_with_a_commit_that_is_too_low_is_refused() -> None:
 def test_a_connection_that_was_given_up_comes_back_by_a_commit(text: str, verdict: str) -> None:
     server = attached()
     server.detach(1, 0.0)
-    assert request(server, text)[1] == verdict
+    back = [Switched(1, POLLING)] if verdict == "answer" else []
+    assert request(server, text) == (back, verdict, None)
     assert (1 in server.connections) is (verdict == "answer")
+
+
+def test_a_request_without_a_commit_makes_no_connection() -> None:
+    server = opening()
+    assert request(server, "n1 a0", attempt=7) == ([], "refuse", None)
+    assert server.connections == {}
 
 
 def test_a_request_from_before_the_commit_is_late() -> None:
@@ -646,23 +673,28 @@ def test_of_crossed_closes_the_servers_counts() -> None:
 @pytest.mark.parametrize(
     ("grant", "texts", "outside", "over"),
     [
-        ({"messages": 2}, ["a", "b"], 0, False),
-        ({"messages": 2}, ["a", "b", "c"], 0, True),
-        ({"messages": 2}, ["a", "b", "c"], 1, False),
-        ({"bytes": 4}, ["aa", "bb"], 0, False),
-        ({"bytes": 4}, ["aa", "bbb"], 0, True),
+        ({"messages": 2}, ["a", "b"], (0, 0), False),
+        ({"messages": 2}, ["a", "b", "c"], (0, 0), True),
+        ({"messages": 2}, ["a", "b", "c"], (1, 1), False),
+        ({"bytes": 4}, ["aa", "bb"], (0, 0), False),
+        ({"bytes": 4}, ["aa", "bbb"], (0, 0), True),
+        ({"bytes": 4}, ["aa", "bb", "c"], (1, 0), True),
+        ({"bytes": 4}, ["aa", "bb", "c"], (1, 1), False),
         # One alone is always allowed.
-        ({"bytes": 4}, ["aaaaa"], 0, False),
+        ({"bytes": 4}, ["aaaaa"], (0, 0), False),
+        ({"bytes": 4}, ["aaaaa", "b"], (1, 1), False),
+        ({"bytes": 4}, ["aaaaa", "b", "c"], (1, 1), True),
     ],
 )
 def test_more_than_was_granted_is_too_much(
-    grant: dict[str, float], texts: list[str], outside: int, over: bool
+    grant: dict[str, float], texts: list[str], outside: tuple[int, int], over: bool
 ) -> None:
     server = attached(WEBSOCKET, **grant)
     hear(server, 1, "a0 s1" + "".join(f"|m{text}" for text in texts))
-    assert server.over_credit(outside) is over
-    server.handled(1, 0.0)
-    assert server.over_credit(outside) is False
+    assert server.over_credit(*outside) is over
+    for seq in range(1, len(texts)):
+        server.handled(seq, 0.0)
+    assert server.over_credit() is False
 
 
 def test_a_close_is_outside_the_credit() -> None:

@@ -213,12 +213,12 @@ def client_takes(pair: SessionPair, pick: int) -> None:
 # -- what goes well ----------------------------------------------------------------------
 
 
-@action(3)
+@action(8)
 def all_flows(pair: SessionPair, pick: int) -> None:
     pair.flow()
 
 
-@action(3)
+@action(5)
 def the_client_connects(pair: SessionPair, pick: int) -> None:
     if pair.client.alive and len(pair.client.machine.connections) < 4:
         pair.connect((Transport.WEBSOCKET, Transport.POLLING)[pick % 2])
@@ -308,13 +308,13 @@ def a_frame_is_repeated(pair: SessionPair, pick: int) -> None:
 # -- time --------------------------------------------------------------------------------
 
 
-@action(8)
+@action(5)
 def time_passes(pair: SessionPair, pick: int) -> None:
     seconds = (0.01, 0.1, 0.2, 0.3, 1.0, 1.7, 5.1, 10.0, 26.3)[pick % 9]
     pair.pass_time(pair.clock.now + seconds)
 
 
-@action(5)
+@action(4)
 def the_deadline_comes(pair: SessionPair, pick: int) -> None:
     deadline = pair.deadline()
     # Mostly soon: the end by inactivity is seen often enough.
@@ -396,7 +396,7 @@ def live(rng: random.Random, steps: int) -> tuple[SessionPair, list[str]]:
 @pytest.mark.parametrize("part", range(4))
 def test_many_long_lives(rng: random.Random, part: int) -> None:
     seen: Counter[str] = Counter()
-    for _ in range(150):
+    for _ in range(400):
         pair, _ = live(rng, rng.choice((40, 150, 400)))
         seen["delivered up"] += len(pair.server.application.delivered)
         seen["delivered down"] += len(pair.client.application.delivered)
@@ -404,5 +404,4 @@ def test_many_long_lives(rng: random.Random, part: int) -> None:
         seen[f"closed {closed.code}" if closed else "open"] += 1
     # Not vacuous: messages got through, and sessions ended in every way.
     assert min(seen["delivered up"], seen["delivered down"]) > 1000, seen
-    assert seen["open"] > 10, seen
-    assert seen["closed 4408"] > 0, seen
+    assert min(seen[how] for how in ("open", "closed 4000", "closed 4100", "closed 4408")) > 0, seen

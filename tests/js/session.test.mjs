@@ -1,0 +1,988 @@
+// What the page holds: events, replies, bytes, close, refusals; on both transports.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import vm from "node:vm";
+
+import { core, FallbackTransport } from "./core.mjs";
+import { decode, decodeBody } from "./fake_server.mjs";
+import { Page } from "./page.mjs";
+
+const MINUTE = 60_000;
+const TRANSPORTS = ["websocket", "polling"];
+
+const open = (transport, { options, ...rest } = {}) =>
+  new Page({ ...rest, options: { transports: [transport], ...options } }).on(transport);
+
+// The same test on both transports.
+function both(name, run) {
+  for (const transport of TRANSPORTS) test(`${name} (${transport})`, () => run(transport));
+}
+
+const refuses = (code) => (error) => error instanceof Error && error.code === code && error.message.length > 5;
+
+// --- Opening ---------------------------------------------------------------------------
+
+both("a session opens: id, state, transport, onopen", (transport) => {
+  const page = new Page({ options: { transports: [transport] } });
+  const { session } = page;
+  const states = [];
+  session.onopen = function (event) { states.push([this === session, event.type, event.id, session.state]); };
+  assert.equal(session.state, "connecting");
+  assert.equal(session.id, null);
+  assert.equal(session.transport, null);
+  assert.equal(session.roundTrip, null);
+  assert.equal(String(session.why), "no connection");
+  page.opened();
+  assert.deepEqual(states, [[true, "open", page.peer.id, "open"]]);
+  assert.equal(session.id, page.peer.id);
+  assert.equal(session.transport, transport);
+  assert.equal(session.roundTrip, 20);
+  assert.equal(page.last("open").target, session);
+  assert.deepEqual(page.heard.map(([type]) => type), ["transport", "open"]);
+  page.quiet();
+});
+
+both("what is sent before it is open arrives first, and in order", (transport) => {
+  const page = new Page({ options: { transports: [transport] } });
+  for (let i = 0; i < 10; i++) page.session.emit("early", i);
+  page.opened();
+  page.session.emit("late");
+  page.until(() => page.peer.events.length === 11);
+  assert.deepEqual(page.peer.events.map((event) => event[1]), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, undefined]);
+  page.quiet();
+});
+
+both("auth: an object, a function, none", (transport) => {
+  assert.deepEqual(open(transport, { options: { auth: { token: 1 } } }).peer.connects, [{ token: 1 }]);
+  assert.deepEqual(open(transport, { options: { auth: () => ({ token: 2 }) } }).peer.connects, [{ token: 2 }]);
+  assert.deepEqual(open(transport).peer.connects, [null]);
+});
+
+test("auth that throws, or cannot be sent, is refused at the call", () => {
+  assert.throws(() => new Page({ options: { auth() { throw new Error("no token"); } } }), /no token/);
+  const cyclic = {};
+  cyclic.self = cyclic;
+  assert.throws(() => new Page({ options: { auth: cyclic } }), refuses("unserialisable"));
+});
+
+test("auth is asked for again for each new session; if it throws then, the session is closed", () => {
+  let asked = 0;
+  const auth = () => ({ asked: ++asked });
+  const page = new Page({ options: { auth } }).opened();
+  page.server.sessions.clear();
+  page.network.link.cut();
+  page.until(() => page.count("open") === 2);
+  assert.deepEqual(page.peer.connects, [{ asked: 2 }]);
+  page.talks();
+
+  let tokens = 1;
+  const failing = new Page({ options: { auth() {
+    if (tokens-- === 0) throw new Error("no token any more");
+    return {};
+  } } }).opened();
+  failing.server.sessions.clear();
+  failing.network.link.cut();
+  failing.until(() => failing.session.state === "closed");
+  assert.equal(failing.count("reset"), 0);
+  assert.equal(failing.last("close").code, 4404);
+  assert.throws(() => failing.session.send("x"), refuses("closed"));
+  failing.advance(10);
+  assert.deepEqual(failing.environment.errors.splice(0).map(String), ["Error: no token any more"]);
+  failing.over();
+});
+
+test("connect: the URL and the options may each be left out", () => {
+  const page = new Page({ connect: false });
+  for (const args of [[{ environment: page.environment }], [undefined, { environment: page.environment }]]) {
+    const session = FallbackTransport.connect(...args);
+    page.until(() => session.state === "open");
+    assert.equal(page.network.link.socket.url, "ws://page.test/fallback/ws");
+  }
+});
+
+test("a namespace", () => {
+  const page = new Page({ options: { namespace: "/chat" }, before: ({ server }) => {
+    server.onconnect = (session) => session.push('0/chat,{"sid":"x"}');
+  } });
+  page.until(() => page.server.hellos.length);
+  assert.deepEqual(page.server.hellos[0].items, ["0/chat,"]);
+  page.opened();
+  page.session.send("x", () => {});
+  page.advance(100);
+  assert.deepEqual(page.peer.messages, ["0/chat,", '2/chat,1["message","x"]']);
+  page.peer.push('2/chat,["message","y"]', '3/chat,1["z"]');
+  page.advance(100);
+  assert.deepEqual(page.messages, ["y"]);
+  page.quiet();
+});
+
+// --- Events and replies -----------------------------------------------------------------------
+
+both("events both ways, with any values", (transport) => {
+  const page = open(transport);
+  const values = [["a"], [1, null, true], [{ deep: [{ er: "é\u2028\x1e😀" }] }], [], ["", 0, -1.5], [undefined]];
+  const heard = [];
+  page.session.on("chat", (...found) => { heard.push(found); });
+  for (const each of values) {
+    page.session.emit("chat", ...each);
+    page.peer.emit("chat", ...each);
+  }
+  page.advance(1000);
+  const written = values.map((each) => JSON.parse(JSON.stringify(each)));
+  assert.deepEqual(page.peer.events, written.map((each) => ["chat", ...each]));
+  assert.deepEqual(heard, written);
+  page.quiet();
+});
+
+both("send and on(\"message\"): unnamed messages", (transport) => {
+  const page = open(transport);
+  page.session.send("text");
+  page.session.send(new Uint8Array([1, 2]).buffer);
+  page.session.send("asked", (error, reply) => page.heard.push(["callback", { error, reply }]));
+  page.server.onevent = (session, [, text], id) => { if (id) session.reply(id, `${text}!`); };
+  page.until(() => page.count("callback"));
+  assert.deepEqual(page.last("callback"), { error: null, reply: "asked!" });
+  assert.deepEqual(page.peer.events, [["message", "text"], ["message", Uint8Array.of(1, 2)], ["message", "asked"]]);
+  page.quiet();
+});
+
+both("a callback gets the reply, all of its values, or the error of the handler that raised", (transport) => {
+  const page = open(transport);
+  const replies = [];
+  page.server.onevent = (session, [name, ...values], id) => {
+    if (name === "raise") session.push(`7${id}{"code":1011,"message":"the handler raised"}`);
+    else if (id) session.reply(id, ...values);
+  };
+  page.session.emit("echo", "a", (...found) => replies.push(found));
+  page.session.emit("echo", (...found) => replies.push(found));
+  page.session.emit("echo", 1, 2, (...found) => replies.push(found));
+  page.session.emit("raise", (...found) => replies.push(found));
+  page.until(() => replies.length === 4);
+  assert.deepEqual(replies.slice(0, 3), [[null, "a"], [null], [null, 1, 2]]);
+  assert.equal(replies[3][0].code, 1011);
+  assert.equal(replies[3][0].message, "the handler raised");
+  page.quiet();
+});
+
+both("a reply that nobody waits for, or comes twice, is ignored", (transport) => {
+  const page = open(transport);
+  const replies = [];
+  page.session.emit("x", (...found) => replies.push(found));
+  page.advance(100);
+  page.peer.push("31[1]", "31[2]", "399[3]", '71{"message":"late"}', "3[4]");
+  page.advance(100);
+  assert.deepEqual(replies, [[null, 1]]);
+  page.talks();
+});
+
+both("a listener replies with what it returns, or later", (transport) => {
+  const page = open(transport);
+  let later = null;
+  page.session.on("now", (value) => value + 1);
+  page.session.on("later", (value, reply) => { later = () => reply(value + 2); });
+  page.session.on("bytes", () => new Uint8Array([7]));
+  page.session.on("nothing", (value, reply) => { reply(); });
+  page.peer.ask(5, "now", 1);
+  page.peer.ask(6, "later", 1);
+  page.peer.ask(7, "bytes");
+  page.peer.ask(8, "nothing", 1);
+  page.until(() => page.peer.replies.length === 3 && later);
+  later();
+  later();
+  page.advance(500);
+  assert.deepEqual(page.peer.replies, [
+    ["3", 5, [2]], ["6", 7, [Uint8Array.of(7)]], ["3", 8, []], ["3", 6, [3]],
+  ]);
+  page.quiet();
+});
+
+both("an event that asks for nothing gets no reply, and its listener no reply function", (transport) => {
+  const page = open(transport);
+  const found = [];
+  page.session.on("x", (...values) => { found.push(values); return "ignored"; });
+  page.peer.emit("x", 1);
+  page.advance(500);
+  assert.deepEqual(found, [[1]]);
+  assert.deepEqual(page.peer.replies, []);
+  page.quiet();
+});
+
+both("no listener: an error is the reply", (transport) => {
+  const page = open(transport);
+  page.peer.ask(3, "unknown");
+  page.peer.ask(4, "constructor");
+  page.advance(500);
+  assert.deepEqual(page.peer.replies, [
+    ["7", 3, { code: 1011, message: "no listener for unknown" }],
+    ["7", 4, { code: 1011, message: "no listener for constructor" }],
+  ]);
+  page.talks();
+});
+
+both("listeners that throw: the error is reported, the other listeners and messages are not harmed", (transport) => {
+  const page = open(transport);
+  const found = [];
+  page.session.on("x", () => { throw new Error("first"); });
+  page.session.on("x", (value) => { found.push(value); });
+  page.session.onopen = () => { throw new Error("onopen"); };
+  page.peer.ask(1, "x", "a");
+  page.peer.emit("x", "b");
+  page.peer.emit("message", "behind");
+  page.advance(500);
+  assert.deepEqual(found, ["a", "b"]);
+  assert.deepEqual(page.messages, ["behind"]);
+  assert.deepEqual(page.peer.replies, [["7", 1, { code: 1011, message: "the listener raised" }]]);
+  assert.deepEqual(page.environment.errors.splice(0).map((error) => error.message), ["first", "first"]);
+  assert.equal(page.peer.confirmed, page.peer.sent.length, "all is handled");
+  page.talks();
+});
+
+both("callbacks that throw harm nothing", (transport) => {
+  const page = open(transport);
+  page.server.onevent = (session, event, id) => { if (id) session.reply(id); };
+  page.session.emit("x", () => { throw new Error("callback"); });
+  page.advance(500);
+  assert.deepEqual(page.environment.errors.splice(0).map((error) => error.message), ["callback"]);
+  page.talks();
+});
+
+both("a reply that cannot be sent is an error for the asker, and harms nothing", (transport) => {
+  const page = open(transport);
+  const cyclic = {};
+  cyclic.self = cyclic;
+  page.session.on("cyclic", () => cyclic);
+  page.session.on("blob", () => new Blob(["x"]));
+  page.session.on("large", () => "x".repeat(1_000_001));
+  let reply = null;
+  page.session.on("later", (found) => { reply = found; });
+  page.peer.ask(1, "cyclic");
+  page.peer.ask(2, "blob");
+  page.peer.ask(3, "large");
+  page.peer.ask(4, "later");
+  page.peer.emit("message", "behind");
+  page.until(() => page.messages.length);
+  assert.throws(() => reply(cyclic), refuses("unserialisable"));
+  reply("after all");
+  page.advance(500);
+  assert.deepEqual(page.peer.replies.map(([type, id]) => [type, id]), [["7", 1], ["7", 2], ["7", 3], ["3", 4]]);
+  assert.equal(page.environment.errors.splice(0).length, 3);
+  assert.equal(page.peer.confirmed, page.peer.sent.length);
+  page.talks();
+});
+
+both("on, off: several listeners, in order, and taken away while they run", (transport) => {
+  const page = open(transport);
+  const found = [];
+  const first = () => { found.push("first"); page.session.off("x", first); };
+  assert.equal(page.session.on("x", first).on("x", () => { found.push("second"); }), page.session);
+  page.peer.emit("x");
+  page.peer.emit("x");
+  page.advance(100);
+  assert.deepEqual(found, ["first", "second", "second"]);
+  page.session.off("x");
+  page.peer.emit("x");
+  page.advance(100);
+  assert.equal(found.length, 3);
+  page.quiet();
+});
+
+test("names that nobody listens to leave nothing behind", () => {
+  const page = open("websocket");
+  for (let i = 0; i < 50; i++) page.peer.emit(`name ${i}`);
+  page.talks();
+  assert.ok(Object.keys(page.session._events).length <= 1);
+});
+
+test("addEventListener and removeEventListener, each listener once", () => {
+  const page = new Page();
+  let count = 0;
+  const listener = () => { count += 1; };
+  const other = () => { count += 10; };
+  page.session.addEventListener("open", listener);
+  page.session.addEventListener("open", listener);
+  page.session.addEventListener("open", other);
+  page.session.removeEventListener("open", other);
+  page.session.removeEventListener("toString", other);
+  page.opened();
+  assert.equal(count, 1);
+});
+
+both("replies go ahead of what waits for credit", (transport) => {
+  const page = open(transport, { grant: { messages: 2 } });
+  page.peer.holds = true;
+  for (let i = 0; i < 5; i++) page.session.send(i);
+  page.session.on("ask", () => "at once");
+  page.peer.ask(9, "ask");
+  page.until(() => page.peer.replies.length, "the reply");
+  assert.deepEqual(page.peer.events.map((event) => event[1]), [0, 1]);
+  page.peer.holds = false;
+  page.peer.handle();
+  page.until(() => page.peer.events.length === 5);
+  page.quiet();
+});
+
+// --- Bytes ----------------------------------------------------------------------------------------
+
+both("bytes nested anywhere, both ways", (transport) => {
+  const page = open(transport);
+  const found = [];
+  page.session.on("bytes", (...values) => { found.push(values); });
+  const a = Uint8Array.of(1, 2, 3);
+  const b = Uint8Array.from({ length: 1000 }, (_, i) => i & 255);
+  page.session.emit("bytes", a, { deep: [{ b: b.buffer }], none: null }, new Uint8Array(0), "text");
+  page.session.emit("bytes", b.subarray(30, 33), new DataView(b.buffer, 40, 2), new Uint16Array([513]));
+  page.peer.emit("bytes", a, { deep: [{ b }], none: null }, new Uint8Array(0), "text");
+  page.until(() => page.peer.events.length === 2 && found.length);
+  assert.deepEqual(page.peer.events[0], ["bytes", a, { deep: [{ b }], none: null }, new Uint8Array(0), "text"]);
+  assert.deepEqual(page.peer.events[1], ["bytes", Uint8Array.of(30, 31, 32), Uint8Array.of(40, 41), Uint8Array.of(1, 2)]);
+  assert.deepEqual(found, [[a.buffer, { deep: [{ b: b.buffer }], none: null }, new ArrayBuffer(0), "text"]]);
+  assert.ok(found[0][0] instanceof ArrayBuffer);
+  page.quiet();
+});
+
+test("bytes are those of the call, whatever the page writes to them later", () => {
+  const page = open("websocket");
+  page.peer.holds = true;
+  const bytes = Uint8Array.of(1, 2, 3);
+  page.session.send(bytes);
+  page.session.send(bytes.buffer);
+  bytes.fill(9);
+  page.advance(100);
+  assert.deepEqual(page.peer.events, [["message", Uint8Array.of(1, 2, 3)], ["message", Uint8Array.of(1, 2, 3)]]);
+});
+
+test("bytes of another window, and an object that only looks like bytes", () => {
+  const page = open("websocket");
+  const foreign = vm.runInNewContext("[new Uint8Array([1, 2]), new Uint8Array([3]).buffer]");
+  page.session.send(foreign[0]);
+  page.session.send(foreign[1]);
+  page.session.emit("x", { name: "a", buffer: Uint8Array.of(4).buffer });
+  page.advance(100);
+  assert.deepEqual(page.peer.events, [
+    ["message", Uint8Array.of(1, 2)], ["message", Uint8Array.of(3)], ["x", { name: "a", buffer: Uint8Array.of(4) }],
+  ]);
+});
+
+test("bytes on polling and WebSocket mixed with texts, cut in between, once and in order", () => {
+  const page = new Page().on("websocket");
+  for (let i = 0; i < 60; i++) {
+    page.session.emit("n", i, Uint8Array.of(i), `${i}`, Uint8Array.of(i, i));
+    page.peer.emit("message", Uint8Array.of(i));
+    page.advance(3);
+    if (i % 20 === 10) page.network.link.cut();
+  }
+  page.until(() => page.peer.events.length === 60 && page.messages.length === 60);
+  page.peer.events.forEach((event, i) => assert.deepEqual(event, ["n", i, Uint8Array.of(i), `${i}`, Uint8Array.of(i, i)]));
+  page.messages.forEach((data, i) => assert.deepEqual(new Uint8Array(data), Uint8Array.of(i)));
+  page.quiet();
+});
+
+test("values that JSON knows how to write, and own properties only", () => {
+  const page = open("websocket");
+  class Point { constructor() { this.x = 1; } get y() { return 2; } }
+  page.session.emit("x", new Date(0), { toJSON: () => "mine" }, new Point(), Object.create({ inherited: 1 }), [, 1], NaN, new String("s"));
+  page.advance(100);
+  assert.deepEqual(page.peer.events, [["x", "1970-01-01T00:00:00.000Z", "mine", { x: 1 }, {}, [null, 1], null, "s"]]);
+});
+
+test("a page's object that looks like a placeholder stays what it is", () => {
+  const page = open("websocket");
+  const found = [];
+  page.session.on("x", (value) => { found.push(value); });
+  page.peer.push('2["x",{"_placeholder":true,"num":0}]');
+  page.advance(100);
+  assert.deepEqual(found, [{ _placeholder: true, num: 0 }]);
+  page.network.link.up = false;
+  page.session.emit("x", { _placeholder: true, num: 5 });
+  page.server.sessions.clear();
+  page.network.link.cut();
+  page.until(() => page.count("reset"));
+  assert.deepEqual(page.last("reset").unconfirmed, [{ event: "x", data: { _placeholder: true, num: 5 } }]);
+  page.quiet();
+});
+
+// --- What cannot be sent is refused at the call -------------------------------------------------------
+
+both("a Blob, a cycle, a BigInt, a getter that throws: refused at the call, and nothing is changed", (transport) => {
+  const page = open(transport);
+  const cyclic = [{}];
+  cyclic[0].cyclic = cyclic;
+  const before = page.session.counters;
+  const callback = () => assert.fail("never called");
+  for (const value of [new Blob(["x"]), { deep: [new Blob(["x"])] }, cyclic, 5n, { get x() { throw new Error("getter"); } }]) {
+    assert.throws(() => page.session.emit("x", value, callback), refuses("unserialisable"));
+  }
+  assert.throws(() => page.session.send(new Blob(["x"])), /Blob.*ArrayBuffer/);
+  assert.deepEqual(page.session.counters, before);
+  assert.equal(page.session.bufferedAmount, 0);
+  page.talks();
+});
+
+both("too large: refused at the call", (transport) => {
+  const page = open(transport, { grant: { message: 1000 } });
+  assert.throws(() => page.session.send("x".repeat(1000)), refuses("too-large"));
+  assert.throws(() => page.session.send("é".repeat(500)), refuses("too-large"));
+  assert.throws(() => page.session.send(new Uint8Array(1001)), refuses("too-large"));
+  page.session.send("x".repeat(900));
+  page.session.send(new Uint8Array(1000));
+  page.advance(100);
+  assert.equal(page.peer.events.length, 2);
+  page.talks();
+});
+
+both("closed, and closing: refused at the call", (transport) => {
+  const page = open(transport);
+  page.session.close();
+  assert.throws(() => page.session.send("x"), refuses("closed"));
+  page.until(() => page.session.state === "closed");
+  assert.throws(() => page.session.send("x"), refuses("closed"));
+  assert.throws(() => page.session.emit("x", () => {}), refuses("closed"));
+  page.over();
+});
+
+test("full: refused at the call, and bounded", () => {
+  const page = open("websocket");
+  page.network.link.swallow("up");
+  for (let i = 0; i < 16; i++) page.session.send("x".repeat(990_000));
+  assert.throws(() => page.session.send("x".repeat(990_000)), refuses("full"));
+  assert.ok(page.session.bufferedAmount < 16_000_000);
+  page.session.send("small");
+  const many = open("websocket");
+  many.network.link.swallow("up");
+  const sent = () => many.session.send("x");
+  for (let i = 0; i < 10_000; i++) sent();
+  assert.throws(sent, refuses("full"));
+  // A close is always taken.
+  many.session.close();
+  many.until(() => many.session.state === "closed");
+  assert.equal(many.last("close").unconfirmed.length, 10_000);
+});
+
+test("a reply when the outbox is full: an error nowhere but for the asker", () => {
+  const page = open("websocket");
+  page.peer.holds = true;
+  for (let i = 0; i < 9999; i++) page.session.send(i);
+  assert.throws(() => { for (;;) page.session.send("more"); }, refuses("full"));
+  page.session.on("ask", () => "no room");
+  page.peer.ask(1, "ask");
+  page.peer.emit("message", "behind");
+  page.until(() => page.messages.length === 1, "what is behind it is not harmed");
+  page.advance(10);
+  assert.ok(page.environment.errors.splice(0).every((error) => error.code === "full"));
+  page.quiet();
+});
+
+test("bufferedAmount: bytes that are not confirmed", () => {
+  const page = open("websocket");
+  page.peer.holds = true;
+  page.session.send("é");
+  assert.equal(page.session.bufferedAmount, '2["message","é"]'.length + 1);
+  page.advance(100);
+  assert.equal(page.session.bufferedAmount, '2["message","é"]'.length + 1, "received, and not handled");
+  page.peer.handle();
+  page.advance(100);
+  assert.equal(page.session.bufferedAmount, 0);
+});
+
+// --- Closing ------------------------------------------------------------------------------------------
+
+both("close by the page: behind all that was sent; onclose once", (transport) => {
+  const page = open(transport);
+  for (let i = 0; i < 20; i++) page.session.send(i);
+  page.session.close(4001, "done");
+  page.session.close(4002, "again");
+  assert.equal(page.session.state, "open");
+  page.until(() => page.session.state === "closed");
+  assert.equal(page.peer.events.length, 20);
+  assert.deepEqual(page.peer.over, { end: 4001, reason: "done", session: true, ack: page.peer.received, received: page.peer.received });
+  const { code, reason, wasClean, unconfirmed, data } = page.last("close");
+  assert.deepEqual({ code, reason, wasClean, unconfirmed, data }, { code: 4001, reason: "done", wasClean: true, unconfirmed: [], data: undefined });
+  assert.equal(page.session.transport, null);
+  page.session.close();
+  page.over();
+});
+
+both("close by the server: behind all that it sent, acknowledged, onclose once", (transport) => {
+  const page = open(transport);
+  for (let i = 0; i < 20; i++) page.peer.emit("message", i);
+  page.peer.close(4321, "bye");
+  page.until(() => page.session.state === "closed");
+  assert.equal(page.messages.length, 20);
+  assert.equal(page.last("close").code, 4321);
+  assert.equal(page.last("close").reason, "bye");
+  page.over();
+  assert.equal(page.peer.confirmed, page.peer.sent.length, "the server knows that it was told");
+  assert.ok(page.peer.over);
+});
+
+both("crossed closes: the server's code counts on both sides", (transport) => {
+  const page = open(transport);
+  page.peer.close(4321, "the server's");
+  page.session.close(4001, "the page's");
+  page.until(() => page.session.state === "closed");
+  assert.equal(page.last("close").code, 4321);
+  page.over();
+});
+
+both("close while connecting", (transport) => {
+  const page = new Page({ options: { transports: [transport] } });
+  page.session.send("said");
+  page.session.close(4001, "changed my mind");
+  page.until(() => page.session.state === "closed");
+  assert.equal(page.last("close").code, 4001);
+  assert.deepEqual(page.peer.events, [["message", "said"]]);
+  assert.equal(page.count("open") <= 1, true);
+  page.over();
+});
+
+both("close where nothing answers: given up after 5 s, with what is unconfirmed", (transport) => {
+  const page = new Page({ options: { transports: [transport] }, before: ({ network }) => { network.down = true; } });
+  page.session.emit("chat", { n: 1 }, (error) => page.heard.push(["callback", error]));
+  page.advance(1000);
+  page.session.close();
+  page.until(() => page.session.state === "closed");
+  assert.equal(page.time, 6000);
+  assert.deepEqual(page.last("close").unconfirmed, [{ event: "chat", data: { n: 1 } }]);
+  assert.equal(page.last("callback").code, 1000);
+  page.over();
+});
+
+both("close on a connection that dies: resumed, and closed all the same", (transport) => {
+  const page = open(transport);
+  page.session.send("last words");
+  page.network.open.forEach((link) => link.cut());
+  if (transport === "polling") page.network.onpost = () => { page.network.onpost = () => undefined; return { status: 502 }; };
+  page.session.close(4001, "");
+  page.until(() => page.session.state === "closed");
+  assert.ok(page.time < 2000);
+  assert.deepEqual(page.peer.events, [["message", "last words"]]);
+  assert.equal(page.peer.over.end, 4001);
+  page.over();
+});
+
+test("codes and reasons that cannot be are refused", () => {
+  const page = open("websocket");
+  for (const code of [0, 1, 999, 1001, 1005, 1006, 1011, 2999, 5000, null, "x", NaN]) {
+    assert.throws(() => page.session.close(code), refuses("close"), String(code));
+  }
+  assert.throws(() => page.session.close(1000, "x".repeat(124)), refuses("close"));
+  assert.throws(() => page.session.close(1000, "é".repeat(62)), refuses("close"));
+  assert.equal(page.session.state, "open");
+  page.talks();
+  page.session.close(4999, 5);
+  page.until(() => page.session.state === "closed");
+  assert.equal(page.peer.over.reason, "5");
+  page.over();
+});
+
+both("the server ends the session outside the numbering", (transport) => {
+  const page = open(transport);
+  page.session.send("unhandled", (error) => page.heard.push(["callback", error]));
+  page.peer.holds = true;
+  page.advance(100);
+  page.peer.end(4429, "too many");
+  page.until(() => page.session.state === "closed");
+  assert.equal(page.last("close").code, 4429);
+  assert.deepEqual(page.last("close").unconfirmed, [{ event: "message", data: "unhandled" }]);
+  assert.equal(page.last("callback").code, 4429);
+  page.over();
+});
+
+both("gone, inactive, restarted: onreset with what is unconfirmed, callbacks fail, a new session", (transport) => {
+  for (const [code, end] of [[4404, true], [4408, true], [1012, true], [1012, false]]) {
+    const page = open(transport);
+    page.advance(70_000);
+    page.peer.holds = true;
+    page.session.emit("chat", "a", (error) => page.heard.push(["callback", error]));
+    page.session.emit("chat", "b");
+    page.advance(100);
+    const first = page.peer;
+    if (end) first.end(code, "why");
+    else first.close(code, "why");
+    page.until(() => page.count("reset"));
+    assert.equal(page.last("reset").code, code);
+    assert.equal(page.last("reset").reason, "why");
+    assert.deepEqual(page.last("reset").unconfirmed, [{ event: "chat", data: "a" }, { event: "chat", data: "b" }]);
+    assert.equal(page.last("callback").code, code);
+    assert.equal(page.session.state, "reconnecting");
+    page.until(() => page.count("open") === 2);
+    assert.notEqual(page.session.id, first.id);
+    assert.deepEqual(page.peer.events, [], "nothing is sent again by itself");
+    assert.equal(page.count("close"), 0);
+    assert.equal(page.session.counters.sent, 1);
+    page.talks();
+  }
+});
+
+both("in onreset the page may send again what was unconfirmed", (transport) => {
+  const page = open(transport);
+  page.peer.holds = true;
+  page.session.emit("chat", "a", (error) => { if (error) page.session.emit("from callback"); });
+  page.session.emit("chat", "b");
+  page.session.onreset = (event) => {
+    for (const each of event.unconfirmed) page.session.emit(each.event, each.data, () => page.heard.push(["callback", {}]));
+  };
+  page.advance(100);
+  page.server.onevent = (session, event, id) => { if (id) session.reply(id); };
+  page.peer.end(4404, "gone");
+  page.until(() => page.count("callback") === 2);
+  assert.deepEqual(page.peer.events, [["from callback"], ["chat", "a"], ["chat", "b"]]);
+  page.talks();
+});
+
+both("in onclose the page may open another session, and in onreset close this one", (transport) => {
+  const page = open(transport);
+  let next = null;
+  page.session.onclose = () => { next = FallbackTransport.connect("/fallback", page.session._options); };
+  page.session.close();
+  page.until(() => next && next.state === "open");
+  const other = open(transport);
+  other.session.onreset = () => { other.session.close(4001, "enough"); };
+  other.peer.end(4404, "gone");
+  other.until(() => other.session.state === "closed");
+  assert.equal(other.last("close").code, 4001);
+  other.over();
+});
+
+both("refused by the application: onclose with its code, reason and data", (transport) => {
+  const refuse = (code) => new Page({ options: { transports: [transport] }, before: ({ server }) => {
+    server.onconnect = (session) => {
+      session.push('4{"message":"not today","data":{"code":4444,"retry":false}}');
+      session.close(code, "not today");
+    };
+  } });
+  for (const code of [4401, 4444, 4404]) {
+    const page = refuse(code);
+    page.until(() => page.session.state === "closed");
+    const told = page.last("close");
+    assert.deepEqual([told.code, told.reason, told.data], [code, "not today", { code: 4444, retry: false }]);
+    assert.equal(page.count("open") + page.count("reset"), 0);
+    page.over();
+  }
+});
+
+test("refused on polling, while a WebSocket could be tried: no probe stays behind", () => {
+  const page = new Page({ before: ({ network, server }) => {
+    network.websocket = "refused";
+    server.onconnect = (session) => { session.push('4{"message":"no"}'); session.close(4401, "no"); };
+  } });
+  page.until(() => page.session.state === "closed");
+  page.over();
+});
+
+test("refused with less than an object", () => {
+  for (const packet of ["4", '4"no"', '4{"message":"no"}', "4null"]) {
+    const page = new Page({ before: ({ server }) => {
+      server.onconnect = (session) => { session.push(packet); session.close(4401, "no"); };
+    } });
+    page.until(() => page.session.state === "closed");
+    assert.equal(page.last("close").code, 4401);
+    assert.equal(page.last("close").data, undefined);
+    page.over();
+  }
+});
+
+both("disconnected by the application: the packet, and the close behind it", (transport) => {
+  const page = open(transport);
+  page.peer.push("1");
+  page.peer.close(1000, "disconnected by the server");
+  page.until(() => page.session.state === "closed");
+  assert.equal(page.last("close").code, 1000);
+  page.over();
+});
+
+both("a listener that closes: nothing is delivered after", (transport) => {
+  const page = open(transport);
+  page.session.on("message", (data) => { if (data === 1) page.session.close(4001, "enough"); });
+  page.peer.push('2["message",0]', '2["message",1]', '2["message",2]', '2["message",3]');
+  page.until(() => page.session.state === "closed");
+  assert.deepEqual(page.messages, [0, 1]);
+  assert.equal(page.last("close").code, 4001);
+  page.over();
+});
+
+both("packets that are none end the session with 4400, and the server is told", (transport) => {
+  for (const items of [["nonsense"], ["9"], [""], ["2{"], ["51-[\"x\",{\"_placeholder\":true,\"num\":0}]", "2[]"],
+    [Uint8Array.of(1)], ["51-[\"x\",{\"_placeholder\":true,\"num\":7}]", Uint8Array.of(1)]]) {
+    const page = open(transport);
+    page.peer.push('2["message","before"]', ...items, '2["message","behind"]');
+    page.until(() => page.session.state === "closed");
+    assert.equal(page.last("close").code, 4400, JSON.stringify(items));
+    assert.deepEqual(page.messages, ["before"]);
+    assert.equal(page.peer.over.end, 4400);
+    page.over();
+  }
+});
+
+both("packets that make no sense, but are packets, are passed over", (transport) => {
+  const page = open(transport);
+  page.peer.push("2", "2{}", "20[]", "3", "35", "6", "7", "7null", "1", "0", "2[]", "2[null]", "2[{\"a\":1},2]");
+  page.talks().advance(500);
+  // On polling the last mark rides on the next request.
+  assert.ok(page.peer.confirmed >= page.peer.sent.length - 1);
+});
+
+// --- States, transports, reasons ------------------------------------------------------------------------
+
+test("state, transport and why through a life", () => {
+  const page = new Page({ random: () => 0.5 });
+  const seen = [];
+  const note = (type) => () => seen.push([type, page.session.state, page.session.transport, page.session.why.reason]);
+  for (const type of ["open", "transport", "reset", "close"]) page.session[`on${type}`] = note(type);
+  page.opened();
+  page.network.websocket = "refused";
+  page.network.link.cut();
+  page.advance(2);
+  note("now")();
+  page.advance(2000);
+  page.network.down = true;
+  page.environment.fire("online");
+  page.advance(3000);
+  note("now")();
+  page.network.down = false;
+  page.advance(10_000);
+  page.network.websocket = "ok";
+  page.on("websocket");
+  page.session.close();
+  page.advance(100);
+  note("now")();
+  assert.deepEqual(seen, [
+    ["transport", "connecting", "websocket", "works"],
+    ["open", "open", "websocket", "works"],
+    ["transport", "reconnecting", null, "none"],
+    ["now", "reconnecting", null, "none"],
+    ["transport", "open", "polling", "refused"],
+    ["now", "reconnecting", "polling", "refused"],
+    ["transport", "open", "websocket", "works"],
+    ["close", "closed", null, "none"],
+    ["now", "closed", null, "none"],
+  ]);
+  page.over();
+});
+
+test("onerror comes before onclose, and only where nobody closed", () => {
+  for (const [end, types] of [[4001, ["close"]], [4429, ["error", "close"]]]) {
+    const page = new Page();
+    const seen = [];
+    for (const type of ["error", "close"]) {
+      page.session[`on${type}`] = (event) => seen.push([type, event.code, event.wasClean]);
+    }
+    page.opened();
+    if (end === 4429) page.session._negotiator.ended({ code: end, reason: "too many", ack: 0, received: 0 });
+    else page.session.close(end);
+    page.advance(100);
+    assert.deepEqual(seen, types.map((type) => [type, end, end === 4001]));
+    page.over();
+  }
+});
+
+test("a listener may close, emit and connect anywhere", () => {
+  for (const type of ["open", "transport", "message"]) {
+    for (const transport of TRANSPORTS) {
+      const page = new Page({ options: { transports: [transport] } });
+      const act = () => {
+        page.session.emit("from the listener");
+        page.session.close(4001, type);
+      };
+      if (type === "message") page.session.on("message", act);
+      else page.session.addEventListener(type, act);
+      page.server.onconnect = (session) => { session.push("0{}", '2["message","x"]', '2["message","y"]'); };
+      page.until(() => page.session.state === "closed");
+      assert.equal(page.last("close").code, 4001);
+      assert.deepEqual(page.peer.events, [["from the listener"]]);
+      page.over();
+    }
+  }
+});
+
+test("counters", () => {
+  const page = open("websocket");
+  assert.deepEqual(page.session.counters, { sent: 1, acknowledged: 1, received: 1, handled: 1 });
+  page.talks();
+  assert.deepEqual(page.session.counters, { sent: 2, acknowledged: 2, received: 2, handled: 2 });
+});
+
+// --- The page goes ---------------------------------------------------------------------------------------
+
+both("pagehide: the server is told", (transport) => {
+  const page = open(transport);
+  page.session.send("last words");
+  page.environment.fire("pagehide", { persisted: false });
+  if (transport === "polling") {
+    assert.equal(page.environment.beacons.length, 1);
+    const { items } = decodeBody(page.environment.beacons[0]);
+    assert.deepEqual(items, ['2["message","last words"]', { close: [1001, "the page was left"] }]);
+  } else {
+    assert.deepEqual(decode(page.network.link.sent.pop()).items.pop(), { close: [1001, "the page was left"] });
+  }
+  page.advance(100);
+  assert.equal(page.peer.over.end, 1001);
+  assert.deepEqual(page.peer.events, [["message", "last words"]]);
+  page.over();
+});
+
+both("pagehide of a page that may come back changes nothing", (transport) => {
+  const page = open(transport);
+  page.environment.fire("pagehide", { persisted: true });
+  page.environment.fire("pageshow", { persisted: true });
+  page.advance(100);
+  assert.equal(page.environment.beacons.length, 0);
+  page.talks();
+});
+
+test("pagehide without sendBeacon: a last request", () => {
+  const page = open("polling");
+  page.environment.beacons = null;
+  page.environment.fire("pagehide", { persisted: false });
+  page.advance(100);
+  assert.equal(page.peer.over.end, 1001);
+  page.over();
+});
+
+test("pagehide before there is a session", () => {
+  const page = new Page({ before: ({ network }) => { network.down = true; } });
+  page.environment.fire("pagehide", { persisted: false });
+  page.advance(10_000);
+  assert.equal(page.last("close").code, 1001);
+  page.over();
+});
+
+// --- Nothing stays behind -----------------------------------------------------------------------------------
+
+test("closed in any situation: no timer, no request, no WebSocket stays behind", () => {
+  const blocked = (fate) => ({ network }) => { network.websocket = fate; };
+  const situations = {
+    "connecting": [() => {}, () => {}],
+    "hedging": [blocked("unanswered"), (page) => page.advance(605)],
+    "on polling, WebSocket tried": [blocked("silent"), (page) => page.on("polling")],
+    "on polling, probing": [blocked("refused"), (page) => {
+      page.on("polling");
+      page.network.websocket = "unanswered";
+      page.environment.fire("online");
+    }],
+    "just switched to WebSocket": [blocked("refused"), (page) => {
+      page.on("polling");
+      page.network.websocket = "ok";
+      page.environment.fire("online");
+      page.on("websocket");
+    }],
+    "WebSocket doubted": [() => {}, (page) => {
+      page.on("websocket");
+      page.network.link.swallow();
+      page.session.send("x");
+      page.advance(2005);
+    }],
+    "WebSocket just died": [() => {}, (page) => {
+      page.on("websocket");
+      page.network.link.cut();
+      page.advance(1);
+    }],
+    "down": [() => {}, (page) => {
+      page.on("websocket");
+      page.network.down = true;
+      page.network.link.cut();
+      page.advance(10_000);
+    }],
+    "polls failing": [blocked("refused"), (page) => {
+      page.on("polling");
+      page.network.onpost = () => ({ status: 502 });
+      page.session.send("x");
+      page.advance(5000);
+    }],
+    "polls stalled": [blocked("refused"), (page) => {
+      page.on("polling");
+      page.network.onpost = () => ({ lost: true });
+      page.session.send("x");
+      page.advance(1500);
+    }],
+    "turned away": [({ server }) => {
+      server.refuses = { end: 1013, session: false, headers: { "retry-after": "60" } };
+    }, (page) => page.advance(1000)],
+    "resetting": [() => {}, (page) => {
+      page.on("websocket");
+      page.peer.end(1012, "");
+      page.advance(11);
+    }],
+    "buffer full": [() => {}, (page) => {
+      page.on("websocket");
+      page.environment.fills = true;
+      page.network.link.up = false;
+      for (let i = 0; i < 12; i++) page.session.send("x".repeat(200_000));
+      page.advance(10);
+    }],
+  };
+  for (const [what, [before, bring]] of Object.entries(situations)) {
+    for (const end of ["close", "abort"]) {
+      const page = new Page({ random: () => 0.7, before });
+      bring(page);
+      if (end === "close") page.session.close();
+      else page.session._negotiator._act(page.session._machine.abort(4999, "at once"));
+      page.until(() => page.session.state === "closed", `${what}, ${end}`);
+      page.over();
+      const seen = page.heard.length;
+      page.environment.fire("online");
+      page.environment.fire("pagehide", {});
+      page.network.down = false;
+      page.advance(20 * MINUTE);
+      assert.equal(page.heard.length, seen, what);
+      assert.equal(page.environment.timers(), 0, what);
+    }
+  }
+});
+
+test("a long life leaves nothing behind in memory", () => {
+  const page = new Page({ options: { timing: { deaths: 1e9 } }, random: () => 0.01 }).on("websocket");
+  page.server.onevent = (session, event, id) => { if (id) session.reply(id); };
+  for (let i = 0; i < 300; i++) {
+    page.session.emit("x", i, () => {});
+    page.network.websocket = i % 3 ? "ok" : "refused";
+    page.network.open.forEach((link) => link.cut());
+    page.environment.fire("online");
+    page.advance(997);
+  }
+  page.network.websocket = "ok";
+  page.environment.fire("online");
+  page.on("websocket").advance(MINUTE);
+  const machine = page.session._machine;
+  assert.deepEqual(Object.keys(machine.connections).length, 1);
+  assert.deepEqual(Object.keys(machine.inbox._sizes), []);
+  assert.deepEqual(Object.keys(page.session._callbacks), []);
+  assert.equal(machine.outbox._numbered.length + machine.outbox._groups.length, 0);
+  assert.ok(page.environment.timers() <= 3, `${page.environment.timers()} timers`);
+  page.quiet();
+});
+
+// --- Small things ---------------------------------------------------------------------------------------------
+
+test("utf8Length, base64", () => {
+  for (const text of ["", "a", "é", "\u07ff", "\u0800", "\uffff", "😀", "a😀é", "\ud800", "\udc00", "\ud800a", "\udc00\ud800", "\ud83d\ud83d\ude00"]) {
+    assert.equal(core.utf8Length(text), Buffer.byteLength(text), JSON.stringify(text));
+  }
+  for (let length = 0; length < 70; length++) {
+    const bytes = Uint8Array.from({ length }, (_, i) => (i * 37 + length) & 255);
+    const text = Buffer.from(bytes).toString("base64");
+    assert.equal(core.toBase64(bytes), text);
+    assert.deepEqual(core.fromBase64(text), bytes);
+  }
+  const large = Uint8Array.from({ length: 100_000 }, (_, i) => i & 255);
+  assert.deepEqual(core.fromBase64(core.toBase64(large)), large);
+});
+
+test("the table of states is Python's", () => {
+  const states = ["opening", "attached", "detached", "closing"];
+  for (const [state, row] of Object.entries(core.TRANSITIONS)) {
+    if (state === "closed") assert.deepEqual(row, {});
+    else {
+      assert.ok(states.includes(state));
+      assert.equal(row.finish, "closed");
+      assert.equal(row.close, "closing");
+      assert.equal(row.attach, state === "closing" ? "closing" : "attached");
+      assert.equal(row.detach, { opening: "opening", closing: "closing" }[state] || "detached");
+    }
+  }
+});
+
+test("the browser's environment is refused where it cannot work", () => {
+  assert.throws(() => FallbackTransport.connect("/fallback"), refuses("unsupported"));
+});

@@ -1,0 +1,526 @@
+"""`FallbackTransport`: options, registering, and what handlers are given. No sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import flask
+import flask_socketio
+import pytest
+import socketio
+from werkzeug.test import EnvironBuilder
+
+from fallback_transport import ConnectionRefused, FallbackTransport, Session, extension
+from fallback_transport.engine import Engine
+from fallback_transport.extension import Options
+from fallback_transport.gateway import Gateway
+from fallback_transport.protocol.envelope import Grant
+from fallback_transport.protocol.reliability import Bounds
+from fallback_transport.registry import Registry
+from tests.fakes import FakeRuntime, Peer
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
+    """Every transport that is made runs on this."""
+    fake = FakeRuntime()
+    monkeypatch.setattr(extension, "Runtime", lambda driver: fake)
+    return fake
+
+
+@pytest.fixture
+def app(runtime: FakeRuntime) -> Iterator[flask.Flask]:
+    app = flask.Flask(__name__)
+    app.secret_key = "only for tests"
+    yield app
+    assert runtime.errors == []
+
+
+def made(app: flask.Flask | None = None, **options: Any) -> FallbackTransport:
+    return FallbackTransport(app, **{"async_mode": "threading", **options})
+
+
+def gateway(app: flask.Flask) -> Gateway:
+    assert isinstance(app.wsgi_app, Gateway)
+    return app.wsgi_app
+
+
+def registry(app: flask.Flask) -> Registry:
+    return gateway(app)._registry
+
+
+def peer(app: flask.Flask, runtime: FakeRuntime, auth: Any = None, **headers: Any) -> Peer:
+    """A client that has connected, or was refused."""
+    environ = EnvironBuilder("/fallback/poll", headers=headers).get_environ()
+    environ = {**environ, **gateway(app)._extra}
+    found = Peer(registry(app), runtime, environ, nonce=None)
+    found.connect(auth)
+    return found
+
+
+# -- options --------------------------------------------------------------------------
+
+
+def test_every_option_is_documented_once_in_its_class() -> None:
+    assert Options.__doc__ is not None
+    for field in fields(Options):
+        assert field.name in Options.__doc__
+
+
+def test_the_defaults_are_the_protocols() -> None:
+    assert Options().grant == Grant()
+    assert Options().bounds == Bounds()
+
+
+def test_options_reach_their_places(app: flask.Flask) -> None:
+    made(
+        app,
+        path="/deep",
+        origins="https://shop.example",
+        socketio_path=None,
+        wait=1.5,
+        keepalive=2,
+        inactivity=3,
+        max_message=4000,
+        max_body=50_000,
+        credit_messages=6,
+        credit_bytes=7,
+        max_unconfirmed_messages=8,
+        max_unconfirmed_bytes=9,
+        max_sessions=10,
+        max_uncommitted=11,
+        max_held_polls=12,
+    )
+    options, sessions = gateway(app)._options, registry(app)
+    assert (options.path, options.stock_path, options.max_held) == ("/deep", None, 12)
+    assert options.origins == ("https://shop.example",)
+    assert sessions.grant == Grant(6, 7, 4000, 50_000, 1.5, 2, 3)
+    assert sessions._bounds == Bounds(8, 9, 4000)
+    assert (sessions._capacity.sessions, sessions._capacity.uncommitted) == (10, 11)
+
+
+def test_options_come_from_the_configuration_and_the_call_wins(app: flask.Flask) -> None:
+    app.config["FALLBACK_TRANSPORT_ASYNC_MODE"] = "threading"
+    app.config["FALLBACK_TRANSPORT_WAIT"] = 5
+    app.config["FALLBACK_TRANSPORT_KEEPALIVE"] = 6
+    app.config["FALLBACK_TRANSPORTER"] = "somebody else's"
+    transport = FallbackTransport(app, keepalive=7)
+    assert transport.server.async_mode == "threading"
+    assert (registry(app).grant.wait, registry(app).grant.keepalive) == (5, 7)
+
+
+def test_the_configuration_is_read_late(app: flask.Flask) -> None:
+    transport = made()
+    app.config["FALLBACK_TRANSPORT_WAIT"] = 5
+    transport.init_app(app)
+    assert registry(app).grant.wait == 5
+
+
+def test_an_unknown_option_names_those_there_are() -> None:
+    with pytest.raises(TypeError, match=r"unknown option 'pth'; there are async_mode, .*path"):
+        FallbackTransport(pth="/x")
+
+
+def test_an_unknown_configuration_key_names_those_there_are(app: flask.Flask) -> None:
+    app.config["FALLBACK_TRANSPORT_PTH"] = "/x"
+    with pytest.raises(ValueError, match=r"FALLBACK_TRANSPORT_PTH; .*FALLBACK_TRANSPORT_PATH"):
+        made(app)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("async_mode", "asgi", "async_mode is one of eventlet, gevent, threading: 'asgi'"),
+        ("async_mode", None, "async_mode is one of"),
+        ("path", "fallback", "path must begin with a slash"),
+        ("path", "/fallback/", "not end with one"),
+        ("path", "/", "not end with one"),
+        ("path", "", "path must begin"),
+        ("path", None, "path must begin"),
+        ("path", "/socket.io", "must differ"),
+        ("socketio_path", "socket.io", "socketio_path must begin"),
+        ("wait", 0, "wait must be a number of seconds above 0"),
+        ("wait", "25", "wait must be a number of seconds above 0: '25'"),
+        ("keepalive", -1, "keepalive must"),
+        ("inactivity", float("nan"), "inactivity must"),
+        ("inactivity", float("inf"), "inactivity must"),
+        ("max_message", 0, "max_message must be a whole number above 0"),
+        ("max_message", "1000", "max_message must be a whole number"),
+        ("credit_messages", 1.5, "credit_messages must be a whole number"),
+        ("max_sessions", -1, "max_sessions must"),
+        ("max_held_polls", 0, "max_held_polls must"),
+        ("max_body", 1_000_000, "make it at least four thirds of it and 8 kB"),
+        ("max_message", 2_000_000, "max_body=2000000 cannot carry max_message=2000000"),
+    ],
+)
+def test_an_impossible_option_says_what_is_possible(
+    app: flask.Flask, option: str, value: Any, text: str
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        made(app, **{option: value})
+    assert "fallback_transport" not in app.extensions
+    assert not isinstance(app.wsgi_app, Gateway)
+
+
+# -- apps and servers -----------------------------------------------------------------
+
+
+def test_before_init_app_there_is_no_server() -> None:
+    with pytest.raises(RuntimeError, match=r"init_app\(app\) first"):
+        _ = made().server
+    with pytest.raises(RuntimeError, match=r"init_app\(app\) first"):
+        made().emit("event")
+
+
+def test_a_transport_serves_one_app(app: flask.Flask) -> None:
+    transport = made(app)
+    with pytest.raises(RuntimeError, match="make one for each app"):
+        transport.init_app(flask.Flask("other"))
+    with pytest.raises(RuntimeError, match="make one for each app"):
+        transport.init_app(app)
+
+
+def test_an_app_has_one_transport_at_a_path(app: flask.Flask) -> None:
+    first = made(app)
+    with pytest.raises(RuntimeError, match="at /fallback already"):
+        made(app)
+    second = made(app, path="/second", socketio_path="/second.io")
+    assert app.extensions["fallback_transport"] == {"/fallback": first, "/second": second}
+
+
+def test_several_apps_do_not_mix(app: flask.Flask, runtime: FakeRuntime) -> None:
+    other = flask.Flask("other")
+    seen: list[Any] = []
+    for each in (app, other):
+        transport = made(each)
+        transport.on_connect(lambda client: seen.append((flask.current_app.name, client.id)))
+    one, two = peer(app, runtime), peer(other, runtime)
+    assert seen == [(app.name, one.id), ("other", two.id)]
+    app.extensions["fallback_transport"]["/fallback"].emit("news")
+    one.exchange()
+    two.exchange()
+    assert (one.events, two.events) == ([["news"]], [])
+
+
+def test_a_server_that_is_handed_in(app: flask.Flask) -> None:
+    server = socketio.Server(async_mode="threading")
+    transport = FallbackTransport(app, server=server)
+    assert transport.server is server
+    assert isinstance(server.eio, Engine)
+    assert gateway(app)._options.stock_path is None
+
+
+def test_a_flask_socketio_that_is_handed_in(app: flask.Flask) -> None:
+    extension = flask_socketio.SocketIO(app, async_mode="threading")
+    transport = FallbackTransport(app, server=extension)
+    assert transport.server is extension.server
+
+
+@pytest.mark.parametrize(
+    "server",
+    [flask_socketio.SocketIO(), socketio.AsyncServer(async_mode="asgi"), object(), "server"],
+)
+def test_what_is_no_server_says_what_is(app: flask.Flask, server: Any) -> None:
+    with pytest.raises(RuntimeError, match=r"socketio\.Server, or a flask_socketio\.SocketIO"):
+        FallbackTransport(app, server=server)
+
+
+def test_one_server_under_two_apps(app: flask.Flask, runtime: FakeRuntime) -> None:
+    server = socketio.Server(async_mode="threading")
+    server.on("connect", lambda sid, environ: None)
+    other = flask.Flask("other")
+    for each in (app, other):
+        FallbackTransport(each, server=server)
+    one, two = peer(app, runtime), peer(other, runtime)
+    server.emit("news")
+    one.exchange()
+    two.exchange()
+    assert one.events == two.events == [["news"]]
+
+
+# -- handlers -------------------------------------------------------------------------
+
+
+def test_without_a_connect_handler_everybody_is_welcome(
+    app: flask.Flask, runtime: FakeRuntime
+) -> None:
+    made(app)
+    client = peer(app, runtime)
+    assert client.packets == [[0, None, {"sid": client.id}]]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_handlers_are_registered_before_or_after_init_app(
+    app: flask.Flask, runtime: FakeRuntime, late: bool
+) -> None:
+    transport = made()
+    if late:
+        transport.init_app(app)
+    seen: list[Any] = []
+
+    @transport.on_connect
+    def connected(client: Session) -> None:
+        seen.append(("connect", client.id, client.auth))
+
+    @transport.on_message
+    def unnamed(client: Session, data: Any) -> None:
+        seen.append(("unnamed", client.id, data))
+
+    @transport.on_message("chat")
+    def chat(client: Session, data: Any) -> str:
+        seen.append(("chat", client.id, data))
+        return "reply"
+
+    @transport.on_disconnect
+    def disconnected(client: Session, code: int, reason: str) -> None:
+        seen.append(("disconnect", client.id, code, reason))
+
+    if not late:
+        transport.init_app(app)
+    client = peer(app, runtime, {"token": 1})
+    client.emit("message", b"bytes")
+    client.emit("chat", {"a": 1}, id=1)
+    client.emit("chat")
+    client.machine.close(4007, "enough", runtime.now())
+    client.settle()
+    assert seen == [
+        ("connect", client.id, {"token": 1}),
+        ("unnamed", client.id, b"bytes"),
+        ("chat", client.id, {"a": 1}),
+        ("chat", client.id, None),
+        ("disconnect", client.id, 4007, "enough"),
+    ]
+    assert client.replies == {1: ["reply"]}
+
+
+def test_registering_gives_the_handler_back() -> None:
+    transport = made()
+
+    def handler(*args: Any) -> None:
+        pass
+
+    assert transport.on_connect(handler) is handler
+    assert transport.on_message(handler) is handler
+    assert transport.on_message("chat")(handler) is handler
+    assert transport.on_disconnect(handler) is handler
+
+
+def test_a_second_handler_is_refused() -> None:
+    transport = made()
+    register: Any
+    for register in (
+        transport.on_connect,
+        transport.on_disconnect,
+        transport.on_message,
+        transport.on_message("chat"),
+    ):
+        register(print)
+        with pytest.raises(ValueError, match="already; only one would be called"):
+            register(repr)
+    with pytest.raises(ValueError, match="'message' already"):
+        transport.on_message("message")(print)
+
+
+def test_on_message_takes_a_name_or_a_handler() -> None:
+    for wrong in (1, None, b"chat"):
+        with pytest.raises(TypeError, match="takes the name of an event, or a handler"):
+            made().on_message(wrong)
+    for name, cure in (("connect", "use on_connect"), ("disconnect", "on_disconnect"), ("*", "on")):
+        with pytest.raises(ValueError, match=cure):
+            made().on_message(name)
+
+
+def test_a_handler_of_the_server_that_was_handed_in_is_not_replaced(app: flask.Flask) -> None:
+    server = socketio.Server(async_mode="threading")
+    server.on("connect", print)
+    server.on("chat", print)
+    transport = FallbackTransport(app, server=server)
+    transport.on_message("other")(print)
+    with pytest.raises(ValueError, match="handed in has a handler for 'connect' already"):
+        transport.on_connect(print)
+    with pytest.raises(ValueError, match="'chat' already"):
+        transport.on_message("chat")(print)
+    assert server.handlers["/"]["connect"] is print
+
+
+def test_handlers_of_both_kinds_share_a_client(app: flask.Flask, runtime: FakeRuntime) -> None:
+    server = socketio.Server(async_mode="threading")
+    server.on("connect", lambda sid, environ, auth: server.enter_room(sid, "room"))
+    server.on("theirs", lambda sid, data: [*server.rooms(sid), data])
+    transport = FallbackTransport(app, server=server)
+    transport.on_message("ours")(lambda client, data: [client.rooms, client.id, data])
+    client = peer(app, runtime)
+    client.emit("theirs", 1, id=1)
+    client.emit("ours", 2, id=2)
+    assert client.replies == {
+        1: [[client.id, "room", 1]],
+        2: [[[client.id, "room"], client.id, 2]],
+    }
+
+
+def test_a_handler_is_given_the_same_session_each_time(
+    app: flask.Flask, runtime: FakeRuntime
+) -> None:
+    transport = made(app)
+    seen: list[Session] = []
+    transport.on_connect(lambda client: client.data.update(user="ann") or seen.append(client))
+    transport.on_message(lambda client, data: seen.append(client))
+    transport.on_disconnect(lambda client, code, reason: seen.append(client))
+    client = peer(app, runtime)
+    client.emit("message", "x")
+    client.machine.close(1000, "", runtime.now())
+    client.settle()
+    assert len(seen) == 3
+    assert seen[0] is seen[1] is seen[2]
+    assert seen[0].data == {"user": "ann"}
+
+
+def test_handlers_have_their_request_and_app(app: flask.Flask, runtime: FakeRuntime) -> None:
+    transport = made(app)
+    transport.on_message("agent")(
+        lambda client, data: [flask.request.headers["User-Agent"], flask.current_app.name]
+    )
+    client = peer(app, runtime, **{"User-Agent": "browser"})
+    client.emit("agent", None, id=1)
+    assert client.replies == {1: [["browser", app.name]]}
+
+
+@pytest.mark.parametrize("auth", [None, {"token": 1}])
+def test_a_refused_client_is_closed_with_code_and_reason(
+    app: flask.Flask, runtime: FakeRuntime, auth: Any
+) -> None:
+    transport = made(app)
+    calls: list[Any] = []
+
+    @transport.on_connect
+    def refuse(client: Session) -> None:
+        calls.append(client.auth)
+        raise ConnectionRefused(4003, "no, no")
+
+    transport.on_disconnect(lambda *args: calls.append(args))
+    client = peer(app, runtime, auth)
+    client.settle()
+    data = {"message": "no, no", "data": {"code": 4003, "reason": "no, no"}}
+    assert client.packets == [[4, None, data]]
+    assert client.closed == (4003, "no, no")
+    assert calls == [auth]
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, KeyError])
+def test_a_connect_handler_that_raises_is_called_once(
+    app: flask.Flask, runtime: FakeRuntime, error: type[Exception]
+) -> None:
+    transport = made(app)
+    calls: list[int] = []
+
+    @transport.on_connect
+    def crash(client: Session) -> None:
+        calls.append(1)
+        raise error("a defect")
+
+    client = peer(app, runtime)
+    client.settle()
+    assert calls == [1]
+    assert client.closed == (1011, "the connect handler raised")
+
+
+def test_a_disconnect_handler_that_raises_is_called_once(
+    app: flask.Flask, runtime: FakeRuntime
+) -> None:
+    transport = made(app)
+    calls: list[int] = []
+
+    @transport.on_disconnect
+    def crash(client: Session, code: int, reason: str) -> None:
+        calls.append(1)
+        raise TypeError("a defect")
+
+    client = peer(app, runtime)
+    client.machine.close(1000, "", runtime.now())
+    client.settle()
+    assert calls == [1]
+    assert client.closed == (1000, "")
+
+
+def test_a_handler_that_wants_several_arguments_gets_them(
+    app: flask.Flask, runtime: FakeRuntime
+) -> None:
+    transport = made(app)
+    transport.on_message("two")(lambda client, a, b: [a, b])
+    transport.on_message("one")(lambda client, a: [a])
+    transport.on_message("any")(lambda client, *rest: [*rest])
+    client = peer(app, runtime)
+    client.emit("two", 1, 2, id=1)
+    client.emit("any", 1, 2, 3, id=2)
+    client.emit("one", 1, 2, id=3)
+    assert client.replies == {1: [[1, 2]], 2: [[1, 2, 3]]}
+    assert client.texts[-1].startswith("73{")
+
+
+# -- sending --------------------------------------------------------------------------
+
+
+def test_emit_to_everybody_a_room_a_session_or_several(
+    app: flask.Flask, runtime: FakeRuntime
+) -> None:
+    transport = made(app)
+    clients: dict[str, Session] = {}
+    transport.on_connect(lambda client: clients.update({client.auth["name"]: client}))
+    peers = {name: peer(app, runtime, {"name": name}) for name in "abc"}
+    a, b, c = (clients[name] for name in "abc")
+    a.join("room")
+    b.join("room")
+    transport.emit("all", 1)
+    transport.emit("room", 2, to="room")
+    transport.emit("one", 3, to=c)
+    transport.emit("id", 4, to=c.id)
+    transport.emit("several", 5, to=[a, c.id])
+    transport.emit("skip", 6, skip=a)
+    transport.emit("skips", 7, to="room", skip=(a.id, b))
+    transport.emit("nobody", 8, to=[])
+    transport.emit("nothing")
+    transport.emit("arguments", (1, 2))
+    transport.send("unnamed", to=a)
+    transport.send(b"bytes", to="room", skip={b})
+    for each in peers.values():
+        each.exchange()
+    common = [["nothing"], ["arguments", 1, 2]]
+    assert peers["a"].events == [
+        ["all", 1],
+        ["room", 2],
+        ["several", 5],
+        *common,
+        ["message", "unnamed"],
+        ["message", b"bytes"],
+    ]
+    assert peers["b"].events == [["all", 1], ["room", 2], ["skip", 6], *common]
+    assert peers["c"].events == [
+        ["all", 1],
+        ["one", 3],
+        ["id", 4],
+        ["several", 5],
+        ["skip", 6],
+        *common,
+    ]
+
+
+@pytest.mark.parametrize("to", ["", 0, False])
+def test_an_empty_target_is_not_everybody(app: flask.Flask, runtime: FakeRuntime, to: Any) -> None:
+    transport = made(app)
+    client = peer(app, runtime)
+    with pytest.raises(ValueError, match="names nobody"):
+        transport.emit("secret", 1, to=to)
+    client.exchange()
+    assert client.events == []
+
+
+def test_run_serves_and_sets_up_if_need_be(app: flask.Flask, runtime: FakeRuntime) -> None:
+    served: list[Any] = []
+    runtime.serve = lambda *args: served.append(args)  # type: ignore[method-assign]
+    transport = made()
+    transport.run(app)
+    transport.run(app, host="::1", port=80)
+    assert served == [(app, "127.0.0.1", 5000), (app, "::1", 80)]
+    assert isinstance(app.wsgi_app, Gateway)

@@ -1,0 +1,385 @@
+"""`Session`: what a handler holds, for a session of ours and for a stock client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flask
+import pytest
+import socketio
+from socketio import packet as sio
+from werkzeug.test import EnvironBuilder
+
+from fallback_transport import ConnectionRefused, FallbackTransport, RequestFailed, Session
+from fallback_transport.engine import Engine
+from fallback_transport.gateway import Gateway
+from tests.fakes import FakeRuntime, Peer
+
+
+class Place:
+    """An app with a transport over a server, and the sessions that its handlers got."""
+
+    def __init__(self, **options: Any) -> None:
+        self.runtime = FakeRuntime()
+        self.server = socketio.Server(async_mode="threading", **options)
+        self.engine = Engine(self.server, self.runtime)
+        self.app = flask.Flask(__name__)
+        self.transport = FallbackTransport(self.app, server=self.server)
+        self.clients: dict[str, Session] = {}
+        self.ends: list[Any] = []
+        self.transport.on_connect(self._connected)
+        self.transport.on_disconnect(lambda *args: self.ends.append(args))
+
+    def _connected(self, client: Session) -> None:
+        self.clients[client.id] = client
+
+    def peer(self, auth: Any = None) -> tuple[Session, Peer]:
+        """A session of ours, and its other end."""
+        assert isinstance(self.app.wsgi_app, Gateway)
+        environ = EnvironBuilder("/fallback/poll").get_environ()
+        peer = Peer(self.app.wsgi_app._registry, self.runtime, environ, nonce=None)
+        peer.connect(auth)
+        peer.texts.clear()
+        return self.clients[peer.id], peer
+
+    def stock(self, auth: Any = None) -> tuple[Session, StockSocket]:
+        """A stock client, and its other end."""
+        sock = StockSocket()
+        eio_sid = f"stock-{len(self.engine.sockets)}"
+        self.engine.sockets[eio_sid] = sock
+        environ = EnvironBuilder("/socket.io/").get_environ()
+        self.engine.handlers["connect"](eio_sid, environ)
+        self.engine.handlers["message"](eio_sid, sio.Packet(sio.CONNECT, auth).encode())
+        sock.handler = lambda text: self.engine.handlers["message"](eio_sid, text)
+        sock.sent.clear()
+        sid = self.server.manager.sid_from_eio_sid(eio_sid, "/")
+        return self.clients[sid], sock
+
+    def task(self, function: Callable[[], Any]) -> list[Any]:
+        """Run `function` as a handler would; its result or its error, once there is one."""
+        found: list[Any] = []
+
+        def run() -> None:
+            try:
+                found.append(function())
+            except Exception as error:
+                found.append(error)
+
+        self.runtime.spawn(run)
+        self.runtime.run()
+        return found
+
+
+class StockSocket:
+    """A stock client's end in the stock engine."""
+
+    upgraded = True
+    closed = False
+
+    def __init__(self) -> None:
+        self.session: dict[Any, Any] = {}
+        self.sent: list[Any] = []
+        self.handler: Any = None
+
+    def send(self, packet: Any) -> None:
+        self.sent.append(packet.data)
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+# -- facts ----------------------------------------------------------------------------
+
+
+def test_a_session_of_ours(place: Place) -> None:
+    client, peer = place.peer({"token": 1})
+    assert client.id == peer.id
+    assert client.auth == {"token": 1}
+    assert client.data == {}
+    assert client.reliable
+    assert client.connected
+    assert client.transport == "websocket"
+    assert client.rooms == [client.id]
+    assert client.closure is None
+    assert repr(client) == f"<Session {client.id} websocket>"
+
+
+def test_a_stock_client(place: Place) -> None:
+    client, sock = place.stock({"token": 1})
+    assert client.auth == {"token": 1}
+    assert client.data == {}
+    assert not client.reliable
+    assert client.connected
+    assert client.transport == "websocket"
+    sock.upgraded = False
+    assert client.transport == "polling"
+    assert client.rooms == [client.id]
+    assert client.closure is None
+
+
+def test_a_session_that_is_detached_for_a_while(place: Place) -> None:
+    client, peer = place.peer()
+    peer.detach()
+    assert client.transport is None
+    assert not client.connected
+    assert client.reliable
+    assert repr(client) == f"<Session {client.id} detached>"
+    client.emit("kept", 1)
+    peer.open()
+    assert client.connected
+    assert peer.events == [["kept", 1]]
+
+
+def test_a_session_that_is_over_stays_what_it_was(place: Place) -> None:
+    client, peer = place.peer()
+    client.data["user"] = "ann"
+    client.close(4005, "enough")
+    assert client.closure == (4005, "enough")
+    peer.settle()
+    assert peer.closed == (4005, "enough")
+    assert place.ends == [(client, 4005, "enough")]
+    assert client.reliable
+    assert client.closure == (4005, "enough")
+    assert not client.connected
+    assert client.transport is None
+    assert client.rooms == []
+    assert client.data == {"user": "ann"}
+    # What comes too late is nobody's fault.
+    client.emit("late")
+    client.send("late")
+    client.close()
+
+
+def test_a_stock_client_that_is_gone_stays_what_it_was(place: Place) -> None:
+    client, sock = place.stock()
+    sock.handler("1")
+    assert place.ends == [(client, 1000, "client disconnect")]
+    place.engine.sockets.clear()
+    assert not client.reliable
+    assert not client.connected
+    assert client.rooms == []
+    client.emit("late")
+    client.close(4000, "late")
+
+
+# -- sending --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["peer", "stock"])
+def test_emit_send_join_and_leave(place: Place, kind: str) -> None:
+    client, end = place.peer() if kind == "peer" else place.stock()
+    client.emit("nothing")
+    client.emit("data", {"a": [1, b"bytes"]})
+    client.emit("several", (1, 2))
+    client.send("text")
+    client.join("room")
+    assert sorted(client.rooms) == sorted([client.id, "room"])
+    place.transport.emit("news", 1, to="room")
+    client.leave("room")
+    client.leave("room")
+    assert client.rooms == [client.id]
+    place.transport.emit("news", 2, to="room")
+    if isinstance(end, Peer):
+        end.exchange()
+        texts = end.texts
+    else:
+        texts = end.sent
+    assert texts == [
+        '2["nothing"]',
+        '51-["data",{"a":[1,{"_placeholder":true,"num":0}]}]',
+        b"bytes",
+        '2["several",1,2]',
+        '2["message","text"]',
+        '2["news",1]',
+    ]
+
+
+def test_what_cannot_be_json_is_refused_at_the_call(place: Place) -> None:
+    client, peer = place.peer()
+    with pytest.raises(TypeError):
+        client.emit("bad", {1, 2})
+    client.emit("good")
+    peer.exchange()
+    assert peer.events == [["good"]]
+
+
+# -- asking ---------------------------------------------------------------------------
+
+
+def test_a_request_is_answered(place: Place) -> None:
+    client, peer = place.peer()
+    answers = place.task(lambda: client.request("ask", {"n": 1}))
+    peer.exchange()
+    assert peer.packets == [[sio.EVENT, 1, ["ask", {"n": 1}]]]
+    assert answers == []
+    peer.packet(sio.Packet(sio.ACK, [{"a": b"bytes"}], id=1), urgent=True)
+    assert answers == [{"a": b"bytes"}]
+
+
+@pytest.mark.parametrize(("values", "answer"), [([], None), ([None], None), ([1, 2], (1, 2))])
+def test_a_request_may_be_answered_with_none_or_several(
+    place: Place, values: list[Any], answer: Any
+) -> None:
+    client, peer = place.peer()
+    answers = place.task(lambda: client.request("ask"))
+    peer.exchange()
+    peer.packet(sio.Packet(sio.ACK, values, id=1), urgent=True)
+    assert answers == [answer]
+
+
+def test_a_stock_client_is_asked(place: Place) -> None:
+    client, sock = place.stock()
+    answers = place.task(lambda: client.request("ask", 1))
+    assert sock.sent == ['21["ask",1]']
+    sock.handler('31["answer"]')
+    place.runtime.run()
+    assert answers == ["answer"]
+
+
+def failure(answers: list[Any]) -> str:
+    (error,) = answers
+    assert isinstance(error, RequestFailed)
+    return str(error)
+
+
+def test_a_request_that_the_clients_listener_fails(place: Place) -> None:
+    client, peer = place.peer()
+    answers = place.task(lambda: client.request("ask"))
+    peer.exchange()
+    peer.send('71{"code":1011,"message":"its listener raised"}')
+    peer.exchange()
+    assert failure(answers) == "its listener raised"
+
+
+@pytest.mark.parametrize("kind", ["peer", "stock"])
+def test_a_request_that_is_not_answered_in_time(place: Place, kind: str) -> None:
+    client, _ = place.peer() if kind == "peer" else place.stock()
+    answers = place.task(lambda: client.request("ask", timeout=3))
+    place.runtime.advance(2.9)
+    assert answers == []
+    place.runtime.advance(0.2)
+    assert failure(answers) == "no answer in 3 s"
+
+
+@pytest.mark.parametrize("how", ["client", "server", "inactive"])
+def test_a_request_fails_when_the_session_ends(place: Place, how: str) -> None:
+    client, peer = place.peer()
+    answers = place.task(lambda: client.request("ask", timeout=1000))
+    peer.exchange()
+    if how == "client":
+        peer.machine.close(1000, "", place.runtime.now())
+        peer.settle()
+    elif how == "server":
+        client.close()
+        peer.settle()
+    else:
+        peer.detach()
+        place.runtime.advance(130)
+    assert failure(answers) == "the session ended"
+
+
+def test_a_request_survives_a_reconnection(place: Place) -> None:
+    client, peer = place.peer()
+    answers = place.task(lambda: client.request("ask"))
+    peer.detach()
+    place.runtime.advance(30)
+    peer.open()
+    peer.packet(sio.Packet(sio.ACK, ["late"], id=1), urgent=True)
+    assert answers == ["late"]
+
+
+def test_asking_in_the_first_and_last_handler_is_refused(place: Place) -> None:
+    refused: list[str] = []
+
+    def ask(client: Session, *_: Any) -> None:
+        with pytest.raises(RuntimeError, match="in on_connect it cannot answer yet") as caught:
+            client.request("ask")
+        refused.append(str(caught.value))
+
+    place = Place()
+    place.server.handlers["/"].clear()
+    place.transport._registered.clear()
+    place.transport.on_connect(lambda client: place._connected(client) or ask(client))  # type: ignore[func-returns-value]
+    place.transport.on_disconnect(ask)
+    _, peer = place.peer()
+    peer.machine.close(1000, "", place.runtime.now())
+    peer.settle()
+    assert len(refused) == 2
+
+
+def test_a_request_that_cannot_be_sent_leaves_nothing(place: Place) -> None:
+    client, _ = place.peer()
+    with pytest.raises(TypeError):
+        client.request("ask", {1, 2})
+    conversation = place.engine.conversation(client.id)
+    assert conversation is not None
+    assert conversation._on_over == set()
+
+
+# -- closing --------------------------------------------------------------------------
+
+
+def test_close_comes_behind_all_that_was_sent(place: Place) -> None:
+    client, peer = place.peer()
+    client.emit("last")
+    client.close(4005, "enough")
+    client.emit("too late")
+    peer.settle()
+    assert peer.events == [["last"]]
+    assert peer.closed == (4005, "enough")
+    assert place.ends == [(client, 4005, "enough")]
+
+
+def test_a_stock_client_is_disconnected(place: Place) -> None:
+    client, sock = place.stock()
+    client.close(4005, "enough")
+    assert sock.sent == ["1"]
+    assert place.ends == [(client, 1000, "server disconnect")]
+
+
+@pytest.mark.parametrize("kind", ["peer", "stock"])
+@pytest.mark.parametrize(("code", "reason"), [(1, ""), (1005, ""), (1000, "x" * 124)])
+def test_an_impossible_close_is_refused(place: Place, kind: str, code: int, reason: str) -> None:
+    client, _ = place.peer() if kind == "peer" else place.stock()
+    with pytest.raises(ValueError, match=r"close code|123"):
+        client.close(code, reason)
+    assert client.connected
+    assert place.ends == []
+
+
+def test_connection_refused_is_checked_where_it_is_made() -> None:
+    refused = ConnectionRefused()
+    assert (refused.code, refused.reason) == (4401, "refused")
+    assert str(ConnectionRefused(4001, "no")) == "(4001, 'no')"
+    with pytest.raises(ValueError, match="99 is not a close code"):
+        ConnectionRefused(99)
+    with pytest.raises(ValueError, match="at most 123"):
+        ConnectionRefused(4001, "ü" * 62)
+
+
+# -- clients of a server whose own handlers took them -----------------------------------
+
+
+def test_a_client_that_anothers_handler_connected_has_a_session(place: Place) -> None:
+    place.server.on("connect", lambda sid, environ: None)
+    seen: list[Session] = []
+    place.transport.on_message(lambda client, data: seen.append(client))
+    assert isinstance(place.app.wsgi_app, Gateway)
+    environ = EnvironBuilder("/fallback/poll").get_environ()
+    peer = Peer(place.app.wsgi_app._registry, place.runtime, environ, nonce=None)
+    peer.connect()
+    peer.emit("message", 1)
+    peer.emit("message", 2)
+    assert seen[0] is seen[1]
+    assert (seen[0].id, seen[0].auth, seen[0].reliable) == (peer.id, None, True)
+
+
+def test_the_servers_own_user_session_is_another(place: Place) -> None:
+    client, _ = place.peer()
+    client.data["a"] = 1
+    place.server.save_session(client.id, {"b": 2})
+    assert place.server.get_session(client.id) == {"b": 2}
+    assert client.data == {"a": 1}
