@@ -111,6 +111,7 @@ class Gateway:
     # -- polling -----------------------------------------------------------------
 
     def _poll(self, environ: dict[str, Any]) -> Answer:
+        self._runtime.hurry(environ)
         if environ["REQUEST_METHOD"] != "POST":
             return _refusal(405, "POST is the only method here", environ, ("Allow", "POST"))
         origin = self._origin(environ)

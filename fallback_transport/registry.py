@@ -26,7 +26,7 @@ logger = logging.getLogger("fallback_transport.registry")
 #: Seconds for which the end of a session is remembered, for whoever still asks.
 TOMBSTONE_SECONDS = 60.0
 #: And how many ends at most; beyond, the oldest is forgotten and its client hears "gone".
-MAX_TOMBSTONES = 1000
+MAX_TOMBSTONES = 2000
 #: Seconds after which what was due and could not be done yet is tried again.
 RETRY = 0.05
 #: Seconds for which a new session is safe from being given up for a newer one.
@@ -223,10 +223,11 @@ class Registry:
             nonce = self._nonce_of.pop(conversation.id, None)
             end = conversation.machine.end()
             abandoned = end.code in (CloseCode.INACTIVE, CloseCode.TRY_AGAIN_LATER)
-            if nonce is not None and abandoned and not conversation.machine.committed:
-                # Its client may never have heard of it: the same hello begins another.
-                del self._nonces[nonce]
-                nonce = None
+            if abandoned and not conversation.machine.committed:
+                # Its client may never have heard of it: the same hello begins another. And
+                # strangers' hellos are not to push out what others still ask for.
+                self._nonces.pop(nonce or "", None)
+                return
             self._tombstones[conversation.id] = _Tombstone(
                 conversation.machine.key,
                 nonce,

@@ -115,10 +115,8 @@ class Runtime:
         taken = taken or environ.get("gunicorn.socket")
         if taken is None and "eventlet.input" in environ:
             taken = environ["eventlet.input"].get_socket()
-        if taken is None and environ.get("SERVER_SOFTWARE", "").startswith("gevent"):
-            # pywsgi keeps it behind its buffered reader, which it gives bare to an upgrade.
-            reader = getattr(environ["wsgi.input"], "rfile", environ["wsgi.input"])
-            taken = getattr(getattr(reader, "raw", None), "_sock", None)
+        if taken is None:
+            taken = _pywsgi_socket(environ)
         if taken is None:
             raise UnsuitableServer(
                 f"WebSocket in async mode {self.mode!r} does not work on "
@@ -130,6 +128,17 @@ class Runtime:
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
+
+    def hurry(self, environ: dict[str, Any]) -> None:
+        """Let the answer to a request go out at once, on a server that does not see to it.
+
+        With gevent's pywsgi, as Flask-SocketIO runs it, each answer on a connection that is
+        used again would wait 40 ms for an ack.
+        """
+        if self.mode == "gevent" and "fallback_transport.socket" not in environ:
+            sock = _pywsgi_socket(environ)
+            if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def released(self, environ: dict[str, Any]) -> list[bytes]:
         """What the WSGI application returns once it is done with a taken socket."""
@@ -243,6 +252,16 @@ def _serve_eventlet(app: WSGIApplication, host: str, port: int) -> None:
         debug=False,
         socket_timeout=None,
     )
+
+
+def _pywsgi_socket(environ: dict[str, Any]) -> socket.socket | None:
+    """The socket of a request to gevent's pywsgi; None if it is another server's."""
+    if not environ.get("SERVER_SOFTWARE", "").startswith("gevent"):
+        return None
+    # It is kept behind the buffered reader, which an upgrade is given bare.
+    reader = getattr(environ["wsgi.input"], "rfile", environ["wsgi.input"])
+    sock: socket.socket | None = getattr(getattr(reader, "raw", None), "_sock", None)
+    return sock
 
 
 def _serve_gevent(app: WSGIApplication, host: str, port: int) -> None:

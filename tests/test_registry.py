@@ -143,7 +143,8 @@ def test_sessions_that_nobody_commits_make_room_for_new_ones() -> None:
     assert desk.greet("more").code == CloseCode.TRY_AGAIN_LATER
     desk.runtime.advance(module.UNCOMMITTED_GRACE)
     assert isinstance(desk.greet("more"), Welcome)
-    assert desk.resume(stranger.id, stranger.key).code == CloseCode.TRY_AGAIN_LATER
+    # Of what nobody ever committed nothing is remembered.
+    assert desk.resume(stranger.id, stranger.key) == GONE
     assert one.conversation.open
 
 
@@ -248,7 +249,7 @@ def test_a_session_that_nobody_commits_ends_soon(desk: Desk) -> None:
     desk.runtime.advance(2)
     assert len(desk.registry) == 0
     assert [code for code, *_ in desk.layers[0].ends] == [CloseCode.INACTIVE]
-    assert desk.resume(welcome.id, welcome.key).code == CloseCode.INACTIVE
+    assert desk.resume(welcome.id, welcome.key) == GONE
     # Its client may never have heard of it: the same hello begins another.
     assert desk.greet().id != welcome.id
 

@@ -51,7 +51,7 @@ def proxy(server: Served) -> Iterator[FaultProxy]:
 def profile(browser: Browser) -> Iterator[Callable[..., Callable[[str], Tab]]]:
     """Makes new profiles of the browser, which remember nothing; a profile makes tabs.
 
-    After the test no tab may have had an uncaught error.
+    After the test no tab may have had an uncaught error; what else a tab has to tell is printed.
     """
     tabs: list[Tab] = []
     with ExitStack() as stack:
@@ -70,6 +70,8 @@ def profile(browser: Browser) -> Iterator[Callable[..., Callable[[str], Tab]]]:
             return opened
 
         yield made
+        for tab in tabs:
+            print(tab.report())
     errors = [error for tab in tabs for error in tab.errors]
     assert not errors
 

@@ -4,12 +4,21 @@ window.harness = (() => {
   "use strict";
 
   const sessions = [];
+  // For whoever looks into a failure: [milliseconds of the page, what].
+  const diary = [];
+  const note = (what) => { diary.push([Math.round(performance.now()), what]); };
   let requests = 0;
   const send = XMLHttpRequest.prototype.send;
   XMLHttpRequest.prototype.send = function (body) {
     requests += 1;
     return send.call(this, body);
   };
+  if (window.WebSocket) {
+    window.WebSocket = new Proxy(window.WebSocket, {
+      construct: (target, values) => { note("WebSocket"); return new target(...values); }
+    });
+  }
+  for (const type of ["online", "offline"]) { window.addEventListener(type, () => note(type)); }
   const now = () => performance.timeOrigin + performance.now();
 
   // A session; every event is noted with the milliseconds since connect().
@@ -21,6 +30,7 @@ window.harness = (() => {
     for (const type of ["open", "transport", "close", "error", "reset"]) {
       session.addEventListener(type, (event) => {
         const why = session.why;
+        note(`${type} ${session.transport} ${why.reason}`);
         events.push({
           type, at: now() - started, id: session.id, state: session.state,
           transport: session.transport, why: why.reason, text: String(why),
@@ -132,7 +142,7 @@ window.harness = (() => {
   }
 
   return {
-    connect, tell, stream, finish,
+    connect, tell, stream, finish, diary,
     session: (index) => sessions[index].session,
     delays: (index) => sessions[index].stream.delays(),
     requests: () => requests

@@ -98,6 +98,11 @@ class Tab:
         )
         return kept
 
+    def report(self) -> str:
+        """What a page can tell after a failure."""
+        diary = self.page.evaluate("window.harness ? harness.diary : []")
+        return f"{diary}; console: {self.console}"
+
     def _said(self, message: ConsoleMessage) -> None:
         self.console.append(message.text)
         if message.type in ("error", "warning") and not _NETWORK.match(message.text):

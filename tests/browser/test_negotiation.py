@@ -30,6 +30,8 @@ OPEN_WITHIN = 2.5
 WELCOME = 2.5
 #: What a busy machine may add to a deadline: the stated slack of these tests.
 SLACK = 0.5
+#: A week of milliseconds: the first probe comes at random within it.
+NO_PROBES = {"probe": 6e8, "probeMax": 6e8}
 #: Seconds that the slow on_connect takes.
 SLOW = 5.0
 
@@ -143,8 +145,8 @@ def test_slow_on_connect(tab: Callable[..., Tab], proxy: FaultProxy, server: Ser
         before = proxy.statistics().requests_to("/fallback/poll")
         proxy.rules(*network.rules())
         page = tab(proxy.url, websocket=network.websocket)
-        # No probe meanwhile: it would meet the network of another page.
-        view = page.connect({"auth": {"slow": SLOW}, "timing": {"probe": 600_000}})
+        # A probe would meet the network of another page.
+        view = page.connect({"auth": {"slow": SLOW}, "timing": NO_PROBES})
         status = view.until(lambda now: now.event("transport"), f"a transport: {network.name}")
         chosen(status, network)
         assert status.count("open") == 0
@@ -175,10 +177,10 @@ def test_the_verdict_is_kept_for_the_next_page(
     """Another page of the same profile asks for no WebSocket, and says why."""
     proxy.rules(Rule(Blackhole(), on="ws"))
     opened = profile()
-    first = opened(proxy.url).connect()
+    first = opened(proxy.url).connect({"timing": NO_PROBES})
     settled(first, Network("", "unanswered"))
     before = proxy.statistics().websockets
-    view = opened(proxy.url).connect()
+    view = opened(proxy.url).connect({"timing": NO_PROBES})
     status = view.until(lambda now: now.event("open"), "open")
     assert (status.transport, status.why) == ("polling", "unanswered")
     assert proxy.statistics().websockets == before

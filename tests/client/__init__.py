@@ -5,4 +5,6 @@
 * ``raw.py``: single requests and single WebSocket messages, for what no sane client does.
 * ``links.py``: the two transports of a `ClientSession`.
 * ``packets.py``: Socket.IO packets.
+* ``flow.py``: numbered messages both ways, while something is done to the session.
+* ``fixtures.py``, ``waiting.py``: servers for a test module, and waiting for what they know.
 """

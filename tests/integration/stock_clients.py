@@ -32,6 +32,22 @@ TIMEOUT = 15.0
 TRANSPORTS: tuple[tuple[str, ...] | None, ...] = (("polling",), ("websocket",), None)
 
 
+def our_tracebacks(log: str) -> list[str]:
+    """The tracebacks in a server's log that our package has a part in.
+
+    The stock engine, which it calls, leaves some of its own: it sends to closed WebSockets.
+    """
+    found = []
+    for text in log.split("Traceback (most recent call last):")[1:]:
+        lines = text.splitlines()[1:]
+        end = next((n for n, line in enumerate(lines) if line and line[0] != " "), len(lines))
+        trace = "\n".join(lines[: end + 1])
+        ours = trace.rfind("/fallback_transport/") > trace.rfind("/engineio/")
+        if ours and "told to" not in "".join(lines[end : end + 1]):
+            found.append(trace)
+    return found
+
+
 class StockClient(Protocol):
     """One connection of a stock client."""
 
@@ -110,12 +126,14 @@ class PythonClient(_Events):
         engine = client.eio
         self._url: str = engine.base_url
         self._tasks = engine.read_loop_task, engine.write_loop_task
+        self._queue = engine.queue
         self._http = engine.http or requests.Session()
+        self._ws = engine.ws
+        if self._ws is not None:
+            # It would wait 3 s for the server's close, which no threaded server sends in time.
+            self._ws.close = functools.partial(self._ws.close, timeout=0)
         self.wait_for(lambda: self.named("connect") or self.named("connect_error"))
         self._sid: str = client.get_sid(namespace)
-        if client.eio.ws is not None:
-            # It would wait 3 s for the server's close, which no threaded server sends in time.
-            client.eio.ws.close = functools.partial(client.eio.ws.close, timeout=0)
 
     def _event(self, name: str, *data: Any) -> Any:
         self.came(name, *data)
@@ -151,15 +169,21 @@ class PythonClient(_Events):
     def drop(self) -> None:
         """End it, whatever it is still doing."""
         engine = self._client.eio
-        if self._tasks[0].is_alive() and engine.current_transport == "polling":
-            # Its poll ends when the server is told, or after 25 s.
-            requests.post(self._url, data="1", timeout=TIMEOUT)
-        if engine.state == "connected":
+        if engine.current_transport == "polling":
+            # What it does by itself takes up to 25 s: so the server is told that it is gone, and
+            # its next poll fails.
+            if self._tasks[0].is_alive():
+                requests.post(self._url, data="1", timeout=TIMEOUT)
+        elif engine.state == "connected":
             engine.disconnect(abort=True)
+        # It can miss its own signal to end.
+        self._queue.put(None)
         for task in self._tasks:
             task.join(TIMEOUT)
             assert not task.is_alive()
         self._http.close()
+        if self._ws is not None:
+            self._ws.shutdown()
 
 
 class NodeClients:

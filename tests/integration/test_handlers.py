@@ -73,6 +73,14 @@ def test_a_handler_that_raises_answers_with_an_error_and_is_logged_once(
         assert client.closure is None
 
 
+def test_an_event_that_nobody_takes_is_answered_too(served: Served) -> None:
+    with opened(served) as client:
+        with pytest.raises(RequestFailed) as failed:
+            client.request("no such event", 1)
+        assert failed.value.code == 4404
+        assert client.request("echo", 1) == 1
+
+
 def test_a_handler_that_waits_holds_up_its_own_session_only(served: Served) -> None:
     with opened(served) as client, opened(served) as other, opened(served, "polling") as third:
         slow = client.ask_for("sleep", 1.0)

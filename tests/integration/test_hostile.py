@@ -1304,7 +1304,7 @@ def test_sessions_that_nobody_commits_make_room() -> None:
         # The oldest one that was never committed ends; its hello would begin another session.
         assert over_http(poll(server.port, hello())) == "200"
         line = f"i{first[1]['id']} k{first[1]['key']} t1 n1 c1 a0"
-        assert over_http(poll(server.port, line)) == "200 1013 session"
+        assert over_http(poll(server.port, line)) == "200 4404 session"
         assert poll(server.port, known[1]).head["id"] != first[1]["id"]
 
 

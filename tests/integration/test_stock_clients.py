@@ -8,13 +8,24 @@ from typing import Any
 
 import pytest
 
-from tests.client.fixtures import served_fixture
+from tests.client.fixtures import MODE_PARAMS
 from tests.client.session import ClientSession
 from tests.client.waiting import eventually
 from tests.integration.served import Served
-from tests.integration.stock_clients import TRANSPORTS, NodeClients, PythonClient
+from tests.integration.stock_clients import (
+    TRANSPORTS,
+    NodeClients,
+    PythonClient,
+    our_tracebacks,
+)
 
-served = served_fixture(module="tests.integration.stock_app")
+
+@pytest.fixture(scope="module", params=MODE_PARAMS)
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    with Served(request.param, module="tests.integration.stock_app") as server:
+        yield server
+        assert our_tracebacks(server.log()) == []
+
 
 NESTED = {"name": "ü", "parts": [b"one", b"", {"deep": b"\x00\x1e\xff"}], "n": [1, 2.5, None]}
 

@@ -47,6 +47,20 @@ served = served_fixture(origins=[FRIEND])
 both = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
+@pytest.fixture(scope="module")
+def proxied(served: Served) -> Iterator[FaultProxy]:
+    """A network before the server; what is wrong with it is up to each test."""
+    with FaultProxy(served.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxy(proxied: FaultProxy) -> Iterator[FaultProxy]:
+    """The same, with nothing wrong."""
+    yield proxied
+    proxied.clear()
+
+
 def held(server: Served, session_id: str) -> list[int]:
     """The numbers of the requests that the server holds."""
     numbers: list[int] = server.get(f"/held?session={session_id}")
@@ -306,12 +320,15 @@ def test_polls_beyond_what_may_be_held_are_answered_at_once() -> None:
     ],
     ids=lambda rule: rule.fault.name,
 )
-def test_polling_loses_nothing_on_a_network_that_does(served: Served, rule: Rule) -> None:
-    with FaultProxy(served.port) as proxy, ClientSession(proxy.port) as client:
+def test_polling_loses_nothing_on_a_network_that_does(
+    served: Served, proxy: FaultProxy, rule: Rule
+) -> None:
+    before = proxy.statistics().faults.get(rule.fault.name, 0)
+    with ClientSession(proxy.port) as client:
         client.open("polling")
         proxy.rules(rule)
         carry(served, client, 150)
-        assert proxy.statistics().faults.get(rule.fault.name, 0) > 1
+        assert proxy.statistics().faults[rule.fault.name] > before + 1
         link = client.link
         assert isinstance(link, PollingLink)
         if isinstance(rule.fault, (LostReply, Truncate, Gateway)):
@@ -320,8 +337,10 @@ def test_polling_loses_nothing_on_a_network_that_does(served: Served, rule: Rule
             assert link.failures == []
 
 
-def test_websockets_that_are_reset_lose_nothing(served: Served, rng: random.Random) -> None:
-    with FaultProxy(served.port) as proxy, ClientSession(proxy.port) as client:
+def test_websockets_that_are_reset_lose_nothing(
+    served: Served, proxy: FaultProxy, rng: random.Random
+) -> None:
+    with ClientSession(proxy.port) as client:
         client.open()
 
         def reset() -> None:
