@@ -20,6 +20,9 @@ from tests.client.waiting import eventually
 from tests.integration.served import Served
 from tests.integration.stock_clients import NodeClients, PythonClient, our_tracebacks
 
+# python-socketio's client has threads of its own, which may outlive its server, and complain.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 FLASK_APP = "tests.integration.flask_socketio_app"
 PLAIN_APP = "tests.integration.python_socketio_app"
 

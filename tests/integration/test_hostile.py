@@ -1192,13 +1192,11 @@ def over_credit_in_bytes(arena: Arena) -> str:
     return over_websocket(session.socket)
 
 
-@case("a reason with line feeds", "1000 session")
+@case("a reason with line feeds", "4000 session")
 def reason_with_lines(arena: Arena) -> str:
     session = arena.session()
     session.socket.text('a0 s2\x1ec[4000,"over\\nERROR root: forged"]')
-    outcome = over_websocket(session.socket, ask=False)
-    assert outcome == "4000 session"
-    return "1000 session"
+    return over_websocket(session.socket, ask=False)
 
 
 @case("a close and more behind it", "4001 session")

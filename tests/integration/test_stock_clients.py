@@ -19,6 +19,9 @@ from tests.integration.stock_clients import (
     our_tracebacks,
 )
 
+# python-socketio's client has threads of its own, which may outlive its server, and complain.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 
 @pytest.fixture(scope="module", params=MODE_PARAMS)
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
