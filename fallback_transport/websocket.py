@@ -370,8 +370,13 @@ class BlockingDriver:
             self._flush(connection)
 
     def _flush(self, connection: WebSocketConnection) -> None:
-        while chunks := connection.data_to_send():
+        while True:
+            chunks = connection.data_to_send()
+            # Also where there was nothing to write: the reader may have counted pings whose
+            # pongs were gone already, and wait.
             self._flushed.set()
+            if not chunks:
+                return
             data = b"".join(chunks)
             if data:
                 self._sock.sendall(data)
