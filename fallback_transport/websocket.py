@@ -246,7 +246,7 @@ class WebSocketConnection:
                 text = data.decode()
             except UnicodeDecodeError:
                 # RFC 6455, section 8.1.
-                self._fail(1007, "not UTF-8")
+                self._fail(CloseCode.INVALID_TEXT, "not UTF-8")
                 return
             unit = decode(text)
             if isinstance(unit, Envelope):
