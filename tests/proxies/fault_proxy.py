@@ -92,7 +92,7 @@ class Proxy:
 
     def kill(self, how: End) -> int:
         """End every live connection, on both sides, now; return how many clients had one."""
-        clients = [conversation.client for conversation in self._conversations]
+        clients = [talk.client for talk in self._conversations if talk.client.made]
         for wire in [*clients, *self._upstream.live]:
             if how is End.RST:
                 wire.abort()

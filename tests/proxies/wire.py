@@ -110,6 +110,7 @@ class Wire(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._gone = asyncio.Event()
+        self._made = False
         self._closing = False
         self._lost = False
         self._finished = False
@@ -124,6 +125,7 @@ class Wire(asyncio.Protocol):
         """Start, with the connect's own round trip if there is latency."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._made = True
         self._loop = asyncio.get_running_loop()
         opens_at = self._loop.time() + 2 * self._latency()
         self._inbound = _DelayLine(self._arrive, self._latency, opens_at)
@@ -170,6 +172,11 @@ class Wire(asyncio.Protocol):
     def usable(self) -> bool:
         """Whether neither side has ended anything."""
         return self.ended is None and not (self._closing or self._lost or self._finished)
+
+    @property
+    def made(self) -> bool:
+        """Whether there is a socket yet, as a moment after it was accepted."""
+        return self._made
 
     @property
     def lost(self) -> bool:
