@@ -1,0 +1,82 @@
+"""Chromium and Firefox ESR, driven by Playwright, with and without WebSocket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from playwright.sync_api import Error, sync_playwright
+
+from demo.process import CHROMIUM_FLAGS
+from tests.engines.engine import REPORTED, Engine, EngineError, Visit
+from tests.needs import find
+
+#: Firefox calls home on every start, unless told not to.
+FIREFOX_PREFERENCES: dict[str, Any] = {
+    "network.proxy.allow_hijacking_localhost": True,
+    "network.captive-portal-service.enabled": False,
+    "network.connectivity-service.enabled": False,
+    "datareporting.policy.dataSubmissionEnabled": False,
+    "toolkit.telemetry.enabled": False,
+    "app.update.enabled": False,
+    "app.normandy.enabled": False,
+    "browser.safebrowsing.malware.enabled": False,
+    "browser.safebrowsing.phishing.enabled": False,
+    "services.settings.server": "data:,",
+}
+
+
+def _chromium(playwright: Any, **options: Any) -> Any:
+    return playwright.chromium.launch(
+        executable_path=find("chromium"), args=list(CHROMIUM_FLAGS), **options
+    )
+
+
+def _firefox(playwright: Any, **options: Any) -> Any:
+    # The channel makes Playwright speak WebDriver BiDi, which a stock Firefox understands.
+    return playwright.firefox.launch(
+        executable_path=find("firefox"),
+        channel="moz-firefox",
+        firefox_user_prefs=FIREFOX_PREFERENCES,
+        **options,
+    )
+
+
+def _visit(launch: Any, websocket: bool, visit: Visit) -> None:
+    options: dict[str, Any] = {}
+    if visit.proxy:
+        options["proxy"] = {"server": visit.proxy}
+        if visit.credentials:
+            user, password = visit.credentials
+            options["proxy"].update(username=user, password=password)
+    said: list[str] = []
+    try:
+        with sync_playwright() as playwright:
+            browser = launch(playwright, **options)
+            try:
+                context = browser.new_context(ignore_https_errors=visit.insecure)
+                if not websocket:
+                    context.add_init_script("delete window.WebSocket")
+                page = context.new_page()
+                page.set_default_timeout(visit.timeout * 1000)
+                page.on("console", lambda message: said.append(message.text))
+                page.on("pageerror", lambda error: said.append(str(error)))
+                page.goto(visit.url)
+                page.wait_for_function(f"document.title === {REPORTED!r}")
+            finally:
+                browser.close()
+    except Error as error:
+        raise EngineError(f"{error.message}; the console: {said[-20:]}") from None
+
+
+def _engine(name: str, title: str, needs: str, launch: Any, websocket: bool) -> Engine:
+    return Engine(name, title, (needs,), websocket, lambda visit: _visit(launch, websocket, visit))
+
+
+CHROMIUM = _engine("chromium", "Chromium", "chromium", _chromium, True)
+CHROMIUM_WITHOUT = _engine(
+    "chromium-without-websocket", "Chromium without WebSocket", "chromium", _chromium, False
+)
+FIREFOX = _engine("firefox", "Firefox", "firefox", _firefox, True)
+FIREFOX_WITHOUT = _engine(
+    "firefox-without-websocket", "Firefox without WebSocket", "firefox", _firefox, False
+)
