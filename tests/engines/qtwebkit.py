@@ -13,7 +13,7 @@ from PyQt5.QtWidgets import QApplication
 
 
 class Page(QWebPage):
-    def javaScriptConsoleMessage(self, text, line, source):  # noqa: N802 - Qt's
+    def javaScriptConsoleMessage(self, text, line, source):
         print(f"console: {text} {source}:{line}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Engines of their day: PhantomJS (WebKit of 2013), Qt 4's WebKit (2011), Qt 5's (2016), edbrowse."""
+"""Engines of their day: WebKit as of 2011 (Qt 4), 2013 (PhantomJS) and 2016 (Qt 5); edbrowse."""
 
 from __future__ import annotations
 
