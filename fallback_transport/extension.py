@@ -30,6 +30,8 @@ NAMESPACE = "/"
 ASYNC_MODES = ("eventlet", "gevent", "threading")
 #: Beyond, a time is no time; below, it is exact in a browser's milliseconds.
 MAX_SECONDS = 1e9
+#: Bytes of the smallest `max_body`.
+MIN_BODY = 16_384
 WHOLE_NUMBERS = (
     "max_message",
     "max_body",
@@ -62,8 +64,9 @@ class Options:
         wait: seconds for which a poll may be held.
         keepalive: seconds of silence after which an end asks whether the other lives.
         inactivity: seconds for which a session lives with no connection; at least 120 is wise.
-        max_message: bytes of the largest single message.
-        max_body: bytes of the largest envelope on either transport.
+        max_message: bytes of the largest single message; a larger one is refused.
+        max_body: bytes of the largest envelope on either transport; larger messages
+            travel in parts.
         credit_messages, credit_bytes: what a client may send before it is handled.
         max_unconfirmed_messages, max_unconfirmed_bytes: what is kept for a
             client that does not confirm; beyond, its session ends with 4429.
@@ -81,12 +84,12 @@ class Options:
     wait: float = 25.0
     keepalive: float = 25.0
     inactivity: float = 120.0
-    max_message: int = 1_000_000
-    max_body: int = 2_000_000
+    max_message: int = 16_000_000
+    max_body: int = 1_000_000
     credit_messages: int = 1000
     credit_bytes: int = 4_000_000
     max_unconfirmed_messages: int = 10_000
-    max_unconfirmed_bytes: int = 16_000_000
+    max_unconfirmed_bytes: int = 32_000_000
     max_sessions: int = 20_000
     max_uncommitted: int = 1_000
     max_held_polls: int | None = None
@@ -115,12 +118,9 @@ class Options:
                 continue
             if not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} must be a whole number above 0: {number!r}")
-        # Base64 and the head must fit, or the largest message could not be polled.
-        if self.max_body < self.max_message * 4 // 3 + 8192:
-            raise ValueError(
-                f"max_body={self.max_body} cannot carry max_message={self.max_message}: "
-                "make it at least four thirds of it and 8 kB"
-            )
+        # A head has up to 4096 characters, and something must fit behind it.
+        if self.max_body < MIN_BODY:
+            raise ValueError(f"max_body must be at least {MIN_BODY} bytes: {self.max_body}")
 
     @property
     def grant(self) -> Grant:

@@ -40,7 +40,9 @@
   var REQUEST_BYTES = 256000;
   var REQUEST_MESSAGES = 500;
   var OUTBOX_MESSAGES = 10000;
-  var OUTBOX_BYTES = 16000000;
+  var OUTBOX_BYTES = 32000000;
+  // The least that a sending request carries of a message in parts, however little a proxy allows.
+  var LEAST_PART = 250;
 
   var NORMAL = 1000;
   var GOING_AWAY = 1001;
@@ -56,7 +58,7 @@
   var BAD_VERSION = 4426;
 
   var DEFAULT_GRANT = {
-    messages: 1000, bytes: 4000000, message: 1000000, body: 2000000,
+    messages: 1000, bytes: 4000000, message: 16000000, body: 1000000,
     wait: 25000, keepalive: 25000, inactivity: 120000
   };
 
@@ -110,9 +112,10 @@
 
   // The peer broke a rule: `code` answers it, `fatal` ends the session and not just a connection.
   function protocolError(name, text) {
-    var error = failure(name === "MalformedEnvelope" ? MALFORMED : PROTOCOL_ERROR, text);
+    var error = failure(name === "MalformedEnvelope" ? MALFORMED :
+      name === "MessageTooLarge" ? TOO_LARGE : PROTOCOL_ERROR, text);
     error.name = name;
-    error.fatal = name === "ImpossibleMark";
+    error.fatal = name === "ImpossibleMark" || name === "MessageTooLarge";
     return error;
   }
 
@@ -163,6 +166,47 @@
     return this.data.indexOf(SEPARATOR) < 0 ? "m" + this.data : "e" + JSON.stringify(this.data);
   };
 
+  // The stretch from unit `offset` on (of a text, UTF-16 units) that takes about `size` bytes.
+  Message.prototype.part = function (offset, size) {
+    var data = this.data;
+    // One unit takes up to three bytes of UTF-8; escaped, as with U+001E in it, six.
+    var place = cut(data, offset, typeof data === "string" && this.size > data.length ? size / 3 : size);
+    if (typeof data === "string" && data.slice(place[0], place[1]).indexOf(SEPARATOR) >= 0) {
+      place = cut(data, place[0], size / 6);
+    }
+    return new Part(slice(data, place[0], place[1]), place[0], data.length);
+  };
+
+  function slice(data, start, end) {
+    return typeof data === "string" ? data.slice(start, end) : data.subarray(start, end);
+  }
+
+  // Where a stretch begins and ends: never amid a surrogate pair.
+  function cut(data, start, count) {
+    if (typeof data !== "string") { return [start, start + Math.max(1, Math.floor(count))]; }
+    var end = start + Math.max(2, Math.floor(count));
+    return [isLow(data, start) ? start - 1 : start, isLow(data, end) ? end - 1 : end];
+  }
+
+  function isLow(text, at) {
+    var unit = text.charCodeAt(at);
+    return unit >= 0xdc00 && unit < 0xe000;
+  }
+
+  // A stretch of a message of `total` units that does not fit an envelope.
+  function Part(data, offset, total) {
+    this.data = data;
+    this.offset = offset;
+    this.total = total;
+    this.end = offset + data.length;
+    if (!data.length || this.end > total) { throw malformed("a part that does not fit its message"); }
+    this.size = new Message(data).size;
+  }
+
+  Part.prototype.segment = function () {
+    return "p" + this.offset + "/" + this.total + "," + new Message(this.data).segment();
+  };
+
   // The last numbered message of a direction.
   function Close(code, reason) {
     this.code = code;
@@ -179,13 +223,14 @@
   function envelope(fields) {
     return extend({
       kind: "envelope", ack: 0, received: 0, seq: null, messages: [],
-      commit: null, key: null, ask: null, answer: null
+      commit: null, key: null, ask: null, answer: null, got: 0
     }, fields);
   }
 
   function tokens(unit) {
     var line = "a" + unit.ack;
     if (unit.received !== unit.ack) { line += " r" + unit.received; }
+    if (unit.got) { line += " g" + unit.got; }
     if (unit.seq !== null) { line += " s" + unit.seq; }
     if (unit.commit !== null) { line += " c" + unit.commit; }
     if (unit.key !== null) { line += " k" + unit.key; }
@@ -211,6 +256,7 @@
       hello.ack = inner.ack;
       hello.received = inner.received;
       if (inner.seq !== null) { hello.seq = inner.seq; }
+      if (inner.got) { hello.got = inner.got; }
       return withSegments(JSON.stringify(hello), inner.messages);
     }
     if (unit.kind === "poll") {
@@ -241,7 +287,7 @@
 
     function headed(seq, messages) {
       var part = extend(envelope(rest), { seq: seq, messages: messages });
-      rest = { ack: unit.ack, received: unit.received };
+      rest = { ack: unit.ack, received: unit.received, got: unit.got };
       return part;
     }
 
@@ -252,9 +298,10 @@
 
     for (var i = 0; i < unit.messages.length; i++) {
       var message = unit.messages[i];
-      if (message instanceof Message && typeof message.data !== "string") {
+      if (message.data && typeof message.data !== "string") {
         endRun(unit.seq + i);
-        frames.push(bytesFrame(tokens(headed(unit.seq + i, [])), message.data));
+        frames.push(bytesFrame(tokens(headed(unit.seq + i, [])) + (message instanceof Part ?
+          " o" + message.offset + " u" + message.total : ""), message.data));
       } else {
         run.push(message);
       }
@@ -288,6 +335,9 @@
         return new Close(value[0], value[1]);
       }
     }
+    if (kind === "p" && (value = /^(\d{1,15})\/(\d{1,15}),([meb][\s\S]*)$/.exec(content))) {
+      return new Part(decodeSegment(value[3]).data, +value[1], +value[2]);
+    }
     throw malformed("a segment of kind " + kind);
   }
 
@@ -311,10 +361,10 @@
     return unit;
   }
 
-  var TOKEN_FIELDS = { a: "ack", r: "received", s: "seq", c: "commit", q: "ask", p: "answer" };
+  var TOKEN_FIELDS = { a: "ack", r: "received", s: "seq", c: "commit", q: "ask", p: "answer", g: "got" };
 
   function decodeTokens(line, messages) {
-    var unit = envelope({ messages: messages, ack: null, received: null });
+    var unit = envelope({ messages: messages, ack: null, received: null, got: null });
     var parts = line.split(" ");
     for (var i = 0; i < parts.length; i++) {
       var field = TOKEN_FIELDS[parts[i].charAt(0)];
@@ -327,6 +377,7 @@
     }
     if (unit.ack === null) { throw malformed("no ack"); }
     if (unit.received === null) { unit.received = unit.ack; }
+    unit.got = unit.got || 0;
     return checked(unit);
   }
 
@@ -366,7 +417,8 @@
       grant: grant,
       envelope: checked(envelope({
         ack: number(head, "ack", 0), received: number(head, "received", 0),
-        seq: head.seq === undefined ? null : number(head, "seq"), messages: messages
+        seq: head.seq === undefined ? null : number(head, "seq"), messages: messages,
+        got: number(head, "got", 0)
       }))
     };
   }
@@ -392,7 +444,10 @@
     var head = "";
     for (var i = 0; i < bytes.length && i <= 128; i++) {
       if (bytes[i] === SEPARATOR.charCodeAt(0)) {
-        return decodeTokens(head, [new Message(bytes.subarray(i + 1))]);
+        var data = bytes.subarray(i + 1);
+        var place = /^(.*) o(\d{1,15}) u(\d{1,15})$/.exec(head);
+        return place ? decodeTokens(place[1], [new Part(data, +place[2], +place[3])]) :
+          decodeTokens(head, [new Message(data)]);
       }
       head += String.fromCharCode(bytes[i]);
     }
@@ -404,6 +459,10 @@
   function Outbox() {
     this.confirmed = 0;
     this.received = 0;
+    // How many units of message `received` + 1 the server has, in parts.
+    this.got = 0;
+    // How often the marks have risen.
+    this.moved = 0;
     this.bytes = 0;
     this.held = 0;
     this._numbered = [];
@@ -442,12 +501,16 @@
     }
   };
 
-  // Take the peer's marks; lower ones are old news. Returns whether either rose.
-  Outbox.prototype.confirm = function (handled, received) {
-    if (handled > this.last() || received > this.last()) {
+  // Take the peer's marks; lower ones are old news. Returns whether any rose.
+  Outbox.prototype.confirm = function (handled, received, got) {
+    var before = this.confirmed + this.received;
+    var gotBefore = this.got;
+    var partial = got && received >= this.confirmed && this._numbered[received - this.confirmed];
+    if (handled > this.last() || received > this.last() ||
+        (partial ? !partial.item.data || got >= partial.item.data.length :
+          got && received >= this.last())) {
       throw protocolError("ImpossibleMark", "an ack of what was never sent");
     }
-    var news = handled > this.confirmed || received > this.received;
     var gone = this._numbered.splice(0, Math.max(0, handled - this.confirmed));
     for (var i = 0; i < gone.length; i++) {
       this.bytes -= gone[i].item.size;
@@ -457,24 +520,46 @@
       }
     }
     this.confirmed += gone.length;
-    this.received = Math.max(this.received, received, this.confirmed);
+    var highest = Math.max(received, this.confirmed);
+    if (highest > this.received) {
+      this.received = highest;
+      this.got = 0;
+    }
+    if (received === this.received) { this.got = Math.max(this.got, got || 0); }
     this._release();
+    var news = this.confirmed + this.received > before || this.got > gotBefore;
+    if (news) { this.moved += 1; }
     return news;
   };
 
-  // The messages from `seq` on: at least one if there is one, then up to both limits.
-  Outbox.prototype.read = function (seq, size, count) {
+  // The bytes that the server does not have, or has not confirmed.
+  Outbox.prototype.left = function () {
+    var partial = this.got ? this._numbered[this.received - this.confirmed].item : null;
+    return this.bytes - (partial ? Math.floor(partial.size * this.got / partial.data.length) : 0);
+  };
+
+  // The messages from `seq` on: something if there is anything, then up to both limits. The first
+  // begins at unit `offset`, and is a part if it does not fit; with `whole` there are no parts, and
+  // nothing if the first does not fit.
+  Outbox.prototype.read = function (seq, size, count, offset, whole) {
     var items = [];
     var start = seq - this.confirmed - 1;
     var end = Math.min(this._numbered.length, start + count);
     for (var i = start; i < end; i++) {
       var item = this._numbered[i].item;
+      if (!items.length && item.data && (offset || item.size > size)) {
+        if (whole) { break; }
+        item = item.part(offset, size);
+      }
       size -= item.size;
       if (items.length && size < 0) { break; }
       items.push(item);
+      if (isUnfinished(item)) { break; }
     }
     return items;
   };
+
+  function isUnfinished(item) { return item instanceof Part && item.end < item.total; }
 
   Outbox.prototype.unconfirmed = function () {
     var items = [];
@@ -515,11 +600,16 @@
   }
 
   function Inbox() {
+    this.limit = DEFAULT_GRANT.message;
     this.received = 0;
     this.handled = 0;
     this.pendingBytes = 0;
     this._sizes = {};
+    this._partial = null;
   }
+
+  // How many units of message `received` + 1 have come, in parts.
+  Inbox.prototype.got = function () { return this._partial ? this._partial.got : 0; };
 
   // The new ones among `items`, which begin at `seq`, each with its number.
   Inbox.prototype.take = function (seq, items) {
@@ -528,16 +618,61 @@
     }
     var fresh = [];
     for (var i = 0; i < items.length; i++) {
-      if (seq + i === this.received + 1) {
-        this.received += 1;
-        this._sizes[this.received] = items[i].size;
-        this.pendingBytes += items[i].size;
-        fresh.push({ seq: this.received, item: items[i] });
-        if (items[i] instanceof Close) { break; }
+      var item = items[i];
+      if (seq + i <= this.received) { continue; }
+      if (item instanceof Part) {
+        // Whatever is behind an unfinished one comes again.
+        item = fresh.length && item.offset ? null : this._add(item);
+        if (!item) { break; }
       }
+      this._limited(item.size);
+      this._partial = null;
+      this.received += 1;
+      this._sizes[this.received] = item.size;
+      this.pendingBytes += item.size;
+      fresh.push({ seq: this.received, item: item });
+      if (item instanceof Close) { break; }
     }
     return fresh;
   };
+
+  // Take a part; the whole message if this was the last of it, else null.
+  Inbox.prototype._add = function (part) {
+    var isText = typeof part.data === "string";
+    var partial = this._partial ||
+      { total: part.total, isText: isText, got: 0, size: 0, pieces: [] };
+    if (part.offset > partial.got) {
+      throw protocolError("SequenceGap", "expected unit " + partial.got + ", got " + part.offset);
+    }
+    if (partial.isText !== isText || partial.total !== part.total) {
+      throw malformed("a part of another message");
+    }
+    if (part.end > partial.got) {
+      // It may have been sent again from an earlier place, on another connection.
+      var data = slice(part.data, partial.got - part.offset, part.data.length);
+      this._limited(Math.max(part.total, partial.size + data.length));
+      partial.pieces.push(data);
+      partial.size += data.length;
+      partial.got = part.end;
+    }
+    this._partial = partial;
+    return partial.got < partial.total ? null :
+      new Message(isText ? partial.pieces.join("") : joined(partial.pieces, partial.total));
+  };
+
+  Inbox.prototype._limited = function (size) {
+    if (size > this.limit) { throw protocolError("MessageTooLarge", "a message beyond the grant"); }
+  };
+
+  function joined(pieces, length) {
+    var bytes = new Uint8Array(length);
+    var at = 0;
+    for (var i = 0; i < pieces.length; i++) {
+      bytes.set(pieces[i], at);
+      at += pieces[i].length;
+    }
+    return bytes;
+  }
 
   Inbox.prototype.done = function (seq) {
     if (this._sizes[seq] === undefined) { return; }
@@ -668,7 +803,7 @@
     var events = [];
     var connection = this.connections[attempt];
     if (connection) { connection.heardAt = now; }
-    this.outbox.confirm(unit.ack, unit.received);
+    this.outbox.confirm(unit.ack, unit.received, unit.got);
     // What comes behind a close is ignored.
     var fresh = unit.seq === null || this._closedBy === "peer" ? [] :
       this.inbox.take(unit.seq, unit.messages);
@@ -691,21 +826,45 @@
     var connection = this.connections[attempt];
     if (!connection || connection.transport !== WEBSOCKET) { return null; }
     var carries = connection === this.carrier;
-    var seq = 0;
     var items = [];
     if (carries && this.state !== CLOSED) {
-      seq = Math.max(connection.nextSeq, this.outbox.received + 1);
-      items = this.outbox.read(seq, ENVELOPE_BYTES, ENVELOPE_MESSAGES);
+      this._skip(connection);
+      items = this.outbox.read(connection.nextSeq, this._fitting(ENVELOPE_BYTES), ENVELOPE_MESSAGES,
+        connection.nextUnit);
     }
     var due = connection.asks.length || connection.answers.length ||
       connection === this._toAnnounce || (carries && this._ackDue(connection, now));
     if (!items.length && !due) { return null; }
-    connection.nextSeq = Math.max(connection.nextSeq, seq + items.length);
+    var seq = connection.nextSeq;
+    var last = items[items.length - 1];
+    connection.nextSeq += items.length;
+    if (items.length) { connection.nextUnit = 0; }
+    if (isUnfinished(last)) {
+      connection.nextSeq -= 1;
+      connection.nextUnit = last.end;
+    }
     var ask = connection.asks.length ? connection.asks.shift() : null;
     if (ask !== null) { connection.asked[ask] = now; }
     return this._envelope(connection, seq, items, {
       ask: ask, answer: connection.answers.length ? connection.answers.shift() : null
     });
+  };
+
+  // Go on behind what the server has received.
+  ClientMachine.prototype._skip = function (connection) {
+    var outbox = this.outbox;
+    if (connection.nextSeq <= outbox.received) {
+      connection.nextSeq = outbox.received + 1;
+      connection.nextUnit = 0;
+    }
+    if (connection.nextSeq === outbox.received + 1) {
+      connection.nextUnit = Math.max(connection.nextUnit, outbox.got);
+    }
+  };
+
+  // At most so many bytes of messages, so that they fit an envelope in base64 too.
+  ClientMachine.prototype._fitting = function (size) {
+    return Math.min(size, Math.floor(this.grant.body / 2));
   };
 
   ClientMachine.prototype.deadline = function () {
@@ -752,19 +911,19 @@
     var seq = this.outbox.received + 1;
     this.connections[attempt] = {
       attempt: attempt, transport: transport, openedAt: now, heardAt: now, nextSeq: seq,
-      commit: 0, handled: 0, received: 0, ackAt: null, asked: {}, asks: [], answers: [],
+      nextUnit: this.outbox.got, commit: 0, handled: 0, received: 0, got: 0, ackAt: null, asked: {}, asks: [], answers: [],
       // Whether the key was proved is known with the welcome; a hello by nonce proves none.
       keyless: this.id === null
     };
-    var items = this.outbox.read(seq, HELLO_BYTES, this.id === null ? 1 : REQUEST_MESSAGES);
-    // On a slow path what is large would keep the welcome from coming in time.
-    if (this.id !== null && sizeOf(items) > HELLO_BYTES) { items = []; }
+    // On a slow path what is large would keep the welcome from coming in time: it follows.
+    var items = this.outbox.read(seq, Math.min(this._fitting(HELLO_BYTES), this.requestBytes),
+      this.id === null ? 1 : REQUEST_MESSAGES, this.outbox.got, true);
     return {
       kind: "hello", attempt: attempt, id: this.id, key: this.key,
       nonce: this.id === null ? nonce : null,
       envelope: envelope({
         ack: this.inbox.handled, received: this.inbox.received,
-        seq: items.length ? seq : null, messages: items
+        seq: items.length ? seq : null, messages: items, got: this.inbox.got()
       })
     };
   };
@@ -776,6 +935,7 @@
     this.id = welcome.id;
     this.key = welcome.key || this.key;
     this.grant = welcome.grant;
+    this.inbox.limit = welcome.grant.message;
     this.outbox.grant(welcome.grant.messages, welcome.grant.bytes);
     return this.receive(welcome.attempt, welcome.envelope, now);
   };
@@ -784,6 +944,7 @@
   ClientMachine.prototype.commit = function (attempt) {
     var connection = this.connections[attempt];
     connection.nextSeq = this.outbox.received + 1;
+    connection.nextUnit = this.outbox.got;
     this._toAnnounce = connection;
     this._commit += 1;
     connection.commit = this._commit;
@@ -796,8 +957,8 @@
   // The next request of the polling connection that carries: waiting with a `wait`, else sending.
   ClientMachine.prototype.poll = function (wait, limit) {
     var seq = this.outbox.received + 1;
-    var size = Math.min(this.requestBytes, Math.floor(this.grant.body / 2));
-    var items = wait === null ? this.outbox.read(seq, size, REQUEST_MESSAGES) : [];
+    var items = wait === null ? this.outbox.read(seq, this._fitting(this.requestBytes),
+      REQUEST_MESSAGES, this.outbox.got) : [];
     this._request += 1;
     return {
       kind: "poll", id: this.id, key: this.key, attempt: this.carrier.attempt,
@@ -824,11 +985,13 @@
   ClientMachine.prototype._envelope = function (connection, seq, items, more) {
     connection.handled = this.inbox.handled;
     connection.received = this.inbox.received;
+    connection.got = this.inbox.got();
     connection.ackAt = null;
     this._unstatedBytes = 0;
     var unit = envelope(more);
     unit.ack = this.inbox.handled;
     unit.received = this.inbox.received;
+    unit.got = connection.got;
     if (items.length) { extend(unit, { seq: seq, messages: items }); }
     if (connection.transport === POLLING) {
       unit.commit = connection.commit || null;
@@ -887,7 +1050,7 @@
   ClientMachine.prototype._scheduleAck = function (now) {
     var connection = this.carrier;
     if (connection && connection.ackAt === null && (connection.handled !== this.inbox.handled ||
-        connection.received !== this.inbox.received)) {
+        connection.received !== this.inbox.received || connection.got !== this.inbox.got())) {
       connection.ackAt = now + ACK_DELAY;
     }
   };
@@ -1171,6 +1334,7 @@
         } else if (unit && unit.kind === "end" && unit.session) {
           owner.ended(unit);
         } else {
+          if (status === 413) { owner.machine.requestBytes = LEAST_PART; }
           owner.lost(self, null, unit);
         }
       });
@@ -1233,9 +1397,9 @@
       }
       lane.failures = 0;
       var outbox = owner.machine.outbox;
-      var before = outbox.received + outbox.confirmed;
+      var moved = outbox.moved;
       if (owner.receive(self, answer)) {
-        self._later(lane, answered(answer, took, outbox.received + outbox.confirmed > before));
+        self._later(lane, answered(answer, took, outbox.moved > moved));
       }
     });
   };
@@ -1260,16 +1424,18 @@
     }
     lane.failures += 1;
     if (messages.length && (status === 413 || end.code === TOO_LARGE)) {
-      owner.machine.requestBytes = sizeOf(messages) >> 1;
-      if (messages.length < 2) {
+      if (owner.machine.requestBytes <= LEAST_PART) {
         // Nothing can overtake it: perhaps by WebSocket, else it ends here.
         owner._probe();
         if (lane.failures > 4) {
           owner._act(owner.machine.abort(TOO_LARGE,
-            "a message of " + messages[0].size + " bytes is refused on the way"));
+            "even " + LEAST_PART + " bytes are refused on the way"));
           return;
         }
       }
+      owner.machine.requestBytes = Math.max(LEAST_PART, sizeOf(messages) >> 1);
+      // It is no failure of the path to learn what it carries.
+      if (owner.machine.requestBytes > LEAST_PART) { lane.failures = 0; }
     } else if (lane === this.waiting) {
       owner.pollCut(took, unit.wait, !answer && (begun || status === 200));
     }
@@ -1440,7 +1606,7 @@
     this.socket = null;
     this.poller = null;
     this.roundTrip = 0;
-    this.limit = 1000000;
+    this.limit = 500000;
     this.shortUntil = 0;
     this.troubled = false;
     this._attempt = 0;
@@ -1597,7 +1763,7 @@
 
   // A waiting request was cut after `took`, or its answer was.
   Negotiator.prototype.pollCut = function (took, wait, cutAnswer) {
-    if (cutAnswer) { this.limit = Math.max(16000, this.limit >> 1); }
+    if (cutAnswer) { this.limit = Math.max(1000, this.limit >> 1); }
     if (took >= 1000 && took < wait + this.timing.margin) {
       this._learned = {
         wait: Math.max(this.timing.minWait, 0.8 * Math.min(took, wait)),
@@ -1917,7 +2083,7 @@
     if (this._timers.alive !== undefined || !this._unreceived()) { return; }
     var socket = this.socket;
     var buffered = socket.ws.bufferedAmount;
-    var received = this.machine.outbox.received;
+    var moved = this.machine.outbox.moved;
     this._set("alive", Math.max(this.timing.alive, 4 * this.roundTrip), function () {
       var connection = this._unreceived();
       if (this.socket !== socket || !connection) { return; }
@@ -1925,7 +2091,7 @@
         socket.expects = connection.nextSeq - 1;
         this.machine.ask(socket.attempt);
       } else if (!(socket.ws.bufferedAmount < buffered) &&
-          this.machine.outbox.received === received) {
+          this.machine.outbox.moved === moved) {
         // A question waits behind all that was sent before; while that moves, the path is but slow.
         socket.doubted = true;
         this._hedge();
@@ -2027,7 +2193,7 @@
 
   // Bytes that the server has not confirmed.
   Object.defineProperty(Session.prototype, "bufferedAmount", {
-    get: function () { return this._machine.outbox.bytes; }
+    get: function () { return this._machine.outbox.left(); }
   });
 
   // The smoothed round trip in milliseconds, null while unknown.
@@ -2305,7 +2471,7 @@
     },
 
     _core: {
-      ClientMachine: ClientMachine, Outbox: Outbox, Inbox: Inbox, Message: Message, Close: Close,
+      ClientMachine: ClientMachine, Outbox: Outbox, Inbox: Inbox, Message: Message, Part: Part, Close: Close,
       Negotiator: Negotiator, Session: Session, encode: encode, encodeFrames: encodeFrames,
       encodeBody: encodeBody, decode: decode, decodeBody: decodeBody, decodeBinary: decodeBinary,
       encodePacket: encodePacket, decodePacket: decodePacket, reconstruct: reconstruct,

@@ -253,7 +253,7 @@ both("a reply that cannot be sent is an error for the asker, and harms nothing",
   cyclic.self = cyclic;
   page.session.on("cyclic", () => cyclic);
   page.session.on("blob", () => new Blob(["x"]));
-  page.session.on("large", () => "x".repeat(1_000_001));
+  page.session.on("large", () => "x".repeat(16_000_001));
   let reply = null;
   page.session.on("later", (found) => { reply = found; });
   page.peer.ask(1, "cyclic");
@@ -444,9 +444,9 @@ both("closed, and closing: refused at the call", (transport) => {
 test("full: refused at the call, and bounded", () => {
   const page = open("websocket");
   page.network.link.swallow("up");
-  for (let i = 0; i < 16; i++) page.session.send("x".repeat(990_000));
-  assert.throws(() => page.session.send("x".repeat(990_000)), refuses("full"));
-  assert.ok(page.session.bufferedAmount < 16_000_000);
+  for (let i = 0; i < 16; i++) page.session.send("x".repeat(1_990_000));
+  assert.throws(() => page.session.send("x".repeat(1_990_000)), refuses("full"));
+  assert.ok(page.session.bufferedAmount < 32_000_000);
   page.session.send("small");
   const many = open("websocket");
   many.network.link.swallow("up");
