@@ -738,6 +738,9 @@
           " bytes exceeds the limit of " + this.grant.message);
       }
     }
+    if (sizeOf(items) > this.grant.bytes + this.grant.message) {
+      throw failure("too-large", "more bytes in one event than the server takes");
+    }
     this.outbox.append(items, urgent);
   };
 

@@ -158,8 +158,8 @@ def test_the_times_of_the_client_are_its_own(need: Callable[[str], str]) -> None
 def test_the_bounds_of_the_page_are_its_own() -> None:
     source = SCRIPT.read_text()
     assert "var OUTBOX_MESSAGES = 10000;" in source
-    assert "var OUTBOX_BYTES = 16000000;" in source
-    assert "up to 10,000 messages or 16 MB" in README
+    assert "var OUTBOX_BYTES = 32000000;" in source
+    assert "up to 10,000 messages or 32 MB" in README
 
 
 def test_the_links_lead_somewhere() -> None:

@@ -6,7 +6,8 @@ decided above it.
 
 from __future__ import annotations
 
-from .envelope import Carried, Close, End, Envelope, Grant, Hello, PollRequest, Welcome
+from .envelope import Carried, Close, End, Envelope, Grant, Hello, Message, PollRequest, Welcome
+from .errors import MessageRefused
 from .events import Event, Transport
 from .machine import By, Connection, SessionMachine
 from .reliability import Bounds
@@ -32,6 +33,13 @@ class ClientMachine(SessionMachine):
         self.request_bytes = REQUEST_BYTES
         self._request = 0
         self._to_announce: Connection | None = None
+
+    def send(self, items: list[Message], now: float, *, urgent: bool = False) -> None:
+        """See `SessionMachine.send`; what belongs together must fit the credit together."""
+        size, most = sum([item.size for item in items]), self.grant.bytes + self.grant.message
+        if size > most:
+            raise MessageRefused(f"{size} bytes that belong together exceed the limit of {most}")
+        super().send(items, now, urgent=urgent)
 
     def hello(self, attempt: int, transport: Transport, nonce: str | None, now: float) -> Hello:
         """The first text of connection `attempt`.

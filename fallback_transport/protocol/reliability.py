@@ -231,7 +231,7 @@ class Inbox:
         limit: the most bytes that a message may have.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int = 16_000_000) -> None:
         self.limit = limit
         self.received = 0
         self.handled = 0

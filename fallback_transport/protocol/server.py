@@ -225,7 +225,7 @@ class ServerMachine(SessionMachine):
         return End(CloseCode.SUPERSEDED, "another connection carries the session", False, *marks)
 
     def over_credit(self, outside: int = 0, outside_bytes: int = 0) -> bool:
-        """Whether the client sent more than was granted, beyond one message alone.
+        """Whether the client sent more than was granted, beyond one event alone.
 
         `outside` of the pending messages, of `outside_bytes`, do not count: they are replies.
         """
@@ -234,7 +234,7 @@ class ServerMachine(SessionMachine):
             return False
         count = self.inbox.pending - outside
         size = self.inbox.pending_bytes - outside_bytes
-        return count > self.grant.messages or (count > 1 and size > self.grant.bytes)
+        return count > self.grant.messages or size > self.grant.bytes + self.grant.message
 
     # -- inside ------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ def test_a_session_opens(served: Served, transport: str) -> None:
         assert client.machine.key not in served.log()
         assert served.seen(client.id) == [["connect", {"who": "me"}]]
         grant = client.machine.grant
-        assert (grant.messages, grant.message, grant.inactivity) == (1000, 1_000_000, 120.0)
+        assert (grant.messages, grant.message, grant.inactivity) == (1000, 16_000_000, 120.0)
 
 
 @both

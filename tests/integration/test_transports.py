@@ -129,9 +129,13 @@ def test_large_messages_go_both_ways(served: Served, transport: str, rng: random
         client.wait_for(lambda: len(client.received) == 12)
         assert client.named("message") == [data, "between"] * 6
         with pytest.raises(MessageRefused):
-            client.send("x" * 1_000_000)
+            client.send("x" * 16_000_000)
         with pytest.raises(MessageRefused):
-            client.send(data + b"x")
+            client.send(data * 16 + b"x")
+        # The largest there is, and text of pairs that must not be cut.
+        for huge in (data * 16, "\N{GRINNING FACE}é" * 1_300_000):
+            assert client.request("echo", huge, timeout=60) == huge
+        assert served.seen(client.id) == [["connect", None]]
 
 
 @both
