@@ -14,7 +14,7 @@ from fallback_transport.protocol.envelope import (
     PollRequest,
     Welcome,
 )
-from fallback_transport.protocol.errors import LocalProtocolError, SequenceGap
+from fallback_transport.protocol.errors import LocalProtocolError, MessageRefused, SequenceGap
 from fallback_transport.protocol.events import (
     Event,
     MessageReceived,
@@ -138,9 +138,7 @@ def test_a_resume_carries_so_much(sizes: list[int], count: int) -> None:
 def test_what_belongs_together_must_fit_the_credit_together() -> None:
     client = attached(POLLING, bytes=10, message=8)
     send(client, "x" * 8)
-    with pytest.raises(
-        MessageRefused, match="^19 bytes that belong together exceed the limit of 18"
-    ):
+    with pytest.raises(MessageRefused, match=r"^19 bytes that belong together exceed .* 18$"):
         client.send([Message("x" * 8), Message("x" * 8), Message("xxx")], 0.0)
     client.send([Message("x" * 8), Message("x" * 8), Message("xx")], 0.0)
     assert len(client.outbox) == 4
