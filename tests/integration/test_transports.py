@@ -139,6 +139,17 @@ def test_large_messages_go_both_ways(served: Served, transport: str, rng: random
 
 
 @both
+def test_a_small_body_limit_makes_small_envelopes(transport: str, rng: random.Random) -> None:
+    data = rng.randbytes(300_000)
+    with Served("eventlet", max_body=16_384) as served, ClientSession(served.port) as client:
+        client.open(transport)
+        for each in (data, "x" * 300_000, "\x1e" * 3000):
+            assert client.request("echo", each) == each
+        assert client.losses == []
+        assert "4413" not in served.log()
+
+
+@both
 def test_two_hundred_messages_in_one_tick(served: Served, transport: str) -> None:
     with ClientSession(served.port) as client:
         client.open(transport)

@@ -141,7 +141,7 @@ def test_what_belongs_together_must_fit_the_credit_together() -> None:
     with pytest.raises(MessageRefused, match=r"^19 bytes that belong together exceed .* 18$"):
         client.send([Message("x" * 8), Message("x" * 8), Message("xxx")], 0.0)
     client.send([Message("x" * 8), Message("x" * 8), Message("xx")], 0.0)
-    assert len(client.outbox) == 4
+    assert len(client.outbox) == 5
 
 
 # -- welcomes and commits ------------------------------------------------------------------
