@@ -134,6 +134,7 @@ class Conversation:
         self._attachments: dict[int, Attachment] = {}
         self._units: deque[Unit] = deque()
         self._working = False
+        self._resting = self._retired = False
         # The replies that are not handled yet: messages and bytes, and those of the one that
         # is still coming in.
         self._urgent = 0
@@ -193,12 +194,24 @@ class Conversation:
             if not self.machine.committed:
                 self._act(self.machine.abort(code, reason))
 
-    def retire(self, code: int, reason: str) -> None:
-        """Close, without beginning what waits for its handlers: that stays unconfirmed."""
+    def rest(self) -> None:
+        """Begin no more handlers: what waits for them, or still comes, stays unconfirmed."""
         with self.lock:
+            self._resting = True
             if not self._told:
                 self._units.clear()
+
+    def retire(self, code: int, reason: str) -> None:
+        """Rest, and close. A handler that runs can say no more, so its message stays, too."""
+        with self.lock:
+            self.rest()
+            self._retired = self.open
             self.close(code, reason)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a handler runs, or is about to."""
+        return self._working
 
     def has_handled(self, seq: int) -> bool:
         """Whether message `seq` was handled, or will never be."""
@@ -363,7 +376,8 @@ class Conversation:
         if unit is None:
             return
         if not unit.urgent:
-            self._enqueue(unit)
+            if not self._resting:
+                self._enqueue(unit)
             return
         size = Message(event.data).size
         self._urgent += 1
@@ -435,6 +449,8 @@ class Conversation:
             self.runtime.spawn(self._work)
 
     def _handled(self, unit: Unit) -> None:
+        if self._retired:
+            return
         now = self.runtime.now()
         for seq in unit.seqs:
             self._act(self.machine.handled(seq, now))

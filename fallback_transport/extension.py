@@ -28,6 +28,9 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 NAMESPACE = "/"
 ASYNC_MODES = ("eventlet", "gevent", "threading")
+#: Seconds beyond the time for handlers after which a drain must be over: 5 for the clients to
+#: confirm, and some for the last bytes.
+LAST_RESORT = 7.0
 #: Beyond, a time is no time; below, it is exact in a browser's milliseconds.
 MAX_SECONDS = 1e9
 WHOLE_NUMBERS = (
@@ -276,7 +279,8 @@ class FallbackTransport:
         """Serve `app` with the async mode's own server, until the process ends.
 
         It patches nothing; what the application has patched is logged. SIGTERM drains
-        (see `drain`) and then returns from here; a second one ends the process at once.
+        (see `drain`) and then returns from here; a second one ends the process at once, and
+        so does, with status 1, a handler that lets nothing else run.
         Where the application handles SIGTERM itself, that stays so.
 
         Args:
@@ -288,7 +292,7 @@ class FallbackTransport:
         assert self._runtime is not None, "set by init_app"
         assert self._registry is not None, "set by init_app"
         self._registry.alone_at(self._runtime.place(host, port))
-        self._runtime.serve(app, host, port, self.drain)
+        self._runtime.serve(app, host, port, self.drain, self._drain + LAST_RESORT)
 
     def drain(self, timeout: float | None = None) -> None:
         """End every session in order, before the process ends; blocks until it is done.

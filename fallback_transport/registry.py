@@ -8,7 +8,7 @@ import hmac
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ UNCOMMITTED_GRACE = 5.0
 DRAIN_LOOK = 0.02
 #: Seconds beyond the wait for confirmed closes, for the handlers that hear of the unconfirmed.
 DRAIN_MARGIN = 0.25
-#: How many sessions are closed without giving way to the others.
+#: How many sessions are gone through without giving way to the others.
 DRAIN_BATCH = 50
 
 
@@ -97,8 +97,8 @@ class Registry:
         self._uncommitted = Unproven[Conversation](
             capacity.uncommitted, capacity.uncommitted_per_address
         )
-        #: How many there are whose last handler has not returned.
-        self._alive = 0
+        #: Those whose last handler has not returned.
+        self._alive: set[str] = set()
         self._draining = False
         self._nonces: dict[str, tuple[str, bytes]] = {}
         self._nonce_of: dict[str, str] = {}
@@ -204,8 +204,8 @@ class Registry:
         """End every session in order, and take no new one any more.
 
         Handlers have `timeout` seconds to finish what is received by now; all
-        else goes on meanwhile. Then each session is closed with 1012, behind
-        what was sent on it. Returns once the clients have confirmed and
+        else goes on meanwhile. Then no more of them begin, and each session is closed
+        with 1012, behind what was sent on it. Returns once the clients have confirmed and
         `on_disconnect` has run everywhere, or the wait for a confirmed close is over.
         """
         with self._lock:
@@ -215,20 +215,34 @@ class Registry:
         due = [(each, each.machine.inbox.received) for each in self.all()]
         while due := [(each, seq) for each, seq in due if not each.has_handled(seq)]:
             if self.runtime.now() >= began + timeout:
-                logger.warning("draining: the handlers of %d sessions go on", len(due))
                 break
             self.runtime.sleep(DRAIN_LOOK)
-        for number, each in enumerate(self.all()):
-            each.retire(CloseCode.SERVICE_RESTART, "the server restarts")
-            if number % DRAIN_BATCH == 0:
-                self.runtime.give_way()
-        until = self.runtime.now() + CLOSE_WAIT + DRAIN_MARGIN
-        while self._alive and self.runtime.now() < until:
+        for each in self._in_batches():
+            each.rest()
+        busy = self.all()
+        while busy := [each for each in busy if each.busy]:
+            if self.runtime.now() >= began + timeout:
+                logger.warning("draining: the handlers of %d sessions go on", len(busy))
+                break
             self.runtime.sleep(DRAIN_LOOK)
-        took = self.runtime.now() - began
-        logger.info("drained in %.1f s; %d sessions have handlers that go on", took, self._alive)
+        for each in self._in_batches():
+            each.retire(CloseCode.SERVICE_RESTART, "the server restarts")
+        until = self.runtime.now() + CLOSE_WAIT + DRAIN_MARGIN
+        # Whose handlers had no time enough have had all there is.
+        slow = {each.id for each in busy}
+        while (self._sessions or self._alive - slow) and self.runtime.now() < until:
+            self.runtime.sleep(DRAIN_LOOK)
+        took, left = self.runtime.now() - began, len(self._alive)
+        logger.info("drained in %.1f s; %d sessions have handlers that go on", took, left)
 
     # -- inside ------------------------------------------------------------------
+
+    def _in_batches(self) -> Iterator[Conversation]:
+        """All sessions, giving way to the others now and then."""
+        for number, each in enumerate(self.all(), 1):
+            yield each
+            if number % DRAIN_BATCH == 0:
+                self.runtime.give_way()
 
     def _by_nonce(self, hello: Hello, origin: str) -> Conversation | End | None:
         entry = self._nonces.get(hello.nonce) if hello.nonce is not None else None
@@ -248,7 +262,7 @@ class Registry:
     def _room(self, address: str) -> tuple[bool, Conversation | None]:
         """Whether there is room for another session, and which one is to be given up for it."""
         # A handler that never returns holds on to its session, also beyond the session's end.
-        if self._alive >= self._capacity.sessions:
+        if len(self._alive) >= self._capacity.sessions:
             return False, None
         oldest = self._uncommitted.obstacle(address)
         if oldest is None:
@@ -279,7 +293,7 @@ class Registry:
         )
         self._sessions[conversation.id] = conversation
         self._uncommitted.add(address, conversation.id, conversation)
-        self._alive += 1
+        self._alive.add(conversation.id)
         return conversation
 
     def _proven(self, conversation: Conversation) -> None:
@@ -288,7 +302,7 @@ class Registry:
 
     def _gone(self, conversation: Conversation) -> None:
         with self._lock:
-            self._alive -= 1
+            self._alive.discard(conversation.id)
 
     def _forget(self, conversation: Conversation) -> None:
         with self._lock:

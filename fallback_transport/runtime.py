@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import email.errors
+import faulthandler
 import logging
 import re
 import signal
@@ -181,11 +182,19 @@ class Runtime:
             )
         return []
 
-    def serve(self, app: WSGIApplication, host: str, port: int, drain: Callable[[], None]) -> None:
+    def serve(
+        self,
+        app: WSGIApplication,
+        host: str,
+        port: int,
+        drain: Callable[[], None],
+        patience: float,
+    ) -> None:
         """Serve `app` with the server of the async mode, until the process ends.
 
         The first SIGTERM calls `drain`, beside everything else, and then ends the
-        serving; a second one ends the process at once.
+        serving; a second one ends the process at once. So does a handler that lets
+        nothing else run: the process is ended `patience` seconds after the first.
         """
         logger.info(
             "serving on http://%s:%s in async mode %s; monkey-patched by the application: %s",
@@ -197,9 +206,11 @@ class Runtime:
         serve = {"eventlet": _serve_eventlet, "gevent": _serve_gevent}.get(
             self.mode, _serve_threads
         )
-        serve(app, host, port, lambda stop: self._when_terminated(drain, stop))
+        serve(app, host, port, lambda stop: self._when_terminated(drain, patience, stop))
 
-    def _when_terminated(self, drain: Callable[[], None], stop: Callable[[], None]) -> None:
+    def _when_terminated(
+        self, drain: Callable[[], None], patience: float, stop: Callable[[], None]
+    ) -> None:
         if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
             # The application's own, or its parent's wish.
             return
@@ -209,6 +220,9 @@ class Runtime:
             # Whatever runs just now is interrupted, the hub itself perhaps: only a byte goes out,
             # which wakes the hub, too.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            # It needs nobody to give way, says where everybody is, and ends with status 1.
+            with contextlib.suppress(OSError, ValueError):
+                faulthandler.dump_traceback_later(patience, exit=True)
             voice.send(b"!")
 
         def listen() -> None:
@@ -217,6 +231,7 @@ class Runtime:
                 drain()
                 self.sleep(FAREWELL)
             finally:
+                faulthandler.cancel_dump_traceback_later()
                 stop()
 
         # Only possible in the main thread; in any other there are no signals to see to.

@@ -306,15 +306,34 @@ def test_nothing_is_sent_behind_a_close(room: Room) -> None:
 def test_retiring_begins_no_more_handlers_and_says_what_is_confirmed(room: Room) -> None:
     room.receive("wait", "two", "three")
     room.conversation.send([Message("before")])
-    room.conversation.retire(1012, "bye")
-    room.conversation.send([Message("behind")])
+    room.conversation.rest()
+    assert room.conversation.busy
+    room.receive("four", "urgent five")
+    assert room.layer.log == ["wait", "urgent five"]
     room.layer.go.set()
     room.runtime.run()
-    assert room.layer.log == ["wait", "done wait"]
+    assert not room.conversation.busy
+    assert room.layer.log == ["wait", "urgent five", "done wait"]
     assert room.handled == 1
+    room.layer.log[:] = ["wait", "done wait"]
+    room.conversation.retire(1012, "bye")
+    room.conversation.send([Message("behind")])
     assert room.pulled() == ["before", Close(1012, "bye")]
     room.receive(ack=2, received=2)
     assert room.layer.log == ["wait", "done wait", (1012, "bye", False)]
+
+
+def test_what_runs_when_it_retires_is_not_confirmed(room: Room) -> None:
+    """Its handler may have more to say, and that nobody will hear."""
+    room.receive("wait")
+    room.conversation.retire(1012, "bye")
+    room.layer.go.set()
+    room.runtime.run()
+    assert room.layer.log == ["wait", "done wait"]
+    assert room.handled == 0
+    room.receive(ack=1, received=1)
+    assert room.layer.log == ["wait", "done wait", (1012, "bye", False)]
+    assert room.gone == [room.conversation]
 
 
 def test_retiring_lets_a_client_that_closes_have_its_end(room: Room) -> None:

@@ -547,7 +547,7 @@ def test_run_serves_and_sets_up_if_need_be(app: flask.Flask, runtime: FakeRuntim
     transport.run(app)
     transport.run(app, host="::1", port=80)
     assert served == [
-        (app, "127.0.0.1", 5000, transport.drain),
-        (app, "::1", 80, transport.drain),
+        (app, "127.0.0.1", 5000, transport.drain, 17.0),
+        (app, "::1", 80, transport.drain, 17.0),
     ]
     assert isinstance(app.wsgi_app, Gateway)
