@@ -76,6 +76,7 @@
     learned: 600000,
     retry: 500,
     retryMax: 30000,
+    spread: 5000,
     alive: 1000,
     request: 15000,
     margin: 10000,
@@ -1640,15 +1641,19 @@
 
   Negotiator.prototype.nextAttempt = function () { return ++this._attempt; };
 
-  // Carry a new session. Where one after the other ends young, each begins later.
-  Negotiator.prototype.begin = function (machine) {
+  // Carry a new session, some time within `spread`: many clients hear of a restart together, and
+  // must not come together. Where one session after the other ends young, each begins later.
+  Negotiator.prototype.begin = function (machine, spread) {
     this._drop();
     this.machine = machine;
     this._nonce = this.environment.nonce();
     this._young = this.now() - this._begunAt < this.timing.death ? this._young + 1 : 0;
     this._begunAt = this.now();
     this._retries = Math.max(0, this._young - 1);
-    if (this._young) { this._retry(); } else { this._connect(); }
+    if (spread) {
+      this._notBefore = Math.max(this._notBefore, this.now() + spread * this.environment.random());
+    }
+    if (this._young || spread) { this._retry(); } else { this._connect(); }
     this._tick();
   };
 
@@ -2187,7 +2192,7 @@
     this._told = "";
     this._negotiator = new Negotiator(url, options, environment,
       method(this, "_machineEvent"), method(this, "_changed"));
-    this._begin();
+    this._begin(0);
   }
 
   Object.defineProperty(Session.prototype, "why", {
@@ -2272,7 +2277,7 @@
     this._negotiator.flush();
   };
 
-  Session.prototype._begin = function () {
+  Session.prototype._begin = function (spread) {
     var auth = this._options.auth;
     var machine = new ClientMachine(this._environment.now());
     machine.send(encodePacket(CONNECT, this._namespace, null,
@@ -2283,7 +2288,7 @@
     this._incoming = null;
     this._accepted = false;
     this._refusal = null;
-    this._negotiator.begin(machine);
+    this._negotiator.begin(machine, spread);
   };
 
   Session.prototype._send = function (items, urgent) {
@@ -2420,7 +2425,8 @@
     if (reset) {
       this.state = "reconnecting";
       // The page may have no new `auth` to give.
-      reset = this._guard(this._begin, this, []);
+      reset = this._guard(this._begin, this,
+        [event.code === SERVICE_RESTART ? this._negotiator.timing.spread : 0]);
     }
     if (!reset) {
       this.state = "closed";

@@ -104,6 +104,14 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
         transport.server.sleep(data[1])
         seen[client.id].append(["step", data[0]])
 
+    @transport.on_message("noted")
+    def noted(client: Any, data: Any) -> None:
+        """Numbered, and noted where it outlives the process: [number, seconds]."""
+        transport.server.sleep(data[1])
+        client.emit("done", data[0])
+        # In one piece, whatever other threads write.
+        os.write(1, f"noted {client.id} {data[0]}\n".encode())
+
     @transport.on_message("pair")
     def pair(client: Any, data: Any = None, more: Any = None) -> Any:
         """Several values in, several out."""

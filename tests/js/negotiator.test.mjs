@@ -439,6 +439,22 @@ test("a server that turns away: Retry-After is kept, a WebSocket is not suspecte
   once(page.talks());
 });
 
+test("a server that turns away before the hello: a refused handshake, and then Retry-After", () => {
+  const page = new Page({ random: () => 0.5, before: ({ server, network }) => {
+    network.websocket = "refused";
+    server.refuses = { end: 1012, reason: "restarting", session: false, headers: { "retry-after": "10" } };
+  } });
+  page.advance(9_900);
+  assert.equal(greetings(page).length, 1);
+  assert.equal(page.network.links.length, 1);
+  assert.equal(page.count("reset"), 0);
+  page.server.refuses = null;
+  page.network.websocket = "ok";
+  page.opened();
+  assert.ok(page.time >= 10_000 && page.time < 11_000, `${page.time}`);
+  assert.equal(verdict(page), null, "polling was not welcomed either");
+});
+
 test("a Retry-After beyond all reason is bounded", () => {
   const page = new Page({ random: () => 0.5, options: { transports: ["polling"] }, before: ({ server }) => {
     server.refuses = { end: 1013, reason: "full", session: false, headers: { "retry-after": "99999999999" } };

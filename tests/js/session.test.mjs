@@ -615,6 +615,44 @@ both("gone, inactive, restarted: onreset with what is unconfirmed, callbacks fai
   }
 });
 
+both("a server that restarts: its clients come back spread over five seconds, and miss nothing", (transport) => {
+  const waits = [];
+  for (let seed = 1; seed <= 100; seed++) {
+    const page = open(transport, { seed });
+    page.advance(70_000);
+    page.peer.holds = true;
+    page.session.emit("chat", "a");
+    page.advance(100);
+    page.peer.close(1012, "the server restarts");
+    page.until(() => page.count("reset"));
+    const { time } = page;
+    const hellos = page.server.hellos.length;
+    assert.deepEqual(page.last("reset").unconfirmed, [{ event: "chat", data: "a" }]);
+    page.session.emit("meanwhile");
+    page.until(() => page.server.hellos.length > hellos);
+    waits.push(page.time - time);
+    page.opened();
+    page.until(() => page.peer.events.length);
+    assert.deepEqual(page.peer.events, [["meanwhile"]]);
+    page.talks();
+  }
+  assert.ok(Math.max(...waits) <= 5100, `${Math.max(...waits)}`);
+  for (let second = 0; second < 5; second++) {
+    const inside = waits.filter((wait) => wait >= second * 1000 && wait < (second + 1) * 1000).length;
+    assert.ok(inside >= 8 && inside <= 35, `${inside} of 100 in second ${second + 1}`);
+  }
+});
+
+both("a server that restarts: for how long they spread is an option", (transport) => {
+  const page = open(transport, { random: () => 0.5, options: { timing: { spread: 20_000 } } });
+  page.advance(70_000);
+  page.peer.end(1012, "why");
+  page.until(() => page.count("reset"));
+  const { time } = page;
+  page.opened();
+  assert.ok(page.time - time >= 10_000 && page.time - time < 10_100, `${page.time - time}`);
+});
+
 both("in onreset the page may send again what was unconfirmed", (transport) => {
   const page = open(transport);
   page.peer.holds = true;
