@@ -1241,6 +1241,8 @@
     this._post(lane, owner.machine.poll(wait, owner.limit), wait + margin,
       function (unit, took, news) {
         self._pause = unit.seq === null ? 2 * self._pause : ATTENTION * owner.timing.alive;
+        // Let go before its time: it was cut, and the browser has repeated it by itself.
+        if (unit.seq === null && !news && took < 0.9 * wait) { owner.pollCut(took, wait, 200); }
         // What says nothing and comes at once is a proxy's or a busy server's; do not run in circles.
         lane.empties = unit.seq === null && !news && took < 1000 ? lane.empties + 1 : 0;
         return owner.backoff(lane.empties);

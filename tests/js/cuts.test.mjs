@@ -151,6 +151,17 @@ test("polls that are swallowed teach once: they may have been cut and repeated, 
   assert.equal(lastWait(page), 25_000);
 });
 
+test("polls that the server lets go early, with nothing to say, were cut and repeated by the browser", () => {
+  const page = polling().opened();
+  page.advance(3 * MINUTE);
+  page.until(() => waits(page).pop().at === page.clock.now, "the next poll");
+  page.advance(15_000);
+  page.peer._answerHeld(page.peer.carrier, page.peer._answer(page.peer.carrier, true));
+  page.advance(1000);
+  assert.equal(Math.round(lastWait(page) / 100), 120);
+  page.talks();
+});
+
 // --- WebSockets that are cut when they are silent --------------------------------------------
 
 // Cuts each WebSocket that has been silent for time() ms; returns when it did so.
