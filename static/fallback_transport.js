@@ -53,6 +53,7 @@
   var BAD_ORIGIN = 4403;
   var GONE = 4404;
   var INACTIVE = 4408;
+  var SUPERSEDED = 4409;
   var TOO_LARGE = 4413;
   var MISDIRECTED = 4421;
   var BAD_VERSION = 4426;
@@ -85,6 +86,11 @@
     deathWindow: 300000,
     deaths: 3
   };
+
+  // By so much a timer may be late: 100 ms are a turn of a busy page's event loop.
+  var LATENESS = 100;
+  // The first wait behind a message, in units of `alive`: with its margin under 3 s.
+  var ATTENTION = 1.5;
 
   // --- Small things ------------------------------------------------------------------------
 
@@ -793,6 +799,14 @@
     return [];
   };
 
+  // Nothing could be heard while the device slept: silence counts from now on.
+  ClientMachine.prototype.woke = function (now) {
+    for (var attempt in this.connections) {
+      this.connections[attempt].heardAt = this.connections[attempt].openedAt = now;
+    }
+    if (this.unattachedSince !== null) { this.unattachedSince = now; }
+  };
+
   ClientMachine.prototype.ask = function (attempt) {
     var connection = this.connections[attempt];
     if (connection) {
@@ -1084,8 +1098,11 @@
     return [{ type: "dropped", attempt: connection.attempt, code: INACTIVE, reason: reason }];
   };
 
-  function isAsked(connection) {
-    return connection.asks.length > 0 || Object.keys(connection.asked).length > 0;
+  function isAsked(connection) { return oldestAsk(connection) !== undefined; }
+
+  // The question that has waited longest for its answer; undefined if none does.
+  function oldestAsk(connection) {
+    return Object.keys(connection.asked).map(Number).concat(connection.asks)[0];
   }
 
   // --- Socket.IO packets (protocol 5), and ours of type 7 --------------------------------------
@@ -1251,22 +1268,42 @@
 
   // --- Long polling ------------------------------------------------------------------------
 
+  // Calls `doubt` when nothing has come for `delay`. A timer that is late says nothing: in a page
+  // that was busy, hidden or asleep what came may be in the queue behind it. Then the next one does.
+  function Patience(negotiator, delay, doubt) {
+    var self = this;
+    var environment = negotiator.environment;
+    var due = negotiator.now() + delay;
+    this.environment = environment;
+    this.timer = environment.setTimeout(function () {
+      var late = negotiator.now() - due;
+      if (late <= LATENESS) {
+        doubt();
+        return;
+      }
+      self.timer = environment.setTimeout(doubt, negotiator.timing.alive);
+      if (late > negotiator.timing.late) { negotiator.wake(); }
+    }, delay);
+  }
+
+  Patience.prototype.stop = function () { this.environment.clearTimeout(this.timer); };
+
   // One POST. `done(status, text, begun)` is called once, unless it is aborted; status 0 is a
-  // failure of the network (`begun`: amid the answer), or no answer in time.
+  // failure of the network, or no answer in time. `begun`: since when the answer was coming.
   function post(negotiator, body, limit, done) {
     var environment = negotiator.environment;
     var xhr = new environment.XMLHttpRequest();
-    var begun = false;
+    var begun = null;
     // What is large takes longer: a slow path carries 8 bytes a millisecond.
-    var timer = environment.setTimeout(function () { end(0); }, limit + body.length / 8);
+    var patience = new Patience(negotiator, limit + body.length / 8, function () { end(0); });
 
     function stop() {
-      environment.clearTimeout(timer);
-      timer = null;
+      patience.stop();
+      patience = null;
     }
 
     function end(status) {
-      if (!timer) { return; }
+      if (!patience) { return; }
       stop();
       if (!status) { xhr.abort(); }
       // Asked for only where it may be: from another origin a browser complains of it.
@@ -1275,7 +1312,7 @@
     }
 
     xhr.onreadystatechange = function () {
-      begun = begun || xhr.readyState === 3;
+      if (xhr.readyState === 3 && begun === null) { begun = negotiator.now(); }
       if (xhr.readyState === 4) { end(xhr.status); }
     };
     try {
@@ -1287,11 +1324,11 @@
     } catch (error) {
       // The browser forbids it: to us, a network that is down.
       stop();
-      timer = environment.setTimeout(function () { end(0); }, 0);
+      patience = new Patience(negotiator, 0, function () { end(0); });
     }
     return {
       abort: function () {
-        if (!timer) { return; }
+        if (!patience) { return; }
         stop();
         xhr.abort();
       }
@@ -1318,7 +1355,9 @@
     this.waiting = new Lane();
     this.sending = new Lane();
     this.stalled = false;
-    this._stallTimer = null;
+    this._stall = null;
+    this._former = undefined;
+    this._pause = ATTENTION * negotiator.timing.alive;
     this._greet();
   }
 
@@ -1357,12 +1396,21 @@
   };
 
   Poller.prototype._wait = function () {
+    var self = this;
     var owner = this.negotiator;
     var lane = this.waiting;
-    // Behind failures an answer is wanted soon, be it empty: it says that the network is back.
-    var wait = Math.min(owner.wait(), lane.failures > 1 ? owner.timing.shortWait : Infinity);
-    this._post(lane, owner.machine.poll(wait, owner.limit), wait + owner.timing.margin,
+    // Behind failures an answer is wanted soon, be it empty: it says that the network is back. So
+    // it is behind messages: were one swallowed, nobody would know before the wait is over.
+    var wait = Math.min(owner.wait(), this._pause,
+      lane.failures > 1 ? owner.timing.shortWait : Infinity);
+    // More of it for what is rare, and for a server that is slow, lest it be asked ever more often.
+    var margin = Math.min(owner.timing.margin,
+      Math.max(wait / 5, owner.patience() * Math.pow(2, lane.failures)));
+    this._post(lane, owner.machine.poll(wait, owner.limit), wait + margin,
       function (unit, took, news) {
+        self._pause = unit.seq === null ? 2 * self._pause : ATTENTION * owner.timing.alive;
+        // Let go before its time: it was cut, and the browser has repeated it by itself.
+        if (unit.seq === null && !news && took < 0.9 * wait) { owner.pollCut(took, wait, 200); }
         // What says nothing and comes at once is a proxy's or a busy server's; do not run in circles.
         lane.empties = unit.seq === null && !news && took < 1000 ? lane.empties + 1 : 0;
         return owner.backoff(lane.empties);
@@ -1372,14 +1420,15 @@
   Poller.prototype._send = function () {
     var self = this;
     var owner = this.negotiator;
-    var patience = Math.max(owner.timing.alive, 4 * owner.roundTrip);
-    this._stallTimer = owner.environment.setTimeout(function () {
+    this._stall = new Patience(owner, owner.patience(), function () {
       // Perhaps no second connection is to be had: the waiting request gives way.
       self.stalled = true;
       owner.shortUntil = owner.now() + owner.timing.shortWaitFor;
       abort(owner, self.waiting);
-    }, patience);
-    this._post(this.sending, owner.machine.poll(null, null), owner.timing.request,
+    });
+    // It is answered at once; as much time again for it then, and more where that was too little.
+    this._post(this.sending, owner.machine.poll(null, null),
+      Math.min(owner.timing.request, owner.patience() * Math.pow(2, 1 + this.sending.failures)),
       function (unit, took) {
         owner.measured(took);
         return 0;
@@ -1396,7 +1445,7 @@
       lane.request = null;
       if (lane === self.sending) { self._sent(); }
       if (!answer || answer.kind !== "envelope") {
-        self._failed(lane, unit, answer, status, took, begun);
+        self._failed(lane, unit, answer, status, took, begun, text.length);
         return;
       }
       lane.failures = 0;
@@ -1409,12 +1458,12 @@
   };
 
   Poller.prototype._sent = function () {
-    this.negotiator.environment.clearTimeout(this._stallTimer);
-    this._stallTimer = null;
+    if (this._stall) { this._stall.stop(); }
+    this._stall = null;
     this.stalled = false;
   };
 
-  Poller.prototype._failed = function (lane, unit, answer, status, took, begun) {
+  Poller.prototype._failed = function (lane, unit, answer, status, took, begun, size) {
     var owner = this.negotiator;
     var end = answer && answer.kind === "end" ? answer : {};
     var messages = unit.envelope.messages;
@@ -1427,6 +1476,8 @@
       return;
     }
     lane.failures += 1;
+    // A request that was held for long before it failed was not in vain.
+    var delay = owner.backoff(took < 1000 ? lane.failures : lane.failures - 1);
     if (messages.length && (status === 413 || end.code === TOO_LARGE)) {
       if (owner.machine.requestBytes <= LEAST_PART) {
         // Nothing can overtake it: perhaps by WebSocket, else it ends here.
@@ -1441,9 +1492,19 @@
       // It is no failure of the path to learn what it carries.
       if (owner.machine.requestBytes > LEAST_PART) { lane.failures = 0; }
     } else if (lane === this.waiting) {
-      owner.pollCut(took, unit.wait, !answer && (begun || status === 200));
+      if (!answer && (begun !== null || status === 200)) { owner.answerCut(); }
+      if (lane.failures > 1) {
+        // Again, and not for its time: the network was down, then, and nobody has cut anything.
+        if (took < 1000 || took > unit.wait) { owner.learned.wait = this._former; }
+      } else {
+        this._former = owner.learned.wait;
+        // What was cut amid its answer was not cut for its time.
+        if (status ? status !== 200 || !size : begun === null || owner.now() - begun > 1000) {
+          owner.pollCut(took, unit.wait, status);
+        }
+      }
     }
-    this._later(lane, owner.backoff(lane.failures));
+    this._later(lane, delay);
     owner.pollFailed(lane.failures);
   };
 
@@ -1512,13 +1573,25 @@
     this.committedAt = 0;
     this.doubted = false;
     this.expects = 0;
+    // When anything came; when anything was sent or came, our questions excepted; when the server
+    // asked; how long silence may last before we ask.
+    this.heardAt = this.activeAt = this.startedAt;
+    this.askedAt = -Infinity;
+    this.pause = negotiator.timing.alive;
+    this.spared = false;
+    this.code = null;
     this.ws = ws;
     ws.binaryType = "arraybuffer";
     ws.onopen = function () { self._opened(); };
     ws.onmessage = function (event) { self._message(event.data); };
-    ws.onclose = ws.onerror = function () { lost("refused", "closed"); };
-    this._timer = negotiator.environment.setTimeout(function () { lost("unanswered", "silent"); },
-      Math.max(negotiator.timing.welcome, 5 * negotiator.roundTrip));
+    ws.onerror = function () { lost("refused", "closed"); };
+    ws.onclose = function (event) {
+      self.code = event.code;
+      lost("refused", "closed");
+    };
+    this._patience = new Patience(negotiator,
+      Math.max(negotiator.timing.welcome, 5 * negotiator.roundTrip),
+      function () { lost("unanswered", "silent"); });
   }
 
   Socket.prototype._opened = function () {
@@ -1537,11 +1610,16 @@
       unit = {};
     }
     if (unit.kind === "welcome" && this.phase === "greeting" && unit.attempt === this.attempt) {
-      owner.environment.clearTimeout(this._timer);
+      this._patience.stop();
       owner.measured(owner.now() - this._greetedAt);
       this.phase = "candidate";
       owner.welcomed(this, unit);
     } else if (unit.kind === "envelope" && this.phase === "carrying") {
+      this.heardAt = this.activeAt = owner.now();
+      if (unit.ask !== null) { this.askedAt = this.heardAt; }
+      // Who was answered waits longer with the next question.
+      if (unit.answer !== null) { this.pause *= 2; }
+      if (unit.seq !== null) { this.pause = owner.timing.alive; }
       owner.receive(this, unit);
       // A question is answered at once: in a hidden page a timer may take a second, or a minute.
       if (unit.ask === null) { owner.flushSoon(); } else { owner.flush(); }
@@ -1549,13 +1627,14 @@
       owner.ended(unit);
     } else {
       // What the server says of itself is no fault of the WebSocket.
+      if (unit.kind === "end") { this.code = unit.code; }
       owner.lost(this, unit.kind === "end" ? null : "closed", unit);
     }
   };
 
   Socket.prototype.carry = function () {
     this.phase = "carrying";
-    this.committedAt = this.negotiator.now();
+    this.committedAt = this.heardAt = this.activeAt = this.negotiator.now();
   };
 
   // Send what the machine has, while the browser's own buffer is not full of it already.
@@ -1565,6 +1644,7 @@
     if (this.phase !== "carrying") { return; }
     while (!(this.ws.bufferedAmount >= 1000000) &&
         (unit = owner.machine.pull(this.attempt, owner.now()))) {
+      if (unit.ask === null) { this.activeAt = owner.now(); }
       var frames = encodeFrames(unit);
       for (var i = 0; i < frames.length; i++) {
         this.ws.send(typeof frames[i] === "string" ? frames[i] : frames[i].buffer);
@@ -1573,9 +1653,17 @@
     if (this.ws.bufferedAmount >= 1000000) { owner._set("drain", 50, owner.flush); }
   };
 
+  // Whether it is no fault of the path that this one is closed.
+  Socket.prototype.isExcused = function () {
+    // The server gave up a page that did not answer; but its question has just come through: it was
+    // the page that was busy or asleep.
+    return this.code === SERVICE_RESTART || this.code === SUPERSEDED ||
+      (this.code === INACTIVE && this.negotiator.now() - this.askedAt < 1000);
+  };
+
   Socket.prototype.stop = function () {
     this.phase = "done";
-    this.negotiator.environment.clearTimeout(this._timer);
+    this._patience.stop();
     this.ws.onopen = this.ws.onmessage = this.ws.onclose = this.ws.onerror = null;
     // Without a code, which old WebKit refuses.
     this.ws.close();
@@ -1619,7 +1707,8 @@
     this._young = 0;
     this._polledAt = -Infinity;
     this._notBefore = 0;
-    this._learned = null;
+    this.learned = {};
+    this._wokeAt = -Infinity;
     this._suspicion = null;
     this._deaths = [];
     this._retries = 0;
@@ -1727,12 +1816,12 @@
     var isSocket = connection === this.socket;
     var carried = connection.phase === "carrying";
     if (!isSocket && connection !== this.poller) { return; }
-    this._discard(isSocket ? "socket" : "poller");
     if (isSocket && carried) {
       this._buried(connection);
     } else if (reason && !this.troubled) {
       this._suspect(reason);
     }
+    this._discard(isSocket ? "socket" : "poller");
     this._turnedAway(end);
     if (machine !== this.machine || machine.state === CLOSED) { return; }
     if (this.carrier()) {
@@ -1769,15 +1858,30 @@
     this._judgeSuspicion();
   };
 
-  // A waiting request was cut after `took`, or its answer was.
-  Negotiator.prototype.pollCut = function (took, wait, cutAnswer) {
-    if (cutAnswer) { this.limit = Math.max(1000, this.limit >> 1); }
-    if (took >= 1000 && took < wait + this.timing.margin) {
-      this._learned = {
-        wait: Math.max(this.timing.minWait, 0.8 * Math.min(took, wait)),
-        until: this.now() + this.timing.learned
-      };
-    }
+  Negotiator.prototype.answerCut = function () { this.limit = Math.max(1000, this.limit >> 1); };
+
+  // A waiting request was cut after `took`; without a status perhaps after half of it, because a
+  // browser repeats what fails on a connection that it has used before.
+  Negotiator.prototype.pollCut = function (took, wait, status) {
+    var time = Math.min(took, wait);
+    // One that was held for longer than it was to be: cut once and repeated. Or the answer was
+    // swallowed, or the server is slow; for these a second lesson would be no help.
+    if (took < 1000 || wait <= this.timing.minWait ||
+        (took > wait && this.allowed("wait") < Infinity)) { return; }
+    this._learn("wait", 0.8 * (status ? time : time / 2));
+  };
+
+  Negotiator.prototype._learn = function (what, time) {
+    this.learned[what] = {
+      time: Math.max(this.timing.minWait, Math.min(time, this.allowed(what))),
+      until: this.now() + this.timing.learned
+    };
+  };
+
+  // For how long the path was seen to allow silence: "wait" in a poll, "idle" on a WebSocket.
+  Negotiator.prototype.allowed = function (what) {
+    var learned = this.learned[what];
+    return learned && learned.until > this.now() ? learned.time : Infinity;
   };
 
   // A server that is busy says when to come again; not later than in ten minutes.
@@ -1812,7 +1916,11 @@
     var changed = this.troubled || this._suspicion;
     this._retries = 0;
     this.troubled = false;
-    if (connection === this.socket) { connection.doubted = false; } else { this._polled(); }
+    if (connection === this.socket) {
+      connection.doubted = connection.spared = false;
+    } else {
+      this._polled();
+    }
     if (changed) { this.onchange(); }
     this._act(events);
     return connection.phase === "carrying";
@@ -1834,19 +1942,25 @@
   Negotiator.prototype.wait = function () {
     var grant = this.machine.grant;
     // Silence for longer than two keepalives would count as death.
-    var wait = Math.min(grant.wait, 2 * grant.keepalive, this.timing.wait);
-    if (this._learned && this._learned.until > this.now()) {
-      wait = Math.min(wait, this._learned.wait);
-    }
+    var wait = Math.min(grant.wait, 2 * grant.keepalive, this.timing.wait, this.allowed("wait"));
     return this.now() < this.shortUntil ? Math.min(wait, this.timing.shortWait) : wait;
   };
 
+  // How long an answer may take before it is missed.
+  Negotiator.prototype.patience = function () {
+    return Math.max(this.timing.alive, 4 * this.roundTrip);
+  };
+
+  // `callback` is told by how much it is late.
   Negotiator.prototype._set = function (name, delay, callback) {
     var self = this;
+    var due = this.now() + delay;
     this._clear(name);
     this._timers[name] = this.environment.setTimeout(function () {
+      var late = self.now() - due;
       delete self._timers[name];
-      callback.call(self);
+      if (late > self.timing.late) { self.wake(); }
+      callback.call(self, late);
     }, delay);
   };
 
@@ -1918,6 +2032,11 @@
 
   Negotiator.prototype._probeLater = function () {
     if (this.socket || !this._canOpen() || this._timers.probe) { return; }
+    if (this._isUnstable()) {
+      // That one opens says nothing: not before the verdict expires.
+      this._set("probe", this._verdict.expires - this.now(), this._probe);
+      return;
+    }
     var cap = Math.min(this.timing.probeMax, this.timing.probe * Math.pow(2, this._probes));
     this._probes += 1;
     this._set("probe", cap * this.environment.random(), this._probe);
@@ -1972,11 +2091,23 @@
 
   // A WebSocket that carried has died; too many young ones, and they count as unstable.
   Negotiator.prototype._buried = function (socket) {
-    if (this.now() - socket.committedAt < this.timing.death) {
-      this._deaths.push(this.now());
-    } else {
-      this._probes = 0;
+    var pause = this._pause(socket);
+    var silence = this.now() - socket.activeAt;
+    var connection = this.machine.connections[socket.attempt];
+    var idle = connection && isAsked(connection) ? pause : silence;
+    var known = this.allowed("idle");
+    var young = this.now() - socket.committedAt < this.timing.death;
+    if (!young) { this._probes = 0; }
+    // Silent for longer than we are: the page slept, and could not ask.
+    if (socket.isExcused() || silence > pause + this.timing.late) { return; }
+    // Without a word, that is by a network that allows no such silence. Where a question found it,
+    // it may have been since any time after the one before, which was half as long.
+    if (idle >= this.timing.minWait && (!socket.code || socket.code === 1006)) {
+      this._learn("idle", idle === silence ? 0.8 * idle : idle / 2);
+      // If that was all, it will not happen again.
+      if (known === Infinity) { return; }
     }
+    if (young) { this._deaths.push(this.now()); }
   };
 
   Negotiator.prototype._recentDeaths = function () {
@@ -1987,6 +2118,10 @@
 
   Negotiator.prototype._isJudged = function () {
     return this._verdict !== null && this._verdict.expires > this.now();
+  };
+
+  Negotiator.prototype._isUnstable = function () {
+    return this._isJudged() && this._verdict.reason === "unstable";
   };
 
   Negotiator.prototype._judgeSuspicion = function () {
@@ -2065,6 +2200,7 @@
   Negotiator.prototype.flush = function () {
     // First: what is sent just now must not look like a buffer that drains.
     this._watch();
+    this._attend();
     if (this.socket) { this.socket.kick(); }
     if (this.poller) { this.poller.kick(); }
     this._tick();
@@ -2080,7 +2216,6 @@
     // Not in circles, while a full buffer keeps back what is due.
     deadline = Math.max(deadline, this.now() + (this._timers.drain === undefined ? 0 : 50));
     this._set("tick", deadline - this.now(), function () {
-      if (this.now() - deadline > this.timing.late) { this.hurry(); }
       this._act(this.machine.timeout(this.now()));
       if (this.machine.state !== CLOSED) { this.flush(); }
     });
@@ -2088,21 +2223,50 @@
 
   // While something sent on the WebSocket is not received: ask, and then doubt it.
   Negotiator.prototype._watch = function () {
-    if (this._timers.alive !== undefined || !this._unreceived()) { return; }
+    var watched = this._unreceived();
+    if (this._timers.alive !== undefined || !watched) { return; }
     var socket = this.socket;
     var buffered = socket.ws.bufferedAmount;
     var moved = this.machine.outbox.moved;
-    this._set("alive", Math.max(this.timing.alive, 4 * this.roundTrip), function () {
+    var question = oldestAsk(watched);
+    this._set("alive", this.patience(), function (late) {
       var connection = this._unreceived();
       if (this.socket !== socket || !connection) { return; }
       if (!isAsked(connection)) {
         socket.expects = connection.nextSeq - 1;
         this.machine.ask(socket.attempt);
-      } else if (!(socket.ws.bufferedAmount < buffered) &&
+      } else if (late > LATENESS && !socket.spared) {
+        // As with Patience: the answer may be in the queue behind this.
+        socket.spared = true;
+      } else if (!(socket.ws.bufferedAmount < buffered) && oldestAsk(connection) === question &&
           this.machine.outbox.moved === moved) {
         // A question waits behind all that was sent before; while that moves, the path is but slow.
         socket.doubted = true;
         this._hedge();
+      }
+      this.flush();
+    });
+  };
+
+  // The silence after which a WebSocket is asked: with the time for its answer within a keepalive.
+  Negotiator.prototype._pause = function (socket) {
+    var keepalive = this.machine.grant.keepalive;
+    return Math.min(socket.pause, this.allowed("idle"),
+      Math.max(keepalive / 2, keepalive - this.patience()));
+  };
+
+  // Ask a WebSocket that has fallen silent: soon if it has brought messages, then ever later.
+  Negotiator.prototype._attend = function () {
+    var socket = this.carrier();
+    if (!socket || socket !== this.socket || isAsked(this.machine.carrier)) { return; }
+    var due = socket.heardAt + this._pause(socket);
+    // One timer for many messages: it is set anew when it fires, or has to fire earlier.
+    if (this._timers.attention !== undefined && this._attentionAt <= due) { return; }
+    this._attentionAt = due;
+    this._set("attention", due - this.now(), function () {
+      if (this.carrier() === socket && this.now() >= socket.heardAt + this._pause(socket) &&
+          !isAsked(this.machine.carrier)) {
+        this.machine.ask(socket.attempt);
       }
       this.flush();
     });
@@ -2116,8 +2280,16 @@
     return outbox.last() > outbox.received || isAsked(connection) ? connection : null;
   };
 
+  // A timer is so late that the device has slept, or its clock was set: ask before judging anything.
+  Negotiator.prototype.wake = function () {
+    if (this.machine.state === CLOSED || this.now() - this._wokeAt < this.timing.alive) { return; }
+    this._wokeAt = this.now();
+    this.machine.woke(this.now());
+    this.hurry();
+  };
+
   // The network is said to be back, the page was woken: do not wait for any timer.
-  Negotiator.prototype.hurry = function () {
+  Negotiator.prototype.hurry = function (event) {
     var carrier = this.carrier();
     this._retries = this._probes = 0;
     if (!carrier) {
@@ -2125,11 +2297,14 @@
       this._drop();
       this._connect();
     } else if (carrier === this.socket) {
-      this.machine.ask(carrier.attempt);
+      if (!isAsked(this.machine.carrier)) { this.machine.ask(carrier.attempt); }
     } else {
       carrier.hurry();
-      this._clear("probe");
-      this._probe();
+      // Not for a sleep alone, where a WebSocket would open and break again.
+      if (event || !this._isUnstable()) {
+        this._clear("probe");
+        this._probe();
+      }
     }
     this.flush();
   };

@@ -43,6 +43,7 @@ class PollConnection(Connection):
 
     parked: int | None = None
     """The number of the held request."""
+    parked_at: float = 0.0
     parked_until: float = 0.0
     limit: int | None = None
     """The most bytes of messages that the held request wants."""
@@ -53,6 +54,9 @@ class PollConnection(Connection):
 #: Seconds for which a session lives after its last hello while its client has never committed:
 #: long enough for the slowest repetition of a hello, and not for a stranger to fill the server.
 UNCOMMITTED_WAIT = 30.0
+#: Seconds after which a held request that comes again is the work of a browser, which repeats by
+#: itself what a proxy has cut: held again it would be cut again, and the client would never know.
+REPEATED = 1.0
 #: The most bytes of messages in one answer, whatever the request wants.
 ANSWER_BYTES = 500_000
 ANSWER_MESSAGES = 1000
@@ -284,6 +288,8 @@ class ServerMachine(SessionMachine):
     ) -> Verdict:
         parked, connection.highest = connection.parked, max(connection.highest, number)
         if number == parked:
+            if now >= connection.parked_at + REPEATED:
+                connection.parked_until = connection.heard_at = now
             return Verdict(Poll.JOIN)
         if number < connection.highest:
             # Late or repeated: answered at once, and it releases nothing.
@@ -292,6 +298,7 @@ class ServerMachine(SessionMachine):
         if self._has_output() or self._half_credit_used(connection) or wait <= 0:
             return Verdict(Poll.ANSWER, releases=parked)
         connection.parked = number
+        connection.parked_at = now
         connection.parked_until = now + min(wait, self.grant.wait)
         connection.heard_at = connection.parked_until
         return Verdict(Poll.PARK, releases=parked)

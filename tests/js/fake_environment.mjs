@@ -79,6 +79,7 @@ export class Clock {
 //     lost: nobody ever answers          status, text, headers: this is the answer
 //     reaches: the server gets it first  after: ms until the answer (of `status`)
 //     cut: ms after which the network ends it (with `status`, 0 if not given)
+//     begins: ms after which the answer begins
 //     truncate: the answer's text is cut to so many characters (a status "cut": and breaks off)
 //     twice: the server gets it a second time, after so many ms
 //     delay: ms on the way up, instead of the latency
@@ -103,7 +104,7 @@ export class Network {
   get open() { return this.links.filter((link) => link.state === "open"); }
   get link() { return this.links[this.links.length - 1]; }
 
-  post(url, body, headers, done) {
+  post(url, body, headers, done, begin = () => {}) {
     const request = { url, body, headers, at: this.clock.now, aborted: false, answered: false };
     this.posts.push(request);
     const fate = this.down ? { status: 0 } : this.onpost(request) || {};
@@ -128,6 +129,7 @@ export class Network {
       });
     }, headers);
     this.clock.schedule(fate.delay ?? this.latency, () => reach(true));
+    if ("begins" in fate) this.clock.schedule(fate.begins, () => { if (!request.aborted && !request.answered) begin(); });
     if ("twice" in fate) this.clock.schedule(this.latency + fate.twice, () => reach(false));
     if ("cut" in fate) {
       this.clock.schedule(fate.cut, () => answer(fate.status ?? 0, fate.text, fate.headers));
@@ -284,6 +286,9 @@ function makeXMLHttpRequest(environment) {
         this.status = status;
         this.responseText = text;
         this._found = found;
+        if (this.onreadystatechange) this.onreadystatechange();
+      }, () => {
+        this.readyState = 3;
         if (this.onreadystatechange) this.onreadystatechange();
       });
     }

@@ -635,7 +635,7 @@ test("a WebSocket that dies is resumed on polling where WebSocket is blocked now
 test("three young deaths: unstable", () => {
   const page = new Page({ random: () => 0.999 }).on("websocket");
   for (let i = 0; i < 3; i++) {
-    page.advance(10_000);
+    page.advance(10_000).talks();
     assert.equal(page.session.transport, "websocket");
     page.network.link.cut();
     page.advance(100);
@@ -656,7 +656,7 @@ test("deaths of old WebSockets, or long ago, do not count", () => {
   }
   const other = new Page().on("websocket");
   for (let i = 0; i < 5; i++) {
-    other.advance(10_000);
+    other.advance(10_000).talks();
     other.network.link.cut();
     other.advance(160_000);
     assert.equal(other.session.transport, "websocket");
