@@ -1218,12 +1218,18 @@
     }
     var last = 0;
     var offset = 0;
-    var storage = null;
-    try {
-      storage = root.localStorage || null;
-    } catch (error) {
-      // Storage is forbidden here: nothing is remembered.
+    // The oldest have no pagehide.
+    var types = "onpagehide" in root ? {} : { pagehide: "unload" };
+
+    function storage(name) {
+      try {
+        return root[name] || null;
+      } catch (error) {
+        // It is forbidden here: nothing is remembered.
+        return null;
+      }
     }
+
     return {
       setTimeout: function (callback, delay) { return root.setTimeout(callback, delay); },
       clearTimeout: function (timer) { root.clearTimeout(timer); },
@@ -1234,6 +1240,15 @@
         last = time + offset;
         return last;
       },
+      // The clock that all tabs share.
+      date: function () { return new Date().getTime(); },
+      hidden: function () { return !!(root.document && root.document.hidden); },
+      // Whether all requests to `url` share a connection (HTTP/2), as far as the browser tells.
+      multiplexes: function (url) {
+        var timing = root.performance && root.performance.getEntriesByName ?
+          root.performance.getEntriesByName(url).pop() : null;
+        return !!timing && /^h[23]/.test(timing.nextHopProtocol);
+      },
       random: Math.random,
       nonce: function () {
         var source = root.crypto || root.msCrypto;
@@ -1242,15 +1257,19 @@
         source.getRandomValues(bytes);
         return toBase64(bytes).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
       },
-      storage: storage,
+      storage: storage("localStorage"),
+      // The tab's own. Frames share it with the page around them, and would take its session.
+      sessionStorage: root.top === root ? storage("sessionStorage") : null,
       XMLHttpRequest: root.XMLHttpRequest,
       // Old WebKit's constructor is an "object".
       WebSocket: typeof root.WebSocket === "undefined" ? undefined : root.WebSocket,
       listen: function (type, callback) {
-        if (root.addEventListener) { root.addEventListener(type, callback, false); }
+        if (root.addEventListener) { root.addEventListener(types[type] || type, callback, false); }
       },
       unlisten: function (type, callback) {
-        if (root.removeEventListener) { root.removeEventListener(type, callback, false); }
+        if (root.removeEventListener) {
+          root.removeEventListener(types[type] || type, callback, false);
+        }
       },
       beacon: function (url, body) {
         return !!(root.navigator && root.navigator.sendBeacon &&
@@ -1265,6 +1284,126 @@
       }
     };
   }
+
+  // --- Turns: the polling sessions of one site share the browser's connections ------------------
+
+  // Over HTTP/1.1 a browser opens six connections to a host, for all its tabs together. Three may
+  // hold polls; the others are for what is sent, and for the site itself.
+  var HOLDERS = 3;
+  // In a crowd, the longest turn, the longest time from one to the next, and the time after which
+  // one was missed.
+  var SLOT = 1000;
+  var ROUND = 4000;
+  var MISSED = 3500;
+  // Longer than any poll, and than a minute, the pause between a hidden tab's timers.
+  var FORGOTTEN = 90000;
+
+  // Of this page's own sessions: what is stored, a browser tells only to other pages.
+  var neighbours = [];
+
+  // What is stored under keys with this prefix. Each value begins with a time: what is older than
+  // `age` was left behind by a page that could not clear up, and is removed.
+  function fresh(storage, prefix, now, age) {
+    var found = {};
+    for (var i = storage.length - 1; i >= 0; i--) {
+      var key = String(storage.key(i));
+      if (key.indexOf(prefix) !== 0) { continue; }
+      var value = storage.getItem(key);
+      if (Math.abs(now - parseInt(value, 10)) < age) {
+        found[key] = value;
+      } else {
+        storage.removeItem(key);
+      }
+    }
+    return found;
+  }
+
+  // One session among those that poll at the same URL: each has a key of its own in localStorage.
+  function Turns(environment, url, onchange) {
+    this._environment = environment;
+    this._url = url;
+    this._onchange = onchange;
+    this._prefix = "fallback_transport poll " + url + " ";
+    this._key = this._prefix + (environment.nonce() || environment.random());
+    this._restedAt = 0;
+  }
+
+  Turns.prototype.enter = function () {
+    this.share();
+    neighbours.push(this);
+    this._tell();
+  };
+
+  Turns.prototype.leave = function () {
+    var at = neighbours.indexOf(this);
+    if (at < 0) { return; }
+    neighbours.splice(at, 1);
+    try {
+      this._environment.storage.removeItem(this._key);
+    } catch (error) {
+      // Forbidden by now: it will be forgotten.
+    }
+    this._tell();
+  };
+
+  // For how many milliseconds a poll may be held now; below zero: in how many the next one may.
+  Turns.prototype.share = function () {
+    var now = this._environment.date();
+    var all = this._all(now);
+    if (!all || all.visible.length + all.hidden.length <= HOLDERS ||
+        this._environment.multiplexes(this._url)) {
+      return Infinity;
+    }
+    // A hidden page's timers are slow: it has no turn, but asks when something wakes it. Where all
+    // are hidden one has a turn all the same: answers are not slow, and with them it wakes the rest.
+    var turns = all.visible.length ? all.visible : all.hidden.slice(0, 1);
+    var groups = Math.ceil(turns.length / HOLDERS);
+    var index = turns.indexOf(this._key);
+    var rest = Math.min(MISSED, this._restedAt + MISSED - now);
+    if (index >= 0) {
+      var slot = groups > 1 ? Math.min(SLOT, ROUND / groups) : ROUND;
+      var since = (now / slot - index) % groups;
+      if (since < 1) { return (1 - since) * slot; }
+      rest = Math.min(rest, (groups - since) * slot);
+    }
+    return rest > 0 ? -rest : 0;
+  };
+
+  // A poll has brought nothing: no turn is missed before long.
+  Turns.prototype.rested = function () { this._restedAt = this._environment.date(); };
+
+  // A storage event: others came, went, or were renewed, which wakes those who are hidden.
+  Turns.prototype.heard = function (event) {
+    if (!event.key || event.key.indexOf(this._prefix) === 0) { this._onchange(); }
+  };
+
+  Turns.prototype._tell = function () {
+    neighbours.slice().forEach(function (each) {
+      if (each !== this && each._prefix === this._prefix) { each._onchange(); }
+    }, this);
+  };
+
+  // The keys of all, in the same order for everybody; null where nobody can know.
+  Turns.prototype._all = function (now) {
+    var all = { visible: [], hidden: [] };
+    var mark = this._environment.hidden() ? " hidden" : "";
+    try {
+      var storage = this._environment.storage;
+      var found = fresh(storage, this._prefix, now, FORGOTTEN);
+      var own = found[this._key];
+      if (!own || now + mark !== own && (own.replace(/\d+/, "") !== mark ||
+          Math.abs(now - parseInt(own, 10)) >= ROUND / 2)) {
+        found[this._key] = now + mark;
+        storage.setItem(this._key, found[this._key]);
+      }
+    } catch (error) {
+      return null;
+    }
+    for (var key in found) { all[/hidden/.test(found[key]) ? "hidden" : "visible"].push(key); }
+    all.visible.sort();
+    all.hidden.sort();
+    return all;
+  };
 
   // --- Long polling ------------------------------------------------------------------------
 
@@ -1358,6 +1497,7 @@
     this._stall = null;
     this._former = undefined;
     this._pause = ATTENTION * negotiator.timing.alive;
+    this._heldUntil = 0;
     this._greet();
   }
 
@@ -1385,6 +1525,7 @@
 
   Poller.prototype.carry = function () {
     this.phase = "carrying";
+    this.negotiator.turns.enter();
   };
 
   // Do what is to be done: one waiting request always, one sending request when there is something.
@@ -1399,20 +1540,29 @@
     var self = this;
     var owner = this.negotiator;
     var lane = this.waiting;
+    if (owner._timers.turn !== undefined) { return; }
+    var share = owner.turns.share();
+    if (share < 0) {
+      owner._set("turn", -share, owner.flush);
+      return;
+    }
     // Behind failures an answer is wanted soon, be it empty: it says that the network is back. So
     // it is behind messages: were one swallowed, nobody would know before the wait is over.
-    var wait = Math.min(owner.wait(), this._pause,
+    var wait = Math.min(owner.wait(), this._pause, share,
       lane.failures > 1 ? owner.timing.shortWait : Infinity);
     // More of it for what is rare, and for a server that is slow, lest it be asked ever more often.
     var margin = Math.min(owner.timing.margin,
       Math.max(wait / 5, owner.patience() * Math.pow(2, lane.failures)));
+    this._heldUntil = owner.now() + wait;
     this._post(lane, owner.machine.poll(wait, owner.limit), wait + margin,
       function (unit, took, news) {
+        if (unit.seq === null) { owner.turns.rested(); }
         self._pause = unit.seq === null ? 2 * self._pause : ATTENTION * owner.timing.alive;
         // Let go before its time: it was cut, and the browser has repeated it by itself.
         if (unit.seq === null && !news && took < 0.9 * wait) { owner.pollCut(took, wait, 200); }
         // What says nothing and comes at once is a proxy's or a busy server's; do not run in circles.
-        lane.empties = unit.seq === null && !news && took < 1000 ? lane.empties + 1 : 0;
+        lane.empties = unit.seq === null && !news && took < Math.min(1000, wait / 2) ?
+          lane.empties + 1 : 0;
         return owner.backoff(lane.empties);
       });
   };
@@ -1536,7 +1686,22 @@
 
   Poller.prototype.stop = function () {
     this.phase = "done";
+    this.negotiator._clear("turn");
+    this.negotiator.turns.leave();
     this._abort();
+  };
+
+  // Others have come or gone. A poll that is held for much longer than its share gives way: the
+  // page of a newcomer may be waiting for the connection.
+  Poller.prototype.turn = function () {
+    var owner = this.negotiator;
+    if (this.phase !== "carrying") { return; }
+    owner._clear("turn");
+    if (this.waiting.request &&
+        this._heldUntil > owner.now() + Math.max(0, owner.turns.share()) + SLOT) {
+      abort(owner, this.waiting);
+    }
+    this.kick();
   };
 
   Poller.prototype._abort = function () {
@@ -1716,9 +1881,10 @@
     this._probes = 0;
     this._timers = {};
     this._verdict = this._recall();
+    this.turns = new Turns(environment, this.pollUrl, method(this, "_turn"));
     this._listeners = {
-      online: method(this, "hurry"), pageshow: method(this, "_pageShows"),
-      pagehide: method(this, "_pageHides")
+      online: method(this, "hurry"), storage: method(this.turns, "heard"),
+      visibilitychange: method(this, "_turn")
     };
     if (!this._canOpen() && !this._allows(POLLING)) {
       throw failure("unsupported", "none of the transports wanted can be had in this browser");
@@ -2054,7 +2220,8 @@
     var machine = this.machine;
     // Last words: the acknowledgement of the server's close.
     if (this.socket) { this.socket.kick(); }
-    if (poller && poller.phase === "carrying" && machine.carrier && machine.carrier.ackAt !== null) {
+    if (poller && poller.phase === "carrying" && machine.state === CLOSED && machine.carrier &&
+        machine.carrier.ackAt !== null) {
       post(this, encodeBody(machine.poll(null, null)), this.timing.shortWait, function () {});
     }
     for (var timer in this._timers) { this._clear(timer); }
@@ -2309,19 +2476,41 @@
     this.flush();
   };
 
-  // From the browser's cache of whole pages.
-  Negotiator.prototype._pageShows = function (event) {
-    if (event.persisted) { this.hurry(); }
+  Negotiator.prototype._turn = function () {
+    if (this.poller) { this.poller.turn(); }
   };
 
-  // The page goes: tell the server, if the browser still lets us.
-  Negotiator.prototype._pageHides = function (event) {
-    if (event.persisted) { return; }
-    this.machine.close(GOING_AWAY, "the page was left", this.now());
-    if (this.poller && this.carrier() === this.poller) {
-      this.environment.beacon(this.pollUrl, encodeBody(this.machine.poll(null, null)));
+  // The page goes: send what is unsent, as far as the browser lets us.
+  Negotiator.prototype.lastWords = function () {
+    var self = this;
+    var machine = this.machine;
+    var usual = machine.requestBytes;
+
+    function body(bytes) {
+      machine.requestBytes = Math.min(usual, bytes);
+      return encodeBody(machine.poll(null, null));
     }
-    this.flush();
+
+    // A browser takes 64 kB as a beacon, or nothing; base64 makes them more.
+    function isTaken() {
+      for (var bytes = 60000; bytes > 1000; bytes >>= 1) {
+        if (self.environment.beacon(self.pollUrl, body(bytes))) { return true; }
+      }
+      return false;
+    }
+
+    if (this.carrier() !== this.poller) {
+      this.flush();
+    } else if (this.poller && machine.outbox.last() > machine.outbox.received && !isTaken()) {
+      post(this, body(usual), this.timing.shortWait, function () {});
+    }
+    machine.requestBytes = usual;
+  };
+
+  // The page goes, and perhaps comes back: nothing is to be open meanwhile.
+  Negotiator.prototype.suspend = function () {
+    this._drop();
+    this.onchange();
   };
 
   Negotiator.prototype._act = function (events) {
@@ -2348,7 +2537,66 @@
     if (this.poller && this.poller.attempt === attempt) { this.lost(this.poller); }
   };
 
+  // --- Reload: what a page leaves to the next one in its tab ------------------------------------
+
+  function segmentOf(item) { return item.segment(); }
+
+  // The parts of the message that is coming in, as one.
+  Inbox.prototype.pack = function () {
+    var partial = this._partial;
+    return partial && extend(extend({}, partial), { pieces: new Message(partial.isText ?
+      partial.pieces.join("") : joined(partial.pieces, partial.got)).segment() });
+  };
+
+  Inbox.prototype.unpack = function (packed) {
+    this._partial = packed && extend(packed, { pieces: [decodeSegment(packed.pieces).data] });
+  };
+
+  // All that another page needs to go on with this session, as JSON can hold it.
+  ClientMachine.prototype.pack = function () {
+    var outbox = this.outbox;
+    return {
+      version: VERSION, id: this.id, key: this.key, grant: this.grant,
+      commit: this._commit, request: this._request,
+      handled: this.inbox.handled, received: this.inbox.received, sizes: this.inbox._sizes,
+      pending: this.inbox.pendingBytes, partial: this.inbox.pack(),
+      confirmed: outbox.confirmed, taken: outbox.received, got: outbox.got,
+      numbered: outbox._numbered.map(function (each) { return [each.urgent, each.item.segment()]; }),
+      held: outbox._groups.map(function (group) { return group.items.map(segmentOf); })
+    };
+  };
+
+  ClientMachine.unpack = function (packed, now) {
+    var machine = new ClientMachine(now);
+    var outbox = machine.outbox;
+    if (packed.version !== VERSION) { throw failure("version", "another version's session"); }
+    machine.state = DETACHED;
+    machine.id = packed.id;
+    machine.key = packed.key;
+    machine.grant = packed.grant;
+    machine._commit = packed.commit;
+    machine._request = packed.request;
+    machine.inbox.handled = packed.handled;
+    machine.inbox.received = packed.received;
+    machine.inbox._sizes = packed.sizes;
+    machine.inbox.pendingBytes = packed.pending;
+    machine.inbox.limit = packed.grant.message;
+    machine.inbox.unpack(packed.partial);
+    // What has a number keeps it; then the credit is what it was.
+    outbox.confirmed = packed.confirmed;
+    outbox.received = packed.taken;
+    outbox.got = packed.got;
+    outbox.grant(Infinity, Infinity);
+    packed.numbered.forEach(function (each) { outbox.append([decodeSegment(each[1])], each[0]); });
+    outbox.grant(packed.grant.messages, packed.grant.bytes);
+    packed.held.forEach(function (each) { outbox.append(each.map(decodeSegment), false); });
+    return machine;
+  };
+
   // --- Faces: what the page holds ----------------------------------------------------------
+
+  var ONCE = "fallback_transport once ";
+  var DAY = 86400000;
 
   // The ends after which a new session begins by itself: the server has lost this one.
   var RESETS = [GONE, INACTIVE, SERVICE_RESTART];
@@ -2365,9 +2613,12 @@
     this._events = {};
     this._listeners = {};
     this._told = "";
+    this._machine = this._away = null;
     this._negotiator = new Negotiator(url, options, environment,
       method(this, "_machineEvent"), method(this, "_changed"));
-    this._begin(0);
+    this._pageEvents = { pagehide: method(this, "_pageHides"), pageshow: method(this, "_pageShows") };
+    for (var type in this._pageEvents) { environment.listen(type, this._pageEvents[type]); }
+    this._continue();
   }
 
   Object.defineProperty(Session.prototype, "why", {
@@ -2448,6 +2699,7 @@
     var problem = code === NORMAL || (code >= 3000 && code <= 4999) ?
       validClose(code, reason) : "the code must be 1000, or 3000 to 4999";
     if (problem) { throw failure("close", problem); }
+    this._checkPresence();
     this._machine.close(code, reason, this._environment.now());
     this._negotiator.flush();
   };
@@ -2457,16 +2709,21 @@
     var machine = new ClientMachine(this._environment.now());
     machine.send(encodePacket(CONNECT, this._namespace, null,
       typeof auth === "function" ? auth() : auth), false);
+    this._reset(machine);
+    this._negotiator.begin(machine, spread);
+  };
+
+  Session.prototype._reset = function (machine) {
     this._machine = machine;
     this._callbacks = {};
     this._nextId = 1;
     this._incoming = null;
-    this._accepted = false;
+    this._accepted = this._resumed = this._reopens = false;
     this._refusal = null;
-    this._negotiator.begin(machine, spread);
   };
 
   Session.prototype._send = function (items, urgent) {
+    this._checkPresence();
     this._machine.send(items, urgent);
     this._negotiator.flushSoon();
   };
@@ -2490,12 +2747,14 @@
   Session.prototype._message = function (event) {
     var packet = this._incoming;
     var machine = this._machine;
+    // A page that goes on with a session hears that it is open before it hears anything else.
+    if (this._reopens) { this._changed(); }
     // A listener of the message before has closed the session.
     if (!machine.delivers()) { return; }
     try {
       if (typeof event.data === "string") {
         if (packet) { throw malformed("a packet where an attachment was announced"); }
-        packet = decodePacket(event.data);
+        packet = extend(decodePacket(event.data), { text: event.data });
       } else {
         if (!packet) { throw malformed("an attachment without its packet"); }
         packet.attachments.push(event.data);
@@ -2516,10 +2775,8 @@
   Session.prototype._packet = function (packet) {
     var data = packet.data;
     if (packet.type === CONNECT) {
-      this.id = this._machine.id;
-      this._accepted = true;
+      this._accepted = this._reopens = true;
       this._changed();
-      this._dispatch("open", { id: this.id });
     } else if (packet.type === CONNECT_ERROR) {
       // The close with its code comes behind it.
       this._refusal = data;
@@ -2608,11 +2865,14 @@
       this.transport = null;
       this._callbacks = {};
       this._negotiator.stop();
+      for (var type in this._pageEvents) {
+        this._environment.unlisten(type, this._pageEvents[type]);
+      }
     }
-    for (var id in callbacks) { this._guard(callbacks[id], null, [lost]); }
+    this._fail(callbacks, lost);
     if (this._refusal) { told.data = this._refusal.data; }
     // As a WebSocket does: what went wrong first, then that it is over.
-    if (!reset && !told.wasClean) { this._dispatch("error", extend({}, told)); }
+    if (!reset && !told.wasClean && event.code !== GOING_AWAY) { this._dispatch("error", extend({}, told)); }
     this._dispatch(reset ? "reset" : "close", told);
     this._changed();
   };
@@ -2622,7 +2882,7 @@
     if (this.state === "closed") { return; }
     var carrier = this._negotiator.carrier();
     var works = carrier && !this._negotiator.troubled;
-    if (this._accepted) {
+    if (this._accepted && (works || !this._reopens)) {
       this.state = works ? "open" : "reconnecting";
     }
     this.transport = carrier ? carrier.transport : null;
@@ -2633,6 +2893,148 @@
       this._told = told;
       this._dispatch("transport", { transport: this.transport, why: why });
     }
+    if (this._reopens && works) {
+      this._reopens = false;
+      this.id = this._machine.id;
+      this._dispatch("open", { id: this.id, resumed: this._resumed });
+    }
+  };
+
+  // -- The page goes, comes, comes back
+
+  Session.prototype._pageHides = function (event) {
+    var machine = this._machine;
+    if (this._options.resume && this._leave()) { return; }
+    if (!event.persisted) { machine.close(GOING_AWAY, "the page was left", this._environment.now()); }
+    this._negotiator.lastWords();
+    if (event.persisted) {
+      this._negotiator.suspend();
+    } else {
+      // There is no later: who wants to keep what is unconfirmed has to do it now.
+      this._negotiator._act(machine.abort(machine.code, machine.reason));
+    }
+  };
+
+  // From the browser's cache of whole pages.
+  Session.prototype._pageShows = function (event) {
+    var left = this._away;
+    if (!event.persisted) { return; }
+    this._away = null;
+    var kept = left && this._take();
+    if (!left || (kept && kept.by === left)) {
+      this._negotiator.hurry();
+    } else if (kept && kept.machine) {
+      this._fail(this._callbacks, failure(GONE, "another page had the session meanwhile"));
+      this._resume(kept);
+    } else {
+      this._over(notTaken(kept));
+    }
+  };
+
+  // Leave the session to the next page in this tab; false if that cannot be.
+  Session.prototype._leave = function () {
+    var environment = this._environment;
+    var machine = this._machine;
+    var packet = this._incoming;
+    if (this._away || !machine.id || !machine.accepts()) { return !!this._away; }
+    this._negotiator.lastWords();
+    var kept = extend(machine.pack(), {
+      by: String(environment.nonce() || environment.random()),
+      attempt: this._negotiator._attempt, nextId: this._nextId, accepted: this._accepted,
+      // Whose attachments are still to come.
+      packet: packet && [packet.text].concat(packet.attachments.map(toBase64))
+    });
+    try {
+      fresh(environment.storage, ONCE, environment.date(), DAY);
+      // A duplicate of the tab gets a copy of its sessionStorage. Who takes the session has to take
+      // this as well, and there is but one.
+      environment.storage.setItem(ONCE + kept.by, environment.date());
+      environment.sessionStorage.setItem(this._keptUnder(), JSON.stringify(
+        (JSON.parse(environment.sessionStorage.getItem(this._keptUnder())) || []).concat(kept)));
+    } catch (error) {
+      // Too large, or forbidden.
+      return false;
+    }
+    this._away = kept.by;
+    this._negotiator.suspend();
+    return true;
+  };
+
+  // What a page in this tab has left, taken out for good; with a `machine` if nobody else has it.
+  Session.prototype._take = function () {
+    var environment = this._environment;
+    var name = this._keptUnder();
+    var id = this._machine && this._machine.id;
+    var kept = null;
+    try {
+      var all = JSON.parse(environment.sessionStorage.getItem(name)) || [];
+      environment.sessionStorage.removeItem(name);
+      // Two sessions of one page: a page that comes back takes its own.
+      kept = all.filter(function (each) { return each.id === id; })[0] || all[0];
+      if (!kept) { return null; }
+      if (all.length > 1) {
+        all.splice(all.indexOf(kept), 1);
+        environment.sessionStorage.setItem(name, JSON.stringify(all));
+      }
+      kept.left = ClientMachine.unpack(kept, environment.now());
+      if (environment.storage.getItem(ONCE + kept.by)) { kept.machine = kept.left; }
+      environment.storage.removeItem(ONCE + kept.by);
+    } catch (error) {
+      // Forbidden, altered, or left by another version.
+    }
+    return kept;
+  };
+
+  Session.prototype._keptUnder = function () {
+    return "fallback_transport session " + this._negotiator.pollUrl + " " + this._namespace;
+  };
+
+  function notTaken(kept) {
+    return {
+      code: GONE, reason: "what the page before has left is not to be had",
+      unconfirmed: kept && kept.left ? kept.left.outbox.unconfirmed() : []
+    };
+  }
+
+  // Begin, or go on with what the page before has left.
+  Session.prototype._continue = function () {
+    var self = this;
+    var kept = this._options.resume ? this._take() : null;
+    if (kept && kept.machine) {
+      this._resume(kept);
+      return;
+    }
+    this._begin(0);
+    if (!kept) { return; }
+    // Nobody listens yet.
+    this._environment.setTimeout(function () {
+      var told = notTaken(kept);
+      self._dispatch("reset", extend(told, { unconfirmed: readable(told.unconfirmed) }));
+    }, 0);
+  };
+
+  Session.prototype._resume = function (kept) {
+    this._reset(kept.machine);
+    this._nextId = kept.nextId;
+    this._accepted = this._reopens = kept.accepted;
+    this._resumed = true;
+    if (kept.packet) {
+      this._incoming = extend(decodePacket(kept.packet[0]), {
+        text: kept.packet[0], attachments: kept.packet.slice(1).map(fromBase64)
+      });
+      for (var seq = kept.handled + 1; seq <= kept.received; seq++) { this._incoming.seqs.push(seq); }
+    }
+    this._negotiator._attempt = Math.max(this._negotiator._attempt, kept.attempt);
+    this._negotiator.begin(kept.machine);
+  };
+
+  // What comes behind would be lost.
+  Session.prototype._checkPresence = function () {
+    if (this._away) { throw failure("closed", "the page was left"); }
+  };
+
+  Session.prototype._fail = function (callbacks, error) {
+    for (var id in callbacks) { this._guard(callbacks[id], null, [error]); }
   };
 
   // The list kept under a name in a map, never changed but replaced: somebody may be going through
