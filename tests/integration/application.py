@@ -294,13 +294,14 @@ def add_other_app(app: Any, mode: str) -> None:
 def main() -> None:
     mode, port = sys.argv[1], int(sys.argv[2])
     options = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+    host = options.pop("host", "127.0.0.1")
     patch(mode)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     with_other = options.pop("other_app", False)
     app, transport = make_app(mode, options)
     if with_other:
         add_other_app(app, mode)
-    transport.run(app, port=port)
+    transport.run(app, host=host, port=port)
 
 
 if __name__ == "__main__":
