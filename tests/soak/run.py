@@ -118,6 +118,16 @@ class Memory:
         """Take one."""
         self._samples.append(int(self._path.read_text().split()[1]) * self._page)
 
+    @property
+    def seconds(self) -> int:
+        """How many samples there are."""
+        return len(self._samples)
+
+    @property
+    def last(self) -> int:
+        """The last sample."""
+        return self._samples[-1]
+
     def figures(self) -> tuple[int, int, int]:
         """At the start, after a quarter, at the end."""
         samples = self._samples
@@ -248,6 +258,8 @@ def run(options: Options, say: Callable[[str], None] = lambda text: None) -> Fig
                 if time.monotonic() - sampled >= 1:
                     sampled = time.monotonic()
                     memory.sample()
+                    if memory.seconds % 60 == 0:
+                        say(f"{time.monotonic() - began:7.1f} server {memory.last / 1e6:.1f} MB")
                 pages.tick(_TICK)
             return condition()
 
