@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+from pathlib import Path
 
 from tests.integration.served import MODES
 
 from . import readme
 from .pages import tabs
-from .run import Options, lines, run
+from .run import Options, run
 
 
 def main() -> None:
@@ -25,11 +26,12 @@ def main() -> None:
     parser.add_argument("--seed", help="repeats a schedule; default: a random one, and told")
     parser.add_argument("--async-mode", choices=MODES, default="eventlet")
     parser.add_argument("--write-readme", action="store_true", help="put the line into README.md")
+    parser.add_argument("--records", type=Path, metavar="FOLDER", help="keep both ends' records")
     parser.add_argument("--quiet", action="store_true", help="do not tell what goes wrong, when")
     given = parser.parse_args()
     seed = given.seed or str(random.SystemRandom().randrange(2**32))
     wanted = tabs(2) if given.tabs is None else given.tabs
-    options = Options(given.minutes, given.sessions, seed, given.async_mode, wanted)
+    options = Options(given.minutes, given.sessions, seed, given.async_mode, wanted, given.records)
     print(f"seed {seed}", file=sys.stderr, flush=True)
 
     def say(text: str) -> None:
@@ -37,8 +39,10 @@ def main() -> None:
             print(text, file=sys.stderr, flush=True)
 
     figures = run(options, say)
-    for line in lines(figures):
-        print(line)
+    for violation in figures.violations:
+        print(violation)
+    say(f"the longest delay was that of {figures.report.slowest_is}")
+    print(figures.line())
     if given.write_readme:
         readme.write("soak", figures.line() + "\n")
     sys.exit(1 if figures.count else 0)

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
@@ -53,6 +53,8 @@ class Options:
     seed: str
     mode: str = "eventlet"
     tabs: int = 2
+    #: Where the records are to stay; None: they go with the run.
+    records: Path | None = None
 
 
 @dataclass
@@ -229,10 +231,13 @@ def run(options: Options, say: Callable[[str], None] = lambda text: None) -> Fig
         say: told what goes wrong, when.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
+        folder = options.records
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
+        folder.mkdir(parents=True, exist_ok=True)
         files = [folder / name for name in ("server", "node", "chromium")]
         for file in files:
-            file.touch()
+            file.write_text("")
         server = stack.enter_context(
             Served(options.mode, module="tests.soak.application", records=str(files[0]))
         )
@@ -329,9 +334,3 @@ def _take(step: Step, proxy: FaultProxy, broken: _Broken) -> int:
 def _is_trouble(line: str) -> bool:
     """Whether a line of the server's log tells of something that must not be."""
     return line.startswith(("Traceback", "ERROR", "CRITICAL"))
-
-
-def lines(figures: Figures) -> Iterator[str]:
-    """What is printed: the violations, then the figures."""
-    yield from figures.violations
-    yield figures.line()
