@@ -442,6 +442,13 @@ first(
     "421 4421",
     hello(head={"id": "000000.nobody", "key": "a"}, without=("nonce",)),
 )
+for name in ("__proto__", "constructor", "."):
+    first(
+        f"a session named {name}",
+        "4421",
+        "421 4421",
+        hello(head={"id": name, "key": "a"}, without=("nonce",)),
+    )
 first("a polling request of nobody", "4400", "421 4421", "i000000.nobody ka t1 n1 a0")
 for missing in ("k", "t", "n", "a"):
     tokens = [t for t in ("ix", "ky", "t1", "n1", "w1", "a0") if t[0] != missing]
@@ -683,6 +690,20 @@ http(
         "POST", "/fallback/poll", b"a=1&b=2", {"Content-Type": "application/x-www-form-urlencoded"}
     ),
 )
+# Whatever the body says that it is: proxies change that, and pages of other origins choose it.
+for kind in (
+    "application/json",
+    "text/xml",
+    "application/octet-stream",
+    "multipart/form-data",
+    "x",
+):
+    http(
+        f"a hello of type {kind}",
+        "200",
+        request("POST", "/fallback/poll", (hello() + "\x1e.").encode(), {"Content-Type": kind}),
+        lines=0,
+    )
 http("a header that is none", "400", POST + b"nonsense\r\nContent-Length: 3\r\n\r\nabc")
 http("a header without a name", "400", POST + b": x\r\nContent-Length: 3\r\n\r\nabc")
 http(
