@@ -339,6 +339,7 @@ class Conversation:
     # -- inside, under the lock ----------------------------------------------------
 
     def _act(self, events: list[Event]) -> None:
+        over = any(isinstance(event, SessionClosed) for event in events)
         for event in events:
             if isinstance(event, MessageReceived):
                 self._take(event)
@@ -346,10 +347,12 @@ class Conversation:
                 attachment = self._attachments.pop(event.attempt, None)
                 if attachment is not None:
                     attachment.drop(event.code, event.reason)
-                reason = event.code, event.reason
-                logger.info(
-                    "session %s: connection %s ends: %s %s", self.id, event.attempt, *reason
-                )
+                if not over:
+                    # The session's own end says as much.
+                    reason = event.code, event.reason
+                    logger.info(
+                        "session %s: connection %s ends: %s %s", self.id, event.attempt, *reason
+                    )
             elif isinstance(event, Switched):
                 if not self.switches:
                     self._proven(self)

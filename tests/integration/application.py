@@ -62,12 +62,20 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
             raise TypeError("the connect handler was told to raise")
         if "slow" in auth:
             transport.server.sleep(auth["slow"])
+        if "block" in auth:
+            busy(auth["block"])
         if "emit" in auth:
             client.emit("early", auth["emit"])
         if "ask" in auth:
             seen[client.id].append(["asked", ask(client)])
         for room in auth.get("rooms", ()):
             client.join(room)
+
+    def busy(seconds: float) -> None:
+        """Pass the time without giving way to anybody."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
 
     def ask(client: Any) -> str:
         """How a request goes where none can be answered."""
@@ -81,6 +89,7 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
     @transport.on_disconnect
     def disconnected(client: Any, code: int, reason: str) -> None:
         seen[client.id].append(["disconnect", code, reason])
+        busy((client.auth or {}).get("block at end", 0))
         if "ask at end" in (client.auth or {}):
             seen[client.id].append(["asked", ask(client)])
 
@@ -144,10 +153,7 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
 
     @transport.on_message("block")
     def block(client: Any, data: float) -> float:
-        """Wait without giving way to anybody."""
-        until = time.monotonic() + data
-        while time.monotonic() < until:
-            pass
+        busy(data)
         return data
 
     @transport.on_message("crash")

@@ -599,6 +599,45 @@ test("to and fro, many times", () => {
   once(page);
 });
 
+test("a probe that dies before or just after its commit: polling goes on", () => {
+  // Milliseconds from its welcome on the server: it is on its way, there, committed, carries.
+  for (let after = 0; after <= 60; after += 5) {
+    const page = new Page({ random: () => 0.5, before: ({ network }) => { network.websocket = "refused"; } }).on("polling");
+    page.network.websocket = "ok";
+    const hellos = page.server.hellos.length;
+    let dies = Infinity;
+    traffic(page, 500, (passed) => {
+      if (passed === 100) page.environment.fire("online");
+      if (dies === Infinity && page.server.hellos.length > hellos) dies = passed + after;
+      if (passed >= dies && page.network.websocket === "ok") {
+        page.network.websocket = "refused";
+        page.network.link.cut();
+      }
+    });
+    assert.notEqual(dies, Infinity, "it was welcomed");
+    page.on("polling");
+    once(page.talks());
+  }
+});
+
+test("close while a probe is under way: what was sent before arrives before it", () => {
+  for (let after = 0; after <= 80; after += 5) {
+    const page = new Page({ before: ({ network }) => { network.websocket = "refused"; } }).on("polling");
+    page.network.websocket = "ok";
+    page.environment.fire("online");
+    for (let i = 0; i < 10; i++) page.session.send(`early ${i}`);
+    page.advance(after);
+    for (let i = 0; i < 10; i++) page.session.send(`late ${i}`);
+    page.session.close(4000, "enough");
+    page.until(() => page.session.state === "closed");
+    const arrived = page.peer.events.map((event) => event[1]);
+    assert.deepEqual(arrived.slice(0, 10), Array.from({ length: 10 }, (_, i) => `early ${i}`));
+    assert.deepEqual(arrived.slice(10), Array.from({ length: 10 }, (_, i) => `late ${i}`));
+    assert.deepEqual(page.last("close").unconfirmed, []);
+    page.over();
+  }
+});
+
 // --- Death --------------------------------------------------------------------------------------
 
 test("a WebSocket that dies is resumed at once on a WebSocket", () => {

@@ -83,6 +83,7 @@ const FAILURES = [
   ["504", { status: 504, text: "<html>Gateway Timeout</html>" }],
   ["408", { status: 408 }],
   ["429", { status: 429 }],
+  ["401", { status: 401, text: "log in again" }],
   ["403", { status: 403, text: "blocked by policy" }],
   ["407", { status: 407 }],
   ["500", { status: 500 }],

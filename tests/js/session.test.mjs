@@ -165,6 +165,35 @@ both("a callback gets the reply, all of its values, or the error of the handler 
   page.quiet();
 });
 
+both("a callback waits over a reconnection, and is called once", (transport) => {
+  // The question is lost on its way up, or it was handled and the reply is lost.
+  for (const handled of [false, true]) {
+    const page = open(transport).talks();
+    if (transport === "websocket") {
+      page.network.link.swallow(handled ? "down" : "both");
+    } else {
+      page.network.onpost = () => ({ status: 0, reaches: handled });
+      page.environment.fire("online");
+    }
+    const answers = [];
+    page.session.emit("ask", 1, (...found) => { answers.push(found); });
+    page.advance(500);
+    assert.equal(page.peer.events.length, handled ? 2 : 1);
+    if (handled) page.peer.reply(1, "once");
+    page.advance(500);
+    assert.deepEqual(answers, []);
+    page.network.onpost = () => undefined;
+    if (transport === "websocket") page.network.link.cut();
+    page.environment.fire("online");
+    page.until(() => page.peer.events.length === 2, "it arrived");
+    if (!handled) page.peer.reply(1, "once");
+    page.until(() => answers.length, "a reply");
+    page.advance(5000);
+    assert.deepEqual(answers, [[null, "once"]]);
+    page.talks();
+  }
+});
+
 both("a reply that nobody waits for, or comes twice, is ignored", (transport) => {
   const page = open(transport);
   const replies = [];
@@ -292,6 +321,23 @@ test("names that nobody listens to leave nothing behind", () => {
   for (let i = 0; i < 50; i++) page.peer.emit(`name ${i}`);
   page.talks();
   assert.ok(Object.keys(page.session._events).length <= 1);
+});
+
+test("names that every object has are names like any other", () => {
+  const page = open("polling");
+  const names = ["__proto__", "constructor", "toString", "hasOwnProperty", "message"];
+  const heard = [];
+  for (const name of names) page.peer.emit(name, 0);
+  page.talks();
+  for (const name of names) page.session.on(name, (data) => { heard.push([name, data]); });
+  for (const name of names) {
+    page.session.emit(name, 1);
+    page.peer.emit(name, 1);
+  }
+  page.advance(1000);
+  assert.deepEqual(heard, names.map((name) => [name, 1]));
+  assert.deepEqual(page.peer.events.slice(1).map(([name]) => name), names);
+  page.quiet();
 });
 
 test("addEventListener and removeEventListener, each listener once", () => {
