@@ -51,13 +51,15 @@ def proxy(server: Served) -> Iterator[FaultProxy]:
 def profile(browser: Browser) -> Iterator[Callable[..., Callable[[str], Tab]]]:
     """Makes new profiles of the browser, which remember nothing; a profile makes tabs.
 
+    What else it is given are Playwright's options of a profile.
+
     After the test no tab may have had an uncaught error; what else a tab has to tell is printed.
     """
     tabs: list[Tab] = []
     with ExitStack() as stack:
 
-        def made(*, websocket: bool = True) -> Callable[[str], Tab]:
-            context = browser.new_context()
+        def made(*, websocket: bool = True, **options: Any) -> Callable[[str], Tab]:
+            context = browser.new_context(**options)
             stack.callback(context.close)
             if not websocket:
                 context.add_init_script("delete window.WebSocket")
