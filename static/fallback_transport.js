@@ -1281,7 +1281,9 @@
         if (!source || !source.getRandomValues) { return null; }
         var bytes = new Uint8Array(16);
         source.getRandomValues(bytes);
-        return toBase64(bytes).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
+        var text = toBase64(bytes).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
+        // edbrowse's source gives zeros: everybody would have the same nonce.
+        return /[^A]/.test(text) ? text : null;
       },
       storage: storage("localStorage"),
       // The tab's own. Frames share it with the page around them, and would take its session.

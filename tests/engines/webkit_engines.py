@@ -66,33 +66,32 @@ def _edbrowse(visit: Visit) -> None:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             env={**os.environ, "HOME": home},
             cwd=home,
         )
         assert process.stdin is not None
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
-        said = ""
+        said = b""
         deadline = time.monotonic() + visit.timeout
         try:
-            process.stdin.write(f"b {visit.url}\n")
+            process.stdin.write(f"b {visit.url}\n".encode())
             while time.monotonic() < deadline and process.poll() is None:
-                process.stdin.write(",p\n")
+                # Render the page again, which it would do every 20 s, and print it.
+                process.stdin.write(b"rr\n,p\n")
                 process.stdin.flush()
                 time.sleep(0.25)
-                said += process.stdout.read() or ""
-                if REPORTED in said:
+                said += process.stdout.read() or b""
+                if REPORTED.encode() in said:
                     return
         except BrokenPipeError:
-            said += process.stdout.read() or ""
+            said += process.stdout.read() or b""
         finally:
             process.kill()
             process.wait()
             process.stdin.close()
             process.stdout.close()
-    raise EngineError(f"no report within {visit.timeout} s: {said[-2000:]}")
+    raise EngineError(f"no report within {visit.timeout} s: {said[-2000:].decode(errors='replace')}")
 
 
 PHANTOMJS = Engine(

@@ -1,7 +1,9 @@
 // What old engines do to text and bytes on the way, and that it cannot matter.
 
 import assert from "node:assert/strict";
+import fs from "node:fs";
 import test from "node:test";
+import vm from "node:vm";
 
 import { core } from "./core.mjs";
 
@@ -66,4 +68,24 @@ test("no other base64 is taken", () => {
   for (const text of ["A", "AA", "AAA", "AA=A", "A===", "====", "AAA ", "AA-_", "AAAA=", "é===", "AAAA\n"]) {
     assert.throws(() => core.fromBase64(text), { name: "MalformedEnvelope" }, text);
   }
+});
+
+test("zeros are no nonce: of a random source that is a stub, nothing is taken", () => {
+  const source = fs.readFileSync(new URL("../../static/fallback_transport.js", import.meta.url), "utf8");
+  const hello = (fill) => {
+    const bodies = [];
+    function XMLHttpRequest() {}
+    Object.assign(XMLHttpRequest.prototype, {
+      open() {}, setRequestHeader() {}, abort() {}, send(body) { bodies.push(body); },
+    });
+    const window = vm.createContext({
+      XMLHttpRequest, crypto: { getRandomValues: (bytes) => bytes.fill(fill) },
+      setTimeout: () => 1, clearTimeout() {},
+    });
+    vm.runInContext(source, window);
+    vm.runInContext("FallbackTransport.connect()", window);
+    return JSON.parse(bodies[0].split("\x1e")[0]);
+  };
+  assert.equal(hello(0).nonce, undefined);
+  assert.equal(hello(255).nonce, "_____________________w");
 });
