@@ -91,7 +91,8 @@ def _edbrowse(visit: Visit) -> None:
             process.wait()
             process.stdin.close()
             process.stdout.close()
-    raise EngineError(f"no report within {visit.timeout} s: {said[-2000:].decode(errors='replace')}")
+    text = said[-2000:].decode(errors="replace")
+    raise EngineError(f"no report within {visit.timeout} s: {text}")
 
 
 PHANTOMJS = Engine(
