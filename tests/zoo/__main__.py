@@ -83,11 +83,7 @@ def main() -> None:
     if not options.render:
         if not network.inside():
             sys.exit("run it in the proxies' network: python -m tests.proxies.zoo.network …")
-        measured = run(options)
-        results.update({(cell.row, cell.column): cell for cell in measured})
-        save(
-            [results[row, column] for row in ZOO for column in ENGINES if (row, column) in results]
-        )
+        measured = run(options, results)
     README.write_text(put(render(results), README.read_text()))
     wrong = [cell for cell in measured if cell.problem(ZOO[cell.row].slow)]
     if wrong:
