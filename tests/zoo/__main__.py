@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from tests.engines import ENGINES
 from tests.integration.served import Served
-from tests.proxies.zoo import ZOO, network
+from tests.proxies.zoo import ZOO, addresses
 from tests.zoo.cell import Cell, measure
 from tests.zoo.results import load, save
 from tests.zoo.table import README, put, render
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, results: dict[tuple[str, str], Cell]) -> li
     started = time.monotonic()
     with (
         Served(
-            "eventlet", module="tests.engines.application", host=network.server_address()
+            "eventlet", module="tests.engines.application", host=addresses.server_address()
         ) as server,
         ThreadPoolExecutor(options.jobs) as pool,
     ):
@@ -81,7 +81,7 @@ def main() -> None:
     results = load()
     measured: list[Cell] = []
     if not options.render:
-        if not network.inside():
+        if not addresses.inside():
             sys.exit("run it in the proxies' network: python -m tests.proxies.zoo.network …")
         measured = run(options, results)
     README.write_text(put(render(results), README.read_text()))
