@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Error, sync_playwright
 
@@ -32,11 +33,21 @@ def _chromium(playwright: Any, **options: Any) -> Any:
 
 
 def _firefox(playwright: Any, **options: Any) -> Any:
+    preferences = dict(FIREFOX_PREFERENCES)
+    proxy = options.get("proxy", {})
+    if proxy and "username" not in proxy:
+        # Over BiDi, Playwright's own option leaves https without the proxy.
+        del options["proxy"]
+        address = urlsplit(proxy["server"])
+        preferences["network.proxy.type"] = 1
+        for protocol in ("http", "ssl"):
+            preferences[f"network.proxy.{protocol}"] = address.hostname
+            preferences[f"network.proxy.{protocol}_port"] = address.port
     # The channel makes Playwright speak WebDriver BiDi, which a stock Firefox understands.
     return playwright.firefox.launch(
         executable_path=find("firefox"),
         channel="moz-firefox",
-        firefox_user_prefs=FIREFOX_PREFERENCES,
+        firefox_user_prefs=preferences,
         **options,
     )
 

@@ -59,7 +59,7 @@ def _edbrowse(visit: Visit) -> None:
         settings = []
         if visit.proxy:
             user = f"{':'.join(visit.credentials)}@" if visit.credentials else ""
-            settings.append(f"proxy = http * {user}{visit.proxy_address}")
+            settings.append(f"proxy = http|https * {user}{visit.proxy_address}")
         Path(home, ".ebrc").write_text("\n".join([*settings, ""]))
         process = subprocess.Popen(
             [find("edbrowse")],
@@ -75,7 +75,8 @@ def _edbrowse(visit: Visit) -> None:
         said = b""
         deadline = time.monotonic() + visit.timeout
         try:
-            process.stdin.write(f"b {visit.url}\n".encode())
+            insecure = "vs-\n" if visit.insecure else ""
+            process.stdin.write(f"{insecure}b {visit.url}\n".encode())
             while time.monotonic() < deadline and process.poll() is None:
                 # Render the page again, which it would do every 20 s, and print it.
                 process.stdin.write(b"rr\n,p\n")

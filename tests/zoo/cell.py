@@ -20,7 +20,16 @@ TIMEOUT = 75.0
 
 #: What an engine cannot do behind a proxy, whatever runs in it: (engine, entry's name begins) and
 #: why. Each was tried.
-_IMPOSSIBLE: dict[tuple[str, str], str] = {}
+_IMPOSSIBLE = {
+    ("qt4-webkit", "mitmproxy-"): "this engine's TLS needs OpenSSL 1.0, which nobody ships",
+    **{
+        ("edbrowse", name): (
+            "this engine has no source of random bytes, and without one a hello that a proxy "
+            "repeats is a second session"
+        )
+        for name in ("mitmproxy-twice", "fault-duplicate-posts")
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
