@@ -174,9 +174,14 @@ NEEDS: dict[str, Callable[[], str]] = {
 }
 
 #: What only `tests/run --zoo` installs; tests that need it have the mark `zoo`.
-ZOO_NEEDS = frozenset({"apache", "varnish", "tinyproxy", "privoxy", "mitmproxy", "network"})
+ZOO_NEEDS = frozenset(
+    {
+        *("apache", "varnish", "tinyproxy", "privoxy", "mitmproxy", "network"),
+        *("firefox", "wkhtmltopdf", "qtwebkit", "edbrowse"),
+    }
+)
 #: What makes a test an integration test.
-INTEGRATION_NEEDS = ZOO_NEEDS | {"chromium", "nginx", "haproxy", "squid"}
+INTEGRATION_NEEDS = ZOO_NEEDS | {"chromium", "phantomjs", "nginx", "haproxy", "squid"}
 
 
 @functools.cache

@@ -75,9 +75,10 @@
     look();
   }
 
-  // Has everything happened? The reason is not known before WebSocket has been judged.
+  // Has everything happened, on the server too? The reason is not known before WebSocket has been
+  // judged.
   function look() {
-    if (over || sent < options.number || answered < asked ||
+    if (over || sent < options.number || answered < asked || session.bufferedAmount ||
         report.received.length < options.number || session.why.reason === "proving") { return; }
     report.complete = true;
     finish();
@@ -135,6 +136,8 @@
     });
     for (var i = 0; i < types.length; i++) { session.addEventListener(types[i], note(types[i])); }
     session.onopen = open;
+    // What the server confirms raises no event.
+    setInterval(look, 100);
     session.onclose = finish;
     session.onreset = function () {
       complain("the session was reset");
