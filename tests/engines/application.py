@@ -47,6 +47,7 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
     app = flask.Flask(__name__)
     transport = FallbackTransport(app, async_mode=mode, **options)
     logs: dict[str, Log] = {}
+    violations: list[str] = []
 
     @transport.on_connect
     def connected(client: Any) -> None:
@@ -81,11 +82,13 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
     def page(run: str) -> Any:
         logs.setdefault(run, Log())
         query = flask.request.query_string.decode()
+        # Only with a policy: it should come to nothing, and the browser should say so.
+        inline = "<script>inline = 1;</script>" if "inline" in flask.request.args else ""
         response = flask.make_response(
             "<!doctype html><html><head><meta charset=utf-8><title>run</title>"
             # Without it a browser looks for one.
             "<link rel=icon href=/icon></head><body>"
-            "<script src=/fallback/fallback_transport.js></script>"
+            f"{inline}<script src=/fallback/fallback_transport.js></script>"
             f"<script src=page.js?{query}></script></body></html>"
         )
         if policy:
@@ -117,6 +120,16 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
     def reported(run: str) -> str:
         logs[run].report = json.loads(flask.request.get_data())
         return "reported"
+
+    @app.post("/violation")
+    def violated() -> Any:
+        """What a browser says of a Content-Security-Policy that was violated."""
+        violations.append(flask.request.get_data(as_text=True))
+        return "", 204
+
+    @app.get("/violations")
+    def tell_violations() -> Any:
+        return violations
 
     @app.get("/record")
     def record() -> Any:

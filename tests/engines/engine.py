@@ -81,9 +81,11 @@ def run_program(
     visit: Visit,
     *,
     environment: Mapping[str, str] | None = None,
-    stdin: str | None = None,
+    statuses: Sequence[int] = (0,),
 ) -> str:
     """Run an engine that is a program, with a home of its own, and return what it printed.
+
+    It ends by itself when the page has reported, with one of these statuses.
 
     Raises:
         EngineError: it failed, or did not end in time.
@@ -93,7 +95,7 @@ def run_program(
         try:
             done = subprocess.run(
                 [str(part) for part in command],
-                input=stdin or "",
+                stdin=subprocess.DEVNULL,
                 env=variables,
                 cwd=home,
                 stdout=subprocess.PIPE,
@@ -106,6 +108,6 @@ def run_program(
             said = expired.stdout or b""
             text = said.decode(errors="replace") if isinstance(said, bytes) else said
             raise EngineError(f"no report within {visit.timeout} s: {text[-2000:]}") from None
-    if done.returncode != 0:
+    if done.returncode not in statuses:
         raise EngineError(f"ended with {done.returncode}: {done.stdout[-2000:]}")
     return done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -72,7 +73,12 @@ def _visit(launch: Any, websocket: bool, visit: Visit) -> None:
                 page.on("console", lambda message: said.append(message.text))
                 page.on("pageerror", lambda error: said.append(str(error)))
                 page.goto(visit.url)
-                page.wait_for_function(f"document.title === {REPORTED!r}")
+                deadline = time.monotonic() + visit.timeout
+                # Not wait_for_function: it evaluates text, which a page's policy may forbid.
+                while page.title() != REPORTED:
+                    if time.monotonic() > deadline:
+                        raise EngineError(f"no report within {visit.timeout} s: {said[-20:]}")
+                    page.wait_for_timeout(50)
             finally:
                 browser.close()
     except Error as error:

@@ -39,7 +39,8 @@ def _wkhtmltopdf(visit: Visit) -> None:
     if visit.proxy:
         user = f"{':'.join(visit.credentials)}@" if visit.credentials else ""
         options += ["--proxy", f"http://{user}{visit.proxy_address}"]
-    run_program([find("wkhtmltopdf"), *options, visit.url, "page.pdf"], visit)
+    # 1: a request failed somewhere on the way, as networks make them here.
+    run_program([find("wkhtmltopdf"), *options, visit.url, "page.pdf"], visit, statuses=(0, 1))
 
 
 def _qtwebkit(visit: Visit) -> None:
