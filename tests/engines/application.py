@@ -64,6 +64,10 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
         logs[client.auth["run"]].received.append([number, *digest(data)])
         return reply_to(number)
 
+    @transport.on_message("report")
+    def report(client: Any, data: dict[str, Any]) -> None:
+        logs[client.auth["run"]].report = data
+
     def produce(client: Any, log: Log, plan: dict[str, Any]) -> None:
         """The other direction: half of it at once, the rest after the pause."""
         for number in range(plan["number"]):

@@ -96,16 +96,23 @@
     setTimeout(post, 300);
   }
 
+  // Whoever drives this engine waits for one of them.
+  function reported() {
+    document.title = window.status = "reported";
+    document.body.appendChild(document.createTextNode("reported"));
+    if (session) { session.close(); }
+  }
+
   function post() {
     var request = new XMLHttpRequest();
     request.open("POST", "report", true);
     request.onreadystatechange = function () {
       if (request.readyState !== 4) { return; }
       if (request.status === 200 && request.responseText === "reported") {
-        // Whoever drives this engine waits for one of them.
-        document.title = window.status = "reported";
-        document.body.appendChild(document.createTextNode("reported"));
-        if (session) { session.close(); }
+        reported();
+      } else if (request.status === 413) {
+        // Too large for a proxy, but not for the session.
+        session.emit("report", report, reported);
       } else {
         setTimeout(post, 300);
       }
