@@ -1139,6 +1139,7 @@
     this.request = null;
     this.timer = null;
     this.failures = 0;
+    this.tries = 0;
     this.empties = 0;
   }
 
@@ -1231,13 +1232,20 @@
         self._failed(lane, unit, answer, status, took, begun);
         return;
       }
-      lane.failures = 0;
+      lane.failures = lane.tries = 0;
+      self._relieve(lane === self.waiting ? self.sending : self.waiting);
       var outbox = owner.machine.outbox;
       var before = outbox.received + outbox.confirmed;
       if (owner.receive(self, answer)) {
         self._later(lane, answered(answer, took, outbox.received + outbox.confirmed > before));
       }
     });
+  };
+
+  // An answer shows that the network is there: what failed on the other lane is tried again soon.
+  Poller.prototype._relieve = function (lane) {
+    if (lane.tries > 2 && lane.timer) { this._later(lane, this.negotiator.backoff(2)); }
+    lane.tries = Math.min(lane.tries, 1);
   };
 
   Poller.prototype._sent = function () {
@@ -1259,6 +1267,7 @@
       return;
     }
     lane.failures += 1;
+    lane.tries += 1;
     if (messages.length && (status === 413 || end.code === TOO_LARGE)) {
       owner.machine.requestBytes = sizeOf(messages) >> 1;
       if (messages.length < 2) {
@@ -1273,7 +1282,7 @@
     } else if (lane === this.waiting) {
       owner.pollCut(took, unit.wait, !answer && (begun || status === 200));
     }
-    this._later(lane, owner.backoff(lane.failures));
+    this._later(lane, owner.backoff(lane.tries));
     owner.pollFailed(lane.failures);
   };
 
