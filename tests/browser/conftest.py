@@ -13,6 +13,7 @@ from tests.browser.tabs import Tab
 from tests.integration.served import Served
 from tests.needs import find
 from tests.proxies.fault_process import FaultProxy
+from tests.proxies.zoo import addresses
 
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -36,7 +37,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def server() -> Iterator[Served]:
     """The server, on eventlet; tests only ask it about their own sessions."""
-    with Served("eventlet", module="tests.browser.application") as served:
+    host = addresses.server_address()
+    with Served("eventlet", module="tests.browser.application", host=host) as served:
         yield served
 
 
