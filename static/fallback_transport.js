@@ -1482,6 +1482,7 @@
     this.request = null;
     this.timer = null;
     this.failures = 0;
+    this.tries = 0;
     this.empties = 0;
   }
 
@@ -1598,13 +1599,20 @@
         self._failed(lane, unit, answer, status, took, begun, text.length);
         return;
       }
-      lane.failures = 0;
+      lane.failures = lane.tries = 0;
+      self._relieve(lane === self.waiting ? self.sending : self.waiting);
       var outbox = owner.machine.outbox;
       var moved = outbox.moved;
       if (owner.receive(self, answer)) {
         self._later(lane, answered(answer, took, outbox.moved > moved));
       }
     });
+  };
+
+  // An answer shows that the network is there: what failed on the other lane is tried again soon.
+  Poller.prototype._relieve = function (lane) {
+    if (lane.tries > 2 && lane.timer) { this._later(lane, this.negotiator.backoff(2)); }
+    lane.tries = Math.min(lane.tries, 1);
   };
 
   Poller.prototype._sent = function () {
@@ -1626,8 +1634,9 @@
       return;
     }
     lane.failures += 1;
+    lane.tries += 1;
     // A request that was held for long before it failed was not in vain.
-    var delay = owner.backoff(took < 1000 ? lane.failures : lane.failures - 1);
+    var delay = owner.backoff(took < 1000 ? lane.tries : lane.tries - 1);
     if (messages.length && (status === 413 || end.code === TOO_LARGE)) {
       if (owner.machine.requestBytes <= LEAST_PART) {
         // Nothing can overtake it: perhaps by WebSocket, else it ends here.
@@ -1640,7 +1649,7 @@
       }
       owner.machine.requestBytes = Math.max(LEAST_PART, sizeOf(messages) >> 1);
       // It is no failure of the path to learn what it carries.
-      if (owner.machine.requestBytes > LEAST_PART) { lane.failures = 0; }
+      if (owner.machine.requestBytes > LEAST_PART) { lane.failures = lane.tries = 0; }
     } else if (lane === this.waiting) {
       if (!answer && (begun !== null || status === 200)) { owner.answerCut(); }
       if (lane.failures > 1) {
