@@ -1742,11 +1742,7 @@
     var changed = this.troubled || this._suspicion;
     this._retries = 0;
     this.troubled = false;
-    if (connection === this.socket) {
-      connection.doubted = connection.spared = false;
-    } else {
-      this._polled();
-    }
+    if (connection === this.socket) { connection.doubted = false; } else { this._polled(); }
     if (changed) { this.onchange(); }
     this._act(events);
     return connection.phase === "carrying";
@@ -2157,9 +2153,10 @@
       var event = events[i];
       if (event.type === "answered") {
         this.measured(event.time);
-        // In order, so what was sent before the question has been swallowed on the way.
-        if (this.socket && machine.outbox.received < this.socket.expects) {
-          this.lost(this.socket, "closed");
+        if (this.socket) {
+          this.socket.spared = false;
+          // In order, so what was sent before the question has been swallowed on the way.
+          if (machine.outbox.received < this.socket.expects) { this.lost(this.socket, "closed"); }
         }
       } else if (event.type === "dropped") {
         this._dropped(event.attempt);
