@@ -1199,7 +1199,7 @@
     var owner = this.negotiator;
     var sentAt = owner.now();
     var hello = owner.hello(this.attempt, POLLING);
-    this.sending.request = post(owner, encodeBody(hello), owner.timing.request,
+    this.sending.request = post(owner, encodeBody(hello), owner.greetingTime(),
       function (status, text) {
         self.sending.request = null;
         var unit = self._read(text);
@@ -1771,6 +1771,12 @@
   // How long an answer may take before it is missed.
   Negotiator.prototype.patience = function () {
     return Math.max(this.timing.alive, 4 * this.roundTrip);
+  };
+
+  // How long a polling hello may take: as a WebSocket's, and more where that was too little.
+  Negotiator.prototype.greetingTime = function () {
+    return Math.min(this.timing.request,
+      Math.max(this.timing.welcome, 5 * this.roundTrip) * Math.pow(2, this._retries));
   };
 
   // `callback` is told by how much it is late.
