@@ -21,7 +21,7 @@ FLOWING = 3.0
 #: The server's keepalive here, within which a silent path is left.
 KEEPALIVE = 4.0
 #: Seconds after the handshake at which the path dies: among messages, and long after the last.
-EARLY, LATE = 3.0, 9.0
+EARLY, LATE = 3.0, 7.0
 #: What a busy machine may add to a deadline.
 SLACK = 1.0
 
