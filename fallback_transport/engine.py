@@ -275,7 +275,8 @@ class _Client:
             name = reasons.SERVER_DISCONNECT
         try:
             if self._connected:
-                self._engine.stock.handlers["disconnect"](self._conversation.id, name)
+                disconnect = self._engine.stock.handlers["disconnect"]
+                self._call("on_disconnect", disconnect, self._conversation.id, name)
         finally:
             self._engine.forget(self._conversation)
 
@@ -339,7 +340,8 @@ class _Client:
         self._engine.stock.handlers["connect"](conversation.id, conversation.environ)
         token = _connecting.set(conversation)
         try:
-            self._server._handle_connect(conversation.id, packet.namespace, packet.data)
+            connect = self._server._handle_connect
+            self._call("on_connect", connect, conversation.id, packet.namespace, packet.data)
         except BaseException:
             conversation.close(CloseCode.INTERNAL_ERROR, "the connect handler raised")
             raise
@@ -347,13 +349,12 @@ class _Client:
             _connecting.reset(token)
 
     def _event(self, packet: Any) -> None:
-        runtime, handle = self._engine.runtime, self._server._handle_event
-        arguments = self._conversation.id, packet.namespace, packet.id, packet.data
         unanswered, session = self._engine.unanswered, self._conversation.id
+        arguments = session, packet.namespace, packet.id, packet.data
         if packet.id is not None:
             unanswered.add(session)
         try:
-            runtime.call_handler(repr(packet.data[0]), handle, *arguments)
+            self._call(repr(packet.data[0]), self._server._handle_event, *arguments)
         except BaseException:
             # Also the time-outs of eventlet and gevent, which are no `Exception`.
             self._answer_error(packet, CloseCode.INTERNAL_ERROR, "the handler raised")
@@ -363,6 +364,10 @@ class _Client:
                 self._answer_error(packet, CloseCode.GONE, "no handler takes this event")
         finally:
             unanswered.discard(session)
+
+    def _call(self, name: str, function: Callable[..., Any], *args: Any) -> None:
+        """Call what calls the application's handler."""
+        self._engine.runtime.call_handler(name, function, *args)
 
     def _answer_error(self, packet: Any, code: int, message: str) -> None:
         if packet.id is None:
@@ -377,8 +382,9 @@ class _Client:
 
     def _disconnect(self, packet: Any) -> None:
         reason = self._engine.stock.reason.CLIENT_DISCONNECT
+        disconnect = self._server._handle_disconnect
         try:
-            self._server._handle_disconnect(self._conversation.id, packet.namespace, reason)
+            self._call("on_disconnect", disconnect, self._conversation.id, packet.namespace, reason)
         finally:
             self._conversation.close(CloseCode.NORMAL, "disconnected by the client")
 

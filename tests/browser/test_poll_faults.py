@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.browser.payloads import Payloads
 from tests.browser.tabs import Tab, View
 from tests.integration.served import Served
 from tests.proxies.fault_process import FaultProxy
@@ -128,6 +129,32 @@ def test_cut(
     proxy.clear()
     network_is_back(view)
     view.finish(server)
+    untouched(view, server)
+
+
+@pytest.mark.parametrize("visible", [True, False], ids=["noticed", "unnoticed"])
+def test_half_a_compressed_answer(
+    visible: bool, tab: Callable[..., Tab], proxy: FaultProxy, server: Served
+) -> None:
+    """Whatever a browser makes of it, it is not taken for an answer."""
+    view = polling(tab, proxy)
+    compressed: list[str] = []
+    view.tab.page.on(
+        "response",
+        lambda response: compressed.append(response.headers.get("content-encoding", "")),
+    )
+    polls = Polls(proxy)
+    proxy.rules(only(Truncate(0.5, visible=visible), every=EVERY))
+    number = 100
+    up, down = (Payloads(f"halved {way}", number) for way in ("up", "down"))
+    view.stream({"seed": "halved", "number": number, "rate": 60}, up.to_json(), down.to_json())
+    view.until(lambda now: now.stream and now.stream["received"] == number, "all messages down")
+    proxy.clear()
+    view.finish(server)
+    struck = [each for each in polls.all() if each.faults]
+    print(f"{len(struck)} of {len(polls.all())} answers halved, {compressed.count('gzip')} in gzip")
+    assert len(struck) >= 5
+    assert compressed.count("gzip") >= 5
     untouched(view, server)
 
 

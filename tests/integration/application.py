@@ -62,12 +62,20 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
             raise TypeError("the connect handler was told to raise")
         if "slow" in auth:
             transport.server.sleep(auth["slow"])
+        if "block" in auth:
+            busy(auth["block"])
         if "emit" in auth:
             client.emit("early", auth["emit"])
         if "ask" in auth:
             seen[client.id].append(["asked", ask(client)])
         for room in auth.get("rooms", ()):
             client.join(room)
+
+    def busy(seconds: float) -> None:
+        """Pass the time without giving way to anybody."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
 
     def ask(client: Any) -> str:
         """How a request goes where none can be answered."""
@@ -81,6 +89,7 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
     @transport.on_disconnect
     def disconnected(client: Any, code: int, reason: str) -> None:
         seen[client.id].append(["disconnect", code, reason])
+        busy((client.auth or {}).get("block at end", 0))
         if "ask at end" in (client.auth or {}):
             seen[client.id].append(["asked", ask(client)])
 
@@ -103,6 +112,14 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
         """Numbered, and taking so many seconds: [number, seconds]."""
         transport.server.sleep(data[1])
         seen[client.id].append(["step", data[0]])
+
+    @transport.on_message("noted")
+    def noted(client: Any, data: Any) -> None:
+        """Numbered, and noted where it outlives the process: [number, seconds]."""
+        transport.server.sleep(data[1])
+        client.emit("done", data[0])
+        # In one piece, whatever other threads write.
+        os.write(1, f"noted {client.id} {data[0]}\n".encode())
 
     @transport.on_message("pair")
     def pair(client: Any, data: Any = None, more: Any = None) -> Any:
@@ -136,10 +153,7 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
 
     @transport.on_message("block")
     def block(client: Any, data: float) -> float:
-        """Wait without giving way to anybody."""
-        until = time.monotonic() + data
-        while time.monotonic() < until:
-            pass
+        busy(data)
         return data
 
     @transport.on_message("crash")
@@ -286,13 +300,14 @@ def add_other_app(app: Any, mode: str) -> None:
 def main() -> None:
     mode, port = sys.argv[1], int(sys.argv[2])
     options = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+    host = options.pop("host", "127.0.0.1")
     patch(mode)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     with_other = options.pop("other_app", False)
     app, transport = make_app(mode, options)
     if with_other:
         add_other_app(app, mode)
-    transport.run(app, port=port)
+    transport.run(app, host=host, port=port)
 
 
 if __name__ == "__main__":

@@ -254,7 +254,7 @@ class Closure:
 
 
 class WebSocket(Wire):
-    """A WebSocket after its handshake."""
+    """A WebSocket after its handshake; with `later` only that far that `opened` is to be called."""
 
     def __init__(
         self,
@@ -262,9 +262,15 @@ class WebSocket(Wire):
         headers: dict[str, str] | None = None,
         *,
         receive_buffer: int | None = None,
+        later: bool = False,
     ) -> None:
         super().__init__(port, receive_buffer=receive_buffer)
         self.send(handshake(headers))
+        if not later:
+            self.opened()
+
+    def opened(self) -> None:
+        """Read the handshake's answer."""
         reply = self.reply()
         assert reply.status == 101, reply
 

@@ -22,7 +22,7 @@ from .served import MODES
 
 #: Seconds in which a switch shows, and what a busy machine may take on top.
 SHOWN_IN = 3.0
-SLACK = 2.0
+SLACK = 0.5
 
 #: What each switch of the WebSocket group makes of the light and of its sentence.
 SWITCHES = {

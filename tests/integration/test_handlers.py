@@ -321,3 +321,14 @@ def test_a_handler_that_blocks_the_hub_is_named() -> None:
         lines = [line for line in server.log().splitlines() if "blocks" in line]
         assert len(lines) == 1
         assert "handler 'block' blocks eventlet's hub for over 1 s" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("auth", "name"),
+    [({"block": 1.7}, "on_connect"), ({"block at end": 1.7}, "on_disconnect")],
+)
+def test_so_are_those_of_connect_and_disconnect(auth: dict[str, float], name: str) -> None:
+    with Served("eventlet") as server:
+        opened(server, auth=auth).close()
+        eventually(lambda: f"handler {name} blocks eventlet's hub for over 1 s" in server.log())
+        assert server.log().count("blocks") == 1

@@ -360,24 +360,64 @@ function makeWebSocket(environment) {
 }
 
 export class FakeStorage {
-  constructor() {
-    this.items = new Map();
+  constructor(items = new Map()) {
+    this.items = items;
     this.fails = false;
+    // The most characters it takes.
+    this.quota = 5_000_000;
+    // The pages that use it.
+    this.pages = new Set();
   }
 
   _check() { if (this.fails) throw new Error("QuotaExceededError"); }
+  get length() { this._check(); return this.items.size; }
+  key(index) { this._check(); return [...this.items.keys()][index] ?? null; }
   getItem(key) { this._check(); return this.items.has(key) ? this.items.get(key) : null; }
-  setItem(key, value) { this._check(); this.items.set(key, String(value)); }
-  removeItem(key) { this._check(); this.items.delete(key); }
+
+  setItem(key, value, page) {
+    this._check();
+    if (String(value).length > this.quota) throw new Error("QuotaExceededError");
+    this.items.set(key, String(value));
+    this._tell(key, page);
+  }
+
+  removeItem(key, page) {
+    this._check();
+    if (this.items.delete(key)) this._tell(key, page);
+  }
+
+  // As one page sees it: what it writes, the browser tells to all others.
+  seenBy(page) {
+    this.pages.add(page);
+    const storage = this;
+    return {
+      get length() { return storage.length; },
+      key: (index) => storage.key(index),
+      getItem: (key) => storage.getItem(key),
+      setItem: (key, value) => storage.setItem(key, value, page),
+      removeItem: (key) => storage.removeItem(key, page),
+    };
+  }
+
+  _tell(key, writer) {
+    for (const page of this.pages) {
+      if (page !== writer) page.clock.schedule(1, () => page.fire("storage", { key }), "storage");
+    }
+  }
 }
 
 // One page. What it throws uncaught is kept in `errors`.
 export class FakeEnvironment {
-  constructor(network, { random = generator(1), storage = new FakeStorage(), nonce = true, webSocket = true } = {}) {
+  constructor(network, {
+    random = generator(1), storage = new FakeStorage(), sessionStorage = new FakeStorage(), nonce = true, webSocket = true,
+  } = {}) {
     this.network = network;
     this.clock = network.clock;
     this.random = random;
-    this.storage = storage;
+    this.storage = storage && storage.seenBy(this);
+    this.sessionStorage = sessionStorage;
+    this.isHidden = false;
+    this.http2 = false;
     this.errors = [];
     this.requests = new Set();
     this.sockets = new Set();
@@ -418,6 +458,12 @@ export class FakeEnvironment {
   }
 
   now() { return this.clock.now; }
+
+  date() { return this.clock.now; }
+
+  hidden() { return this.isHidden; }
+
+  multiplexes() { return this.http2; }
 
   nonce() { return this._nonces ? `n${this._name}-${++this._ids}` : null; }
 

@@ -439,6 +439,22 @@ test("a server that turns away: Retry-After is kept, a WebSocket is not suspecte
   once(page.talks());
 });
 
+test("a server that turns away before the hello: a refused handshake, and then Retry-After", () => {
+  const page = new Page({ random: () => 0.5, before: ({ server, network }) => {
+    network.websocket = "refused";
+    server.refuses = { end: 1012, reason: "restarting", session: false, headers: { "retry-after": "10" } };
+  } });
+  page.advance(9_900);
+  assert.equal(greetings(page).length, 1);
+  assert.equal(page.network.links.length, 1);
+  assert.equal(page.count("reset"), 0);
+  page.server.refuses = null;
+  page.network.websocket = "ok";
+  page.opened();
+  assert.ok(page.time >= 10_000 && page.time < 11_000, `${page.time}`);
+  assert.equal(verdict(page), null, "polling was not welcomed either");
+});
+
 test("a Retry-After beyond all reason is bounded", () => {
   const page = new Page({ random: () => 0.5, options: { transports: ["polling"] }, before: ({ server }) => {
     server.refuses = { end: 1013, reason: "full", session: false, headers: { "retry-after": "99999999999" } };
@@ -581,6 +597,45 @@ test("to and fro, many times", () => {
   });
   assert.ok(page.peer.switches.length >= 30, `${page.peer.switches.length}`);
   once(page);
+});
+
+test("a probe that dies before or just after its commit: polling goes on", () => {
+  // Milliseconds from its welcome on the server: it is on its way, there, committed, carries.
+  for (let after = 0; after <= 60; after += 5) {
+    const page = new Page({ random: () => 0.5, before: ({ network }) => { network.websocket = "refused"; } }).on("polling");
+    page.network.websocket = "ok";
+    const hellos = page.server.hellos.length;
+    let dies = Infinity;
+    traffic(page, 500, (passed) => {
+      if (passed === 100) page.environment.fire("online");
+      if (dies === Infinity && page.server.hellos.length > hellos) dies = passed + after;
+      if (passed >= dies && page.network.websocket === "ok") {
+        page.network.websocket = "refused";
+        page.network.link.cut();
+      }
+    });
+    assert.notEqual(dies, Infinity, "it was welcomed");
+    page.on("polling");
+    once(page.talks());
+  }
+});
+
+test("close while a probe is under way: what was sent before arrives before it", () => {
+  for (let after = 0; after <= 80; after += 5) {
+    const page = new Page({ before: ({ network }) => { network.websocket = "refused"; } }).on("polling");
+    page.network.websocket = "ok";
+    page.environment.fire("online");
+    for (let i = 0; i < 10; i++) page.session.send(`early ${i}`);
+    page.advance(after);
+    for (let i = 0; i < 10; i++) page.session.send(`late ${i}`);
+    page.session.close(4000, "enough");
+    page.until(() => page.session.state === "closed");
+    const arrived = page.peer.events.map((event) => event[1]);
+    assert.deepEqual(arrived.slice(0, 10), Array.from({ length: 10 }, (_, i) => `early ${i}`));
+    assert.deepEqual(arrived.slice(10), Array.from({ length: 10 }, (_, i) => `late ${i}`));
+    assert.deepEqual(page.last("close").unconfirmed, []);
+    page.over();
+  }
 });
 
 // --- Death --------------------------------------------------------------------------------------
@@ -912,7 +967,7 @@ test("transports: polling alone", () => {
   page.network.onpost = () => undefined;
   page.advance(20 * MINUTE);
   assert.equal(page.network.links.length, 0, "never a WebSocket");
-  assert.equal(page.storage.items.size, 0);
+  assert.equal(verdict(page), null);
   assert.equal(page.count("reset"), 0);
   page.talks();
 });

@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { load } from "./core.mjs";
 import { generator } from "./fake_environment.mjs";
 import { Page } from "./page.mjs";
 
@@ -15,14 +16,22 @@ const STEPS = 1200;
 
 const FATES = ["refused", "unanswered", "silent", "upless", "downless", "closed", "threw"];
 
+// Envelopes so small that messages have to go in parts.
+const SMALL = load([
+  ["ENVELOPE_BYTES = 64000;", "ENVELOPE_BYTES = 17;"], ["REQUEST_BYTES = 256000;", "REQUEST_BYTES = 29;"],
+]);
+
 class Storm {
   constructor(seed, options = {}) {
     this.random = generator(seed);
+    const inParts = this.chance(0.5);
     this.page = new Page({
       seed, options: { timing: { probe: 3000, probeMax: 10_000 }, ...options },
       grant: this.chance(0.3) ? { messages: this.below(20) + 2, bytes: 3000 } : {},
+      ...inParts ? { library: SMALL } : {},
       before: (page) => this.unleash(page),
     });
+    if (inParts) this.page.server.piece = 11;
     this.up = 0;
     this.down = new Map();
     this.calm();

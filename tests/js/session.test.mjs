@@ -165,6 +165,35 @@ both("a callback gets the reply, all of its values, or the error of the handler 
   page.quiet();
 });
 
+both("a callback waits over a reconnection, and is called once", (transport) => {
+  // The question is lost on its way up, or it was handled and the reply is lost.
+  for (const handled of [false, true]) {
+    const page = open(transport).talks();
+    if (transport === "websocket") {
+      page.network.link.swallow(handled ? "down" : "both");
+    } else {
+      page.network.onpost = () => ({ status: 0, reaches: handled });
+      page.environment.fire("online");
+    }
+    const answers = [];
+    page.session.emit("ask", 1, (...found) => { answers.push(found); });
+    page.advance(500);
+    assert.equal(page.peer.events.length, handled ? 2 : 1);
+    if (handled) page.peer.reply(1, "once");
+    page.advance(500);
+    assert.deepEqual(answers, []);
+    page.network.onpost = () => undefined;
+    if (transport === "websocket") page.network.link.cut();
+    page.environment.fire("online");
+    page.until(() => page.peer.events.length === 2, "it arrived");
+    if (!handled) page.peer.reply(1, "once");
+    page.until(() => answers.length, "a reply");
+    page.advance(5000);
+    assert.deepEqual(answers, [[null, "once"]]);
+    page.talks();
+  }
+});
+
 both("a reply that nobody waits for, or comes twice, is ignored", (transport) => {
   const page = open(transport);
   const replies = [];
@@ -253,7 +282,7 @@ both("a reply that cannot be sent is an error for the asker, and harms nothing",
   cyclic.self = cyclic;
   page.session.on("cyclic", () => cyclic);
   page.session.on("blob", () => new Blob(["x"]));
-  page.session.on("large", () => "x".repeat(1_000_001));
+  page.session.on("large", () => "x".repeat(16_000_001));
   let reply = null;
   page.session.on("later", (found) => { reply = found; });
   page.peer.ask(1, "cyclic");
@@ -292,6 +321,23 @@ test("names that nobody listens to leave nothing behind", () => {
   for (let i = 0; i < 50; i++) page.peer.emit(`name ${i}`);
   page.talks();
   assert.ok(Object.keys(page.session._events).length <= 1);
+});
+
+test("names that every object has are names like any other", () => {
+  const page = open("polling");
+  const names = ["__proto__", "constructor", "toString", "hasOwnProperty", "message"];
+  const heard = [];
+  for (const name of names) page.peer.emit(name, 0);
+  page.talks();
+  for (const name of names) page.session.on(name, (data) => { heard.push([name, data]); });
+  for (const name of names) {
+    page.session.emit(name, 1);
+    page.peer.emit(name, 1);
+  }
+  page.advance(1000);
+  assert.deepEqual(heard, names.map((name) => [name, 1]));
+  assert.deepEqual(page.peer.events.slice(1).map(([name]) => name), names);
+  page.quiet();
 });
 
 test("addEventListener and removeEventListener, each listener once", () => {
@@ -444,9 +490,9 @@ both("closed, and closing: refused at the call", (transport) => {
 test("full: refused at the call, and bounded", () => {
   const page = open("websocket");
   page.network.link.swallow("up");
-  for (let i = 0; i < 16; i++) page.session.send("x".repeat(990_000));
-  assert.throws(() => page.session.send("x".repeat(990_000)), refuses("full"));
-  assert.ok(page.session.bufferedAmount < 16_000_000);
+  for (let i = 0; i < 16; i++) page.session.send("x".repeat(1_990_000));
+  assert.throws(() => page.session.send("x".repeat(1_990_000)), refuses("full"));
+  assert.ok(page.session.bufferedAmount < 32_000_000);
   page.session.send("small");
   const many = open("websocket");
   many.network.link.swallow("up");
@@ -613,6 +659,44 @@ both("gone, inactive, restarted: onreset with what is unconfirmed, callbacks fai
     assert.equal(page.session.counters.sent, 1);
     page.talks();
   }
+});
+
+both("a server that restarts: its clients come back spread over five seconds, and miss nothing", (transport) => {
+  const waits = [];
+  for (let seed = 1; seed <= 100; seed++) {
+    const page = open(transport, { seed });
+    page.advance(70_000);
+    page.peer.holds = true;
+    page.session.emit("chat", "a");
+    page.advance(100);
+    page.peer.close(1012, "the server restarts");
+    page.until(() => page.count("reset"));
+    const { time } = page;
+    const hellos = page.server.hellos.length;
+    assert.deepEqual(page.last("reset").unconfirmed, [{ event: "chat", data: "a" }]);
+    page.session.emit("meanwhile");
+    page.until(() => page.server.hellos.length > hellos);
+    waits.push(page.time - time);
+    page.opened();
+    page.until(() => page.peer.events.length);
+    assert.deepEqual(page.peer.events, [["meanwhile"]]);
+    page.talks();
+  }
+  assert.ok(Math.max(...waits) <= 5100, `${Math.max(...waits)}`);
+  for (let second = 0; second < 5; second++) {
+    const inside = waits.filter((wait) => wait >= second * 1000 && wait < (second + 1) * 1000).length;
+    assert.ok(inside >= 8 && inside <= 35, `${inside} of 100 in second ${second + 1}`);
+  }
+});
+
+both("a server that restarts: for how long they spread is an option", (transport) => {
+  const page = open(transport, { random: () => 0.5, options: { timing: { spread: 20_000 } } });
+  page.advance(70_000);
+  page.peer.end(1012, "why");
+  page.until(() => page.count("reset"));
+  const { time } = page;
+  page.opened();
+  assert.ok(page.time - time >= 10_000 && page.time - time < 10_100, `${page.time - time}`);
 });
 
 both("in onreset the page may send again what was unconfirmed", (transport) => {
