@@ -1648,8 +1648,9 @@
         if (took < 1000 || took > unit.wait) { owner.learned.wait = this._former; }
       } else {
         this._former = owner.learned.wait;
-        // What was cut amid its answer was not cut for its time.
-        if (status ? status !== 200 || !size : begun === null || owner.now() - begun > 1000) {
+        // What was answered by us, or cut amid its answer, was not cut for its time.
+        if (!answer && (status ? status !== 200 || !size :
+            begun === null || owner.now() - begun > 1000)) {
           owner.pollCut(took, unit.wait, status);
         }
       }

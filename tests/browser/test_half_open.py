@@ -20,8 +20,9 @@ pytestmark = pytest.mark.requires("chromium")
 FLOWING = 3.0
 #: The server's keepalive here, within which a silent path is left.
 KEEPALIVE = 4.0
-#: Seconds after the handshake at which the path dies: among messages, and long after the last.
-EARLY, LATE = 3.0, 7.0
+#: Seconds after the handshake at which the path dies, when all pages have loaded: among messages,
+#: and long after the last.
+EARLY, LATE = 5.0, 8.0
 #: What a busy machine may add to a deadline.
 SLACK = 1.0
 
