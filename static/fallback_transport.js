@@ -1507,7 +1507,7 @@
     var owner = this.negotiator;
     var sentAt = owner.now();
     var hello = owner.hello(this.attempt, POLLING);
-    this.sending.request = post(owner, encodeBody(hello), owner.timing.request,
+    this.sending.request = post(owner, encodeBody(hello), owner.greetingTime(),
       function (status, text) {
         self.sending.request = null;
         var unit = self._read(text);
@@ -1657,8 +1657,9 @@
         if (took < 1000 || took > unit.wait) { owner.learned.wait = this._former; }
       } else {
         this._former = owner.learned.wait;
-        // What was cut amid its answer was not cut for its time.
-        if (status ? status !== 200 || !size : begun === null || owner.now() - begun > 1000) {
+        // What was answered by us, or cut amid its answer, was not cut for its time.
+        if (!answer && (status ? status !== 200 || !size :
+            begun === null || owner.now() - begun > 1000)) {
           owner.pollCut(took, unit.wait, status);
         }
       }
@@ -2091,11 +2092,7 @@
     var changed = this.troubled || this._suspicion;
     this._retries = 0;
     this.troubled = false;
-    if (connection === this.socket) {
-      connection.doubted = connection.spared = false;
-    } else {
-      this._polled();
-    }
+    if (connection === this.socket) { connection.doubted = false; } else { this._polled(); }
     if (changed) { this.onchange(); }
     this._act(events);
     return connection.phase === "carrying";
@@ -2124,6 +2121,12 @@
   // How long an answer may take before it is missed.
   Negotiator.prototype.patience = function () {
     return Math.max(this.timing.alive, 4 * this.roundTrip);
+  };
+
+  // How long a polling hello may take: as a WebSocket's, and more where that was too little.
+  Negotiator.prototype.greetingTime = function () {
+    return Math.min(this.timing.request,
+      Math.max(this.timing.welcome, 5 * this.roundTrip) * Math.pow(2, this._retries));
   };
 
   // `callback` is told by how much it is late.
@@ -2529,9 +2532,10 @@
       var event = events[i];
       if (event.type === "answered") {
         this.measured(event.time);
-        // In order, so what was sent before the question has been swallowed on the way.
-        if (this.socket && machine.outbox.received < this.socket.expects) {
-          this.lost(this.socket, "closed");
+        if (this.socket) {
+          this.socket.spared = false;
+          // In order, so what was sent before the question has been swallowed on the way.
+          if (machine.outbox.received < this.socket.expects) { this.lost(this.socket, "closed"); }
         }
       } else if (event.type === "dropped") {
         this._dropped(event.attempt);
