@@ -1231,11 +1231,15 @@
         self._failed(lane, unit, answer, status, took, begun);
         return;
       }
-      lane.failures = 0;
+      var recovered = lane.failures > 1;
+      var other = lane === self.sending ? self.waiting : self.sending;
       var outbox = owner.machine.outbox;
       var before = outbox.received + outbox.confirmed;
+      lane.failures = 0;
       if (owner.receive(self, answer)) {
         self._later(lane, answered(answer, took, outbox.received + outbox.confirmed > before));
+        // The network is back: the other lane need not sit out what is left of its own backoff.
+        if (recovered && other.timer) { self._later(other, owner.backoff(1)); }
       }
     });
   };

@@ -150,6 +150,26 @@ for (const [what, fate] of FAILURES) {
   });
 }
 
+for (const [what, first] of [["sending", isSending], ["waiting", isWaiting]]) {
+  test(`the network is back, says a ${what} request: the other does not sit out its backoff`, () => {
+    const page = polling().opened();
+    let back = false;
+    page.network.onpost = () => ({ status: 0 });
+    page.peer.emit("message", "down");
+    page.session.send("up");
+    page.advance(20_000);
+    page.network.onpost = (request) => {
+      back = back || first(request);
+      return back ? undefined : { status: 0 };
+    };
+    page.until(() => back);
+    page.advance(500);
+    assert.deepEqual(page.messages, ["down"]);
+    assert.deepEqual(page.peer.events, [["message", "up"]]);
+    same(page);
+  });
+}
+
 test("alternately failing: never more than a few requests a second", () => {
   const page = polling().opened();
   let count = 0;
