@@ -1152,6 +1152,7 @@
     this.sending = new Lane();
     this.stalled = false;
     this._stallTimer = null;
+    this._lostAt = 0;
     this._greet();
   }
 
@@ -1205,13 +1206,21 @@
     var self = this;
     var owner = this.negotiator;
     var patience = Math.max(owner.timing.alive, 4 * owner.roundTrip);
+    var unit = owner.machine.poll(null, null);
     this._stallTimer = owner.environment.setTimeout(function () {
       // Perhaps no second connection is to be had: the waiting request gives way.
       self.stalled = true;
       owner.shortUntil = owner.now() + owner.timing.shortWaitFor;
       abort(owner, self.waiting);
+      self._stallTimer = owner.environment.setTimeout(function () {
+        // It was not that. Who waits need not wait for it; and once that is answered, and a slow
+        // path would have carried the messages, they are lost.
+        self.stalled = false;
+        self.kick();
+      }, patience);
     }, patience);
-    this._post(this.sending, owner.machine.poll(null, null), owner.timing.request,
+    this._lostAt = owner.now() + 2 * patience + sizeOf(unit.envelope.messages) / 8;
+    this._post(this.sending, unit, owner.timing.request,
       function (unit, took) {
         owner.measured(took);
         return 0;
@@ -1237,6 +1246,12 @@
       var before = outbox.received + outbox.confirmed;
       lane.failures = 0;
       if (owner.receive(self, answer)) {
+        if (other === self.sending && other.request && owner.now() > self._lostAt) {
+          abort(owner, other);
+          self._sent();
+          other.failures += 1;
+          self._later(other, owner.backoff(other.failures));
+        }
         self._later(lane, answered(answer, took, outbox.received + outbox.confirmed > before));
         // The network is back: the other lane need not sit out what is left of its own backoff.
         if (recovered && other.timer) { self._later(other, owner.backoff(1)); }
