@@ -1599,8 +1599,8 @@
         self._failed(lane, unit, answer, status, took, begun, text.length);
         return;
       }
+      self._relieve(lane === self.waiting ? self.sending : self.waiting, lane.failures > 1);
       lane.failures = lane.tries = 0;
-      self._relieve(lane === self.waiting ? self.sending : self.waiting);
       var outbox = owner.machine.outbox;
       var moved = outbox.moved;
       if (owner.receive(self, answer)) {
@@ -1610,8 +1610,11 @@
   };
 
   // An answer shows that the network is there: what failed on the other lane is tried again soon.
-  Poller.prototype._relieve = function (lane) {
-    if (lane.tries > 2 && lane.timer) { this._later(lane, this.negotiator.backoff(2)); }
+  // At once, if this was a failing one too: the network is back.
+  Poller.prototype._relieve = function (lane, isBack) {
+    if (lane.timer && (isBack || lane.tries > 2)) {
+      this._later(lane, this.negotiator.backoff(isBack ? 1 : 2));
+    }
     lane.tries = Math.min(lane.tries, 1);
   };
 
