@@ -1182,7 +1182,7 @@
       if (since < 1) { return (1 - since) * slot; }
       rest = Math.min(rest, (groups - since) * slot);
     }
-    return rest > 0 ? -rest : 0;
+    return rest > 0 ? -Math.ceil(rest) : 0;
   };
 
   // A poll has brought nothing: no turn is missed before long.
@@ -1467,8 +1467,9 @@
     if (this.phase !== "carrying") { return; }
     owner._clear("turn");
     if (this.waiting.request &&
-        this._heldUntil > owner.now() + Math.max(0, owner.turns.share()) + SLOT) {
+        this._heldUntil > owner.now() + Math.max(0, owner.turns.share()) + SLOT / 4) {
       abort(owner, this.waiting);
+      owner.turns.rested();
     }
     this.kick();
   };
