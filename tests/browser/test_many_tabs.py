@@ -106,7 +106,7 @@ def test_eight_windows_on_websocket(
 
 
 def test_sessions_of_one_page(tab: Callable[..., Tab], server: Served) -> None:
-    """Eight sessions of one page are as many as eight windows: no event tells them of each other."""
+    """As many as eight windows; no storage event tells them of each other."""
     page = tab(server.url, websocket=False)
     views = []
     for _ in range(WINDOWS):
