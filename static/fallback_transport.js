@@ -2683,7 +2683,8 @@
 
     // Open a session with the server at `url` ("/fallback" of the page's own by default).
     // Options: auth (an object, or a function that gives one, for on_connect), transports,
-    // namespace, withCredentials, remember (false: keep no verdict in localStorage), timing
+    // namespace, withCredentials, remember (false: keep no verdict in localStorage), resume (go
+    // on with the session of the page before in this tab, and leave it to the next), timing
     // (milliseconds, see TIMING), environment (for tests).
     connect: function (url, options) {
       if (url && typeof url === "object") {
