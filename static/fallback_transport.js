@@ -1366,7 +1366,7 @@
       if (since < 1) { return (1 - since) * slot; }
       rest = Math.min(rest, (groups - since) * slot);
     }
-    return rest > 0 ? -rest : 0;
+    return rest > 0 ? -Math.ceil(rest) : 0;
   };
 
   // A poll has brought nothing: no turn is missed before long.
@@ -1711,8 +1711,9 @@
     if (this.phase !== "carrying") { return; }
     owner._clear("turn");
     if (this.waiting.request &&
-        this._heldUntil > owner.now() + Math.max(0, owner.turns.share()) + SLOT) {
+        this._heldUntil > owner.now() + Math.max(0, owner.turns.share()) + SLOT / 4) {
       abort(owner, this.waiting);
+      owner.turns.rested();
     }
     this.kick();
   };
@@ -3062,7 +3063,8 @@
 
     // Open a session with the server at `url` ("/fallback" of the page's own by default).
     // Options: auth (an object, or a function that gives one, for on_connect), transports,
-    // namespace, withCredentials, remember (false: keep no verdict in localStorage), timing
+    // namespace, withCredentials, remember (false: keep no verdict in localStorage), resume (go
+    // on with the session of the page before in this tab, and leave it to the next), timing
     // (milliseconds, see TIMING), environment (for tests).
     connect: function (url, options) {
       if (url && typeof url === "object") {
