@@ -215,6 +215,14 @@ def _serve_eventlet(app: WSGIApplication, host: str, port: int) -> None:
             with contextlib.suppress(ConnectionError):
                 super().handle()
 
+        def finish(self) -> None:
+            try:
+                super().finish()
+            finally:
+                # It has a function that has this handler: a circle, which with the
+                # connection's buffers would wait for the garbage collector.
+                self.environ = None
+
         def log_error(self, format: str, *args: Any) -> None:
             _log_refused(format, *args)
 
