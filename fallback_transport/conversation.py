@@ -98,7 +98,9 @@ class Conversation:
         runtime: the async mode.
         application: makes the layer above for this conversation.
         schedule: asks for `timeout` to be called at a time, or not at all.
+        proven: tells the registry that the client has committed a connection.
         forget: tells the registry that it is over.
+        gone: tells the registry that its last handler has returned.
     """
 
     def __init__(
@@ -110,7 +112,9 @@ class Conversation:
         runtime: Runtime,
         application: Callable[[Conversation], Application],
         schedule: Callable[[Conversation, float | None], None],
+        proven: Callable[[Conversation], None],
         forget: Callable[[Conversation], None],
+        gone: Callable[[Conversation], None],
     ) -> None:
         self.id = id
         self.machine = machine
@@ -120,12 +124,17 @@ class Conversation:
         self.created = runtime.now()
         self.runtime = runtime
         self.switches = 0
+        #: The bytes of the answers to its polls that are being written.
+        self.weight = 0
         self._application = application(self)
         self._schedule = schedule
+        self._proven = proven
         self._forget = forget
+        self._gone = gone
         self._attachments: dict[int, Attachment] = {}
         self._units: deque[Unit] = deque()
         self._working = False
+        self._resting = self._retired = False
         # The replies that are not handled yet: messages and bytes, and those of the one that
         # is still coming in.
         self._urgent = 0
@@ -184,6 +193,29 @@ class Conversation:
         with self.lock:
             if not self.machine.committed:
                 self._act(self.machine.abort(code, reason))
+
+    def rest(self) -> None:
+        """Begin no more handlers: what waits for them, or still comes, stays unconfirmed."""
+        with self.lock:
+            self._resting = True
+            if not self._told:
+                self._units.clear()
+
+    def retire(self, code: int, reason: str) -> None:
+        """Rest, and close. A handler that runs can say no more, so its message stays, too."""
+        with self.lock:
+            self.rest()
+            self._retired = self.open
+            self.close(code, reason)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a handler runs, or is about to."""
+        return self._working
+
+    def has_handled(self, seq: int) -> bool:
+        """Whether message `seq` was handled, or will never be."""
+        return self.machine.inbox.handled >= seq or self.machine.state is State.CLOSED
 
     def when_over(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` when the session ends (at once if it has); returns the cancellation."""
@@ -283,6 +315,11 @@ class Conversation:
         with self.lock:
             return self.machine.pull(attempt, self.runtime.now())
 
+    def weigh(self, size: int) -> None:
+        """An answer of so many bytes begins to be written, or of so many less than 0 is."""
+        with self.lock:
+            self.weight += size
+
     def timeout(self) -> None:
         """Do what the time demands."""
         with self.lock:
@@ -317,6 +354,8 @@ class Conversation:
                         "session %s: connection %s ends: %s %s", self.id, event.attempt, *reason
                     )
             elif isinstance(event, Switched):
+                if not self.switches:
+                    self._proven(self)
                 self.switches += 1
             elif isinstance(event, CloseReceived):
                 self._fail_requests()
@@ -340,7 +379,8 @@ class Conversation:
         if unit is None:
             return
         if not unit.urgent:
-            self._enqueue(unit)
+            if not self._resting:
+                self._enqueue(unit)
             return
         size = Message(event.data).size
         self._urgent += 1
@@ -396,6 +436,7 @@ class Conversation:
             finally:
                 # A circle less: what ends by the thousand must not wait for the collector.
                 del self._application
+                self._gone(self)
 
         self._enqueue(Unit(seqs, over))
 
@@ -411,6 +452,8 @@ class Conversation:
             self.runtime.spawn(self._work)
 
     def _handled(self, unit: Unit) -> None:
+        if self._retired:
+            return
         now = self.runtime.now()
         for seq in unit.seqs:
             self._act(self.machine.handled(seq, now))

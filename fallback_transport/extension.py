@@ -28,8 +28,13 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 NAMESPACE = "/"
 ASYNC_MODES = ("eventlet", "gevent", "threading")
+#: Seconds beyond the time for handlers after which a drain must be over: 5 for the clients to
+#: confirm, and some for the last bytes.
+LAST_RESORT = 7.0
 #: Beyond, a time is no time; below, it is exact in a browser's milliseconds.
 MAX_SECONDS = 1e9
+#: Bytes of the smallest `max_body`.
+MIN_BODY = 16_384
 WHOLE_NUMBERS = (
     "max_message",
     "max_body",
@@ -39,6 +44,9 @@ WHOLE_NUMBERS = (
     "max_unconfirmed_bytes",
     "max_sessions",
     "max_uncommitted",
+    "max_uncommitted_per_address",
+    "max_ungreeted",
+    "max_ungreeted_per_address",
     "max_held_polls",
 )
 #: What `on_message` cannot take: events of the server's own, and all others together.
@@ -62,16 +70,25 @@ class Options:
         wait: seconds for which a poll may be held.
         keepalive: seconds of silence after which an end asks whether the other lives.
         inactivity: seconds for which a session lives with no connection; at least 120 is wise.
-        max_message: bytes of the largest single message.
-        max_body: bytes of the largest envelope on either transport.
+        max_message: bytes of the largest single message; a larger one is refused.
+        max_body: bytes of the largest envelope on either transport; larger messages
+            travel in parts.
         credit_messages, credit_bytes: what a client may send before it is handled.
         max_unconfirmed_messages, max_unconfirmed_bytes: what is kept for a
             client that does not confirm; beyond, its session ends with 4429.
-        max_sessions: sessions in this process; beyond, 1013.
-        max_uncommitted: those of them whose client has not confirmed the welcome yet;
-            beyond, the oldest makes room for another once it is 5 s old.
+        max_sessions: sessions in this process, those included that are over and
+            whose handlers have not returned; beyond, 1013.
+        max_uncommitted, max_uncommitted_per_address: those of them whose client has not
+            confirmed the welcome yet, in all and from one address; beyond, the
+            oldest makes room for another once it is 5 s old, until then 1013.
+        max_ungreeted, max_ungreeted_per_address: WebSockets that have not said hello
+            yet, in all and from one address; beyond, 503.
+        trusted_proxies: how many proxies in front append to X-Forwarded-For, which
+            says whose address a client has; 0: nobody is to be believed.
         max_held_polls: polls held at once; None for no limit. On a server with
             a fixed number of threads, half of them.
+        drain: seconds for which handlers may finish what is received, when the server
+            is told to end; see `FallbackTransport.drain`.
     """
 
     async_mode: str = "eventlet"
@@ -81,15 +98,20 @@ class Options:
     wait: float = 25.0
     keepalive: float = 25.0
     inactivity: float = 120.0
-    max_message: int = 1_000_000
-    max_body: int = 2_000_000
+    max_message: int = 16_000_000
+    max_body: int = 1_000_000
     credit_messages: int = 1000
     credit_bytes: int = 4_000_000
     max_unconfirmed_messages: int = 10_000
-    max_unconfirmed_bytes: int = 16_000_000
+    max_unconfirmed_bytes: int = 32_000_000
     max_sessions: int = 20_000
     max_uncommitted: int = 1_000
+    max_uncommitted_per_address: int = 200
+    max_ungreeted: int = 1_000
+    max_ungreeted_per_address: int = 200
+    trusted_proxies: int = 0
     max_held_polls: int | None = None
+    drain: float = 10.0
 
     def __post_init__(self) -> None:
         if self.async_mode not in ASYNC_MODES:
@@ -109,18 +131,21 @@ class Options:
             seconds = getattr(self, name)
             if not isinstance(seconds, (int, float)) or not 0 < seconds < MAX_SECONDS:
                 raise ValueError(f"{name} must be a number of seconds above 0: {seconds!r}")
+        if not isinstance(self.drain, (int, float)) or not 0 <= self.drain < MAX_SECONDS:
+            raise ValueError(f"drain must be a number of seconds, 0 or more: {self.drain!r}")
+        if type(self.trusted_proxies) is not int or self.trusted_proxies < 0:
+            raise ValueError(
+                f"trusted_proxies must be a whole number, 0 or more: {self.trusted_proxies!r}"
+            )
         for name in WHOLE_NUMBERS:
             number = getattr(self, name)
             if number is None and name == "max_held_polls":
                 continue
             if not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} must be a whole number above 0: {number!r}")
-        # Base64 and the head must fit, or the largest message could not be polled.
-        if self.max_body < self.max_message * 4 // 3 + 8192:
-            raise ValueError(
-                f"max_body={self.max_body} cannot carry max_message={self.max_message}: "
-                "make it at least four thirds of it and 8 kB"
-            )
+        # A head has up to 4096 characters, and something must fit behind it.
+        if self.max_body < MIN_BODY:
+            raise ValueError(f"max_body must be at least {MIN_BODY} bytes: {self.max_body}")
 
     @property
     def grant(self) -> Grant:
@@ -168,6 +193,8 @@ class FallbackTransport:
         self._server: Any = None
         self._runtime: Runtime | None = None
         self._sessions: Sessions | None = None
+        self._registry: Registry | None = None
+        self._drain = 0.0
         self._pending: list[Callable[[], None]] = []
         self._registered: set[str] = set()
         if app is not None:
@@ -202,13 +229,20 @@ class FallbackTransport:
             engine.application,
             grant=options.grant,
             bounds=options.bounds,
-            capacity=Capacity(options.max_sessions, options.max_uncommitted),
+            capacity=Capacity(
+                options.max_sessions,
+                options.max_uncommitted,
+                options.max_uncommitted_per_address,
+            ),
         )
         gateway = GatewayOptions(
             path=options.path,
             origins=options.origins,
             stock_path=options.socketio_path if self._handed_in is None else None,
             max_held=options.max_held_polls,
+            trusted_proxies=options.trusted_proxies,
+            max_ungreeted=options.max_ungreeted,
+            max_ungreeted_per_address=options.max_ungreeted_per_address,
         )
         app.wsgi_app = Gateway(  # type: ignore[method-assign]
             app.wsgi_app,
@@ -221,6 +255,7 @@ class FallbackTransport:
         )
         mounted[options.path] = self
         self._app, self._server, self._runtime = app, server, engine.runtime
+        self._registry, self._drain = registry, options.drain
         self._sessions = Sessions(engine)
         if self._handed_in is None:
             # Without a handler of the application's, every client is welcome.
@@ -243,7 +278,10 @@ class FallbackTransport:
     def run(self, app: Flask, host: str = "127.0.0.1", port: int = 5000) -> None:
         """Serve `app` with the async mode's own server, until the process ends.
 
-        It patches nothing; what the application has patched is logged.
+        It patches nothing; what the application has patched is logged. SIGTERM drains
+        (see `drain`) and then returns from here; a second one ends the process at once, and
+        so does, with status 1, a handler that lets nothing else run.
+        Where the application handles SIGTERM itself, that stays so.
 
         Args:
             host: the address to listen on.
@@ -252,7 +290,28 @@ class FallbackTransport:
         if self._server is None:
             self.init_app(app)
         assert self._runtime is not None, "set by init_app"
-        self._runtime.serve(app, host, port)
+        assert self._registry is not None, "set by init_app"
+        self._registry.alone_at(self._runtime.place(host, port))
+        self._runtime.serve(app, host, port, self.drain, self._drain + LAST_RESORT)
+
+    def drain(self, timeout: float | None = None) -> None:
+        """End every session in order, before the process ends; blocks until it is done.
+
+        New sessions are told to come again later. Handlers finish what is received by
+        now; then each session is closed with 1012, behind all that was sent on it, and
+        its client has 5 s to confirm. What no handler has begun is not acknowledged,
+        and the page is told so. `run` does it on SIGTERM; with another server, call it
+        in a thread or task of the async mode while that server still serves.
+
+        Args:
+            timeout: seconds for the handlers; None for the option `drain`.
+
+        Raises:
+            RuntimeError: before `init_app`.
+        """
+        if self._registry is None:
+            raise RuntimeError("call init_app(app) first: there is nothing to drain yet")
+        self._registry.drain(self._drain if timeout is None else timeout)
 
     # -- handlers ----------------------------------------------------------------------
 

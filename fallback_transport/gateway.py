@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import re
 import socket
 import sys
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .polling import Answer, HeldPoll, PollingDoor, answer
+from .admission import Unproven, client_address
+from .polling import Answer, HeldPoll, PollingDoor, answer, retry_after
 from .protocol.codes import CloseCode
 from .protocol.envelope import End
 from .registry import Registry
-from .runtime import Runtime, UnsuitableServer, WSGIApplication
+from .runtime import Runtime, UnsuitableServer, WSGIApplication, make_lock
 from .websocket import BadHandshake, BlockingDriver, WebSocketConnection, handshake
 
 logger = logging.getLogger("fallback_transport.gateway")
@@ -35,6 +37,8 @@ StartResponse = Callable[..., Any]
 LINGER = 5.0
 #: Bodies shorter than this are not compressed: the gain is under one packet.
 COMPRESS_FROM = 1400
+#: Bodies shorter than this are gone from our memory at once: a socket takes them without waiting.
+WEIGH_FROM = 16_384
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -48,12 +52,18 @@ class GatewayOptions:
         origins: further allowed origins; None for the page's own only, "*" for all.
         stock_path: the mount of the stock Socket.IO clients, None if somebody else serves it.
         max_held: see `PollingDoor`.
+        trusted_proxies: see `client_address`.
+        max_ungreeted, max_ungreeted_per_address: WebSockets whose hello has not come
+            yet, in all and from one address; beyond, a handshake is answered with 503.
     """
 
     path: str = "/fallback"
     origins: tuple[str, ...] = ()
     stock_path: str | None = "/socket.io"
     max_held: int | None = None
+    trusted_proxies: int = 0
+    max_ungreeted: int = 1000
+    max_ungreeted_per_address: int = 200
 
 
 class Gateway:
@@ -83,6 +93,9 @@ class Gateway:
         self._options = options
         self._extra = extra
         self._door = PollingDoor(registry, options.max_held)
+        self._lock = make_lock()
+        self._ungreeted = Unproven[None](options.max_ungreeted, options.max_ungreeted_per_address)
+        self._handshakes = itertools.count()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
@@ -121,7 +134,9 @@ class Gateway:
         if isinstance(body, Answer):
             return body
         event = self._runtime.event()
-        taken = self._door.take(body, lambda: self._request(environ), origin, event.set)
+        taken = self._door.take(
+            body, lambda: self._request(environ), origin, event.set, self._address(environ)
+        )
         if isinstance(taken, HeldPoll):
             try:
                 event.wait(taken.patience)
@@ -157,21 +172,48 @@ class Gateway:
         if origin is None:
             refusal = Answer(403, b"this origin is not allowed\n", unread=True)
             return self._respond(refusal, environ, start_response)
+        address = self._address(environ)
+        key = self._admit(address)
+        if key is None:
+            text = f"too many WebSockets from {address} wait for their hello"
+            refusal = _refusal(503, text, environ, *retry_after())
+            return self._respond(refusal, environ, start_response)
         try:
             request = handshake(environ)
             sock = self._runtime.take_socket(environ)
+            driver = BlockingDriver(sock, self._runtime)
+            connection = WebSocketConnection(
+                self._registry,
+                lambda: self._request(environ),
+                origin,
+                driver.wake,
+                driver.closing,
+                address=address,
+                greeted=lambda: self._greeted(key),
+            )
+            connection.receive(request)
+            driver.run(connection)
         except BadHandshake as error:
             refusal = _refusal(error.status, str(error), environ, *error.headers)
             return self._respond(refusal, environ, start_response)
         except UnsuitableServer as error:
             return self._respond(_refusal(501, str(error), environ), environ, start_response)
-        driver = BlockingDriver(sock, self._runtime)
-        connection = WebSocketConnection(
-            self._registry, lambda: self._request(environ), origin, driver.wake, driver.closing
-        )
-        connection.receive(request)
-        driver.run(connection)
+        finally:
+            self._greeted(key)
         return self._runtime.released(environ)
+
+    def _admit(self, address: str) -> str | None:
+        """Count a WebSocket that has not said hello; None if there are too many."""
+        with self._lock:
+            if self._ungreeted.obstacle(address) is not None:
+                return None
+            key = str(next(self._handshakes))
+            self._ungreeted.add(address, key, None)
+        return key
+
+    def _greeted(self, key: str) -> None:
+        with self._lock:
+            self._ungreeted.remove(key)
 
     # -- answers -------------------------------------------------------------------
 
@@ -196,6 +238,8 @@ class Gateway:
             with contextlib.suppress(UnsuitableServer):
                 return self._turn_away(status, headers, body, environ)
         start_response(status, headers)
+        if answer.weighs is not None and len(body) >= WEIGH_FROM:
+            return _Weighed(body, answer.weighs)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _turn_away(
@@ -253,6 +297,9 @@ class Gateway:
         logger.warning("origin %.80r is not allowed", origin)
         return None
 
+    def _address(self, environ: dict[str, Any]) -> str:
+        return client_address(environ, self._options.trusted_proxies)
+
     def _request(self, environ: dict[str, Any]) -> dict[str, Any]:
         """What the session's handlers see of its hello's request: plain values, no streams."""
         seen = {
@@ -276,6 +323,27 @@ class Gateway:
             "wsgi.run_once": False,
             **self._extra,
         }
+
+
+class _Weighed:
+    """A body that counts for its session until the WSGI server has written it."""
+
+    def __init__(self, body: bytes, weighs: Callable[[int], None]) -> None:
+        self._body = [body]
+        self._size = len(body)
+        self._weighs = weighs
+        weighs(self._size)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def __len__(self) -> int:
+        return 1
+
+    def close(self) -> None:
+        """Called by the server, whatever became of it."""
+        size, self._size = self._size, 0
+        self._weighs(-size)
 
 
 def _same(origin: str, environ: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ would be told by it.
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,7 +26,8 @@ from .runtime import make_lock
 
 logger = logging.getLogger("fallback_transport.polling")
 
-#: Seconds after which a client that was turned away may come again.
+#: Seconds after which a client that was turned away may come again; up to twice as many, at
+#: random, because those that are turned away together must not come again together.
 RETRY_AFTER = 5
 #: Seconds for which the welcome to a new session waits for its first messages (the answer to
 #: CONNECT, what on_connect sends): long enough for a handler that does not wait itself, and far
@@ -43,6 +45,7 @@ _STATUS = {
     CloseCode.TOO_LARGE: 413,
     CloseCode.MISDIRECTED: 421,
     CloseCode.VERSION: 426,
+    CloseCode.SERVICE_RESTART: 503,
     CloseCode.TRY_AGAIN_LATER: 503,
 }
 
@@ -56,25 +59,34 @@ class Answer:
         body: its body, in UTF-8.
         headers: what it has beside the usual ones.
         unread: the request's body was left where it is.
+        weighs: called with the bytes that the answer holds while it is written, and with
+            as many less than 0 once it is.
     """
 
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
     unread: bool = False
+    weighs: Callable[[int], None] | None = None
 
 
-def answer(unit: Unit, *, unread: bool = False) -> Answer:
-    """The answer that carries `unit`; `unread`: see `Answer`.
+def answer(
+    unit: Unit, *, unread: bool = False, weighs: Callable[[int], None] | None = None
+) -> Answer:
+    """The answer that carries `unit`; `unread` and `weighs`: see `Answer`.
 
     News of a session or connection travels with status 200: proxies replace
     the bodies of errors.
     """
     if not isinstance(unit, End) or unit.session:
-        return Answer(200, encode_body(unit))
+        return Answer(200, encode_body(unit), weighs=weighs)
     status = _STATUS.get(CloseCode(unit.code), 200)
-    retry = (("Retry-After", str(RETRY_AFTER)),) if status == 503 else ()
-    return Answer(status, encode_body(unit), retry, unread)
+    return Answer(status, encode_body(unit), retry_after() if status == 503 else (), unread)
+
+
+def retry_after() -> tuple[tuple[str, str], ...]:
+    """The header that says when a client that was turned away may come again."""
+    return (("Retry-After", str(random.randint(RETRY_AFTER, 2 * RETRY_AFTER))),)
 
 
 class HeldPoll:
@@ -188,7 +200,8 @@ class PollingConnection:
         self._give_all(end)
 
     def _give(self, number: int, unit: Unit) -> None:
-        ready = answer(unit)
+        assert self._conversation is not None, "bound before anything is held"
+        ready = answer(unit, weighs=self._conversation.weigh)
         for poll in self._held.pop(number, ()):
             poll.give(ready)
 
@@ -218,6 +231,7 @@ class PollingDoor:
         environ: Callable[[], dict[str, Any]],
         origin: str,
         done: Callable[[], None],
+        address: str = "",
     ) -> Answer | HeldPoll:
         """Take one request.
 
@@ -226,6 +240,7 @@ class PollingDoor:
             environ: makes the request that handlers will see, for a new session.
             origin: the request's origin.
             done: called when a held request has its answer.
+            address: whom a new session counts for.
         """
         try:
             unit = decode_body(body)
@@ -233,7 +248,7 @@ class PollingDoor:
             logger.warning("poll: %s", error)
             return answer(End(error.code, str(error)[:120]))
         if isinstance(unit, Hello):
-            return self._greet(unit, environ, origin, done)
+            return self._greet(unit, environ, origin, done, address)
         if isinstance(unit, PollRequest):
             return self._request(unit, done)
         logger.warning("poll: not what a client sends here")
@@ -250,10 +265,11 @@ class PollingDoor:
         environ: Callable[[], dict[str, Any]],
         origin: str,
         done: Callable[[], None],
+        address: str,
     ) -> Answer | HeldPoll:
         connection = PollingConnection(hello.attempt)
         conversation, unit = self._registry.greet(
-            hello, Transport.POLLING, connection, environ, origin
+            hello, Transport.POLLING, connection, environ, origin, address
         )
         if conversation is None or isinstance(unit, End):
             return answer(unit)
@@ -270,6 +286,10 @@ class PollingDoor:
         found = self._registry.resume(request.id, request.key)
         if isinstance(found, End):
             return answer(found)
+        bounds = found.machine.outbox.bounds
+        if request.wait is not None and found.weight > bounds.bytes + bounds.message:
+            # More than a full outbox: answers that nobody reads are to be bounded, too.
+            return answer(End(CloseCode.TRY_AGAIN_LATER, "read the answers before this one"))
         held = HeldPoll(done, self._registry.grant.wait + HOLD_MARGIN, _held_for_too_long)
 
         def parked(request: PollRequest, verdict: Verdict) -> None:
@@ -287,7 +307,7 @@ class PollingDoor:
             # Answered at once, with nothing: the client waits a little and asks again.
             request = _impatient(request)
         unit = found.request(request, parked)
-        return held if unit is None else answer(unit)
+        return held if unit is None else answer(unit, weighs=found.weigh)
 
 
 def _held_for_too_long(poll: HeldPoll) -> None:

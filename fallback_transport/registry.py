@@ -8,15 +8,17 @@ import hmac
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from .admission import Unproven
 from .conversation import Application, Attachment, Conversation
 from .protocol.codec import encode
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Envelope, Grant, Hello, Welcome
 from .protocol.events import Transport
+from .protocol.machine import CLOSE_WAIT
 from .protocol.reliability import Bounds
 from .protocol.server import ServerMachine
 from .runtime import Runtime, make_lock
@@ -31,6 +33,12 @@ MAX_TOMBSTONES = 2000
 RETRY = 0.05
 #: Seconds for which a new session is safe from being given up for a newer one.
 UNCOMMITTED_GRACE = 5.0
+#: Seconds between two looks at whether a drain is done.
+DRAIN_LOOK = 0.02
+#: Seconds beyond the wait for confirmed closes, for the handlers that hear of the unconfirmed.
+DRAIN_MARGIN = 0.25
+#: How many sessions are gone through without giving way to the others.
+DRAIN_BATCH = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +46,16 @@ class Capacity:
     """How many sessions the process takes; beyond, a hello is answered with 1013.
 
     Args:
-        sessions: in all.
-        uncommitted: whose client has not committed a connection yet. Beyond,
-            the oldest makes room, if it is older than a slow client needs.
+        sessions: in all, those included that are over and whose handlers still run.
+        uncommitted: whose client has not committed a connection yet. Beyond, the
+            oldest of the address that has the most makes room, if it is older than a
+            slow client needs.
+        uncommitted_per_address: those of one address; beyond, its own oldest makes room.
     """
 
     sessions: int = 20_000
     uncommitted: int = 1_000
+    uncommitted_per_address: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +86,20 @@ class Registry:
     ) -> None:
         self.runtime = runtime
         self.grant = grant
+        self._place = secrets.token_hex(3)
         #: Begins every session's id, so that another process's ids are recognised.
-        self.tag = secrets.token_hex(3)
+        self.tag = self._place + secrets.token_hex(3)
         self._application = application
         self._bounds = bounds
         self._capacity = capacity
         self._lock = make_lock()
         self._sessions: dict[str, Conversation] = {}
-        #: Those that were not committed when it was last looked; in order of their age.
-        self._uncommitted: dict[str, Conversation] = {}
+        self._uncommitted = Unproven[Conversation](
+            capacity.uncommitted, capacity.uncommitted_per_address
+        )
+        #: Those whose last handler has not returned.
+        self._alive: set[str] = set()
+        self._draining = False
         self._nonces: dict[str, tuple[str, bytes]] = {}
         self._nonce_of: dict[str, str] = {}
         self._tombstones: OrderedDict[str, _Tombstone] = OrderedDict()
@@ -91,6 +107,15 @@ class Registry:
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    def alone_at(self, place: str) -> None:
+        """While this process serves, no other does at `place`: whose ids begin with it are gone.
+
+        Such a client is told at once that its session is gone. Other processes'
+        clients, that a balancer has sent here, are told to try again.
+        """
+        self._place = hashlib.sha256(place.encode()).hexdigest()[:6]
+        self.tag = self._place + secrets.token_hex(3)
 
     def find(self, session_id: str) -> Conversation | None:
         """The session with this id, for the layer above; None if there is none."""
@@ -113,6 +138,9 @@ class Registry:
             tombstone = self._tombstones.get(session_id)
         if tombstone is not None and hmac.compare_digest(tombstone.key.encode(), key.encode()):
             return tombstone.end
+        if session_id.startswith(self._place) and not session_id.startswith(self.tag):
+            logger.info("session %s was asked for: of a process before this one", session_id)
+            return End(CloseCode.GONE, "the server was restarted", True)
         if not session_id.startswith(self.tag + "."):
             logger.info("another process's session %s was asked for", session_id)
             return End(CloseCode.MISDIRECTED, "another server process's session, or an older one's")
@@ -126,12 +154,14 @@ class Registry:
         attachment: Attachment,
         environ: Callable[[], dict[str, Any]],
         origin: str,
+        address: str = "",
     ) -> tuple[Conversation | None, Welcome | End]:
         """Take a hello: a new session, a resume, or the same hello again.
 
         Args:
             environ: makes the request that handlers will see, for a new session.
             origin: the request's origin; a repeated hello must come from the same.
+            address: whom a new session counts for, until it is committed.
         """
         if hello.id is not None:
             found = self.resume(hello.id, hello.key or "")
@@ -149,11 +179,18 @@ class Registry:
                 return None, known
             conversation = known
             if conversation is None:
-                has_room, given_up = self._room()
+                if self._draining:
+                    return None, End(CloseCode.SERVICE_RESTART, "the server restarts")
+                has_room, given_up = self._room(address)
                 if not has_room:
-                    logger.warning("hello: the server is full with %d sessions", len(self))
+                    logger.warning(
+                        "hello from %s: the server is full with %d sessions, %d not committed",
+                        address,
+                        len(self),
+                        len(self._uncommitted),
+                    )
                     return None, End(CloseCode.TRY_AGAIN_LATER, "the server is full")
-                conversation = self._create(environ())
+                conversation = self._create(environ(), address)
                 if hello.nonce is not None:
                     self._nonces[hello.nonce] = (conversation.id, _fingerprint(hello, origin))
                     self._nonce_of[conversation.id] = hello.nonce
@@ -163,7 +200,49 @@ class Registry:
         key = None if machine.committed else machine.key
         return conversation, conversation.greet(hello, transport, attachment, key=key)
 
+    def drain(self, timeout: float) -> None:
+        """End every session in order, and take no new one any more.
+
+        Handlers have `timeout` seconds to finish what is received by now; all
+        else goes on meanwhile. Then no more of them begin, and each session is closed
+        with 1012, behind what was sent on it. Returns once the clients have confirmed and
+        `on_disconnect` has run everywhere, or the wait for a confirmed close is over.
+        """
+        with self._lock:
+            self._draining = True
+        began = self.runtime.now()
+        logger.info("draining: %d sessions, at most %.1f s for their handlers", len(self), timeout)
+        due = [(each, each.machine.inbox.received) for each in self.all()]
+        while due := [(each, seq) for each, seq in due if not each.has_handled(seq)]:
+            if self.runtime.now() >= began + timeout:
+                break
+            self.runtime.sleep(DRAIN_LOOK)
+        for each in self._in_batches():
+            each.rest()
+        busy = self.all()
+        while busy := [each for each in busy if each.busy]:
+            if self.runtime.now() >= began + timeout:
+                logger.warning("draining: the handlers of %d sessions go on", len(busy))
+                break
+            self.runtime.sleep(DRAIN_LOOK)
+        for each in self._in_batches():
+            each.retire(CloseCode.SERVICE_RESTART, "the server restarts")
+        until = self.runtime.now() + CLOSE_WAIT + DRAIN_MARGIN
+        # Whose handlers had no time enough have had all there is.
+        slow = {each.id for each in busy}
+        while (self._sessions or self._alive - slow) and self.runtime.now() < until:
+            self.runtime.sleep(DRAIN_LOOK)
+        took, left = self.runtime.now() - began, len(self._alive)
+        logger.info("drained in %.1f s; %d sessions have handlers that go on", took, left)
+
     # -- inside ------------------------------------------------------------------
+
+    def _in_batches(self) -> Iterator[Conversation]:
+        """All sessions, giving way to the others now and then."""
+        for number, each in enumerate(self.all(), 1):
+            yield each
+            if number % DRAIN_BATCH == 0:
+                self.runtime.give_way()
 
     def _by_nonce(self, hello: Hello, origin: str) -> Conversation | End | None:
         entry = self._nonces.get(hello.nonce) if hello.nonce is not None else None
@@ -180,23 +259,20 @@ class Registry:
         tombstone = self._tombstones.get(session_id)
         return tombstone.end if tombstone else End(CloseCode.GONE, "no such session", True)
 
-    def _room(self) -> tuple[bool, Conversation | None]:
+    def _room(self, address: str) -> tuple[bool, Conversation | None]:
         """Whether there is room for another session, and which one is to be given up for it."""
-        if len(self._sessions) >= self._capacity.sessions:
+        # A handler that never returns holds on to its session, also beyond the session's end.
+        if len(self._alive) >= self._capacity.sessions:
             return False, None
-        waiting = self._uncommitted
-        if len(waiting) >= self._capacity.uncommitted:
-            for session_id in [i for i, c in waiting.items() if c.machine.committed]:
-                del waiting[session_id]
-        if len(waiting) < self._capacity.uncommitted:
+        oldest = self._uncommitted.obstacle(address)
+        if oldest is None:
             return True, None
-        oldest = next(iter(waiting.values()))
         if self.runtime.now() < oldest.created + UNCOMMITTED_GRACE:
             return False, None
-        del waiting[oldest.id]
+        self._uncommitted.remove(oldest.id)
         return True, oldest
 
-    def _create(self, environ: dict[str, Any]) -> Conversation:
+    def _create(self, environ: dict[str, Any], address: str) -> Conversation:
         machine = ServerMachine(
             # 192 bits; the nonce's 128 are the client's.
             key=secrets.token_urlsafe(24),
@@ -211,15 +287,27 @@ class Registry:
             runtime=self.runtime,
             application=self._application,
             schedule=self._clock.schedule,
+            proven=self._proven,
             forget=self._forget,
+            gone=self._gone,
         )
-        self._sessions[conversation.id] = self._uncommitted[conversation.id] = conversation
+        self._sessions[conversation.id] = conversation
+        self._uncommitted.add(address, conversation.id, conversation)
+        self._alive.add(conversation.id)
         return conversation
+
+    def _proven(self, conversation: Conversation) -> None:
+        with self._lock:
+            self._uncommitted.remove(conversation.id)
+
+    def _gone(self, conversation: Conversation) -> None:
+        with self._lock:
+            self._alive.discard(conversation.id)
 
     def _forget(self, conversation: Conversation) -> None:
         with self._lock:
             self._sessions.pop(conversation.id, None)
-            self._uncommitted.pop(conversation.id, None)
+            self._uncommitted.remove(conversation.id)
             nonce = self._nonce_of.pop(conversation.id, None)
             end = conversation.machine.end()
             abandoned = end.code in (CloseCode.INACTIVE, CloseCode.TRY_AGAIN_LATER)

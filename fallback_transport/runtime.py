@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import email.errors
+import faulthandler
 import logging
 import re
+import signal
 import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from email.message import Message
 from http.client import HTTPException
@@ -39,6 +42,8 @@ ACCEPT_PAUSE = 0.2
 ACCEPT_QUIET = 10.0
 #: Seconds of work after which a task that never waits gives way to the others.
 TURN = 0.005
+#: Seconds for the last bytes on every connection, before a server that was drained ends.
+FAREWELL = 0.25
 
 
 class Event(Protocol):
@@ -177,8 +182,20 @@ class Runtime:
             )
         return []
 
-    def serve(self, app: WSGIApplication, host: str, port: int) -> None:
-        """Serve `app` until the process ends, with the server of the async mode."""
+    def serve(
+        self,
+        app: WSGIApplication,
+        host: str,
+        port: int,
+        drain: Callable[[], None],
+        patience: float,
+    ) -> None:
+        """Serve `app` with the server of the async mode, until the process ends.
+
+        The first SIGTERM calls `drain`, beside everything else, and then ends the
+        serving; a second one ends the process at once. So does a handler that lets
+        nothing else run: the process is ended `patience` seconds after the first.
+        """
         logger.info(
             "serving on http://%s:%s in async mode %s; monkey-patched by the application: %s",
             host,
@@ -186,9 +203,60 @@ class Runtime:
             self.mode,
             ", ".join(self.patched()) or "nothing",
         )
-        {"eventlet": _serve_eventlet, "gevent": _serve_gevent}.get(self.mode, _serve_threads)(
-            app, host, port
+        serve = {"eventlet": _serve_eventlet, "gevent": _serve_gevent}.get(
+            self.mode, _serve_threads
         )
+        serve(app, host, port, lambda stop: self._when_terminated(drain, patience, stop))
+
+    def _when_terminated(
+        self, drain: Callable[[], None], patience: float, stop: Callable[[], None]
+    ) -> None:
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            # The application's own, or its parent's wish.
+            return
+        ears, voice = self._socket_pair()
+
+        def tell(number: int, frame: FrameType | None) -> None:
+            # Whatever runs just now is interrupted, the hub itself perhaps: only a byte goes out,
+            # which wakes the hub, too.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            # It needs nobody to give way, says where everybody is, and ends with status 1.
+            with contextlib.suppress(OSError, ValueError):
+                faulthandler.dump_traceback_later(patience, exit=True)
+            voice.send(b"!")
+
+        def listen() -> None:
+            ears.recv(1)
+            try:
+                drain()
+                self.sleep(FAREWELL)
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+                stop()
+
+        # Only possible in the main thread; in any other there are no signals to see to.
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGTERM, tell)
+            self.spawn(listen)
+
+    def _socket_pair(self) -> tuple[socket.socket, socket.socket]:
+        """Two connected sockets, on which tasks of the async mode can wait."""
+        if self.mode == "eventlet":
+            from eventlet.green import socket as green
+
+            ears, voice = green.socketpair()
+        elif self.mode == "gevent":
+            from gevent import socket as cooperative
+
+            ears, voice = cooperative.socketpair()
+        else:
+            ears, voice = socket.socketpair()
+        return ears, voice
+
+    @staticmethod
+    def place(host: str, port: int) -> str:
+        """Names this address of this machine: only one process at a time serves there."""
+        return f"{socket.gethostname()} {uuid.getnode()} {host} {port}"
 
 
 def _listening(listener: Any) -> Any:
@@ -197,8 +265,13 @@ def _listening(listener: Any) -> Any:
     return listener
 
 
-def _serve_eventlet(app: WSGIApplication, host: str, port: int) -> None:
+#: Told how to end the serving, from within the async mode.
+Stoppable = Callable[[Callable[[], None]], None]
+
+
+def _serve_eventlet(app: WSGIApplication, host: str, port: int, stoppable: Stoppable) -> None:
     import eventlet
+    import eventlet.hubs
     import eventlet.wsgi
 
     class Handler(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
@@ -249,12 +322,30 @@ def _serve_eventlet(app: WSGIApplication, host: str, port: int) -> None:
                     self._trouble.tell(error)
                     eventlet.sleep(ACCEPT_PAUSE)
 
+    class Pool(eventlet.GreenPool):  # type: ignore[misc]
+        """Does not wait for connections that do not end, once the server is stopped."""
+
+        stopped = False
+
+        def waitall(self) -> None:
+            with eventlet.Timeout(FAREWELL if self.stopped else None, False):
+                super().waitall()
+
+    server = eventlet.getcurrent()
+    # Its size counts connections, idle ones too: the default of 1024 would be the server's limit.
+    pool = Pool(1_000_000)
+
+    def stop() -> None:
+        pool.stopped = True
+        # What the server takes for the wish to end.
+        eventlet.hubs.get_hub().schedule_call_global(0, server.throw, SystemExit)
+
     listener = _listening(eventlet.listen((host, port), backlog=BACKLOG, reuse_port=False))
-    # max_size counts connections, idle ones too: its default of 1024 would be the server's limit.
+    stoppable(stop)
     eventlet.wsgi.server(
         Listener(listener),
         app,
-        max_size=1_000_000,
+        custom_pool=pool,
         protocol=Handler,
         log_output=False,
         debug=False,
@@ -272,7 +363,7 @@ def _pywsgi_socket(environ: dict[str, Any]) -> socket.socket | None:
     return sock
 
 
-def _serve_gevent(app: WSGIApplication, host: str, port: int) -> None:
+def _serve_gevent(app: WSGIApplication, host: str, port: int, stoppable: Stoppable) -> None:
     from gevent import pywsgi
     from gevent import socket as green
 
@@ -324,13 +415,13 @@ def _serve_gevent(app: WSGIApplication, host: str, port: int) -> None:
                 self._timer.start(self._start_accepting_if_started)
                 return None
 
-    listener = green.create_server((host, port), backlog=BACKLOG)
-    Server(
-        _listening(listener), app, handler_class=Handler, log=None, error_log=logger
-    ).serve_forever()
+    listener = _listening(green.create_server((host, port), backlog=BACKLOG))
+    server = Server(listener, app, handler_class=Handler, log=None, error_log=logger)
+    stoppable(server.stop)
+    server.serve_forever()
 
 
-def _serve_threads(app: WSGIApplication, host: str, port: int) -> None:
+def _serve_threads(app: WSGIApplication, host: str, port: int, stoppable: Stoppable) -> None:
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Handler(WSGIRequestHandler):
@@ -368,6 +459,7 @@ def _serve_threads(app: WSGIApplication, host: str, port: int) -> None:
             raise
 
     server.get_request = get_request  # type: ignore[method-assign]
+    stoppable(server.shutdown)
     server.serve_forever()
 
 

@@ -73,9 +73,10 @@ class WebSocketConnection:
     Args:
         registry: where its hello is taken to.
         environ: makes the request that handlers will see.
-        origin: the request's origin.
+        origin, address: the request's origin, and whom a new session counts for.
         woken: called, from anywhere, when there may be something to write.
         closing: called once, from anywhere, when this side begins to close.
+        greeted: called when its hello has come.
     """
 
     def __init__(
@@ -85,12 +86,17 @@ class WebSocketConnection:
         origin: str,
         woken: Callable[[], None],
         closing: Callable[[], None],
+        *,
+        address: str = "",
+        greeted: Callable[[], None] = lambda: None,
     ) -> None:
         self._registry = registry
         self._environ = environ
         self._origin = origin
         self._woken = woken
         self._on_closing = closing
+        self._address = address
+        self._on_greeted = greeted
         self._lock = make_lock()
         self._framing = ServerProtocol(
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
@@ -264,8 +270,9 @@ class WebSocketConnection:
 
     def _hello(self, hello: Hello) -> None:
         # The session may wake and close this connection while it greets; the lock comes after.
+        self._on_greeted()
         conversation, answer = self._registry.greet(
-            hello, Transport.WEBSOCKET, self, self._environ, self._origin
+            hello, Transport.WEBSOCKET, self, self._environ, self._origin, self._address
         )
         with self._lock:
             if isinstance(answer, End):

@@ -40,7 +40,9 @@
   var REQUEST_BYTES = 256000;
   var REQUEST_MESSAGES = 500;
   var OUTBOX_MESSAGES = 10000;
-  var OUTBOX_BYTES = 16000000;
+  var OUTBOX_BYTES = 32000000;
+  // The least that a sending request carries of a message in parts, however little a proxy allows.
+  var LEAST_PART = 250;
 
   var NORMAL = 1000;
   var GOING_AWAY = 1001;
@@ -51,12 +53,13 @@
   var BAD_ORIGIN = 4403;
   var GONE = 4404;
   var INACTIVE = 4408;
+  var SUPERSEDED = 4409;
   var TOO_LARGE = 4413;
   var MISDIRECTED = 4421;
   var BAD_VERSION = 4426;
 
   var DEFAULT_GRANT = {
-    messages: 1000, bytes: 4000000, message: 1000000, body: 2000000,
+    messages: 1000, bytes: 4000000, message: 16000000, body: 1000000,
     wait: 25000, keepalive: 25000, inactivity: 120000
   };
 
@@ -74,6 +77,7 @@
     learned: 600000,
     retry: 500,
     retryMax: 30000,
+    spread: 5000,
     alive: 1000,
     request: 15000,
     margin: 10000,
@@ -82,6 +86,11 @@
     deathWindow: 300000,
     deaths: 3
   };
+
+  // By so much a timer may be late: 100 ms are a turn of a busy page's event loop.
+  var LATENESS = 100;
+  // The first wait behind a message, in units of `alive`: with its margin under 3 s.
+  var ATTENTION = 1.5;
 
   // --- Small things ------------------------------------------------------------------------
 
@@ -110,9 +119,10 @@
 
   // The peer broke a rule: `code` answers it, `fatal` ends the session and not just a connection.
   function protocolError(name, text) {
-    var error = failure(name === "MalformedEnvelope" ? MALFORMED : PROTOCOL_ERROR, text);
+    var error = failure(name === "MalformedEnvelope" ? MALFORMED :
+      name === "MessageTooLarge" ? TOO_LARGE : PROTOCOL_ERROR, text);
     error.name = name;
-    error.fatal = name === "ImpossibleMark";
+    error.fatal = name === "ImpossibleMark" || name === "MessageTooLarge";
     return error;
   }
 
@@ -163,6 +173,47 @@
     return this.data.indexOf(SEPARATOR) < 0 ? "m" + this.data : "e" + JSON.stringify(this.data);
   };
 
+  // The stretch from unit `offset` on (of a text, UTF-16 units) that takes about `size` bytes.
+  Message.prototype.part = function (offset, size) {
+    var data = this.data;
+    // One unit takes up to three bytes of UTF-8; escaped, as with U+001E in it, six.
+    var place = cut(data, offset, typeof data === "string" && this.size > data.length ? size / 3 : size);
+    if (typeof data === "string" && data.slice(place[0], place[1]).indexOf(SEPARATOR) >= 0) {
+      place = cut(data, place[0], size / 6);
+    }
+    return new Part(slice(data, place[0], place[1]), place[0], data.length);
+  };
+
+  function slice(data, start, end) {
+    return typeof data === "string" ? data.slice(start, end) : data.subarray(start, end);
+  }
+
+  // Where a stretch begins and ends: never amid a surrogate pair.
+  function cut(data, start, count) {
+    if (typeof data !== "string") { return [start, start + Math.max(1, Math.floor(count))]; }
+    var end = start + Math.max(2, Math.floor(count));
+    return [isLow(data, start) ? start - 1 : start, isLow(data, end) ? end - 1 : end];
+  }
+
+  function isLow(text, at) {
+    var unit = text.charCodeAt(at);
+    return unit >= 0xdc00 && unit < 0xe000;
+  }
+
+  // A stretch of a message of `total` units that does not fit an envelope.
+  function Part(data, offset, total) {
+    this.data = data;
+    this.offset = offset;
+    this.total = total;
+    this.end = offset + data.length;
+    if (!data.length || this.end > total) { throw malformed("a part that does not fit its message"); }
+    this.size = new Message(data).size;
+  }
+
+  Part.prototype.segment = function () {
+    return "p" + this.offset + "/" + this.total + "," + new Message(this.data).segment();
+  };
+
   // The last numbered message of a direction.
   function Close(code, reason) {
     this.code = code;
@@ -179,13 +230,14 @@
   function envelope(fields) {
     return extend({
       kind: "envelope", ack: 0, received: 0, seq: null, messages: [],
-      commit: null, key: null, ask: null, answer: null
+      commit: null, key: null, ask: null, answer: null, got: 0
     }, fields);
   }
 
   function tokens(unit) {
     var line = "a" + unit.ack;
     if (unit.received !== unit.ack) { line += " r" + unit.received; }
+    if (unit.got) { line += " g" + unit.got; }
     if (unit.seq !== null) { line += " s" + unit.seq; }
     if (unit.commit !== null) { line += " c" + unit.commit; }
     if (unit.key !== null) { line += " k" + unit.key; }
@@ -211,6 +263,7 @@
       hello.ack = inner.ack;
       hello.received = inner.received;
       if (inner.seq !== null) { hello.seq = inner.seq; }
+      if (inner.got) { hello.got = inner.got; }
       return withSegments(JSON.stringify(hello), inner.messages);
     }
     if (unit.kind === "poll") {
@@ -241,7 +294,7 @@
 
     function headed(seq, messages) {
       var part = extend(envelope(rest), { seq: seq, messages: messages });
-      rest = { ack: unit.ack, received: unit.received };
+      rest = { ack: unit.ack, received: unit.received, got: unit.got };
       return part;
     }
 
@@ -252,9 +305,10 @@
 
     for (var i = 0; i < unit.messages.length; i++) {
       var message = unit.messages[i];
-      if (message instanceof Message && typeof message.data !== "string") {
+      if (message.data && typeof message.data !== "string") {
         endRun(unit.seq + i);
-        frames.push(bytesFrame(tokens(headed(unit.seq + i, [])), message.data));
+        frames.push(bytesFrame(tokens(headed(unit.seq + i, [])) + (message instanceof Part ?
+          " o" + message.offset + " u" + message.total : ""), message.data));
       } else {
         run.push(message);
       }
@@ -288,6 +342,9 @@
         return new Close(value[0], value[1]);
       }
     }
+    if (kind === "p" && (value = /^(\d{1,15})\/(\d{1,15}),([meb][\s\S]*)$/.exec(content))) {
+      return new Part(decodeSegment(value[3]).data, +value[1], +value[2]);
+    }
     throw malformed("a segment of kind " + kind);
   }
 
@@ -311,10 +368,10 @@
     return unit;
   }
 
-  var TOKEN_FIELDS = { a: "ack", r: "received", s: "seq", c: "commit", q: "ask", p: "answer" };
+  var TOKEN_FIELDS = { a: "ack", r: "received", s: "seq", c: "commit", q: "ask", p: "answer", g: "got" };
 
   function decodeTokens(line, messages) {
-    var unit = envelope({ messages: messages, ack: null, received: null });
+    var unit = envelope({ messages: messages, ack: null, received: null, got: null });
     var parts = line.split(" ");
     for (var i = 0; i < parts.length; i++) {
       var field = TOKEN_FIELDS[parts[i].charAt(0)];
@@ -327,6 +384,7 @@
     }
     if (unit.ack === null) { throw malformed("no ack"); }
     if (unit.received === null) { unit.received = unit.ack; }
+    unit.got = unit.got || 0;
     return checked(unit);
   }
 
@@ -366,7 +424,8 @@
       grant: grant,
       envelope: checked(envelope({
         ack: number(head, "ack", 0), received: number(head, "received", 0),
-        seq: head.seq === undefined ? null : number(head, "seq"), messages: messages
+        seq: head.seq === undefined ? null : number(head, "seq"), messages: messages,
+        got: number(head, "got", 0)
       }))
     };
   }
@@ -392,7 +451,10 @@
     var head = "";
     for (var i = 0; i < bytes.length && i <= 128; i++) {
       if (bytes[i] === SEPARATOR.charCodeAt(0)) {
-        return decodeTokens(head, [new Message(bytes.subarray(i + 1))]);
+        var data = bytes.subarray(i + 1);
+        var place = /^(.*) o(\d{1,15}) u(\d{1,15})$/.exec(head);
+        return place ? decodeTokens(place[1], [new Part(data, +place[2], +place[3])]) :
+          decodeTokens(head, [new Message(data)]);
       }
       head += String.fromCharCode(bytes[i]);
     }
@@ -404,6 +466,10 @@
   function Outbox() {
     this.confirmed = 0;
     this.received = 0;
+    // How many units of message `received` + 1 the server has, in parts.
+    this.got = 0;
+    // How often the marks have risen.
+    this.moved = 0;
     this.bytes = 0;
     this.held = 0;
     this._numbered = [];
@@ -442,12 +508,16 @@
     }
   };
 
-  // Take the peer's marks; lower ones are old news. Returns whether either rose.
-  Outbox.prototype.confirm = function (handled, received) {
-    if (handled > this.last() || received > this.last()) {
+  // Take the peer's marks; lower ones are old news. Returns whether any rose.
+  Outbox.prototype.confirm = function (handled, received, got) {
+    var before = this.confirmed + this.received;
+    var gotBefore = this.got;
+    var partial = got && received >= this.confirmed && this._numbered[received - this.confirmed];
+    if (handled > this.last() || received > this.last() ||
+        (partial ? !partial.item.data || got >= partial.item.data.length :
+          got && received >= this.last())) {
       throw protocolError("ImpossibleMark", "an ack of what was never sent");
     }
-    var news = handled > this.confirmed || received > this.received;
     var gone = this._numbered.splice(0, Math.max(0, handled - this.confirmed));
     for (var i = 0; i < gone.length; i++) {
       this.bytes -= gone[i].item.size;
@@ -457,24 +527,46 @@
       }
     }
     this.confirmed += gone.length;
-    this.received = Math.max(this.received, received, this.confirmed);
+    var highest = Math.max(received, this.confirmed);
+    if (highest > this.received) {
+      this.received = highest;
+      this.got = 0;
+    }
+    if (received === this.received) { this.got = Math.max(this.got, got || 0); }
     this._release();
+    var news = this.confirmed + this.received > before || this.got > gotBefore;
+    if (news) { this.moved += 1; }
     return news;
   };
 
-  // The messages from `seq` on: at least one if there is one, then up to both limits.
-  Outbox.prototype.read = function (seq, size, count) {
+  // The bytes that the server does not have, or has not confirmed.
+  Outbox.prototype.left = function () {
+    var partial = this.got ? this._numbered[this.received - this.confirmed].item : null;
+    return this.bytes - (partial ? Math.floor(partial.size * this.got / partial.data.length) : 0);
+  };
+
+  // The messages from `seq` on: something if there is anything, then up to both limits. The first
+  // begins at unit `offset`, and is a part if it does not fit; with `whole` there are no parts, and
+  // nothing if the first does not fit.
+  Outbox.prototype.read = function (seq, size, count, offset, whole) {
     var items = [];
     var start = seq - this.confirmed - 1;
     var end = Math.min(this._numbered.length, start + count);
     for (var i = start; i < end; i++) {
       var item = this._numbered[i].item;
+      if (!items.length && item.data && (offset || item.size > size)) {
+        if (whole) { break; }
+        item = item.part(offset, size);
+      }
       size -= item.size;
       if (items.length && size < 0) { break; }
       items.push(item);
+      if (isUnfinished(item)) { break; }
     }
     return items;
   };
+
+  function isUnfinished(item) { return item instanceof Part && item.end < item.total; }
 
   Outbox.prototype.unconfirmed = function () {
     var items = [];
@@ -515,11 +607,16 @@
   }
 
   function Inbox() {
+    this.limit = DEFAULT_GRANT.message;
     this.received = 0;
     this.handled = 0;
     this.pendingBytes = 0;
     this._sizes = {};
+    this._partial = null;
   }
+
+  // How many units of message `received` + 1 have come, in parts.
+  Inbox.prototype.got = function () { return this._partial ? this._partial.got : 0; };
 
   // The new ones among `items`, which begin at `seq`, each with its number.
   Inbox.prototype.take = function (seq, items) {
@@ -528,16 +625,61 @@
     }
     var fresh = [];
     for (var i = 0; i < items.length; i++) {
-      if (seq + i === this.received + 1) {
-        this.received += 1;
-        this._sizes[this.received] = items[i].size;
-        this.pendingBytes += items[i].size;
-        fresh.push({ seq: this.received, item: items[i] });
-        if (items[i] instanceof Close) { break; }
+      var item = items[i];
+      if (seq + i <= this.received) { continue; }
+      if (item instanceof Part) {
+        // Whatever is behind an unfinished one comes again.
+        item = fresh.length && item.offset ? null : this._add(item);
+        if (!item) { break; }
       }
+      this._limited(item.size);
+      this._partial = null;
+      this.received += 1;
+      this._sizes[this.received] = item.size;
+      this.pendingBytes += item.size;
+      fresh.push({ seq: this.received, item: item });
+      if (item instanceof Close) { break; }
     }
     return fresh;
   };
+
+  // Take a part; the whole message if this was the last of it, else null.
+  Inbox.prototype._add = function (part) {
+    var isText = typeof part.data === "string";
+    var partial = this._partial ||
+      { total: part.total, isText: isText, got: 0, size: 0, pieces: [] };
+    if (part.offset > partial.got) {
+      throw protocolError("SequenceGap", "expected unit " + partial.got + ", got " + part.offset);
+    }
+    if (partial.isText !== isText || partial.total !== part.total) {
+      throw malformed("a part of another message");
+    }
+    if (part.end > partial.got) {
+      // It may have been sent again from an earlier place, on another connection.
+      var data = slice(part.data, partial.got - part.offset, part.data.length);
+      this._limited(Math.max(part.total, partial.size + data.length));
+      partial.pieces.push(data);
+      partial.size += data.length;
+      partial.got = part.end;
+    }
+    this._partial = partial;
+    return partial.got < partial.total ? null :
+      new Message(isText ? partial.pieces.join("") : joined(partial.pieces, partial.total));
+  };
+
+  Inbox.prototype._limited = function (size) {
+    if (size > this.limit) { throw protocolError("MessageTooLarge", "a message beyond the grant"); }
+  };
+
+  function joined(pieces, length) {
+    var bytes = new Uint8Array(length);
+    var at = 0;
+    for (var i = 0; i < pieces.length; i++) {
+      bytes.set(pieces[i], at);
+      at += pieces[i].length;
+    }
+    return bytes;
+  }
 
   Inbox.prototype.done = function (seq) {
     if (this._sizes[seq] === undefined) { return; }
@@ -603,6 +745,9 @@
           " bytes exceeds the limit of " + this.grant.message);
       }
     }
+    if (sizeOf(items) > this.grant.bytes + this.grant.message) {
+      throw failure("too-large", "more bytes in one event than the server takes");
+    }
     this.outbox.append(items, urgent);
   };
 
@@ -654,6 +799,14 @@
     return [];
   };
 
+  // Nothing could be heard while the device slept: silence counts from now on.
+  ClientMachine.prototype.woke = function (now) {
+    for (var attempt in this.connections) {
+      this.connections[attempt].heardAt = this.connections[attempt].openedAt = now;
+    }
+    if (this.unattachedSince !== null) { this.unattachedSince = now; }
+  };
+
   ClientMachine.prototype.ask = function (attempt) {
     var connection = this.connections[attempt];
     if (connection) {
@@ -668,7 +821,7 @@
     var events = [];
     var connection = this.connections[attempt];
     if (connection) { connection.heardAt = now; }
-    this.outbox.confirm(unit.ack, unit.received);
+    this.outbox.confirm(unit.ack, unit.received, unit.got);
     // What comes behind a close is ignored.
     var fresh = unit.seq === null || this._closedBy === "peer" ? [] :
       this.inbox.take(unit.seq, unit.messages);
@@ -691,21 +844,45 @@
     var connection = this.connections[attempt];
     if (!connection || connection.transport !== WEBSOCKET) { return null; }
     var carries = connection === this.carrier;
-    var seq = 0;
     var items = [];
     if (carries && this.state !== CLOSED) {
-      seq = Math.max(connection.nextSeq, this.outbox.received + 1);
-      items = this.outbox.read(seq, ENVELOPE_BYTES, ENVELOPE_MESSAGES);
+      this._skip(connection);
+      items = this.outbox.read(connection.nextSeq, this._fitting(ENVELOPE_BYTES), ENVELOPE_MESSAGES,
+        connection.nextUnit);
     }
     var due = connection.asks.length || connection.answers.length ||
       connection === this._toAnnounce || (carries && this._ackDue(connection, now));
     if (!items.length && !due) { return null; }
-    connection.nextSeq = Math.max(connection.nextSeq, seq + items.length);
+    var seq = connection.nextSeq;
+    var last = items[items.length - 1];
+    connection.nextSeq += items.length;
+    if (items.length) { connection.nextUnit = 0; }
+    if (isUnfinished(last)) {
+      connection.nextSeq -= 1;
+      connection.nextUnit = last.end;
+    }
     var ask = connection.asks.length ? connection.asks.shift() : null;
     if (ask !== null) { connection.asked[ask] = now; }
     return this._envelope(connection, seq, items, {
       ask: ask, answer: connection.answers.length ? connection.answers.shift() : null
     });
+  };
+
+  // Go on behind what the server has received.
+  ClientMachine.prototype._skip = function (connection) {
+    var outbox = this.outbox;
+    if (connection.nextSeq <= outbox.received) {
+      connection.nextSeq = outbox.received + 1;
+      connection.nextUnit = 0;
+    }
+    if (connection.nextSeq === outbox.received + 1) {
+      connection.nextUnit = Math.max(connection.nextUnit, outbox.got);
+    }
+  };
+
+  // At most so many bytes of messages, so that they fit an envelope in base64 too.
+  ClientMachine.prototype._fitting = function (size) {
+    return Math.min(size, Math.floor(this.grant.body / 2));
   };
 
   ClientMachine.prototype.deadline = function () {
@@ -752,19 +929,19 @@
     var seq = this.outbox.received + 1;
     this.connections[attempt] = {
       attempt: attempt, transport: transport, openedAt: now, heardAt: now, nextSeq: seq,
-      commit: 0, handled: 0, received: 0, ackAt: null, asked: {}, asks: [], answers: [],
+      nextUnit: this.outbox.got, commit: 0, handled: 0, received: 0, got: 0, ackAt: null, asked: {}, asks: [], answers: [],
       // Whether the key was proved is known with the welcome; a hello by nonce proves none.
       keyless: this.id === null
     };
-    var items = this.outbox.read(seq, HELLO_BYTES, this.id === null ? 1 : REQUEST_MESSAGES);
-    // On a slow path what is large would keep the welcome from coming in time.
-    if (this.id !== null && sizeOf(items) > HELLO_BYTES) { items = []; }
+    // On a slow path what is large would keep the welcome from coming in time: it follows.
+    var items = this.outbox.read(seq, Math.min(this._fitting(HELLO_BYTES), this.requestBytes),
+      this.id === null ? 1 : REQUEST_MESSAGES, this.outbox.got, true);
     return {
       kind: "hello", attempt: attempt, id: this.id, key: this.key,
       nonce: this.id === null ? nonce : null,
       envelope: envelope({
         ack: this.inbox.handled, received: this.inbox.received,
-        seq: items.length ? seq : null, messages: items
+        seq: items.length ? seq : null, messages: items, got: this.inbox.got()
       })
     };
   };
@@ -776,6 +953,7 @@
     this.id = welcome.id;
     this.key = welcome.key || this.key;
     this.grant = welcome.grant;
+    this.inbox.limit = welcome.grant.message;
     this.outbox.grant(welcome.grant.messages, welcome.grant.bytes);
     return this.receive(welcome.attempt, welcome.envelope, now);
   };
@@ -784,6 +962,7 @@
   ClientMachine.prototype.commit = function (attempt) {
     var connection = this.connections[attempt];
     connection.nextSeq = this.outbox.received + 1;
+    connection.nextUnit = this.outbox.got;
     this._toAnnounce = connection;
     this._commit += 1;
     connection.commit = this._commit;
@@ -796,8 +975,8 @@
   // The next request of the polling connection that carries: waiting with a `wait`, else sending.
   ClientMachine.prototype.poll = function (wait, limit) {
     var seq = this.outbox.received + 1;
-    var size = Math.min(this.requestBytes, Math.floor(this.grant.body / 2));
-    var items = wait === null ? this.outbox.read(seq, size, REQUEST_MESSAGES) : [];
+    var items = wait === null ? this.outbox.read(seq, this._fitting(this.requestBytes),
+      REQUEST_MESSAGES, this.outbox.got) : [];
     this._request += 1;
     return {
       kind: "poll", id: this.id, key: this.key, attempt: this.carrier.attempt,
@@ -824,11 +1003,13 @@
   ClientMachine.prototype._envelope = function (connection, seq, items, more) {
     connection.handled = this.inbox.handled;
     connection.received = this.inbox.received;
+    connection.got = this.inbox.got();
     connection.ackAt = null;
     this._unstatedBytes = 0;
     var unit = envelope(more);
     unit.ack = this.inbox.handled;
     unit.received = this.inbox.received;
+    unit.got = connection.got;
     if (items.length) { extend(unit, { seq: seq, messages: items }); }
     if (connection.transport === POLLING) {
       unit.commit = connection.commit || null;
@@ -887,7 +1068,7 @@
   ClientMachine.prototype._scheduleAck = function (now) {
     var connection = this.carrier;
     if (connection && connection.ackAt === null && (connection.handled !== this.inbox.handled ||
-        connection.received !== this.inbox.received)) {
+        connection.received !== this.inbox.received || connection.got !== this.inbox.got())) {
       connection.ackAt = now + ACK_DELAY;
     }
   };
@@ -917,8 +1098,11 @@
     return [{ type: "dropped", attempt: connection.attempt, code: INACTIVE, reason: reason }];
   };
 
-  function isAsked(connection) {
-    return connection.asks.length > 0 || Object.keys(connection.asked).length > 0;
+  function isAsked(connection) { return oldestAsk(connection) !== undefined; }
+
+  // The question that has waited longest for its answer; undefined if none does.
+  function oldestAsk(connection) {
+    return Object.keys(connection.asked).map(Number).concat(connection.asks)[0];
   }
 
   // --- Socket.IO packets (protocol 5), and ours of type 7 --------------------------------------
@@ -1034,12 +1218,18 @@
     }
     var last = 0;
     var offset = 0;
-    var storage = null;
-    try {
-      storage = root.localStorage || null;
-    } catch (error) {
-      // Storage is forbidden here: nothing is remembered.
+    // The oldest have no pagehide.
+    var types = "onpagehide" in root ? {} : { pagehide: "unload" };
+
+    function storage(name) {
+      try {
+        return root[name] || null;
+      } catch (error) {
+        // It is forbidden here: nothing is remembered.
+        return null;
+      }
     }
+
     return {
       setTimeout: function (callback, delay) { return root.setTimeout(callback, delay); },
       clearTimeout: function (timer) { root.clearTimeout(timer); },
@@ -1050,6 +1240,15 @@
         last = time + offset;
         return last;
       },
+      // The clock that all tabs share.
+      date: function () { return new Date().getTime(); },
+      hidden: function () { return !!(root.document && root.document.hidden); },
+      // Whether all requests to `url` share a connection (HTTP/2), as far as the browser tells.
+      multiplexes: function (url) {
+        var timing = root.performance && root.performance.getEntriesByName ?
+          root.performance.getEntriesByName(url).pop() : null;
+        return !!timing && /^h[23]/.test(timing.nextHopProtocol);
+      },
       random: Math.random,
       nonce: function () {
         var source = root.crypto || root.msCrypto;
@@ -1058,15 +1257,19 @@
         source.getRandomValues(bytes);
         return toBase64(bytes).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
       },
-      storage: storage,
+      storage: storage("localStorage"),
+      // The tab's own. Frames share it with the page around them, and would take its session.
+      sessionStorage: root.top === root ? storage("sessionStorage") : null,
       XMLHttpRequest: root.XMLHttpRequest,
       // Old WebKit's constructor is an "object".
       WebSocket: typeof root.WebSocket === "undefined" ? undefined : root.WebSocket,
       listen: function (type, callback) {
-        if (root.addEventListener) { root.addEventListener(type, callback, false); }
+        if (root.addEventListener) { root.addEventListener(types[type] || type, callback, false); }
       },
       unlisten: function (type, callback) {
-        if (root.removeEventListener) { root.removeEventListener(type, callback, false); }
+        if (root.removeEventListener) {
+          root.removeEventListener(types[type] || type, callback, false);
+        }
       },
       beacon: function (url, body) {
         return !!(root.navigator && root.navigator.sendBeacon &&
@@ -1082,24 +1285,164 @@
     };
   }
 
+  // --- Turns: the polling sessions of one site share the browser's connections ------------------
+
+  // Over HTTP/1.1 a browser opens six connections to a host, for all its tabs together. Three may
+  // hold polls; the others are for what is sent, and for the site itself.
+  var HOLDERS = 3;
+  // In a crowd, the longest turn, the longest time from one to the next, and the time after which
+  // one was missed.
+  var SLOT = 1000;
+  var ROUND = 4000;
+  var MISSED = 3500;
+  // Longer than any poll, and than a minute, the pause between a hidden tab's timers.
+  var FORGOTTEN = 90000;
+
+  // Of this page's own sessions: what is stored, a browser tells only to other pages.
+  var neighbours = [];
+
+  // What is stored under keys with this prefix. Each value begins with a time: what is older than
+  // `age` was left behind by a page that could not clear up, and is removed.
+  function fresh(storage, prefix, now, age) {
+    var found = {};
+    for (var i = storage.length - 1; i >= 0; i--) {
+      var key = String(storage.key(i));
+      if (key.indexOf(prefix) !== 0) { continue; }
+      var value = storage.getItem(key);
+      if (Math.abs(now - parseInt(value, 10)) < age) {
+        found[key] = value;
+      } else {
+        storage.removeItem(key);
+      }
+    }
+    return found;
+  }
+
+  // One session among those that poll at the same URL: each has a key of its own in localStorage.
+  function Turns(environment, url, onchange) {
+    this._environment = environment;
+    this._url = url;
+    this._onchange = onchange;
+    this._prefix = "fallback_transport poll " + url + " ";
+    this._key = this._prefix + (environment.nonce() || environment.random());
+    this._restedAt = 0;
+  }
+
+  Turns.prototype.enter = function () {
+    this.share();
+    neighbours.push(this);
+    this._tell();
+  };
+
+  Turns.prototype.leave = function () {
+    var at = neighbours.indexOf(this);
+    if (at < 0) { return; }
+    neighbours.splice(at, 1);
+    try {
+      this._environment.storage.removeItem(this._key);
+    } catch (error) {
+      // Forbidden by now: it will be forgotten.
+    }
+    this._tell();
+  };
+
+  // For how many milliseconds a poll may be held now; below zero: in how many the next one may.
+  Turns.prototype.share = function () {
+    var now = this._environment.date();
+    var all = this._all(now);
+    if (!all || all.visible.length + all.hidden.length <= HOLDERS ||
+        this._environment.multiplexes(this._url)) {
+      return Infinity;
+    }
+    // A hidden page's timers are slow: it has no turn, but asks when something wakes it. Where all
+    // are hidden one has a turn all the same: answers are not slow, and with them it wakes the rest.
+    var turns = all.visible.length ? all.visible : all.hidden.slice(0, 1);
+    var groups = Math.ceil(turns.length / HOLDERS);
+    var index = turns.indexOf(this._key);
+    var rest = Math.min(MISSED, this._restedAt + MISSED - now);
+    if (index >= 0) {
+      var slot = groups > 1 ? Math.min(SLOT, ROUND / groups) : ROUND;
+      var since = (now / slot - index) % groups;
+      if (since < 1) { return (1 - since) * slot; }
+      rest = Math.min(rest, (groups - since) * slot);
+    }
+    return rest > 0 ? -rest : 0;
+  };
+
+  // A poll has brought nothing: no turn is missed before long.
+  Turns.prototype.rested = function () { this._restedAt = this._environment.date(); };
+
+  // A storage event: others came, went, or were renewed, which wakes those who are hidden.
+  Turns.prototype.heard = function (event) {
+    if (!event.key || event.key.indexOf(this._prefix) === 0) { this._onchange(); }
+  };
+
+  Turns.prototype._tell = function () {
+    neighbours.slice().forEach(function (each) {
+      if (each !== this && each._prefix === this._prefix) { each._onchange(); }
+    }, this);
+  };
+
+  // The keys of all, in the same order for everybody; null where nobody can know.
+  Turns.prototype._all = function (now) {
+    var all = { visible: [], hidden: [] };
+    var mark = this._environment.hidden() ? " hidden" : "";
+    try {
+      var storage = this._environment.storage;
+      var found = fresh(storage, this._prefix, now, FORGOTTEN);
+      var own = found[this._key];
+      if (!own || now + mark !== own && (own.replace(/\d+/, "") !== mark ||
+          Math.abs(now - parseInt(own, 10)) >= ROUND / 2)) {
+        found[this._key] = now + mark;
+        storage.setItem(this._key, found[this._key]);
+      }
+    } catch (error) {
+      return null;
+    }
+    for (var key in found) { all[/hidden/.test(found[key]) ? "hidden" : "visible"].push(key); }
+    all.visible.sort();
+    all.hidden.sort();
+    return all;
+  };
+
   // --- Long polling ------------------------------------------------------------------------
 
+  // Calls `doubt` when nothing has come for `delay`. A timer that is late says nothing: in a page
+  // that was busy, hidden or asleep what came may be in the queue behind it. Then the next one does.
+  function Patience(negotiator, delay, doubt) {
+    var self = this;
+    var environment = negotiator.environment;
+    var due = negotiator.now() + delay;
+    this.environment = environment;
+    this.timer = environment.setTimeout(function () {
+      var late = negotiator.now() - due;
+      if (late <= LATENESS) {
+        doubt();
+        return;
+      }
+      self.timer = environment.setTimeout(doubt, negotiator.timing.alive);
+      if (late > negotiator.timing.late) { negotiator.wake(); }
+    }, delay);
+  }
+
+  Patience.prototype.stop = function () { this.environment.clearTimeout(this.timer); };
+
   // One POST. `done(status, text, begun)` is called once, unless it is aborted; status 0 is a
-  // failure of the network (`begun`: amid the answer), or no answer in time.
+  // failure of the network, or no answer in time. `begun`: since when the answer was coming.
   function post(negotiator, body, limit, done) {
     var environment = negotiator.environment;
     var xhr = new environment.XMLHttpRequest();
-    var begun = false;
+    var begun = null;
     // What is large takes longer: a slow path carries 8 bytes a millisecond.
-    var timer = environment.setTimeout(function () { end(0); }, limit + body.length / 8);
+    var patience = new Patience(negotiator, limit + body.length / 8, function () { end(0); });
 
     function stop() {
-      environment.clearTimeout(timer);
-      timer = null;
+      patience.stop();
+      patience = null;
     }
 
     function end(status) {
-      if (!timer) { return; }
+      if (!patience) { return; }
       stop();
       if (!status) { xhr.abort(); }
       // Asked for only where it may be: from another origin a browser complains of it.
@@ -1108,7 +1451,7 @@
     }
 
     xhr.onreadystatechange = function () {
-      begun = begun || xhr.readyState === 3;
+      if (xhr.readyState === 3 && begun === null) { begun = negotiator.now(); }
       if (xhr.readyState === 4) { end(xhr.status); }
     };
     try {
@@ -1120,11 +1463,11 @@
     } catch (error) {
       // The browser forbids it: to us, a network that is down.
       stop();
-      timer = environment.setTimeout(function () { end(0); }, 0);
+      patience = new Patience(negotiator, 0, function () { end(0); });
     }
     return {
       abort: function () {
-        if (!timer) { return; }
+        if (!patience) { return; }
         stop();
         xhr.abort();
       }
@@ -1151,7 +1494,10 @@
     this.waiting = new Lane();
     this.sending = new Lane();
     this.stalled = false;
-    this._stallTimer = null;
+    this._stall = null;
+    this._former = undefined;
+    this._pause = ATTENTION * negotiator.timing.alive;
+    this._heldUntil = 0;
     this._greet();
   }
 
@@ -1171,6 +1517,7 @@
         } else if (unit && unit.kind === "end" && unit.session) {
           owner.ended(unit);
         } else {
+          if (status === 413) { owner.machine.requestBytes = LEAST_PART; }
           owner.lost(self, null, unit);
         }
       });
@@ -1178,6 +1525,7 @@
 
   Poller.prototype.carry = function () {
     this.phase = "carrying";
+    this.negotiator.turns.enter();
   };
 
   // Do what is to be done: one waiting request always, one sending request when there is something.
@@ -1189,14 +1537,32 @@
   };
 
   Poller.prototype._wait = function () {
+    var self = this;
     var owner = this.negotiator;
     var lane = this.waiting;
-    // Behind failures an answer is wanted soon, be it empty: it says that the network is back.
-    var wait = Math.min(owner.wait(), lane.failures > 1 ? owner.timing.shortWait : Infinity);
-    this._post(lane, owner.machine.poll(wait, owner.limit), wait + owner.timing.margin,
+    if (owner._timers.turn !== undefined) { return; }
+    var share = owner.turns.share();
+    if (share < 0) {
+      owner._set("turn", -share, owner.flush);
+      return;
+    }
+    // Behind failures an answer is wanted soon, be it empty: it says that the network is back. So
+    // it is behind messages: were one swallowed, nobody would know before the wait is over.
+    var wait = Math.min(owner.wait(), this._pause, share,
+      lane.failures > 1 ? owner.timing.shortWait : Infinity);
+    // More of it for what is rare, and for a server that is slow, lest it be asked ever more often.
+    var margin = Math.min(owner.timing.margin,
+      Math.max(wait / 5, owner.patience() * Math.pow(2, lane.failures)));
+    this._heldUntil = owner.now() + wait;
+    this._post(lane, owner.machine.poll(wait, owner.limit), wait + margin,
       function (unit, took, news) {
+        if (unit.seq === null) { owner.turns.rested(); }
+        self._pause = unit.seq === null ? 2 * self._pause : ATTENTION * owner.timing.alive;
+        // Let go before its time: it was cut, and the browser has repeated it by itself.
+        if (unit.seq === null && !news && took < 0.9 * wait) { owner.pollCut(took, wait, 200); }
         // What says nothing and comes at once is a proxy's or a busy server's; do not run in circles.
-        lane.empties = unit.seq === null && !news && took < 1000 ? lane.empties + 1 : 0;
+        lane.empties = unit.seq === null && !news && took < Math.min(1000, wait / 2) ?
+          lane.empties + 1 : 0;
         return owner.backoff(lane.empties);
       });
   };
@@ -1204,14 +1570,15 @@
   Poller.prototype._send = function () {
     var self = this;
     var owner = this.negotiator;
-    var patience = Math.max(owner.timing.alive, 4 * owner.roundTrip);
-    this._stallTimer = owner.environment.setTimeout(function () {
+    this._stall = new Patience(owner, owner.patience(), function () {
       // Perhaps no second connection is to be had: the waiting request gives way.
       self.stalled = true;
       owner.shortUntil = owner.now() + owner.timing.shortWaitFor;
       abort(owner, self.waiting);
-    }, patience);
-    this._post(this.sending, owner.machine.poll(null, null), owner.timing.request,
+    });
+    // It is answered at once; as much time again for it then, and more where that was too little.
+    this._post(this.sending, owner.machine.poll(null, null),
+      Math.min(owner.timing.request, owner.patience() * Math.pow(2, 1 + this.sending.failures)),
       function (unit, took) {
         owner.measured(took);
         return 0;
@@ -1228,25 +1595,25 @@
       lane.request = null;
       if (lane === self.sending) { self._sent(); }
       if (!answer || answer.kind !== "envelope") {
-        self._failed(lane, unit, answer, status, took, begun);
+        self._failed(lane, unit, answer, status, took, begun, text.length);
         return;
       }
       lane.failures = 0;
       var outbox = owner.machine.outbox;
-      var before = outbox.received + outbox.confirmed;
+      var moved = outbox.moved;
       if (owner.receive(self, answer)) {
-        self._later(lane, answered(answer, took, outbox.received + outbox.confirmed > before));
+        self._later(lane, answered(answer, took, outbox.moved > moved));
       }
     });
   };
 
   Poller.prototype._sent = function () {
-    this.negotiator.environment.clearTimeout(this._stallTimer);
-    this._stallTimer = null;
+    if (this._stall) { this._stall.stop(); }
+    this._stall = null;
     this.stalled = false;
   };
 
-  Poller.prototype._failed = function (lane, unit, answer, status, took, begun) {
+  Poller.prototype._failed = function (lane, unit, answer, status, took, begun, size) {
     var owner = this.negotiator;
     var end = answer && answer.kind === "end" ? answer : {};
     var messages = unit.envelope.messages;
@@ -1259,21 +1626,35 @@
       return;
     }
     lane.failures += 1;
+    // A request that was held for long before it failed was not in vain.
+    var delay = owner.backoff(took < 1000 ? lane.failures : lane.failures - 1);
     if (messages.length && (status === 413 || end.code === TOO_LARGE)) {
-      owner.machine.requestBytes = sizeOf(messages) >> 1;
-      if (messages.length < 2) {
+      if (owner.machine.requestBytes <= LEAST_PART) {
         // Nothing can overtake it: perhaps by WebSocket, else it ends here.
         owner._probe();
         if (lane.failures > 4) {
           owner._act(owner.machine.abort(TOO_LARGE,
-            "a message of " + messages[0].size + " bytes is refused on the way"));
+            "even " + LEAST_PART + " bytes are refused on the way"));
           return;
         }
       }
+      owner.machine.requestBytes = Math.max(LEAST_PART, sizeOf(messages) >> 1);
+      // It is no failure of the path to learn what it carries.
+      if (owner.machine.requestBytes > LEAST_PART) { lane.failures = 0; }
     } else if (lane === this.waiting) {
-      owner.pollCut(took, unit.wait, !answer && (begun || status === 200));
+      if (!answer && (begun !== null || status === 200)) { owner.answerCut(); }
+      if (lane.failures > 1) {
+        // Again, and not for its time: the network was down, then, and nobody has cut anything.
+        if (took < 1000 || took > unit.wait) { owner.learned.wait = this._former; }
+      } else {
+        this._former = owner.learned.wait;
+        // What was cut amid its answer was not cut for its time.
+        if (status ? status !== 200 || !size : begun === null || owner.now() - begun > 1000) {
+          owner.pollCut(took, unit.wait, status);
+        }
+      }
     }
-    this._later(lane, owner.backoff(lane.failures));
+    this._later(lane, delay);
     owner.pollFailed(lane.failures);
   };
 
@@ -1305,7 +1686,22 @@
 
   Poller.prototype.stop = function () {
     this.phase = "done";
+    this.negotiator._clear("turn");
+    this.negotiator.turns.leave();
     this._abort();
+  };
+
+  // Others have come or gone. A poll that is held for much longer than its share gives way: the
+  // page of a newcomer may be waiting for the connection.
+  Poller.prototype.turn = function () {
+    var owner = this.negotiator;
+    if (this.phase !== "carrying") { return; }
+    owner._clear("turn");
+    if (this.waiting.request &&
+        this._heldUntil > owner.now() + Math.max(0, owner.turns.share()) + SLOT) {
+      abort(owner, this.waiting);
+    }
+    this.kick();
   };
 
   Poller.prototype._abort = function () {
@@ -1342,13 +1738,25 @@
     this.committedAt = 0;
     this.doubted = false;
     this.expects = 0;
+    // When anything came; when anything was sent or came, our questions excepted; when the server
+    // asked; how long silence may last before we ask.
+    this.heardAt = this.activeAt = this.startedAt;
+    this.askedAt = -Infinity;
+    this.pause = negotiator.timing.alive;
+    this.spared = false;
+    this.code = null;
     this.ws = ws;
     ws.binaryType = "arraybuffer";
     ws.onopen = function () { self._opened(); };
     ws.onmessage = function (event) { self._message(event.data); };
-    ws.onclose = ws.onerror = function () { lost("refused", "closed"); };
-    this._timer = negotiator.environment.setTimeout(function () { lost("unanswered", "silent"); },
-      Math.max(negotiator.timing.welcome, 5 * negotiator.roundTrip));
+    ws.onerror = function () { lost("refused", "closed"); };
+    ws.onclose = function (event) {
+      self.code = event.code;
+      lost("refused", "closed");
+    };
+    this._patience = new Patience(negotiator,
+      Math.max(negotiator.timing.welcome, 5 * negotiator.roundTrip),
+      function () { lost("unanswered", "silent"); });
   }
 
   Socket.prototype._opened = function () {
@@ -1367,11 +1775,16 @@
       unit = {};
     }
     if (unit.kind === "welcome" && this.phase === "greeting" && unit.attempt === this.attempt) {
-      owner.environment.clearTimeout(this._timer);
+      this._patience.stop();
       owner.measured(owner.now() - this._greetedAt);
       this.phase = "candidate";
       owner.welcomed(this, unit);
     } else if (unit.kind === "envelope" && this.phase === "carrying") {
+      this.heardAt = this.activeAt = owner.now();
+      if (unit.ask !== null) { this.askedAt = this.heardAt; }
+      // Who was answered waits longer with the next question.
+      if (unit.answer !== null) { this.pause *= 2; }
+      if (unit.seq !== null) { this.pause = owner.timing.alive; }
       owner.receive(this, unit);
       // A question is answered at once: in a hidden page a timer may take a second, or a minute.
       if (unit.ask === null) { owner.flushSoon(); } else { owner.flush(); }
@@ -1379,13 +1792,14 @@
       owner.ended(unit);
     } else {
       // What the server says of itself is no fault of the WebSocket.
+      if (unit.kind === "end") { this.code = unit.code; }
       owner.lost(this, unit.kind === "end" ? null : "closed", unit);
     }
   };
 
   Socket.prototype.carry = function () {
     this.phase = "carrying";
-    this.committedAt = this.negotiator.now();
+    this.committedAt = this.heardAt = this.activeAt = this.negotiator.now();
   };
 
   // Send what the machine has, while the browser's own buffer is not full of it already.
@@ -1395,6 +1809,7 @@
     if (this.phase !== "carrying") { return; }
     while (!(this.ws.bufferedAmount >= 1000000) &&
         (unit = owner.machine.pull(this.attempt, owner.now()))) {
+      if (unit.ask === null) { this.activeAt = owner.now(); }
       var frames = encodeFrames(unit);
       for (var i = 0; i < frames.length; i++) {
         this.ws.send(typeof frames[i] === "string" ? frames[i] : frames[i].buffer);
@@ -1403,9 +1818,17 @@
     if (this.ws.bufferedAmount >= 1000000) { owner._set("drain", 50, owner.flush); }
   };
 
+  // Whether it is no fault of the path that this one is closed.
+  Socket.prototype.isExcused = function () {
+    // The server gave up a page that did not answer; but its question has just come through: it was
+    // the page that was busy or asleep.
+    return this.code === SERVICE_RESTART || this.code === SUPERSEDED ||
+      (this.code === INACTIVE && this.negotiator.now() - this.askedAt < 1000);
+  };
+
   Socket.prototype.stop = function () {
     this.phase = "done";
-    this.negotiator.environment.clearTimeout(this._timer);
+    this._patience.stop();
     this.ws.onopen = this.ws.onmessage = this.ws.onclose = this.ws.onerror = null;
     // Without a code, which old WebKit refuses.
     this.ws.close();
@@ -1440,7 +1863,7 @@
     this.socket = null;
     this.poller = null;
     this.roundTrip = 0;
-    this.limit = 1000000;
+    this.limit = 500000;
     this.shortUntil = 0;
     this.troubled = false;
     this._attempt = 0;
@@ -1449,7 +1872,8 @@
     this._young = 0;
     this._polledAt = -Infinity;
     this._notBefore = 0;
-    this._learned = null;
+    this.learned = {};
+    this._wokeAt = -Infinity;
     this._suspicion = null;
     this._deaths = [];
     this._retries = 0;
@@ -1457,9 +1881,10 @@
     this._probes = 0;
     this._timers = {};
     this._verdict = this._recall();
+    this.turns = new Turns(environment, this.pollUrl, method(this, "_turn"));
     this._listeners = {
-      online: method(this, "hurry"), pageshow: method(this, "_pageShows"),
-      pagehide: method(this, "_pageHides")
+      online: method(this, "hurry"), storage: method(this.turns, "heard"),
+      visibilitychange: method(this, "_turn")
     };
     if (!this._canOpen() && !this._allows(POLLING)) {
       throw failure("unsupported", "none of the transports wanted can be had in this browser");
@@ -1471,15 +1896,19 @@
 
   Negotiator.prototype.nextAttempt = function () { return ++this._attempt; };
 
-  // Carry a new session. Where one after the other ends young, each begins later.
-  Negotiator.prototype.begin = function (machine) {
+  // Carry a new session, some time within `spread`: many clients hear of a restart together, and
+  // must not come together. Where one session after the other ends young, each begins later.
+  Negotiator.prototype.begin = function (machine, spread) {
     this._drop();
     this.machine = machine;
     this._nonce = this.environment.nonce();
     this._young = this.now() - this._begunAt < this.timing.death ? this._young + 1 : 0;
     this._begunAt = this.now();
     this._retries = Math.max(0, this._young - 1);
-    if (this._young) { this._retry(); } else { this._connect(); }
+    if (spread) {
+      this._notBefore = Math.max(this._notBefore, this.now() + spread * this.environment.random());
+    }
+    if (this._young || spread) { this._retry(); } else { this._connect(); }
     this._tick();
   };
 
@@ -1553,12 +1982,12 @@
     var isSocket = connection === this.socket;
     var carried = connection.phase === "carrying";
     if (!isSocket && connection !== this.poller) { return; }
-    this._discard(isSocket ? "socket" : "poller");
     if (isSocket && carried) {
       this._buried(connection);
     } else if (reason && !this.troubled) {
       this._suspect(reason);
     }
+    this._discard(isSocket ? "socket" : "poller");
     this._turnedAway(end);
     if (machine !== this.machine || machine.state === CLOSED) { return; }
     if (this.carrier()) {
@@ -1595,15 +2024,30 @@
     this._judgeSuspicion();
   };
 
-  // A waiting request was cut after `took`, or its answer was.
-  Negotiator.prototype.pollCut = function (took, wait, cutAnswer) {
-    if (cutAnswer) { this.limit = Math.max(16000, this.limit >> 1); }
-    if (took >= 1000 && took < wait + this.timing.margin) {
-      this._learned = {
-        wait: Math.max(this.timing.minWait, 0.8 * Math.min(took, wait)),
-        until: this.now() + this.timing.learned
-      };
-    }
+  Negotiator.prototype.answerCut = function () { this.limit = Math.max(1000, this.limit >> 1); };
+
+  // A waiting request was cut after `took`; without a status perhaps after half of it, because a
+  // browser repeats what fails on a connection that it has used before.
+  Negotiator.prototype.pollCut = function (took, wait, status) {
+    var time = Math.min(took, wait);
+    // One that was held for longer than it was to be: cut once and repeated. Or the answer was
+    // swallowed, or the server is slow; for these a second lesson would be no help.
+    if (took < 1000 || wait <= this.timing.minWait ||
+        (took > wait && this.allowed("wait") < Infinity)) { return; }
+    this._learn("wait", 0.8 * (status ? time : time / 2));
+  };
+
+  Negotiator.prototype._learn = function (what, time) {
+    this.learned[what] = {
+      time: Math.max(this.timing.minWait, Math.min(time, this.allowed(what))),
+      until: this.now() + this.timing.learned
+    };
+  };
+
+  // For how long the path was seen to allow silence: "wait" in a poll, "idle" on a WebSocket.
+  Negotiator.prototype.allowed = function (what) {
+    var learned = this.learned[what];
+    return learned && learned.until > this.now() ? learned.time : Infinity;
   };
 
   // A server that is busy says when to come again; not later than in ten minutes.
@@ -1638,7 +2082,11 @@
     var changed = this.troubled || this._suspicion;
     this._retries = 0;
     this.troubled = false;
-    if (connection === this.socket) { connection.doubted = false; } else { this._polled(); }
+    if (connection === this.socket) {
+      connection.doubted = connection.spared = false;
+    } else {
+      this._polled();
+    }
     if (changed) { this.onchange(); }
     this._act(events);
     return connection.phase === "carrying";
@@ -1660,19 +2108,25 @@
   Negotiator.prototype.wait = function () {
     var grant = this.machine.grant;
     // Silence for longer than two keepalives would count as death.
-    var wait = Math.min(grant.wait, 2 * grant.keepalive, this.timing.wait);
-    if (this._learned && this._learned.until > this.now()) {
-      wait = Math.min(wait, this._learned.wait);
-    }
+    var wait = Math.min(grant.wait, 2 * grant.keepalive, this.timing.wait, this.allowed("wait"));
     return this.now() < this.shortUntil ? Math.min(wait, this.timing.shortWait) : wait;
   };
 
+  // How long an answer may take before it is missed.
+  Negotiator.prototype.patience = function () {
+    return Math.max(this.timing.alive, 4 * this.roundTrip);
+  };
+
+  // `callback` is told by how much it is late.
   Negotiator.prototype._set = function (name, delay, callback) {
     var self = this;
+    var due = this.now() + delay;
     this._clear(name);
     this._timers[name] = this.environment.setTimeout(function () {
+      var late = self.now() - due;
       delete self._timers[name];
-      callback.call(self);
+      if (late > self.timing.late) { self.wake(); }
+      callback.call(self, late);
     }, delay);
   };
 
@@ -1744,6 +2198,11 @@
 
   Negotiator.prototype._probeLater = function () {
     if (this.socket || !this._canOpen() || this._timers.probe) { return; }
+    if (this._isUnstable()) {
+      // That one opens says nothing: not before the verdict expires.
+      this._set("probe", this._verdict.expires - this.now(), this._probe);
+      return;
+    }
     var cap = Math.min(this.timing.probeMax, this.timing.probe * Math.pow(2, this._probes));
     this._probes += 1;
     this._set("probe", cap * this.environment.random(), this._probe);
@@ -1761,7 +2220,8 @@
     var machine = this.machine;
     // Last words: the acknowledgement of the server's close.
     if (this.socket) { this.socket.kick(); }
-    if (poller && poller.phase === "carrying" && machine.carrier && machine.carrier.ackAt !== null) {
+    if (poller && poller.phase === "carrying" && machine.state === CLOSED && machine.carrier &&
+        machine.carrier.ackAt !== null) {
       post(this, encodeBody(machine.poll(null, null)), this.timing.shortWait, function () {});
     }
     for (var timer in this._timers) { this._clear(timer); }
@@ -1798,11 +2258,23 @@
 
   // A WebSocket that carried has died; too many young ones, and they count as unstable.
   Negotiator.prototype._buried = function (socket) {
-    if (this.now() - socket.committedAt < this.timing.death) {
-      this._deaths.push(this.now());
-    } else {
-      this._probes = 0;
+    var pause = this._pause(socket);
+    var silence = this.now() - socket.activeAt;
+    var connection = this.machine.connections[socket.attempt];
+    var idle = connection && isAsked(connection) ? pause : silence;
+    var known = this.allowed("idle");
+    var young = this.now() - socket.committedAt < this.timing.death;
+    if (!young) { this._probes = 0; }
+    // Silent for longer than we are: the page slept, and could not ask.
+    if (socket.isExcused() || silence > pause + this.timing.late) { return; }
+    // Without a word, that is by a network that allows no such silence. Where a question found it,
+    // it may have been since any time after the one before, which was half as long.
+    if (idle >= this.timing.minWait && (!socket.code || socket.code === 1006)) {
+      this._learn("idle", idle === silence ? 0.8 * idle : idle / 2);
+      // If that was all, it will not happen again.
+      if (known === Infinity) { return; }
     }
+    if (young) { this._deaths.push(this.now()); }
   };
 
   Negotiator.prototype._recentDeaths = function () {
@@ -1813,6 +2285,10 @@
 
   Negotiator.prototype._isJudged = function () {
     return this._verdict !== null && this._verdict.expires > this.now();
+  };
+
+  Negotiator.prototype._isUnstable = function () {
+    return this._isJudged() && this._verdict.reason === "unstable";
   };
 
   Negotiator.prototype._judgeSuspicion = function () {
@@ -1891,6 +2367,7 @@
   Negotiator.prototype.flush = function () {
     // First: what is sent just now must not look like a buffer that drains.
     this._watch();
+    this._attend();
     if (this.socket) { this.socket.kick(); }
     if (this.poller) { this.poller.kick(); }
     this._tick();
@@ -1906,7 +2383,6 @@
     // Not in circles, while a full buffer keeps back what is due.
     deadline = Math.max(deadline, this.now() + (this._timers.drain === undefined ? 0 : 50));
     this._set("tick", deadline - this.now(), function () {
-      if (this.now() - deadline > this.timing.late) { this.hurry(); }
       this._act(this.machine.timeout(this.now()));
       if (this.machine.state !== CLOSED) { this.flush(); }
     });
@@ -1914,21 +2390,50 @@
 
   // While something sent on the WebSocket is not received: ask, and then doubt it.
   Negotiator.prototype._watch = function () {
-    if (this._timers.alive !== undefined || !this._unreceived()) { return; }
+    var watched = this._unreceived();
+    if (this._timers.alive !== undefined || !watched) { return; }
     var socket = this.socket;
     var buffered = socket.ws.bufferedAmount;
-    var received = this.machine.outbox.received;
-    this._set("alive", Math.max(this.timing.alive, 4 * this.roundTrip), function () {
+    var moved = this.machine.outbox.moved;
+    var question = oldestAsk(watched);
+    this._set("alive", this.patience(), function (late) {
       var connection = this._unreceived();
       if (this.socket !== socket || !connection) { return; }
       if (!isAsked(connection)) {
         socket.expects = connection.nextSeq - 1;
         this.machine.ask(socket.attempt);
-      } else if (!(socket.ws.bufferedAmount < buffered) &&
-          this.machine.outbox.received === received) {
+      } else if (late > LATENESS && !socket.spared) {
+        // As with Patience: the answer may be in the queue behind this.
+        socket.spared = true;
+      } else if (!(socket.ws.bufferedAmount < buffered) && oldestAsk(connection) === question &&
+          this.machine.outbox.moved === moved) {
         // A question waits behind all that was sent before; while that moves, the path is but slow.
         socket.doubted = true;
         this._hedge();
+      }
+      this.flush();
+    });
+  };
+
+  // The silence after which a WebSocket is asked: with the time for its answer within a keepalive.
+  Negotiator.prototype._pause = function (socket) {
+    var keepalive = this.machine.grant.keepalive;
+    return Math.min(socket.pause, this.allowed("idle"),
+      Math.max(keepalive / 2, keepalive - this.patience()));
+  };
+
+  // Ask a WebSocket that has fallen silent: soon if it has brought messages, then ever later.
+  Negotiator.prototype._attend = function () {
+    var socket = this.carrier();
+    if (!socket || socket !== this.socket || isAsked(this.machine.carrier)) { return; }
+    var due = socket.heardAt + this._pause(socket);
+    // One timer for many messages: it is set anew when it fires, or has to fire earlier.
+    if (this._timers.attention !== undefined && this._attentionAt <= due) { return; }
+    this._attentionAt = due;
+    this._set("attention", due - this.now(), function () {
+      if (this.carrier() === socket && this.now() >= socket.heardAt + this._pause(socket) &&
+          !isAsked(this.machine.carrier)) {
+        this.machine.ask(socket.attempt);
       }
       this.flush();
     });
@@ -1942,8 +2447,16 @@
     return outbox.last() > outbox.received || isAsked(connection) ? connection : null;
   };
 
+  // A timer is so late that the device has slept, or its clock was set: ask before judging anything.
+  Negotiator.prototype.wake = function () {
+    if (this.machine.state === CLOSED || this.now() - this._wokeAt < this.timing.alive) { return; }
+    this._wokeAt = this.now();
+    this.machine.woke(this.now());
+    this.hurry();
+  };
+
   // The network is said to be back, the page was woken: do not wait for any timer.
-  Negotiator.prototype.hurry = function () {
+  Negotiator.prototype.hurry = function (event) {
     var carrier = this.carrier();
     this._retries = this._probes = 0;
     if (!carrier) {
@@ -1951,28 +2464,53 @@
       this._drop();
       this._connect();
     } else if (carrier === this.socket) {
-      this.machine.ask(carrier.attempt);
+      if (!isAsked(this.machine.carrier)) { this.machine.ask(carrier.attempt); }
     } else {
       carrier.hurry();
-      this._clear("probe");
-      this._probe();
+      // Not for a sleep alone, where a WebSocket would open and break again.
+      if (event || !this._isUnstable()) {
+        this._clear("probe");
+        this._probe();
+      }
     }
     this.flush();
   };
 
-  // From the browser's cache of whole pages.
-  Negotiator.prototype._pageShows = function (event) {
-    if (event.persisted) { this.hurry(); }
+  Negotiator.prototype._turn = function () {
+    if (this.poller) { this.poller.turn(); }
   };
 
-  // The page goes: tell the server, if the browser still lets us.
-  Negotiator.prototype._pageHides = function (event) {
-    if (event.persisted) { return; }
-    this.machine.close(GOING_AWAY, "the page was left", this.now());
-    if (this.poller && this.carrier() === this.poller) {
-      this.environment.beacon(this.pollUrl, encodeBody(this.machine.poll(null, null)));
+  // The page goes: send what is unsent, as far as the browser lets us.
+  Negotiator.prototype.lastWords = function () {
+    var self = this;
+    var machine = this.machine;
+    var usual = machine.requestBytes;
+
+    function body(bytes) {
+      machine.requestBytes = Math.min(usual, bytes);
+      return encodeBody(machine.poll(null, null));
     }
-    this.flush();
+
+    // A browser takes 64 kB as a beacon, or nothing; base64 makes them more.
+    function isTaken() {
+      for (var bytes = 60000; bytes > 1000; bytes >>= 1) {
+        if (self.environment.beacon(self.pollUrl, body(bytes))) { return true; }
+      }
+      return false;
+    }
+
+    if (this.carrier() !== this.poller) {
+      this.flush();
+    } else if (this.poller && machine.outbox.last() > machine.outbox.received && !isTaken()) {
+      post(this, body(usual), this.timing.shortWait, function () {});
+    }
+    machine.requestBytes = usual;
+  };
+
+  // The page goes, and perhaps comes back: nothing is to be open meanwhile.
+  Negotiator.prototype.suspend = function () {
+    this._drop();
+    this.onchange();
   };
 
   Negotiator.prototype._act = function (events) {
@@ -1999,7 +2537,66 @@
     if (this.poller && this.poller.attempt === attempt) { this.lost(this.poller); }
   };
 
+  // --- Reload: what a page leaves to the next one in its tab ------------------------------------
+
+  function segmentOf(item) { return item.segment(); }
+
+  // The parts of the message that is coming in, as one.
+  Inbox.prototype.pack = function () {
+    var partial = this._partial;
+    return partial && extend(extend({}, partial), { pieces: new Message(partial.isText ?
+      partial.pieces.join("") : joined(partial.pieces, partial.got)).segment() });
+  };
+
+  Inbox.prototype.unpack = function (packed) {
+    this._partial = packed && extend(packed, { pieces: [decodeSegment(packed.pieces).data] });
+  };
+
+  // All that another page needs to go on with this session, as JSON can hold it.
+  ClientMachine.prototype.pack = function () {
+    var outbox = this.outbox;
+    return {
+      version: VERSION, id: this.id, key: this.key, grant: this.grant,
+      commit: this._commit, request: this._request,
+      handled: this.inbox.handled, received: this.inbox.received, sizes: this.inbox._sizes,
+      pending: this.inbox.pendingBytes, partial: this.inbox.pack(),
+      confirmed: outbox.confirmed, taken: outbox.received, got: outbox.got,
+      numbered: outbox._numbered.map(function (each) { return [each.urgent, each.item.segment()]; }),
+      held: outbox._groups.map(function (group) { return group.items.map(segmentOf); })
+    };
+  };
+
+  ClientMachine.unpack = function (packed, now) {
+    var machine = new ClientMachine(now);
+    var outbox = machine.outbox;
+    if (packed.version !== VERSION) { throw failure("version", "another version's session"); }
+    machine.state = DETACHED;
+    machine.id = packed.id;
+    machine.key = packed.key;
+    machine.grant = packed.grant;
+    machine._commit = packed.commit;
+    machine._request = packed.request;
+    machine.inbox.handled = packed.handled;
+    machine.inbox.received = packed.received;
+    machine.inbox._sizes = packed.sizes;
+    machine.inbox.pendingBytes = packed.pending;
+    machine.inbox.limit = packed.grant.message;
+    machine.inbox.unpack(packed.partial);
+    // What has a number keeps it; then the credit is what it was.
+    outbox.confirmed = packed.confirmed;
+    outbox.received = packed.taken;
+    outbox.got = packed.got;
+    outbox.grant(Infinity, Infinity);
+    packed.numbered.forEach(function (each) { outbox.append([decodeSegment(each[1])], each[0]); });
+    outbox.grant(packed.grant.messages, packed.grant.bytes);
+    packed.held.forEach(function (each) { outbox.append(each.map(decodeSegment), false); });
+    return machine;
+  };
+
   // --- Faces: what the page holds ----------------------------------------------------------
+
+  var ONCE = "fallback_transport once ";
+  var DAY = 86400000;
 
   // The ends after which a new session begins by itself: the server has lost this one.
   var RESETS = [GONE, INACTIVE, SERVICE_RESTART];
@@ -2016,9 +2613,12 @@
     this._events = {};
     this._listeners = {};
     this._told = "";
+    this._machine = this._away = null;
     this._negotiator = new Negotiator(url, options, environment,
       method(this, "_machineEvent"), method(this, "_changed"));
-    this._begin();
+    this._pageEvents = { pagehide: method(this, "_pageHides"), pageshow: method(this, "_pageShows") };
+    for (var type in this._pageEvents) { environment.listen(type, this._pageEvents[type]); }
+    this._continue();
   }
 
   Object.defineProperty(Session.prototype, "why", {
@@ -2027,7 +2627,7 @@
 
   // Bytes that the server has not confirmed.
   Object.defineProperty(Session.prototype, "bufferedAmount", {
-    get: function () { return this._machine.outbox.bytes; }
+    get: function () { return this._machine.outbox.left(); }
   });
 
   // The smoothed round trip in milliseconds, null while unknown.
@@ -2099,25 +2699,31 @@
     var problem = code === NORMAL || (code >= 3000 && code <= 4999) ?
       validClose(code, reason) : "the code must be 1000, or 3000 to 4999";
     if (problem) { throw failure("close", problem); }
+    this._checkPresence();
     this._machine.close(code, reason, this._environment.now());
     this._negotiator.flush();
   };
 
-  Session.prototype._begin = function () {
+  Session.prototype._begin = function (spread) {
     var auth = this._options.auth;
     var machine = new ClientMachine(this._environment.now());
     machine.send(encodePacket(CONNECT, this._namespace, null,
       typeof auth === "function" ? auth() : auth), false);
+    this._reset(machine);
+    this._negotiator.begin(machine, spread);
+  };
+
+  Session.prototype._reset = function (machine) {
     this._machine = machine;
     this._callbacks = {};
     this._nextId = 1;
     this._incoming = null;
-    this._accepted = false;
+    this._accepted = this._resumed = this._reopens = false;
     this._refusal = null;
-    this._negotiator.begin(machine);
   };
 
   Session.prototype._send = function (items, urgent) {
+    this._checkPresence();
     this._machine.send(items, urgent);
     this._negotiator.flushSoon();
   };
@@ -2141,12 +2747,14 @@
   Session.prototype._message = function (event) {
     var packet = this._incoming;
     var machine = this._machine;
+    // A page that goes on with a session hears that it is open before it hears anything else.
+    if (this._reopens) { this._changed(); }
     // A listener of the message before has closed the session.
     if (!machine.delivers()) { return; }
     try {
       if (typeof event.data === "string") {
         if (packet) { throw malformed("a packet where an attachment was announced"); }
-        packet = decodePacket(event.data);
+        packet = extend(decodePacket(event.data), { text: event.data });
       } else {
         if (!packet) { throw malformed("an attachment without its packet"); }
         packet.attachments.push(event.data);
@@ -2167,10 +2775,8 @@
   Session.prototype._packet = function (packet) {
     var data = packet.data;
     if (packet.type === CONNECT) {
-      this.id = this._machine.id;
-      this._accepted = true;
+      this._accepted = this._reopens = true;
       this._changed();
-      this._dispatch("open", { id: this.id });
     } else if (packet.type === CONNECT_ERROR) {
       // The close with its code comes behind it.
       this._refusal = data;
@@ -2251,18 +2857,22 @@
     if (reset) {
       this.state = "reconnecting";
       // The page may have no new `auth` to give.
-      reset = this._guard(this._begin, this, []);
+      reset = this._guard(this._begin, this,
+        [event.code === SERVICE_RESTART ? this._negotiator.timing.spread : 0]);
     }
     if (!reset) {
       this.state = "closed";
       this.transport = null;
       this._callbacks = {};
       this._negotiator.stop();
+      for (var type in this._pageEvents) {
+        this._environment.unlisten(type, this._pageEvents[type]);
+      }
     }
-    for (var id in callbacks) { this._guard(callbacks[id], null, [lost]); }
+    this._fail(callbacks, lost);
     if (this._refusal) { told.data = this._refusal.data; }
     // As a WebSocket does: what went wrong first, then that it is over.
-    if (!reset && !told.wasClean) { this._dispatch("error", extend({}, told)); }
+    if (!reset && !told.wasClean && event.code !== GOING_AWAY) { this._dispatch("error", extend({}, told)); }
     this._dispatch(reset ? "reset" : "close", told);
     this._changed();
   };
@@ -2272,7 +2882,7 @@
     if (this.state === "closed") { return; }
     var carrier = this._negotiator.carrier();
     var works = carrier && !this._negotiator.troubled;
-    if (this._accepted) {
+    if (this._accepted && (works || !this._reopens)) {
       this.state = works ? "open" : "reconnecting";
     }
     this.transport = carrier ? carrier.transport : null;
@@ -2283,6 +2893,148 @@
       this._told = told;
       this._dispatch("transport", { transport: this.transport, why: why });
     }
+    if (this._reopens && works) {
+      this._reopens = false;
+      this.id = this._machine.id;
+      this._dispatch("open", { id: this.id, resumed: this._resumed });
+    }
+  };
+
+  // -- The page goes, comes, comes back
+
+  Session.prototype._pageHides = function (event) {
+    var machine = this._machine;
+    if (this._options.resume && this._leave()) { return; }
+    if (!event.persisted) { machine.close(GOING_AWAY, "the page was left", this._environment.now()); }
+    this._negotiator.lastWords();
+    if (event.persisted) {
+      this._negotiator.suspend();
+    } else {
+      // There is no later: who wants to keep what is unconfirmed has to do it now.
+      this._negotiator._act(machine.abort(machine.code, machine.reason));
+    }
+  };
+
+  // From the browser's cache of whole pages.
+  Session.prototype._pageShows = function (event) {
+    var left = this._away;
+    if (!event.persisted) { return; }
+    this._away = null;
+    var kept = left && this._take();
+    if (!left || (kept && kept.by === left)) {
+      this._negotiator.hurry();
+    } else if (kept && kept.machine) {
+      this._fail(this._callbacks, failure(GONE, "another page had the session meanwhile"));
+      this._resume(kept);
+    } else {
+      this._over(notTaken(kept));
+    }
+  };
+
+  // Leave the session to the next page in this tab; false if that cannot be.
+  Session.prototype._leave = function () {
+    var environment = this._environment;
+    var machine = this._machine;
+    var packet = this._incoming;
+    if (this._away || !machine.id || !machine.accepts()) { return !!this._away; }
+    this._negotiator.lastWords();
+    var kept = extend(machine.pack(), {
+      by: String(environment.nonce() || environment.random()),
+      attempt: this._negotiator._attempt, nextId: this._nextId, accepted: this._accepted,
+      // Whose attachments are still to come.
+      packet: packet && [packet.text].concat(packet.attachments.map(toBase64))
+    });
+    try {
+      fresh(environment.storage, ONCE, environment.date(), DAY);
+      // A duplicate of the tab gets a copy of its sessionStorage. Who takes the session has to take
+      // this as well, and there is but one.
+      environment.storage.setItem(ONCE + kept.by, environment.date());
+      environment.sessionStorage.setItem(this._keptUnder(), JSON.stringify(
+        (JSON.parse(environment.sessionStorage.getItem(this._keptUnder())) || []).concat(kept)));
+    } catch (error) {
+      // Too large, or forbidden.
+      return false;
+    }
+    this._away = kept.by;
+    this._negotiator.suspend();
+    return true;
+  };
+
+  // What a page in this tab has left, taken out for good; with a `machine` if nobody else has it.
+  Session.prototype._take = function () {
+    var environment = this._environment;
+    var name = this._keptUnder();
+    var id = this._machine && this._machine.id;
+    var kept = null;
+    try {
+      var all = JSON.parse(environment.sessionStorage.getItem(name)) || [];
+      environment.sessionStorage.removeItem(name);
+      // Two sessions of one page: a page that comes back takes its own.
+      kept = all.filter(function (each) { return each.id === id; })[0] || all[0];
+      if (!kept) { return null; }
+      if (all.length > 1) {
+        all.splice(all.indexOf(kept), 1);
+        environment.sessionStorage.setItem(name, JSON.stringify(all));
+      }
+      kept.left = ClientMachine.unpack(kept, environment.now());
+      if (environment.storage.getItem(ONCE + kept.by)) { kept.machine = kept.left; }
+      environment.storage.removeItem(ONCE + kept.by);
+    } catch (error) {
+      // Forbidden, altered, or left by another version.
+    }
+    return kept;
+  };
+
+  Session.prototype._keptUnder = function () {
+    return "fallback_transport session " + this._negotiator.pollUrl + " " + this._namespace;
+  };
+
+  function notTaken(kept) {
+    return {
+      code: GONE, reason: "what the page before has left is not to be had",
+      unconfirmed: kept && kept.left ? kept.left.outbox.unconfirmed() : []
+    };
+  }
+
+  // Begin, or go on with what the page before has left.
+  Session.prototype._continue = function () {
+    var self = this;
+    var kept = this._options.resume ? this._take() : null;
+    if (kept && kept.machine) {
+      this._resume(kept);
+      return;
+    }
+    this._begin(0);
+    if (!kept) { return; }
+    // Nobody listens yet.
+    this._environment.setTimeout(function () {
+      var told = notTaken(kept);
+      self._dispatch("reset", extend(told, { unconfirmed: readable(told.unconfirmed) }));
+    }, 0);
+  };
+
+  Session.prototype._resume = function (kept) {
+    this._reset(kept.machine);
+    this._nextId = kept.nextId;
+    this._accepted = this._reopens = kept.accepted;
+    this._resumed = true;
+    if (kept.packet) {
+      this._incoming = extend(decodePacket(kept.packet[0]), {
+        text: kept.packet[0], attachments: kept.packet.slice(1).map(fromBase64)
+      });
+      for (var seq = kept.handled + 1; seq <= kept.received; seq++) { this._incoming.seqs.push(seq); }
+    }
+    this._negotiator._attempt = Math.max(this._negotiator._attempt, kept.attempt);
+    this._negotiator.begin(kept.machine);
+  };
+
+  // What comes behind would be lost.
+  Session.prototype._checkPresence = function () {
+    if (this._away) { throw failure("closed", "the page was left"); }
+  };
+
+  Session.prototype._fail = function (callbacks, error) {
+    for (var id in callbacks) { this._guard(callbacks[id], null, [error]); }
   };
 
   // The list kept under a name in a map, never changed but replaced: somebody may be going through
@@ -2305,7 +3057,7 @@
     },
 
     _core: {
-      ClientMachine: ClientMachine, Outbox: Outbox, Inbox: Inbox, Message: Message, Close: Close,
+      ClientMachine: ClientMachine, Outbox: Outbox, Inbox: Inbox, Message: Message, Part: Part, Close: Close,
       Negotiator: Negotiator, Session: Session, encode: encode, encodeFrames: encodeFrames,
       encodeBody: encodeBody, decode: decode, decodeBody: decodeBody, decodeBinary: decodeBinary,
       encodePacket: encodePacket, decodePacket: decodePacket, reconstruct: reconstruct,

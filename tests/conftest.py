@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.needs import NEEDS, TESTS, MissingError, find
+from tests.needs import INTEGRATION_NEEDS, NEEDS, TESTS, ZOO_NEEDS, MissingError, find
 
 SEED = pytest.StashKey[int]()
 
@@ -52,11 +52,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests in tests/integration, and tests in a browser, are integration tests."""
+    """Mark what needs a browser or a proxy, and what needs the whole zoo of them."""
     for item in items:
         needs = {name for mark in item.iter_markers("requires") for name in mark.args}
-        if item.path.is_relative_to(TESTS / "integration") or "chromium" in needs:
+        if item.path.is_relative_to(TESTS / "integration") or needs & INTEGRATION_NEEDS:
             item.add_marker("integration")
+        if needs & ZOO_NEEDS:
+            item.add_marker("zoo")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

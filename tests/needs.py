@@ -65,12 +65,61 @@ def gevent() -> str:
     return spec.origin
 
 
+def mitmproxy() -> str:
+    """mitmdump, in a virtual environment of its own: its dependencies are not ours."""
+    own = TESTS.parent / ".venv-mitmproxy" / "bin" / "mitmdump"
+    path = str(own) if own.exists() else shutil.which("mitmdump")
+    if path is None:
+        raise MissingError(f"mitmproxy is missing: there is no {own}, and no mitmdump on PATH")
+    return path
+
+
+def network() -> str:
+    """A network namespace of our own, for tests/proxies/zoo/network.py: the tool that makes one."""
+    tools = [_program("unshare", "util-linux")(), _program("ip", "iproute2")()]
+    _program("nft", "nftables")()
+    if os.getuid() != 0:
+        raise MissingError("network is missing: a network namespace with two users takes root")
+    try:
+        subprocess.run([tools[0], "--net", "true"], capture_output=True, text=True, check=True)
+    except subprocess.CalledProcessError as error:
+        raise MissingError(f"network is missing: {error.stderr.strip()}") from error
+    return tools[0]
+
+
+def _program(name: str, package: str) -> Callable[[], str]:
+    """Looks for a program of the system, also where users who are not root do not look."""
+
+    def look() -> str:
+        folders = [os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"]
+        path = shutil.which(name, path=os.pathsep.join(folders))
+        if path is None:
+            raise MissingError(f"{name} is missing: install the package {package}")
+        return path
+
+    return look
+
+
 NEEDS: dict[str, Callable[[], str]] = {
     "chromium": chromium,
     "node": node,
     "npm": npm,
     "gevent": gevent,
+    "nginx": _program("nginx", "nginx"),
+    "haproxy": _program("haproxy", "haproxy"),
+    "squid": _program("squid", "squid"),
+    "apache": _program("apache2", "apache2"),
+    "varnish": _program("varnishd", "varnish"),
+    "tinyproxy": _program("tinyproxy", "tinyproxy"),
+    "privoxy": _program("privoxy", "privoxy"),
+    "mitmproxy": mitmproxy,
+    "network": network,
 }
+
+#: What only `tests/run --zoo` installs; tests that need it have the mark `zoo`.
+ZOO_NEEDS = frozenset({"apache", "varnish", "tinyproxy", "privoxy", "mitmproxy", "network"})
+#: What makes a test an integration test.
+INTEGRATION_NEEDS = ZOO_NEEDS | {"chromium", "nginx", "haproxy", "squid"}
 
 
 @functools.cache

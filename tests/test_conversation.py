@@ -90,7 +90,9 @@ class Room:
         self.runtime = FakeRuntime()
         self.layer = Layer(self.runtime)
         self.scheduled: list[float | None] = []
+        self.proven: list[Conversation] = []
         self.forgotten: list[Conversation] = []
+        self.gone: list[Conversation] = []
         machine = ServerMachine(
             key="key", grant=grant or Grant(), bounds=bounds or Bounds(), now=self.runtime.now()
         )
@@ -101,7 +103,9 @@ class Room:
             runtime=self.runtime,
             application=lambda conversation: self.layer,
             schedule=lambda conversation, when: self.scheduled.append(when),
+            proven=self.proven.append,
             forget=self.forgotten.append,
+            gone=self.gone.append,
         )
         self.attached = Attached()
         self.seq = 1
@@ -271,8 +275,8 @@ def test_messages_go_out_on_the_carrier(room: Room) -> None:
 
 
 def test_a_message_too_large_is_refused_and_nothing_changed(room: Room) -> None:
-    with pytest.raises(MessageRefused, match="1000000"):
-        room.conversation.send([Message("small"), Message("x" * 1_000_001)])
+    with pytest.raises(MessageRefused, match="16000000"):
+        room.conversation.send([Message("small"), Message("x" * 16_000_001)])
     assert room.pulled() == []
     assert room.conversation.open
 
@@ -297,6 +301,67 @@ def test_nothing_is_sent_behind_a_close(room: Room) -> None:
     room.conversation.send([Message("two")])
     room.conversation.close(4001, "again")
     assert room.pulled() == ["one", Close(4000, "bye")]
+
+
+def test_retiring_begins_no_more_handlers_and_says_what_is_confirmed(room: Room) -> None:
+    room.receive("wait", "two", "three")
+    room.conversation.send([Message("before")])
+    room.conversation.rest()
+    assert room.conversation.busy
+    room.receive("four", "urgent five")
+    assert room.layer.log == ["wait", "urgent five"]
+    room.layer.go.set()
+    room.runtime.run()
+    assert not room.conversation.busy
+    assert room.layer.log == ["wait", "urgent five", "done wait"]
+    assert room.handled == 1
+    room.layer.log[:] = ["wait", "done wait"]
+    room.conversation.retire(1012, "bye")
+    room.conversation.send([Message("behind")])
+    assert room.pulled() == ["before", Close(1012, "bye")]
+    room.receive(ack=2, received=2)
+    assert room.layer.log == ["wait", "done wait", (1012, "bye", False)]
+
+
+def test_what_runs_when_it_retires_is_not_confirmed(room: Room) -> None:
+    """Its handler may have more to say, and that nobody will hear."""
+    room.receive("wait")
+    room.conversation.retire(1012, "bye")
+    room.layer.go.set()
+    room.runtime.run()
+    assert room.layer.log == ["wait", "done wait"]
+    assert room.handled == 0
+    room.receive(ack=1, received=1)
+    assert room.layer.log == ["wait", "done wait", (1012, "bye", False)]
+    assert room.gone == [room.conversation]
+
+
+def test_retiring_lets_a_client_that_closes_have_its_end(room: Room) -> None:
+    room.receive("wait", Close(4000, "bye"))
+    room.conversation.retire(1012, "restart")
+    room.layer.go.set()
+    room.runtime.run()
+    assert room.layer.log == ["wait", "done wait", (4000, "bye", True)]
+    assert room.gone == [room.conversation]
+
+
+def test_the_first_commit_proves_it(room: Room) -> None:
+    assert room.proven == [room.conversation]
+    room.greet(2, WEBSOCKET, Attached())
+    room.receive(commit=2, attempt=2)
+    assert room.conversation.switches == 2
+    assert room.proven == [room.conversation]
+
+
+def test_it_is_gone_once_its_handlers_have_returned(room: Room) -> None:
+    room.receive("wait")
+    room.conversation.abort(4000, "bye")
+    room.runtime.run()
+    assert room.forgotten == [room.conversation]
+    assert room.gone == []
+    room.layer.go.set()
+    room.runtime.run()
+    assert room.gone == [room.conversation]
 
 
 @pytest.mark.parametrize("code", [0, 1005, 2999, 5000])

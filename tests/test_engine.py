@@ -230,7 +230,7 @@ def test_a_handler_that_raises_answers_with_an_error(house: House) -> None:
 
 def test_an_answer_that_cannot_be_sent_is_an_error(house: House) -> None:
     house.server.on("set", lambda *_: {1, 2})
-    house.server.on("large", lambda *_: "x" * 2_000_000)
+    house.server.on("large", lambda *_: "x" * 16_000_001)
     peer = house.connected()
     peer.emit("set", id=1)
     peer.emit("large", id=2)

@@ -151,8 +151,16 @@ def test_an_unknown_configuration_key_names_those_there_are(app: flask.Flask) ->
         ("credit_messages", 1.5, "credit_messages must be a whole number"),
         ("max_sessions", -1, "max_sessions must"),
         ("max_held_polls", 0, "max_held_polls must"),
-        ("max_body", 1_000_000, "make it at least four thirds of it and 8 kB"),
-        ("max_message", 2_000_000, "max_body=2000000 cannot carry max_message=2000000"),
+        ("max_body", 16_383, "max_body must be at least 16384 bytes: 16383"),
+        ("max_uncommitted_per_address", 0, "max_uncommitted_per_address must"),
+        ("max_ungreeted", None, "max_ungreeted must"),
+        ("max_ungreeted_per_address", 0.5, "max_ungreeted_per_address must"),
+        ("trusted_proxies", -1, "trusted_proxies must be a whole number, 0 or more: -1"),
+        ("trusted_proxies", "1", "trusted_proxies must"),
+        ("trusted_proxies", True, "trusted_proxies must"),
+        ("drain", -1, "drain must be a number of seconds, 0 or more: -1"),
+        ("drain", float("nan"), "drain must"),
+        ("drain", None, "drain must"),
     ],
 )
 def test_an_impossible_option_says_what_is_possible(
@@ -516,11 +524,29 @@ def test_an_empty_target_is_not_everybody(app: flask.Flask, runtime: FakeRuntime
     assert client.events == []
 
 
+def test_draining_takes_its_time_from_the_option(
+    app: flask.Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(Registry, "drain", lambda self, timeout: asked.append(timeout))
+    transport = made(drain=3)
+    with pytest.raises(RuntimeError, match="init_app"):
+        transport.drain()
+    transport.init_app(app)
+    transport.drain()
+    transport.drain(0)
+    transport.drain(timeout=1.5)
+    assert asked == [3, 0, 1.5]
+
+
 def test_run_serves_and_sets_up_if_need_be(app: flask.Flask, runtime: FakeRuntime) -> None:
     served: list[Any] = []
     runtime.serve = lambda *args: served.append(args)  # type: ignore[method-assign]
     transport = made()
     transport.run(app)
     transport.run(app, host="::1", port=80)
-    assert served == [(app, "127.0.0.1", 5000), (app, "::1", 80)]
+    assert served == [
+        (app, "127.0.0.1", 5000, transport.drain, 17.0),
+        (app, "::1", 80, transport.drain, 17.0),
+    ]
     assert isinstance(app.wsgi_app, Gateway)

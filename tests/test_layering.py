@@ -21,7 +21,7 @@ PACKAGE = "fallback_transport"
 FLOORS = [
     {"protocol"},
     {"runtime"},
-    {"conversation"},
+    {"admission", "conversation"},
     {"registry"},
     {"engine"},
     {"polling", "websocket"},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fallback_transport import registry as module
-from fallback_transport.conversation import Conversation
+from fallback_transport.conversation import Conversation, Unit
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, Message, Welcome
 from fallback_transport.protocol.events import Transport
@@ -53,7 +53,13 @@ class Attached:
 class Desk:
     """A registry, and hellos to it."""
 
-    def __init__(self, sessions: int = 3, uncommitted: int = 3, grant: Grant | None = None) -> None:
+    def __init__(
+        self,
+        sessions: int = 3,
+        uncommitted: int = 3,
+        per_address: int = 3,
+        grant: Grant | None = None,
+    ) -> None:
         self.runtime = FakeRuntime()
         self.layers: list[Silent] = []
         self.environs = 0
@@ -62,7 +68,7 @@ class Desk:
             self.application,
             grant=grant or Grant(),
             bounds=Bounds(),
-            capacity=Capacity(sessions, uncommitted),
+            capacity=Capacity(sessions, uncommitted, per_address),
         )
 
     def application(self, conversation: Conversation) -> Silent:
@@ -81,9 +87,10 @@ class Desk:
         first: str = "0",
         attempt: int = 1,
         transport: Transport = Transport.WEBSOCKET,
+        address: str = "",
     ) -> Any:
         hello = Hello(attempt, nonce=nonce, envelope=Envelope(0, 0, 1, (Message(first),)))
-        _, answer = self.registry.greet(hello, transport, Attached(), self.environ, origin)
+        _, answer = self.registry.greet(hello, transport, Attached(), self.environ, origin, address)
         return answer
 
     def resume(self, id: str, key: str, attempt: int = 2) -> Any:
@@ -131,6 +138,9 @@ def test_a_full_server_turns_away_and_takes_again() -> None:
     assert isinstance(desk.greet("one"), Welcome)
     assert isinstance(desk.resume(welcome.id, welcome.key), Welcome)
     desk.registry.find(welcome.id).abort(1000, "")
+    # Over, but its handlers have not heard of it yet.
+    assert desk.greet("two").code == CloseCode.TRY_AGAIN_LATER
+    desk.runtime.run()
     assert isinstance(desk.greet("two"), Welcome)
 
 
@@ -146,6 +156,42 @@ def test_sessions_that_nobody_commits_make_room_for_new_ones() -> None:
     # Of what nobody ever committed nothing is remembered.
     assert desk.resume(stranger.id, stranger.key) == GONE
     assert one.conversation.open
+
+
+def test_an_address_with_too_many_hellos_is_in_nobody_elses_way() -> None:
+    desk = Desk(sessions=100, uncommitted=6, per_address=2)
+    others = [desk.greet(f"other {number}", address=f"10.0.0.{number}") for number in range(3)]
+    mine = [desk.greet(f"mine {number}", address="10.1.0.1") for number in range(2)]
+    assert desk.greet("third", address="10.1.0.1").code == CloseCode.TRY_AGAIN_LATER
+    desk.runtime.advance(module.UNCOMMITTED_GRACE)
+    # Now its own oldest makes room, though others are older.
+    assert isinstance(desk.greet("third", address="10.1.0.1"), Welcome)
+    assert [desk.registry.find(each.id) is not None for each in others + mine] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
+    # Where all is full, somebody else's hello takes the place of one of theirs.
+    assert isinstance(desk.greet("other 3", address="10.0.0.3"), Welcome)
+    desk.runtime.advance(module.UNCOMMITTED_GRACE)
+    assert isinstance(desk.greet("other 4", address="10.0.0.4"), Welcome)
+    assert [desk.registry.find(each.id) is not None for each in others + mine] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_committed_sessions_of_one_address_do_not_count() -> None:
+    desk = Desk(sessions=100, uncommitted=2, per_address=1)
+    for _ in range(50):
+        desk.peer()
+    assert len(desk.registry) == 50
+    assert len(desk.registry._uncommitted) == 0
 
 
 # -- the same hello again -----------------------------------------------------------
@@ -234,9 +280,192 @@ def test_few_ends_are_remembered(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
     for number in range(20):
         welcomes.append(desk.greet(str(number)))
         desk.registry.find(welcomes[-1].id).abort(4005, "enough")
+        desk.runtime.run()
     assert [desk.resume(w.id, w.key).code for w in welcomes] == [4404] * 15 + [4005] * 5
     assert len(desk.registry._nonces) == 5
     assert len(desk.registry._nonce_of) == 0
+
+
+# -- before this process ---------------------------------------------------------------
+
+
+def test_a_process_that_served_here_before_is_gone(desk: Desk) -> None:
+    desk.registry.alone_at("host 127.0.0.1 5000")
+    mine = desk.greet().id
+    later = Desk()
+    # Some other process, and then the one that serves in the place of the first.
+    assert later.resume(mine, "key").code == CloseCode.MISDIRECTED
+    later.registry.alone_at("host 127.0.0.1 5001")
+    assert later.resume(mine, "key").code == CloseCode.MISDIRECTED
+    later.registry.alone_at("host 127.0.0.1 5000")
+    assert later.resume(mine, "key") == End(CloseCode.GONE, "the server was restarted", True)
+    own = later.registry.tag + ".unknown"
+    assert later.resume(own, "key") == GONE
+
+
+# -- draining --------------------------------------------------------------------------
+
+
+class Slow(Silent):
+    """A layer above whose handlers take as many seconds as they are told."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        super().__init__(conversation)
+        self.handled: list[str | bytes] = []
+        self._conversation = conversation
+
+    def unit(self, seq: int, data: str | bytes) -> Unit:
+        def run() -> None:
+            if data != "0":
+                self._conversation.runtime.sleep(float(data))
+            self.handled.append(data)
+            self._conversation.send([Message(f"done {data!r}")])
+
+        return Unit((seq,), run)
+
+
+class Drained(Desk):
+    """A desk that drains."""
+
+    def __init__(self) -> None:
+        super().__init__(sessions=10)
+        self.done_at: float | None = None
+
+    def application(self, conversation: Conversation) -> Slow:
+        self.layers.append(Slow(conversation))
+        return self.layers[-1]
+
+    def drain(self, timeout: float) -> None:
+        def run() -> None:
+            self.registry.drain(timeout)
+            self.done_at = self.runtime.now()
+
+        self.began = self.runtime.now()
+        self.runtime.spawn(run)
+        self.runtime.run()
+
+    @property
+    def took(self) -> float | None:
+        """Seconds that the drain took, once it is over."""
+        return None if self.done_at is None else self.done_at - self.began
+
+
+RESTARTS = (CloseCode.SERVICE_RESTART, "the server restarts")
+
+
+def test_nobody_there_is_nothing_to_drain() -> None:
+    desk = Drained()
+    desk.drain(10)
+    assert desk.took == 0
+
+
+def test_a_drain_waits_for_what_is_received_and_says_it_all() -> None:
+    desk = Drained()
+    one, two = desk.peer(), desk.peer()
+    one.send("2", "1")
+    one.exchange()
+    desk.drain(10)
+    # It goes on as before, for all of them.
+    two.send("0")
+    two.exchange()
+    assert "done '0'" in two.texts
+    # What it does not acknowledge for long would cost it its connection.
+    desk.runtime.advance(0.3)
+    two.exchange()
+    desk.runtime.advance(2.6)
+    one.exchange()
+    assert one.texts[-1] == "done '2'"
+    assert two.closed is None
+    desk.runtime.advance(0.2)
+    one.exchange()
+    two.exchange()
+    assert one.texts[-1] == "done '1'"
+    assert one.closed == two.closed == RESTARTS
+    # Confirmed by both, so nothing is waited for.
+    desk.runtime.advance(2 * module.DRAIN_LOOK)
+    assert desk.took is not None
+    assert desk.took < 3.2
+    assert len(one.machine.outbox) == 0
+    assert [end[:2] for layer in desk.layers for end in layer.ends] == [RESTARTS] * 2
+    assert len(desk.registry) == 0
+
+
+def test_what_comes_without_end_does_not_hold_up_a_drain() -> None:
+    desk = Drained()
+    peer = desk.peer()
+    peer.send("1", "1")
+    peer.exchange()
+    desk.drain(10)
+    sent = 0
+    while peer.closed is None:
+        peer.send("1")
+        sent += 1
+        peer.exchange()
+        desk.runtime.advance(0.1)
+        assert desk.runtime.now() < desk.began + 3.5
+    desk.runtime.advance(2)
+    # The two, and the one that was begun meanwhile; not the rest, which is not confirmed.
+    assert desk.layers[0].handled == ["0", "1", "1", "1"]
+    assert peer.texts[-1] == "done '1'"
+    assert desk.took is not None
+    assert len(peer.machine.outbox) == sent - 1 >= 27
+
+
+def test_a_handler_that_never_returns_does_not_hold_up_a_drain() -> None:
+    desk = Drained()
+    peer = desk.peer()
+    peer.send("1e9", "0")
+    peer.exchange()
+    desk.drain(3)
+    desk.runtime.advance(3.1)
+    peer.exchange()
+    assert peer.closed == RESTARTS
+    # The client has confirmed, and nobody else is waited for.
+    desk.runtime.advance(0.1)
+    assert desk.took is not None
+    assert 3 <= desk.took < 3.3
+    assert desk.layers[0].handled == ["0"]
+    assert len(peer.machine.outbox) == 2
+
+
+def test_an_on_disconnect_that_never_returns_does_not_hold_up_a_drain() -> None:
+    desk = Drained()
+    peer = desk.peer()
+    desk.layers[0].over = lambda *end: desk.runtime.sleep(1e9)  # type: ignore[method-assign]
+    desk.drain(3)
+    peer.exchange()
+    assert peer.closed == RESTARTS
+    desk.runtime.advance(5)
+    assert desk.took is None
+    desk.runtime.advance(0.5)
+    assert desk.took is not None
+    assert len(desk.registry) == 0
+
+
+def test_a_client_that_does_not_confirm_does_not_hold_up_a_drain() -> None:
+    desk = Drained()
+    peer = desk.peer()
+    peer.detach()
+    desk.drain(3)
+    desk.runtime.advance(5.2)
+    assert desk.took is not None
+    assert 5 <= desk.took < 5.1
+    assert [end[:2] for end in desk.layers[0].ends] == [RESTARTS]
+
+
+def test_a_server_that_drains_takes_who_is_in_and_nobody_else() -> None:
+    desk = Drained()
+    welcome = desk.greet("known")
+    peer = desk.peer()
+    peer.send("2")
+    peer.exchange()
+    desk.drain(10)
+    assert desk.greet("new") == End(*RESTARTS)
+    assert isinstance(desk.greet("known", attempt=2), Welcome)
+    assert isinstance(desk.resume(welcome.id, welcome.key, attempt=3), Welcome)
+    desk.runtime.advance(10)
+    assert desk.took is not None
+    assert desk.greet("new") == End(*RESTARTS)
 
 
 # -- time ---------------------------------------------------------------------------

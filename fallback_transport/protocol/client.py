@@ -6,7 +6,8 @@ decided above it.
 
 from __future__ import annotations
 
-from .envelope import Close, End, Envelope, Grant, Hello, Item, PollRequest, Welcome
+from .envelope import Carried, Close, End, Envelope, Grant, Hello, Message, PollRequest, Welcome
+from .errors import MessageRefused
 from .events import Event, Transport
 from .machine import By, Connection, SessionMachine
 from .reliability import Bounds
@@ -28,8 +29,17 @@ class ClientMachine(SessionMachine):
         self.outbox.grant(1, 0)
         self.id: str | None = None
         self.key: str | None = None
+        #: How much one sending request carries; less where a proxy refuses so much.
+        self.request_bytes = REQUEST_BYTES
         self._request = 0
         self._to_announce: Connection | None = None
+
+    def send(self, items: list[Message], now: float, *, urgent: bool = False) -> None:
+        """See `SessionMachine.send`; what belongs together must fit the credit together."""
+        size, most = sum([item.size for item in items]), self.grant.bytes + self.grant.message
+        if size > most:
+            raise MessageRefused(f"{size} bytes that belong together exceed the limit of {most}")
+        super().send(items, now, urgent=urgent)
 
     def hello(self, attempt: int, transport: Transport, nonce: str | None, now: float) -> Hello:
         """The first text of connection `attempt`.
@@ -39,12 +49,14 @@ class ClientMachine(SessionMachine):
         """
         # Whether the key was proved is known with the welcome; a hello by nonce proves none.
         self.connections[attempt] = Connection(
-            attempt, transport, now, now, self.outbox.received + 1, keyless=self.id is None
+            attempt, transport, now, now, self._resume(), keyless=self.id is None
         )
-        seq = self.outbox.received + 1
-        items = self.outbox.read(seq, HELLO_BYTES, 1 if self.id is None else REQUEST_MESSAGES)
-        marks = self.inbox.handled, self.inbox.received
-        envelope = Envelope(*marks, seq if items else None, items)
+        seq, offset = self._resume()
+        count = 1 if self.id is None else REQUEST_MESSAGES
+        # What is large would keep the welcome from coming in time: it follows.
+        items = self.outbox.read(seq, self._fitting(HELLO_BYTES), count, offset=offset, whole=True)
+        handled, received, got = self._marks()
+        envelope = Envelope(handled, received, seq if items else None, items, got=got)
         if self.id is None:
             return Hello(attempt, nonce=nonce, envelope=envelope)
         return Hello(attempt, id=self.id, key=self.key, envelope=envelope)
@@ -59,13 +71,14 @@ class ClientMachine(SessionMachine):
         self.id = welcome.id
         self.key = welcome.key or self.key
         self.grant = welcome.grant
+        self.inbox.limit = welcome.grant.message
         self.outbox.grant(welcome.grant.messages, welcome.grant.bytes)
         return self.receive(welcome.attempt, welcome.envelope, now)
 
     def commit(self, attempt: int) -> list[Event]:
         """From now on connection `attempt` carries the session; `pull` or a request says so."""
         connection = self.connections[attempt]
-        connection.next_seq = self.outbox.received + 1
+        connection.next = self._resume()
         self._to_announce = connection
         return self._attach(connection, self._commit + 1)
 
@@ -77,9 +90,10 @@ class ClientMachine(SessionMachine):
         """
         connection = self.carrier
         assert connection is not None, "no connection is committed"
-        seq = self.outbox.received + 1
-        size = min(REQUEST_BYTES, self.grant.body // 2)
-        items = self.outbox.read(seq, size, REQUEST_MESSAGES) if wait is None else ()
+        seq, offset = self._resume()
+        size = self._fitting(self.request_bytes)
+        count = REQUEST_MESSAGES if wait is None else 0
+        items = self.outbox.read(seq, size, count, offset=offset)
         envelope = self._envelope(connection, seq if items else None, items)
         self._request += 1
         assert self.id is not None, "welcomed connections have an id"
@@ -110,7 +124,7 @@ class ClientMachine(SessionMachine):
         self,
         connection: Connection,
         seq: int | None,
-        items: tuple[Item, ...],
+        items: tuple[Carried, ...],
         *,
         ask: int | None = None,
         answer: int | None = None,

@@ -17,13 +17,14 @@ from typing import Any
 
 from .envelope import (
     SEPARATOR,
+    Carried,
     Close,
     End,
     Envelope,
     Grant,
     Hello,
-    Item,
     Message,
+    Part,
     PollRequest,
     Unit,
     Welcome,
@@ -40,6 +41,7 @@ END_MARK = SEPARATOR + "."
 MAX_NUMBER = 10**15 - 1
 
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z", re.ASCII)
+_PART = re.compile(r"([0-9]{1,15})/([0-9]{1,15}),", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z", re.ASCII)
 _MAX_HEAD = 4096
 _MAX_BINARY_HEAD = 192
@@ -58,6 +60,8 @@ def _marks(envelope: Envelope) -> dict[str, int]:
     marks = {"ack": envelope.ack, "received": envelope.received}
     if envelope.seq is not None:
         marks["seq"] = envelope.seq
+    if envelope.got:
+        marks["got"] = envelope.got
     return marks
 
 
@@ -65,6 +69,8 @@ def _tokens(envelope: Envelope) -> str:
     tokens = [f"a{envelope.ack}"]
     if envelope.received != envelope.ack:
         tokens.append(f"r{envelope.received}")
+    if envelope.got:
+        tokens.append(f"g{envelope.got}")
     if envelope.seq is not None:
         tokens.append(f"s{envelope.seq}")
     if envelope.commit is not None:
@@ -82,7 +88,7 @@ def _milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _head(unit: Unit) -> tuple[str, Sequence[Item]]:
+def _head(unit: Unit) -> tuple[str, Sequence[Carried]]:
     if isinstance(unit, Envelope):
         return _tokens(unit), unit.messages
     if isinstance(unit, PollRequest):
@@ -135,10 +141,11 @@ def encode_body(unit: Unit) -> bytes:
 def encode_frames(envelope: Envelope) -> list[str | bytes]:
     """`envelope` as WebSocket messages: runs of texts together, bytes one by one.
 
-    A binary WebSocket message is the head, U+001E and one message's bytes. The
-    first frame has all the marks; each states the number of its first message.
+    A binary WebSocket message is the head, U+001E and the bytes of one message
+    or part. The first frame has all the marks; each states the number of its
+    first message.
     """
-    if not any(isinstance(m, Message) and isinstance(m.data, bytes) for m in envelope.messages):
+    if not any(_is_binary(item) for item in envelope.messages):
         return [encode(envelope)]
     frames: list[str | bytes] = []
     head = _tokens(envelope).split(" ")
@@ -148,7 +155,7 @@ def encode_frames(envelope: Envelope) -> list[str | bytes]:
     def tokens(number: int) -> str:
         nonlocal head
         line = " ".join(f"s{number}" if token[0] == "s" else token for token in head)
-        head = [token for token in head if token[0] in "ars"]
+        head = [token for token in head if token[0] in "args"]
         return line
 
     def end_run(after: int) -> None:
@@ -156,14 +163,19 @@ def encode_frames(envelope: Envelope) -> list[str | bytes]:
             frames.append(SEPARATOR.join([tokens(after - len(texts)), *texts]))
             texts.clear()
 
-    for number, message in enumerate(envelope.messages, seq):
-        if isinstance(message, Message) and isinstance(message.data, bytes):
+    for number, item in enumerate(envelope.messages, seq):
+        if not isinstance(item, Close) and isinstance(item.data, bytes):
             end_run(number)
-            frames.append((tokens(number) + SEPARATOR).encode() + message.data)
+            place = f" o{item.offset} u{item.total}" if isinstance(item, Part) else ""
+            frames.append((tokens(number) + place + SEPARATOR).encode() + item.data)
         else:
-            texts.append(message.segment)
+            texts.append(item.segment)
     end_run(seq + len(envelope.messages))
     return frames
+
+
+def _is_binary(item: Carried) -> bool:
+    return not isinstance(item, Close) and isinstance(item.data, bytes)
 
 
 # -- decoding -----------------------------------------------------------------
@@ -175,11 +187,11 @@ def _number(text: object) -> int:
     return int(text)
 
 
-def _segments(segments: Iterable[str]) -> tuple[Item, ...]:
+def _segments(segments: Iterable[str]) -> tuple[Carried, ...]:
     return tuple([_item(segment) for segment in segments])
 
 
-def _item(segment: str) -> Item:
+def _item(segment: str) -> Carried:
     kind, content = segment[:1], segment[1:]
     try:
         if kind == "m":
@@ -195,6 +207,10 @@ def _item(segment: str) -> Item:
             code, reason = json.loads(content)
             if type(code) is int and isinstance(reason, str):
                 return Close(code, reason)
+        if kind == "p" and (place := _PART.match(content)):
+            inner = _item(content[place.end() :])
+            if isinstance(inner, Message):
+                return Part(inner.data, int(place[1]), int(place[2]))
     # json's own errors, base64's, a wrong count and a bad code are all ValueErrors.
     except (ValueError, TypeError, RecursionError, MessageRefused) as error:
         raise MalformedEnvelope(f"a segment of kind {kind!r} cannot be read") from error
@@ -205,7 +221,7 @@ def _read_tokens(line: str) -> dict[str, str]:
     values: dict[str, str] = {}
     for token in line.split(" "):
         letter = token[:1]
-        if letter not in "arsckqpitnwb" or letter in values or len(token) < 2:
+        if letter not in "arsckqpgitnwbou" or letter in values or len(token) < 2:
             raise MalformedEnvelope("a head of unknown form")
         values[letter] = token[1:]
     return values
@@ -221,7 +237,7 @@ def _optional(values: dict[str, str], letter: str) -> int | None:
     return _number(values[letter]) if letter in values else None
 
 
-def _envelope(values: dict[str, str], messages: tuple[Item, ...], key: bool) -> Envelope:
+def _envelope(values: dict[str, str], messages: tuple[Carried, ...], key: bool) -> Envelope:
     ack = _number(values.get("a"))
     return Envelope(
         ack=ack,
@@ -232,11 +248,14 @@ def _envelope(values: dict[str, str], messages: tuple[Item, ...], key: bool) -> 
         key=_name(values["k"]) if key and "k" in values else None,
         ask=_optional(values, "q"),
         answer=_optional(values, "p"),
+        got=_number(values.get("g", "0")),
     )
 
 
-def _token_unit(line: str, messages: tuple[Item, ...]) -> Envelope | PollRequest:
+def _token_unit(line: str, messages: tuple[Carried, ...]) -> Envelope | PollRequest:
     values = _read_tokens(line)
+    if values.keys() & set("ou"):
+        raise MalformedEnvelope("a part's place in a text")
     if "i" not in values:
         if values.keys() & set("tnwb"):
             raise MalformedEnvelope("a polling request without its session")
@@ -291,7 +310,7 @@ def _grant(value: object) -> Grant:
     )
 
 
-def _json_unit(text: str, messages: tuple[Item, ...]) -> Hello | Welcome | End:
+def _json_unit(text: str, messages: tuple[Carried, ...]) -> Hello | Welcome | End:
     try:
         head: dict[str, Any] = json.loads(text)
         # An escaped lone surrogate is no text, and would fail whoever logs it.
@@ -314,6 +333,7 @@ def _json_unit(text: str, messages: tuple[Item, ...]) -> Hello | Welcome | End:
         received=_integer(head, "received", 0),
         seq=_integer(head, "seq") if "seq" in head else None,
         messages=messages,
+        got=_integer(head, "got", 0),
     )
     attempt = _integer(head, "attempt")
     session_id, key = _optional_name(head, "id"), _optional_name(head, "key")
@@ -360,7 +380,7 @@ def decode_body(body: bytes) -> Unit:
 
 
 def decode_binary(data: bytes) -> Envelope:
-    """The envelope that a WebSocket binary message holds: one message of bytes.
+    """The envelope that a WebSocket binary message holds: one message, or part, of bytes.
 
     Raises:
         MalformedEnvelope: it is no binary envelope of this protocol.
@@ -368,7 +388,10 @@ def decode_binary(data: bytes) -> Envelope:
     head, separator, content = data.partition(b"\x1e")
     if not separator or len(head) > _MAX_BINARY_HEAD or not head.isascii():
         raise MalformedEnvelope("a binary envelope without its head")
-    unit = _token_unit(head.decode("ascii"), (Message(content),))
-    if not isinstance(unit, Envelope):
+    values = _read_tokens(head.decode("ascii"))
+    if values.keys() & set("itnwb"):
         raise MalformedEnvelope("a polling request on a WebSocket")
-    return unit
+    item: Carried = Message(content)
+    if "u" in values:
+        item = Part(content, _number(values.get("o")), _number(values["u"]))
+    return _envelope(values, (item,), key=True)

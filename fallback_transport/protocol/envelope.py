@@ -30,11 +30,13 @@ class Message:
         MessageRefused: text that UTF-8 cannot carry (a lone surrogate).
     """
 
-    __slots__ = ("_segment", "data", "size")
+    __slots__ = ("_segment", "_units", "_wide", "data", "size")
 
     def __init__(self, data: str | bytes, segment: str | None = None) -> None:
         self.data = data
         self._segment = segment
+        self._units: int | None = None
+        self._wide = b""
         if isinstance(data, bytes) or data.isascii():
             self.size = len(data)
         else:
@@ -57,6 +59,36 @@ class Message:
                 segment = "m" + data
             self._segment = segment
         return segment
+
+    @property
+    def units(self) -> int:
+        """Its length in what both halves can count and cut: bytes, of a text UTF-16 units."""
+        if self._units is None:
+            self._units = _units(self.data)
+        return self._units
+
+    def part(self, offset: int, size: int) -> Part:
+        """The stretch from unit `offset` on that takes about `size` bytes on the way."""
+        data = self.data
+        if isinstance(data, bytes):
+            return Part(data[offset : offset + max(1, size)], offset, self.units)
+        # One unit takes up to three bytes of UTF-8; escaped, as with U+001E in it, six.
+        offset, text = self._cut(offset, size if data.isascii() else size // 3)
+        if SEPARATOR in text:
+            offset, text = self._cut(offset, size // 6)
+        return Part(text, offset, self.units)
+
+    def _cut(self, offset: int, count: int) -> tuple[int, str]:
+        """About `count` units of the text, and where they begin: never amid a surrogate pair."""
+        assert isinstance(self.data, str), "bytes have no pairs"
+        # Two at least: one pair.
+        end = offset + max(2, count)
+        if self.units == len(self.data):
+            return offset, self.data[offset:end]
+        self._wide = self._wide or self.data.encode("utf-16-le")
+        offset -= _is_low(self._wide, offset)
+        end -= _is_low(self._wide, end)
+        return offset, self._wide[2 * offset : 2 * end].decode("utf-16-le")
 
     def __eq__(self, other: object) -> bool:
         return type(other) is Message and other.data == self.data
@@ -88,7 +120,46 @@ class Close:
         return "c" + json.dumps([self.code, self.reason], ensure_ascii=False, separators=(",", ":"))
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of a message that does not fit an envelope.
+
+    Args:
+        data: that much of the text or bytes.
+        offset: the unit of the message at which it begins, see `Message.units`.
+        total: the units of the whole message.
+    """
+
+    data: str | bytes
+    offset: int
+    total: int
+
+    def __post_init__(self) -> None:
+        if not self.data or self.end > self.total:
+            raise MalformedEnvelope("a part that does not fit its message")
+
+    @property
+    def end(self) -> int:
+        """The unit behind its last."""
+        return self.offset + _units(self.data)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its message ends with it."""
+        return self.end == self.total
+
+    @property
+    def size(self) -> int:
+        return len(self.data if isinstance(self.data, bytes) else self.data.encode())
+
+    @property
+    def segment(self) -> str:
+        return f"p{self.offset}/{self.total},{Message(self.data).segment}"
+
+
 Item = Message | Close
+#: What an envelope carries: its first may go on with a message, its last may be unfinished.
+Carried = Message | Close | Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +175,18 @@ class Envelope:
         key: proves a commit on a connection whose welcome yielded no key.
         ask: a number that the peer answers at once: is this connection alive?
         answer: the number that the peer asked.
+        got: how many units of message `received` + 1 have come, in parts.
     """
 
     ack: int = 0
     received: int = 0
     seq: int | None = None
-    messages: tuple[Item, ...] = ()
+    messages: tuple[Carried, ...] = ()
     commit: int | None = None
     key: str | None = None
     ask: int | None = None
     answer: int | None = None
+    got: int = 0
 
     def __post_init__(self) -> None:
         if (self.seq is None) != (not self.messages):
@@ -153,8 +226,8 @@ class Grant:
 
     messages: int = 1000
     bytes: int = 4_000_000
-    message: int = 1_000_000
-    body: int = 2_000_000
+    message: int = 16_000_000
+    body: int = 1_000_000
     wait: float = 25.0
     keepalive: float = 25.0
     inactivity: float = 120.0
@@ -204,3 +277,14 @@ class PollRequest:
 
 
 Unit = Hello | Welcome | End | PollRequest | Envelope
+
+
+def _units(data: str | bytes) -> int:
+    if isinstance(data, bytes) or data.isascii():
+        return len(data)
+    return len(data.encode("utf-16-le")) // 2
+
+
+def _is_low(wide: bytes, unit: int) -> bool:
+    """Whether this unit of UTF-16 is the second of a surrogate pair."""
+    return 2 * unit < len(wide) and 0xDC <= wide[2 * unit + 1] < 0xE0

@@ -7,7 +7,8 @@
     │   ├── MalformedEnvelope   bytes that are no envelope        (4400)
     │   ├── UnsupportedVersion  a hello of another version        (4426)
     │   ├── SequenceGap         messages before these are missing (1002)
-    │   └── ImpossibleMark      an ack of what was never sent     (1002)
+    │   ├── ImpossibleMark      an ack of what was never sent     (1002)
+    │   └── MessageTooLarge     a message beyond the grant        (4413)
     └── LocalProtocolError      the caller did; nothing was changed
         ├── MessageRefused      cannot be sent: not encodable, or too large
         ├── OutboxFull          cannot be sent: too much is unconfirmed
@@ -54,6 +55,13 @@ class SequenceGap(RemoteProtocolError):
 class ImpossibleMark(RemoteProtocolError):
     """An acknowledgement of a message that was never sent."""
 
+    fatal = True
+
+
+class MessageTooLarge(RemoteProtocolError):
+    """A message larger than what was granted; it would come again and again."""
+
+    code = CloseCode.TOO_LARGE
     fatal = True
 
 

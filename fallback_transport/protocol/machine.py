@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from .codes import CloseCode
-from .envelope import Close, Envelope, Grant, Item, Message
+from .envelope import Carried, Close, Envelope, Grant, Item, Message, Part
 from .errors import MessageRefused, SessionOver
 from .events import (
     Answered,
@@ -64,11 +64,12 @@ class Connection:
     transport: Transport
     opened_at: float
     heard_at: float
-    next_seq: int
+    next: tuple[int, int]
+    """What is to be sent on it next: a message's number, and the unit of it."""
     commit: int = 0
     """The number with which the client committed it; 0 for a candidate."""
-    stated: tuple[int, int] = (0, 0)
-    """The marks last stated on it: handled, received."""
+    stated: tuple[int, int, int] = (0, 0, 0)
+    """The marks last stated on it: handled, received, got."""
     keyless: bool = False
     """Its hello proved no key, and its welcome yielded none: its commit must."""
     ack_at: float | None = None
@@ -78,6 +79,13 @@ class Connection:
     """What is to be asked with the next envelope."""
     answers: list[int] = field(default_factory=list)
     """What is to be answered with the next envelope."""
+    expects: tuple[int, int] = (0, 0)
+    """What was to be sent next when the last question went out: with its answer, all before it
+    must have come."""
+    doubt_at: float | None = None
+    """When a server doubts that what it has sent on it arrives."""
+    unreceived: int = 0
+    """And how many bytes that is."""
 
 
 class SessionMachine:
@@ -93,7 +101,7 @@ class SessionMachine:
         self.grant = grant
         self.state = State.OPENING
         self.outbox = Outbox(bounds)
-        self.inbox = Inbox()
+        self.inbox = Inbox(grant.message)
         self.connections: dict[int, Connection] = {}
         self.carrier: Connection | None = None
         self.unattached_since: float | None = now
@@ -211,7 +219,8 @@ class SessionMachine:
             if envelope.ask is not None and len(connection.answers) < MAX_ANSWERS:
                 connection.answers.append(envelope.ask)
             if envelope.answer in connection.asked:
-                events.append(Answered(attempt, now - connection.asked.pop(envelope.answer)))
+                seconds = now - connection.asked.pop(envelope.answer)
+                events += self._answered(connection, seconds, now)
         return events + self._settle(fresh, now)
 
     def pull(self, attempt: int, now: float) -> Envelope | None:
@@ -222,19 +231,22 @@ class SessionMachine:
         connection = self.connections.get(attempt)
         if connection is None or connection.transport is not Transport.WEBSOCKET:
             return None
-        seq = 0
-        items: tuple[Item, ...] = ()
+        seq, offset = connection.next
+        items: tuple[Carried, ...] = ()
         sender = self._sender() is connection
         if sender and self.state is not State.CLOSED:
-            seq = max(connection.next_seq, self.outbox.received + 1)
-            items = self.outbox.read(seq, ENVELOPE_BYTES, ENVELOPE_MESSAGES)
+            seq, offset = max(connection.next, self._resume())
+            items = self.outbox.read(
+                seq, self._fitting(ENVELOPE_BYTES), ENVELOPE_MESSAGES, offset=offset
+            )
         due = connection.asks or connection.answers or self._announcement(connection)[0]
         if not items and not due and not (sender and self._ack_due(connection, now)):
             return None
-        connection.next_seq = max(connection.next_seq, seq + len(items))
+        connection.next = _behind(seq, offset, items)
         ask = connection.asks.pop(0) if connection.asks else None
         if ask is not None:
             connection.asked[ask] = now
+            connection.expects = connection.next
         return self._envelope(
             connection,
             seq if items else None,
@@ -285,6 +297,10 @@ class SessionMachine:
         """What a commit in a received envelope changes; only a server gets commits."""
         return []
 
+    def _answered(self, connection: Connection, seconds: float, now: float) -> list[Event]:
+        """The peer has answered, after so many seconds."""
+        return [Answered(connection.attempt, seconds)]
+
     def _announcement(self, connection: Connection) -> tuple[int | None, str | None]:
         """The commit, and the key that proves it, that the next envelope states; a client's."""
         return None, None
@@ -303,16 +319,27 @@ class SessionMachine:
         self,
         connection: Connection,
         seq: int | None,
-        items: tuple[Item, ...],
+        items: tuple[Carried, ...],
         *,
         ask: int | None = None,
         answer: int | None = None,
     ) -> Envelope:
-        marks = self.inbox.handled, self.inbox.received
-        connection.stated = marks
+        handled, received, got = connection.stated = self._marks()
         connection.ack_at = None
         self._unstated_bytes = 0
-        return Envelope(*marks, seq, items, *self._announcement(connection), ask, answer)
+        announced = self._announcement(connection)
+        return Envelope(handled, received, seq, items, *announced, ask, answer, got)
+
+    def _marks(self) -> tuple[int, int, int]:
+        return self.inbox.handled, self.inbox.received, self.inbox.got
+
+    def _fitting(self, size: int) -> int:
+        """At most `size` bytes of messages, so that they fit an envelope in base64 too."""
+        return min(size, self.grant.body // 2)
+
+    def _resume(self) -> tuple[int, int]:
+        """What the peer has not received: the number of a message, and the unit of it."""
+        return self.outbox.received + 1, self.outbox.got
 
     def _half_credit_used(self, connection: Connection) -> bool:
         handled = self.inbox.handled - connection.stated[0]
@@ -323,7 +350,7 @@ class SessionMachine:
 
     def _arrived(self, envelope: Envelope) -> list[tuple[int, Item]]:
         """The new messages of an envelope. Raises before anything else is changed."""
-        self.outbox.confirm(envelope.ack, envelope.received)
+        self.outbox.confirm(envelope.ack, envelope.received, envelope.got)
         # What comes behind a close is ignored.
         if envelope.seq is None or self._closed_by is By.PEER:
             return []
@@ -370,7 +397,7 @@ class SessionMachine:
 
     def _schedule_ack(self, now: float) -> None:
         connection = self._sender()
-        marks = self.inbox.handled, self.inbox.received
+        marks = self._marks()
         if connection is not None and connection.stated != marks and connection.ack_at is None:
             connection.ack_at = now + ACK_DELAY
 
@@ -409,3 +436,13 @@ class SessionMachine:
     def _drop(self, connection: Connection, code: int, reason: str, now: float) -> list[Event]:
         self.detach(connection.attempt, now)
         return [ConnectionDropped(connection.attempt, code, reason)]
+
+
+def _behind(seq: int, offset: int, items: tuple[Carried, ...]) -> tuple[int, int]:
+    """What comes behind `items`, which begin with unit `offset` of message `seq`."""
+    if not items:
+        return seq, offset
+    last = items[-1]
+    if isinstance(last, Part) and not last.finished:
+        return seq + len(items) - 1, last.end
+    return seq + len(items), 0

@@ -10,9 +10,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from .envelope import Close, Item
-from .errors import ImpossibleMark, MessageRefused, OutboxFull, SequenceGap
+from .envelope import Carried, Close, Item, Message, Part
+from .errors import (
+    ImpossibleMark,
+    MalformedEnvelope,
+    MessageRefused,
+    MessageTooLarge,
+    OutboxFull,
+    SequenceGap,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +28,8 @@ class Bounds:
     """How much an outbox may hold unconfirmed, in messages and bytes; beyond, it refuses."""
 
     messages: int = 10_000
-    bytes: int = 16_000_000
-    message: int = 1_000_000
+    bytes: int = 32_000_000
+    message: int = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,8 @@ class Outbox:
         self.bounds = bounds
         self.confirmed = 0
         self.received = 0
+        #: How many units of message `received` + 1 the peer has, in parts.
+        self.got = 0
         self.bytes = 0
         self._numbered: deque[_Entry] = deque()
         self._held: deque[tuple[_Entry, ...]] = deque()
@@ -90,15 +100,16 @@ class Outbox:
             self._held.append(group)
             self._held_count += len(group)
 
-    def confirm(self, handled: int, received: int) -> bool:
-        """Take the peer's marks; lower ones are old news. True if either rose.
+    def confirm(self, handled: int, received: int, got: int = 0) -> bool:
+        """Take the peer's marks; lower ones are old news. True if any rose.
 
         Raises:
-            ImpossibleMark: the peer claims a message that was never sent.
+            ImpossibleMark: the peer claims what was never sent.
         """
         if handled > self.last or received > self.last:
             raise ImpossibleMark(f"mark {max(handled, received)} of {self.last} sent")
-        news = handled > self.confirmed or received > self.received
+        self._check_got(received, got)
+        before = self.confirmed, self.received, self.got
         while self.confirmed < handled:
             entry = self._numbered.popleft()
             self.confirmed += 1
@@ -106,26 +117,50 @@ class Outbox:
             if not entry.urgent:
                 self._used_messages -= 1
                 self._used_bytes -= entry.item.size
-        self.received = max(self.received, received, self.confirmed)
+        highest = max(received, self.confirmed)
+        if highest > self.received:
+            self.received, self.got = highest, 0
+        if received == self.received:
+            self.got = max(self.got, got)
         self._release()
-        return news
+        return before != (self.confirmed, self.received, self.got)
 
-    def read(self, seq: int, size: int, count: int) -> tuple[Item, ...]:
-        """The messages from `seq` on: at least one if there is one, then up to both limits."""
-        items: list[Item] = []
+    def read(
+        self, seq: int, size: int, count: int, *, offset: int = 0, whole: bool = False
+    ) -> tuple[Carried, ...]:
+        """The messages from `seq` on: something if there is anything, then up to both limits.
+
+        The first begins at unit `offset`; if it does not fit, it is a part.
+        With `whole` there are no parts, and nothing if the first does not fit.
+        """
+        items: list[Carried] = []
         start = seq - self.confirmed - 1
         for index in range(start, min(len(self._numbered), start + count)):
-            item = self._numbered[index].item
+            item: Carried = self._numbered[index].item
+            if not items and isinstance(item, Message) and (offset or item.size > size):
+                if whole:
+                    break
+                item = item.part(offset, size)
             size -= item.size
             if items and size < 0:
                 break
             items.append(item)
+            if isinstance(item, Part) and not item.finished:
+                break
         return tuple(items)
 
     def unconfirmed(self) -> list[Item]:
         """What the peer has not confirmed, in order; it may have been handled."""
         held = [entry for group in self._held for entry in group]
         return [entry.item for entry in (*self._numbered, *held)]
+
+    def _check_got(self, received: int, got: int) -> None:
+        if not got or received < self.confirmed:
+            return
+        index = received - self.confirmed
+        item = self._numbered[index].item if index < len(self._numbered) else None
+        if not isinstance(item, Message) or got >= item.units:
+            raise ImpossibleMark(f"{got} units of a message {received + 1} that has not so many")
 
     def _check(self, items: Sequence[Item], size: int) -> None:
         bounds = self.bounds
@@ -160,38 +195,102 @@ class Outbox:
             self._number(group)
 
 
-class Inbox:
-    """Drops duplicates, refuses gaps, and knows what is received and what is handled."""
+class _Partial:
+    """A message of which some has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: Part) -> None:
+        self.total = first.total
+        self.kind: type[Any] = type(first.data)
+        self.got = 0
+        self.size = 0
+        self._pieces: list[Any] = []
+
+    def add(self, part: Part) -> None:
+        """Take what is new in a part that begins no later than this one ends."""
+        if type(part.data) is not self.kind or part.total != self.total:
+            raise MalformedEnvelope("a part of another message")
+        if part.end <= self.got:
+            return
+        fresh = part
+        if part.offset < self.got:
+            # Sent again from an earlier place, on another connection.
+            fresh = Message(part.data).part(self.got - part.offset, 6 * part.total)
+        self._pieces.append(fresh.data)
+        self.got = part.end
+        self.size += fresh.size
+
+    def message(self) -> Message:
+        """The whole."""
+        return Message(self.kind().join(self._pieces))
+
+
+class Inbox:
+    """Drops duplicates, refuses gaps, and knows what is received and what is handled.
+
+    Args:
+        limit: the most bytes that a message may have.
+    """
+
+    def __init__(self, limit: int = 16_000_000) -> None:
+        self.limit = limit
         self.received = 0
         self.handled = 0
         self.pending_bytes = 0
         self._sizes: dict[int, int] = {}
+        self._partial: _Partial | None = None
 
     @property
     def pending(self) -> int:
         """How many messages are received and not handled."""
         return len(self._sizes)
 
-    def take(self, seq: int, items: Sequence[Item]) -> list[tuple[int, Item]]:
+    @property
+    def got(self) -> int:
+        """How many units of message `received` + 1 have come, in parts."""
+        return self._partial.got if self._partial else 0
+
+    def take(self, seq: int, items: Sequence[Carried]) -> list[tuple[int, Item]]:
         """The new ones among `items`, each with its number; `items` begin at `seq`.
 
         Raises:
-            SequenceGap: messages before `seq` are missing; nothing was taken.
+            SequenceGap: what is before `seq`, or before the part that comes first, is missing;
+                nothing was taken.
+            MalformedEnvelope: parts that are not of one message; nothing was taken.
+            MessageTooLarge: a message beyond the limit.
         """
         if seq > self.received + 1:
             raise SequenceGap(f"expected {self.received + 1}, got {seq}")
         fresh: list[tuple[int, Item]] = []
         for number, item in enumerate(items, seq):
-            if number == self.received + 1:
-                self.received = number
-                self._sizes[number] = item.size
-                self.pending_bytes += item.size
-                fresh.append((number, item))
-                if isinstance(item, Close):
+            if number <= self.received:
+                continue
+            if isinstance(item, Part):
+                if fresh and item.offset:
                     break
+                self._add(item)
+                if self._partial is None or self._partial.got < self._partial.total:
+                    # Whatever is behind it comes again.
+                    break
+                item = self._partial.message()
+            if item.size > self.limit:
+                raise MessageTooLarge(f"a message of {item.size} bytes; at most {self.limit}")
+            self._partial = None
+            self.received = number
+            self._sizes[number] = item.size
+            self.pending_bytes += item.size
+            fresh.append((number, item))
+            if isinstance(item, Close):
+                break
         return fresh
+
+    def _add(self, part: Part) -> None:
+        if part.offset > self.got:
+            raise SequenceGap(f"expected unit {self.got}, got {part.offset}")
+        partial = self._partial or _Partial(part)
+        partial.add(part)
+        if max(partial.size, part.total) > self.limit:
+            raise MessageTooLarge(f"a message of {part.total} units; at most {self.limit} bytes")
+        self._partial = partial
 
     def done(self, seq: int) -> None:
         """Message `seq` was handled, or raised; the mark rises over all that are."""

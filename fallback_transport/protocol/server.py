@@ -43,6 +43,7 @@ class PollConnection(Connection):
 
     parked: int | None = None
     """The number of the held request."""
+    parked_at: float = 0.0
     parked_until: float = 0.0
     limit: int | None = None
     """The most bytes of messages that the held request wants."""
@@ -53,12 +54,25 @@ class PollConnection(Connection):
 #: Seconds for which a session lives after its last hello while its client has never committed:
 #: long enough for the slowest repetition of a hello, and not for a stranger to fill the server.
 UNCOMMITTED_WAIT = 30.0
-#: The most bytes of messages in one answer where the request names no limit.
-ANSWER_BYTES = 1_000_000
+#: Seconds after which a held request that comes again is the work of a browser, which repeats by
+#: itself what a proxy has cut: held again it would be cut again, and the client would never know.
+REPEATED = 1.0
+#: The most bytes of messages in one answer, whatever the request wants.
+ANSWER_BYTES = 500_000
 ANSWER_MESSAGES = 1000
 #: How much of a replay rides inside a welcome. Little: a hello cannot say, as a request can,
 #: that the path cuts what is long, and a resume must not fail of it each time.
 GREETING_BYTES = 16_000
+
+
+#: Seconds after which a server asks for what it has sent on a WebSocket and is not received, and
+#: again as many after which it drops it. An ack takes 0.2 s and a round trip; what is left is for
+#: a page that is busy, and together with the client's way back it stays within 3 s.
+DOUBT = 1.25
+#: Round trips that count as much, if they take longer.
+DOUBT_ROUND_TRIPS = 4
+#: Bytes a second that the slowest path carries: what is large takes its time.
+SLOW = 8_000
 
 
 class ServerMachine(SessionMachine):
@@ -72,6 +86,8 @@ class ServerMachine(SessionMachine):
     def __init__(self, *, key: str, grant: Grant, bounds: Bounds, now: float) -> None:
         super().__init__(grant=grant, bounds=bounds, now=now)
         self.key = key
+        #: Smoothed, in seconds; 0 while unknown.
+        self.round_trip = 0.0
 
     @property
     def committed(self) -> bool:
@@ -122,7 +138,7 @@ class ServerMachine(SessionMachine):
             events += self._drop(connection, CloseCode.TOO_MANY, "too many candidates", now)
         kind = PollConnection if transport is Transport.POLLING else Connection
         self.connections[attempt] = kind(
-            attempt, transport, now, now, self.outbox.received + 1, keyless=keyless
+            attempt, transport, now, now, self._resume(), keyless=keyless
         )
         return events + self._settle(fresh, now)
 
@@ -130,10 +146,10 @@ class ServerMachine(SessionMachine):
         """The marks for the welcome, and on polling the messages if no connection carries."""
         connection = self.connections[attempt]
         replays = isinstance(connection, PollConnection) and self.carrier is None
-        # A poll can ask for less where the path cuts what is long; a hello cannot.
-        first = sum([item.size for item in self.outbox.read(self.outbox.received + 1, 0, 1)])
-        fits = replays and not connection.keyless and first <= GREETING_BYTES
-        return self._read(connection, GREETING_BYTES if fits else 0)
+        # Only what is whole and little: a poll can ask for less where the path cuts what is
+        # long, a hello cannot.
+        fits = replays and not connection.keyless
+        return self._read(connection, self._fitting(GREETING_BYTES) if fits else 0, whole=True)
 
     def request(self, request: PollRequest, now: float) -> tuple[list[Event], Verdict]:
         """Take a polling request whose key was checked; then act on the verdict.
@@ -147,7 +163,7 @@ class ServerMachine(SessionMachine):
         if not known and commit > self._commit and self.state is not State.CLOSED:
             # It was given up here, and the client goes back to it.
             self.connections[request.attempt] = PollConnection(
-                request.attempt, Transport.POLLING, now, now, self.outbox.received + 1
+                request.attempt, Transport.POLLING, now, now, self._resume()
             )
         elif known:
             self.connections[request.attempt].keyless = False
@@ -158,6 +174,26 @@ class ServerMachine(SessionMachine):
         if request.wait is None or self.state is State.CLOSED:
             return events, Verdict(Poll.ANSWER)
         return events, self._wait(connection, request.number, request.wait, request.limit, now)
+
+    def receive(self, attempt: int, envelope: Envelope, now: float) -> list[Event]:
+        """See `SessionMachine.receive`; what it confirms lifts a doubt, or puts it off."""
+        before = self._resume()
+        events = super().receive(attempt, envelope, now)
+        connection = self.connections.get(attempt)
+        if connection is not None and connection.doubt_at is not None and self._resume() > before:
+            self._trust(connection, now)
+        return events
+
+    def pull(self, attempt: int, now: float) -> Envelope | None:
+        """See `SessionMachine.pull`; what is sent on the carrier is watched."""
+        envelope = super().pull(attempt, now)
+        connection = self.connections.get(attempt)
+        if envelope is not None and envelope.messages and connection is self.carrier:
+            assert connection is not None, "it was pulled from"
+            connection.unreceived += sum([item.size for item in envelope.messages])
+            if connection.doubt_at is None:
+                connection.doubt_at = now + self._patience(connection)
+        return envelope
 
     def due(self, attempt: int, now: float) -> int | None:
         """The number of the held request that is to be answered now, if there is one."""
@@ -173,7 +209,8 @@ class ServerMachine(SessionMachine):
         if waiting and isinstance(connection, PollConnection):
             connection.heard_at = now
             connection.parked = None
-            return self._read(connection, ANSWER_BYTES if limit is None else max(1, limit))
+            size = ANSWER_BYTES if limit is None else min(max(1, limit), ANSWER_BYTES)
+            return self._read(connection, self._fitting(size))
         return self._read(connection, 0)
 
     def limit(self, attempt: int) -> int | None:
@@ -192,7 +229,7 @@ class ServerMachine(SessionMachine):
         return End(CloseCode.SUPERSEDED, "another connection carries the session", False, *marks)
 
     def over_credit(self, outside: int = 0, outside_bytes: int = 0) -> bool:
-        """Whether the client sent more than was granted, beyond one message alone.
+        """Whether the client sent more than was granted, beyond one event alone.
 
         `outside` of the pending messages, of `outside_bytes`, do not count: they are replies.
         """
@@ -201,7 +238,7 @@ class ServerMachine(SessionMachine):
             return False
         count = self.inbox.pending - outside
         size = self.inbox.pending_bytes - outside_bytes
-        return count > self.grant.messages or (count > 1 and size > self.grant.bytes)
+        return count > self.grant.messages or size > self.grant.bytes + self.grant.message
 
     # -- inside ------------------------------------------------------------------
 
@@ -230,6 +267,9 @@ class ServerMachine(SessionMachine):
         if commit <= self._commit:
             return self._drop(connection, CloseCode.SUPERSEDED, "committed too late", now)
         events: list[Event] = []
+        if connection.commit == 0:
+            # From the welcome to here: it may be more than a round trip, and is never less.
+            self._measured(now - connection.opened_at)
         before = self.carrier
         if before is not None and before is not connection:
             events += self._drop(before, CloseCode.SUPERSEDED, "another connection carries", now)
@@ -248,6 +288,8 @@ class ServerMachine(SessionMachine):
     ) -> Verdict:
         parked, connection.highest = connection.parked, max(connection.highest, number)
         if number == parked:
+            if now >= connection.parked_at + REPEATED:
+                connection.parked_until = connection.heard_at = now
             return Verdict(Poll.JOIN)
         if number < connection.highest:
             # Late or repeated: answered at once, and it releases nothing.
@@ -256,17 +298,55 @@ class ServerMachine(SessionMachine):
         if self._has_output() or self._half_credit_used(connection) or wait <= 0:
             return Verdict(Poll.ANSWER, releases=parked)
         connection.parked = number
+        connection.parked_at = now
         connection.parked_until = now + min(wait, self.grant.wait)
         connection.heard_at = connection.parked_until
         return Verdict(Poll.PARK, releases=parked)
 
-    def _read(self, connection: Connection, size: int) -> Envelope:
-        seq = self.outbox.received + 1
-        items = self.outbox.read(seq, size, ANSWER_MESSAGES) if size else ()
+    def _read(self, connection: Connection, size: int, *, whole: bool = False) -> Envelope:
+        seq, offset = self._resume()
+        count = ANSWER_MESSAGES if size else 0
+        items = self.outbox.read(seq, size, count, offset=offset, whole=whole)
         return self._envelope(connection, seq if items else None, items)
+
+    def _answered(self, connection: Connection, seconds: float, now: float) -> list[Event]:
+        self._measured(seconds)
+        events = super()._answered(connection, seconds, now)
+        if self._resume() < connection.expects:
+            # A WebSocket is ordered: what was sent before the question was swallowed on the way.
+            reason = "what was sent does not arrive"
+            return events + self._drop(connection, CloseCode.INACTIVE, reason, now)
+        return events
+
+    def _measured(self, seconds: float) -> None:
+        known = self.round_trip
+        self.round_trip = 0.875 * known + 0.125 * seconds if known else seconds
+
+    def _patience(self, connection: Connection) -> float:
+        quick = max(DOUBT, DOUBT_ROUND_TRIPS * self.round_trip)
+        return quick + connection.unreceived / SLOW
+
+    def _trust(self, connection: Connection, now: float) -> None:
+        """The peer goes on receiving."""
+        if self._resume() >= connection.next:
+            connection.unreceived, connection.doubt_at = 0, None
+        else:
+            connection.doubt_at = now + self._patience(connection)
+
+    def _timeout(self, connection: Connection, now: float) -> list[Event]:
+        doubt = connection.doubt_at if connection is self.carrier else None
+        if doubt is not None and now >= doubt:
+            if connection.asked or connection.asks:
+                reason = "what was sent is not received"
+                return self._drop(connection, CloseCode.INACTIVE, reason, now)
+            self.ask(connection.attempt, now)
+            connection.doubt_at = now + self._patience(connection)
+        return super()._timeout(connection, now)
 
     def _times(self, connection: Connection) -> list[float]:
         times = super()._times(connection)
+        if connection is self.carrier and connection.doubt_at is not None:
+            times.append(connection.doubt_at)
         if isinstance(connection, PollConnection) and connection.parked is not None:
             times.append(connection.parked_until)
         return times

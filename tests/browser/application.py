@@ -122,11 +122,12 @@ def add_streams(app: Any, transport: Any) -> None:
 def main() -> None:
     mode, port = sys.argv[1], int(sys.argv[2])
     options = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+    host = options.pop("host", "127.0.0.1")
     patch(mode)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     app, transport = make_app(mode, options)
     add_streams(app, transport)
-    transport.run(app, port=port)
+    transport.run(app, host=host, port=port)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,14 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
         transport.server.sleep(data[1])
         seen[client.id].append(["step", data[0]])
 
+    @transport.on_message("noted")
+    def noted(client: Any, data: Any) -> None:
+        """Numbered, and noted where it outlives the process: [number, seconds]."""
+        transport.server.sleep(data[1])
+        client.emit("done", data[0])
+        # In one piece, whatever other threads write.
+        os.write(1, f"noted {client.id} {data[0]}\n".encode())
+
     @transport.on_message("pair")
     def pair(client: Any, data: Any = None, more: Any = None) -> Any:
         """Several values in, several out."""
@@ -292,13 +300,14 @@ def add_other_app(app: Any, mode: str) -> None:
 def main() -> None:
     mode, port = sys.argv[1], int(sys.argv[2])
     options = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+    host = options.pop("host", "127.0.0.1")
     patch(mode)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     with_other = options.pop("other_app", False)
     app, transport = make_app(mode, options)
     if with_other:
         add_other_app(app, mode)
-    transport.run(app, port=port)
+    transport.run(app, host=host, port=port)
 
 
 if __name__ == "__main__":

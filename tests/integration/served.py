@@ -93,8 +93,8 @@ class Served:
         assert self._process is not None, "started"
         return self._process.pid
 
-    def end(self, how: int = signal.SIGTERM) -> None:
-        """End it, with a signal."""
+    def end(self, how: int = signal.SIGKILL) -> None:
+        """End it, with a signal; after SIGTERM it would say goodbye to everybody first."""
         process, self._process = self._process, None
         if process is None:
             return

@@ -50,7 +50,7 @@ from .raw import (
 from .served import MODES, Served
 
 #: A session's id.
-ID = r"[0-9a-f]{6}\.[\w-]{16}"
+ID = r"[0-9a-f]{12}\.[\w-]{16}"
 FRIEND = "http://friend.test"
 POST = b"POST /fallback/poll HTTP/1.1\r\nHost: server.test\r\n"
 LENGTH = b"Content-Length: 100\r\n\r\nabc"
@@ -1124,7 +1124,8 @@ def over_credit(arena: Arena) -> str:
 def over_credit_in_bytes(arena: Arena) -> str:
     session = arena.session()
     session.socket.text(SEPARATOR.join(["a0 s2", 'm2["sleep",2]']))
-    for number in range(3, 8):
+    # An event alone may have as many more as a message.
+    for number in range(3, 27):
         session.socket.text(f"a0 s{number}\x1e" + 'm2["count","' + "x" * 900_000 + '"]')
     return over_websocket(session.socket)
 
@@ -1246,7 +1247,7 @@ def test_sessions_that_nobody_commits_make_room() -> None:
         first = [poll(server.port, text).head for text in known]
         reply = poll(server.port, hello())
         assert over_http(reply) == "503 1013"
-        assert reply.headers["retry-after"] == "5"
+        assert 5 <= int(reply.headers["retry-after"]) <= 10
         with WebSocket(server.port) as websocket:
             websocket.text(hello())
             assert over_websocket(websocket, ask=False) == "1013"

@@ -66,7 +66,7 @@ def test_a_session_opens(served: Served, transport: str) -> None:
         assert client.machine.key not in served.log()
         assert served.seen(client.id) == [["connect", {"who": "me"}]]
         grant = client.machine.grant
-        assert (grant.messages, grant.message, grant.inactivity) == (1000, 1_000_000, 120.0)
+        assert (grant.messages, grant.message, grant.inactivity) == (1000, 16_000_000, 120.0)
 
 
 @both
@@ -617,7 +617,8 @@ def test_a_server_that_is_full_says_come_again(mode: str) -> None:
         first.open("websocket")
         second.open("polling")
         reply = post(server.port, new_hello())
-        assert (reply.status, reply.headers["Retry-After"]) == (503, "5")
+        assert reply.status == 503
+        assert 5 <= int(reply.headers["Retry-After"]) <= 10
         assert (reply.end().code, reply.end().session) == (CloseCode.TRY_AGAIN_LATER, False)
         with raw_websocket(server.port) as socket:
             socket.send(new_hello())

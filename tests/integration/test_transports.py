@@ -129,9 +129,24 @@ def test_large_messages_go_both_ways(served: Served, transport: str, rng: random
         client.wait_for(lambda: len(client.received) == 12)
         assert client.named("message") == [data, "between"] * 6
         with pytest.raises(MessageRefused):
-            client.send("x" * 1_000_000)
+            client.send("x" * 16_000_000)
         with pytest.raises(MessageRefused):
-            client.send(data + b"x")
+            client.send(data * 16 + b"x")
+        # The largest there is, and text of pairs that must not be cut.
+        for huge in (data * 16, "\N{GRINNING FACE}é" * 600_000):
+            assert client.request("echo", huge, timeout=60) == huge
+        assert served.seen(client.id) == [["connect", None]]
+
+
+@both
+def test_a_small_body_limit_makes_small_envelopes(transport: str, rng: random.Random) -> None:
+    data = rng.randbytes(300_000)
+    with Served("eventlet", max_body=16_384) as served, ClientSession(served.port) as client:
+        client.open(transport)
+        for each in (data, "x" * 300_000, "\x1e" * 3000):
+            assert client.request("echo", each) == each
+        assert client.losses == []
+        assert "4413" not in served.log()
 
 
 @both

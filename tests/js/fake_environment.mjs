@@ -79,6 +79,7 @@ export class Clock {
 //     lost: nobody ever answers          status, text, headers: this is the answer
 //     reaches: the server gets it first  after: ms until the answer (of `status`)
 //     cut: ms after which the network ends it (with `status`, 0 if not given)
+//     begins: ms after which the answer begins
 //     truncate: the answer's text is cut to so many characters (a status "cut": and breaks off)
 //     twice: the server gets it a second time, after so many ms
 //     delay: ms on the way up, instead of the latency
@@ -103,7 +104,7 @@ export class Network {
   get open() { return this.links.filter((link) => link.state === "open"); }
   get link() { return this.links[this.links.length - 1]; }
 
-  post(url, body, headers, done) {
+  post(url, body, headers, done, begin = () => {}) {
     const request = { url, body, headers, at: this.clock.now, aborted: false, answered: false };
     this.posts.push(request);
     const fate = this.down ? { status: 0 } : this.onpost(request) || {};
@@ -128,6 +129,7 @@ export class Network {
       });
     }, headers);
     this.clock.schedule(fate.delay ?? this.latency, () => reach(true));
+    if ("begins" in fate) this.clock.schedule(fate.begins, () => { if (!request.aborted && !request.answered) begin(); });
     if ("twice" in fate) this.clock.schedule(this.latency + fate.twice, () => reach(false));
     if ("cut" in fate) {
       this.clock.schedule(fate.cut, () => answer(fate.status ?? 0, fate.text, fate.headers));
@@ -285,6 +287,9 @@ function makeXMLHttpRequest(environment) {
         this.responseText = text;
         this._found = found;
         if (this.onreadystatechange) this.onreadystatechange();
+      }, () => {
+        this.readyState = 3;
+        if (this.onreadystatechange) this.onreadystatechange();
       });
     }
 
@@ -355,24 +360,64 @@ function makeWebSocket(environment) {
 }
 
 export class FakeStorage {
-  constructor() {
-    this.items = new Map();
+  constructor(items = new Map()) {
+    this.items = items;
     this.fails = false;
+    // The most characters it takes.
+    this.quota = 5_000_000;
+    // The pages that use it.
+    this.pages = new Set();
   }
 
   _check() { if (this.fails) throw new Error("QuotaExceededError"); }
+  get length() { this._check(); return this.items.size; }
+  key(index) { this._check(); return [...this.items.keys()][index] ?? null; }
   getItem(key) { this._check(); return this.items.has(key) ? this.items.get(key) : null; }
-  setItem(key, value) { this._check(); this.items.set(key, String(value)); }
-  removeItem(key) { this._check(); this.items.delete(key); }
+
+  setItem(key, value, page) {
+    this._check();
+    if (String(value).length > this.quota) throw new Error("QuotaExceededError");
+    this.items.set(key, String(value));
+    this._tell(key, page);
+  }
+
+  removeItem(key, page) {
+    this._check();
+    if (this.items.delete(key)) this._tell(key, page);
+  }
+
+  // As one page sees it: what it writes, the browser tells to all others.
+  seenBy(page) {
+    this.pages.add(page);
+    const storage = this;
+    return {
+      get length() { return storage.length; },
+      key: (index) => storage.key(index),
+      getItem: (key) => storage.getItem(key),
+      setItem: (key, value) => storage.setItem(key, value, page),
+      removeItem: (key) => storage.removeItem(key, page),
+    };
+  }
+
+  _tell(key, writer) {
+    for (const page of this.pages) {
+      if (page !== writer) page.clock.schedule(1, () => page.fire("storage", { key }), "storage");
+    }
+  }
 }
 
 // One page. What it throws uncaught is kept in `errors`.
 export class FakeEnvironment {
-  constructor(network, { random = generator(1), storage = new FakeStorage(), nonce = true, webSocket = true } = {}) {
+  constructor(network, {
+    random = generator(1), storage = new FakeStorage(), sessionStorage = new FakeStorage(), nonce = true, webSocket = true,
+  } = {}) {
     this.network = network;
     this.clock = network.clock;
     this.random = random;
-    this.storage = storage;
+    this.storage = storage && storage.seenBy(this);
+    this.sessionStorage = sessionStorage;
+    this.isHidden = false;
+    this.http2 = false;
     this.errors = [];
     this.requests = new Set();
     this.sockets = new Set();
@@ -413,6 +458,12 @@ export class FakeEnvironment {
   }
 
   now() { return this.clock.now; }
+
+  date() { return this.clock.now; }
+
+  hidden() { return this.isHidden; }
+
+  multiplexes() { return this.http2; }
 
   nonce() { return this._nonces ? `n${this._name}-${++this._ids}` : null; }
 

@@ -8,11 +8,11 @@ const SEPARATOR = "\x1e";
 const END_MARK = `${SEPARATOR}.`;
 
 export const GRANT = {
-  messages: 1000, bytes: 4_000_000, message: 1_000_000, body: 2_000_000,
+  messages: 1000, bytes: 4_000_000, message: 16_000_000, body: 1_000_000,
   wait: 25_000, keepalive: 25_000, inactivity: 120_000,
 };
 
-const STATUS = { 4400: 400, 1002: 400, 4403: 403, 4413: 413, 4421: 421, 4426: 426, 1013: 503 };
+const STATUS = { 4400: 400, 1002: 400, 4403: 403, 4413: 413, 4421: 421, 4426: 426, 1012: 503, 1013: 503 };
 
 // --- The bytes ---------------------------------------------------------------------
 
@@ -22,6 +22,10 @@ function decodeItem(segment) {
     case "m": return content;
     case "e": return JSON.parse(content);
     case "b": return Uint8Array.from(Buffer.from(content, "base64"));
+    case "p": {
+      const [, offset, total, inner] = /^(\d+)\/(\d+),([^]*)$/.exec(content);
+      return checkedPart({ part: decodeItem(inner), offset: Number(offset), total: Number(total) });
+    }
     case "c": {
       const [code, reason] = JSON.parse(content);
       return { close: [code, reason] };
@@ -30,13 +34,19 @@ function decodeItem(segment) {
   }
 }
 
+function checkedPart(item) {
+  if (!item.part.length || item.offset + item.part.length > item.total) throw new Error("a part that does not fit");
+  return item;
+}
+
 function encodeItem(item) {
+  if (item.part) return `p${item.offset}/${item.total},${encodeItem(item.part)}`;
   if (item instanceof Uint8Array) return `b${Buffer.from(item).toString("base64")}`;
   if (typeof item !== "string") return `c${JSON.stringify(item.close)}`;
   return item.includes(SEPARATOR) ? `e${JSON.stringify(item)}` : `m${item}`;
 }
 
-// {hello…} or {a, r, s, c, k, q, p, i, t, n, w, b}, and the items.
+// {hello…} or {a, r, g, s, c, k, q, p, i, t, n, w, b}, and the items.
 export function decode(text) {
   const [head, ...segments] = text.split(SEPARATOR);
   const items = segments.map(decodeItem);
@@ -62,7 +72,9 @@ function decodeFrame(data) {
   if (typeof data === "string") return decode(data);
   const at = data.indexOf(0x1e);
   const head = Buffer.from(data.subarray(0, at)).toString("latin1");
-  return { ...decode(`${head}${SEPARATOR}m`), items: [data.subarray(at + 1)] };
+  const { o: offset, u: total, ...unit } = decode(`${head}${SEPARATOR}m`);
+  const bytes = data.subarray(at + 1);
+  return { ...unit, items: [total === undefined ? bytes : checkedPart({ part: bytes, offset, total })] };
 }
 
 function tokens(values) {
@@ -83,6 +95,9 @@ class Session {
     this.sent = [];
     this.confirmed = 0;
     this.peer = 0;
+    // How many units of the next message the client has, and what there is here of the client's.
+    this.peerGot = 0;
+    this.partial = null;
     this.received = 0;
     this.handled = 0;
     this.messages = [];
@@ -171,14 +186,23 @@ class Session {
       this.end(1002, "an impossible mark");
       return;
     }
+    const got = unit.got ?? unit.g ?? 0;
+    if (got && received >= this.peer && got >= (this.sent[received]?.length ?? 0)) {
+      this.server.fault(`an impossible mark: ${got} units of ${received + 1}`);
+    }
     this.confirmed = Math.max(this.confirmed, ack);
+    if (received > this.peer) this.peerGot = 0;
     this.peer = Math.max(this.peer, received);
+    if (received === this.peer) this.peerGot = Math.max(this.peerGot, got);
     if (seq !== undefined && seq > this.received + 1) {
       this.server.gaps.push(`${seq} after ${this.received}`);
       throw Object.assign(new Error("a gap"), { code: 1002 });
     }
-    unit.items.forEach((item, index) => {
+    unit.items.forEach((found, index) => {
       if (seq + index !== this.received + 1 || this._closedByClient) return;
+      const item = found.part ? this._assembled(found, index) : found;
+      if (!item) return;
+      this.partial = null;
       this.received += 1;
       if (item.close) this._closedByClient = item.close;
       else if (!this.closing) this._message(item);
@@ -196,6 +220,42 @@ class Session {
     } else if (this.closing && this.confirmed === this.sent.length) {
       this.end(this.closing.code, this.closing.reason);
     }
+  }
+
+  // The message, once the last of its parts has come.
+  _assembled({ part, offset, total }, index) {
+    const isText = typeof part === "string";
+    const partial = this.partial ?? { got: 0, total, isText, pieces: [] };
+    if (partial.total !== total || partial.isText !== isText) this.server.fault("parts of two messages");
+    if (offset > partial.got) {
+      if (index) this.server.fault("a part that does not begin with its message, and is not the first");
+      this.server.gaps.push(`unit ${offset} after ${partial.got}`);
+      throw Object.assign(new Error("a gap"), { code: 1002 });
+    }
+    const fresh = part.slice(partial.got - offset);
+    partial.pieces.push(fresh);
+    partial.got += fresh.length;
+    this.partial = partial;
+    this.server.parts += 1;
+    if (partial.got < total) return null;
+    return isText ? partial.pieces.join("") : Uint8Array.from(Buffer.concat(partial.pieces));
+  }
+
+  // The marks, as tokens have them.
+  marks() {
+    return {
+      a: this.handled, r: this.received === this.handled ? undefined : this.received,
+      g: this.partial?.got || undefined,
+    };
+  }
+
+  // What goes out of message `seq` from `offset` on: all of it, or a part.
+  _portion(seq, offset) {
+    const item = this.sent[seq - 1];
+    if (item.close || (!offset && item.length <= this.server.piece)) return item;
+    let end = offset + this.server.piece;
+    if (typeof item === "string" && /[\udc00-\udfff]/.test(item[end])) end -= 1;
+    return { part: item.slice(offset, end), offset, total: item.length };
   }
 
   _message(item) {
@@ -230,7 +290,7 @@ class Session {
     let connection = this.connections.get(hello.attempt);
     if (!connection || socket) {
       connection = {
-        attempt: hello.attempt, socket, commit: 0, next: 1, held: null, highest: 0, stated: "",
+        attempt: hello.attempt, socket, commit: 0, next: 1, unit: 0, held: null, highest: 0, stated: "",
         keyless: hello.id === undefined && key === null,
       };
       this.connections.set(hello.attempt, connection);
@@ -240,11 +300,14 @@ class Session {
     const candidates = [...this.connections.values()].filter((each) => !each.commit);
     if (candidates.length > 3) this._drop(candidates[0], 4429);
     connection.next = this.peer + 1;
+    connection.unit = this.peerGot;
     const welcome = {
       welcome: 1, id: this.id, attempt: hello.attempt, key: key ?? undefined,
-      grant: this.server.grant, ack: this.handled, received: this.received,
+      grant: this.server.grant, ack: this.handled, received: this.received, got: this.partial?.got,
     };
-    const items = socket || this.carrier || connection.keyless ? [] : this.sent.slice(this.peer);
+    const items = socket || this.carrier || connection.keyless || this.peerGot ? [] : this.sent.slice(this.peer);
+    const large = items.findIndex((item) => item.length > this.server.piece);
+    if (large >= 0) items.length = large;
     return text(JSON.stringify({ ...welcome, seq: items.length ? this.peer + 1 : undefined }), items);
   }
 
@@ -292,7 +355,7 @@ class Session {
     this._number = Math.max(this._number, unit.n);
     let connection = this.connections.get(unit.t);
     if (!connection && unit.c > this.commit && !this.over) {
-      connection = { attempt: unit.t, socket: null, commit: 0, next: 1, held: null, highest: 0, stated: "" };
+      connection = { attempt: unit.t, socket: null, commit: 0, next: 1, unit: 0, held: null, highest: 0, stated: "" };
       this.connections.set(unit.t, connection);
     }
     if (connection) connection.keyless = false;
@@ -341,16 +404,16 @@ class Session {
     let items = [];
     if (waiting) {
       let room = connection.held.limit ?? Infinity;
-      for (const item of this.sent.slice(this.peer)) {
-        room -= typeof item === "string" ? Buffer.byteLength(item) : item.length || 0;
+      for (let seq = this.peer + 1; seq <= this.sent.length; seq++) {
+        const item = this._portion(seq, seq === this.peer + 1 ? this.peerGot : 0);
+        const data = item.part ?? item;
+        room -= typeof data === "string" ? Buffer.byteLength(data) : data.length || 0;
         if (items.length && room < 0) break;
         items.push(item);
+        if (item.part && item.offset + item.part.length < item.total) break;
       }
     }
-    return text(tokens({
-      a: this.handled, r: this.received === this.handled ? undefined : this.received,
-      s: items.length ? this.peer + 1 : undefined,
-    }), items);
+    return text(tokens({ ...this.marks(), s: items.length ? this.peer + 1 : undefined }), items);
   }
 
   // -- Sending -----------------------------------------------------------------------------
@@ -367,26 +430,40 @@ class Session {
       if (sender.held && this.sent.length > this.peer) this._answerHeld(sender, this._answer(sender, true));
       return;
     }
-    sender.next = Math.max(sender.next, this.peer + 1);
-    const marks = { a: this.handled, r: this.received === this.handled ? undefined : this.received };
+    if (sender.next <= this.peer) Object.assign(sender, { next: this.peer + 1, unit: 0 });
+    if (sender.next === this.peer + 1) sender.unit = Math.max(sender.unit, this.peerGot);
+    const marks = this.marks();
     const stated = tokens(marks);
     const run = [];
     const endRun = () => {
       if (!run.length) return;
-      sender.socket.send(text(tokens({ ...marks, s: sender.next }), run));
-      sender.next += run.length;
+      sender.socket.send(text(tokens({ ...marks, s: sender.next - run.length }), run));
       run.length = 0;
       sender.stated = stated;
     };
-    for (const item of this.sent.slice(sender.next - 1)) {
-      if (item instanceof Uint8Array) {
+    while (sender.next <= this.sent.length) {
+      const item = this._portion(sender.next, sender.unit);
+      const data = item.part ?? item;
+      const unfinished = item.part && item.offset + item.part.length < item.total;
+      if (data instanceof Uint8Array) {
         endRun();
-        sender.socket.send(Buffer.concat([Buffer.from(tokens({ ...marks, s: sender.next }) + SEPARATOR), item]));
-        sender.next += 1;
+        const place = item.part ? { o: item.offset, u: item.total } : {};
+        const head = tokens({ ...marks, s: sender.next, ...place });
+        sender.socket.send(Buffer.concat([Buffer.from(head + SEPARATOR), data]));
+        sender.stated = stated;
+      } else if (unfinished) {
+        endRun();
+        sender.socket.send(text(tokens({ ...marks, s: sender.next }), [item]));
         sender.stated = stated;
       } else {
         run.push(item);
       }
+      if (unfinished) {
+        sender.unit = item.offset + item.part.length;
+        continue;
+      }
+      sender.next += 1;
+      sender.unit = 0;
     }
     endRun();
     if (sender.stated !== stated) {
@@ -410,6 +487,9 @@ export class FakeServer {
     this.faults = [];
     this.gaps = [];
     this.repeats = 0;
+    // Messages of more units go in parts; how many parts have come.
+    this.piece = Infinity;
+    this.parts = 0;
     this.hellos = [];
     // What it refuses every hello with, if anything: {end, reason, session, headers}.
     this.refuses = null;
@@ -533,7 +613,7 @@ export class FakeServer {
         }
         if (session.over || !session.committed(connection, unit)) return;
         if (unit.q !== undefined && this.asks) {
-          send(tokens({ a: session.handled, r: session.received === session.handled ? undefined : session.received, p: unit.q }));
+          send(tokens({ ...session.marks(), p: unit.q }));
         }
         session.flush();
       },

@@ -439,6 +439,22 @@ test("a server that turns away: Retry-After is kept, a WebSocket is not suspecte
   once(page.talks());
 });
 
+test("a server that turns away before the hello: a refused handshake, and then Retry-After", () => {
+  const page = new Page({ random: () => 0.5, before: ({ server, network }) => {
+    network.websocket = "refused";
+    server.refuses = { end: 1012, reason: "restarting", session: false, headers: { "retry-after": "10" } };
+  } });
+  page.advance(9_900);
+  assert.equal(greetings(page).length, 1);
+  assert.equal(page.network.links.length, 1);
+  assert.equal(page.count("reset"), 0);
+  page.server.refuses = null;
+  page.network.websocket = "ok";
+  page.opened();
+  assert.ok(page.time >= 10_000 && page.time < 11_000, `${page.time}`);
+  assert.equal(verdict(page), null, "polling was not welcomed either");
+});
+
 test("a Retry-After beyond all reason is bounded", () => {
   const page = new Page({ random: () => 0.5, options: { transports: ["polling"] }, before: ({ server }) => {
     server.refuses = { end: 1013, reason: "full", session: false, headers: { "retry-after": "99999999999" } };
@@ -658,7 +674,7 @@ test("a WebSocket that dies is resumed on polling where WebSocket is blocked now
 test("three young deaths: unstable", () => {
   const page = new Page({ random: () => 0.999 }).on("websocket");
   for (let i = 0; i < 3; i++) {
-    page.advance(10_000);
+    page.advance(10_000).talks();
     assert.equal(page.session.transport, "websocket");
     page.network.link.cut();
     page.advance(100);
@@ -679,7 +695,7 @@ test("deaths of old WebSockets, or long ago, do not count", () => {
   }
   const other = new Page().on("websocket");
   for (let i = 0; i < 5; i++) {
-    other.advance(10_000);
+    other.advance(10_000).talks();
     other.network.link.cut();
     other.advance(160_000);
     assert.equal(other.session.transport, "websocket");
@@ -951,7 +967,7 @@ test("transports: polling alone", () => {
   page.network.onpost = () => undefined;
   page.advance(20 * MINUTE);
   assert.equal(page.network.links.length, 0, "never a WebSocket");
-  assert.equal(page.storage.items.size, 0);
+  assert.equal(verdict(page), null);
   assert.equal(page.count("reset"), 0);
   page.talks();
 });

@@ -282,7 +282,7 @@ both("a reply that cannot be sent is an error for the asker, and harms nothing",
   cyclic.self = cyclic;
   page.session.on("cyclic", () => cyclic);
   page.session.on("blob", () => new Blob(["x"]));
-  page.session.on("large", () => "x".repeat(1_000_001));
+  page.session.on("large", () => "x".repeat(16_000_001));
   let reply = null;
   page.session.on("later", (found) => { reply = found; });
   page.peer.ask(1, "cyclic");
@@ -490,9 +490,9 @@ both("closed, and closing: refused at the call", (transport) => {
 test("full: refused at the call, and bounded", () => {
   const page = open("websocket");
   page.network.link.swallow("up");
-  for (let i = 0; i < 16; i++) page.session.send("x".repeat(990_000));
-  assert.throws(() => page.session.send("x".repeat(990_000)), refuses("full"));
-  assert.ok(page.session.bufferedAmount < 16_000_000);
+  for (let i = 0; i < 16; i++) page.session.send("x".repeat(1_990_000));
+  assert.throws(() => page.session.send("x".repeat(1_990_000)), refuses("full"));
+  assert.ok(page.session.bufferedAmount < 32_000_000);
   page.session.send("small");
   const many = open("websocket");
   many.network.link.swallow("up");
@@ -659,6 +659,44 @@ both("gone, inactive, restarted: onreset with what is unconfirmed, callbacks fai
     assert.equal(page.session.counters.sent, 1);
     page.talks();
   }
+});
+
+both("a server that restarts: its clients come back spread over five seconds, and miss nothing", (transport) => {
+  const waits = [];
+  for (let seed = 1; seed <= 100; seed++) {
+    const page = open(transport, { seed });
+    page.advance(70_000);
+    page.peer.holds = true;
+    page.session.emit("chat", "a");
+    page.advance(100);
+    page.peer.close(1012, "the server restarts");
+    page.until(() => page.count("reset"));
+    const { time } = page;
+    const hellos = page.server.hellos.length;
+    assert.deepEqual(page.last("reset").unconfirmed, [{ event: "chat", data: "a" }]);
+    page.session.emit("meanwhile");
+    page.until(() => page.server.hellos.length > hellos);
+    waits.push(page.time - time);
+    page.opened();
+    page.until(() => page.peer.events.length);
+    assert.deepEqual(page.peer.events, [["meanwhile"]]);
+    page.talks();
+  }
+  assert.ok(Math.max(...waits) <= 5100, `${Math.max(...waits)}`);
+  for (let second = 0; second < 5; second++) {
+    const inside = waits.filter((wait) => wait >= second * 1000 && wait < (second + 1) * 1000).length;
+    assert.ok(inside >= 8 && inside <= 35, `${inside} of 100 in second ${second + 1}`);
+  }
+});
+
+both("a server that restarts: for how long they spread is an option", (transport) => {
+  const page = open(transport, { random: () => 0.5, options: { timing: { spread: 20_000 } } });
+  page.advance(70_000);
+  page.peer.end(1012, "why");
+  page.until(() => page.count("reset"));
+  const { time } = page;
+  page.opened();
+  assert.ok(page.time - time >= 10_000 && page.time - time < 10_100, `${page.time - time}`);
 });
 
 both("in onreset the page may send again what was unconfirmed", (transport) => {

@@ -29,7 +29,9 @@ function writeData(data) {
 }
 
 function writeItem(item) {
-  return "code" in item ? { close: [item.code, item.reason] } : writeData(item.data);
+  if ("code" in item) return { close: [item.code, item.reason] };
+  if (!("offset" in item)) return writeData(item.data);
+  return { part: writeData(item.data), offset: item.offset, total: item.total };
 }
 
 function writeEvent(event) {
@@ -49,7 +51,7 @@ const ENVELOPE = ["ack", "received", "seq", "messages", "commit", "key", "ask", 
 
 function writeEnvelope(unit) {
   const found = Object.fromEntries(ENVELOPE.map((name) => [name, unit[name]]));
-  return { ...found, messages: unit.messages.map(writeItem) };
+  return { ...found, ...unit.got ? { got: unit.got } : {}, messages: unit.messages.map(writeItem) };
 }
 
 const SECONDS = ["wait", "keepalive", "inactivity"];
@@ -62,7 +64,8 @@ function writeUnit(unit) {
   return { ...unit, grant, envelope: writeEnvelope(unit.envelope) };
 }
 
-function readItem(value, { Message, Close }) {
+function readItem(value, { Message, Part, Close }) {
+  if (value.part) return new Part(readData(value.part), value.offset, value.total);
   return value.close ? new Close(...value.close) : new Message(readData(value));
 }
 
@@ -96,6 +99,7 @@ class Replay {
       const terms = { ...transcript.grant };
       for (const name of SECONDS) if (name in terms) terms[name] = milliseconds(terms[name]);
       this.machine.grant = { ...this.machine.grant, ...terms };
+      this.machine.inbox.limit = this.machine.grant.message;
     }
   }
 
@@ -108,7 +112,7 @@ class Replay {
       return given === undefined ? null : given;
     } catch (error) {
       const name = LOCAL_ERRORS[error.code] || error.name;
-      if (!/^(MalformedEnvelope|SequenceGap|ImpossibleMark|MessageRefused|OutboxFull|SessionOver)$/.test(name)) {
+      if (!/^(MalformedEnvelope|SequenceGap|ImpossibleMark|MessageTooLarge|MessageRefused|OutboxFull|SessionOver)$/.test(name)) {
         throw error;
       }
       return { error: name };
@@ -168,7 +172,7 @@ class Replay {
 }
 
 // Bounds are constants in the file: where a transcript states its own, it gets a copy with them.
-const BOUNDS = { messages: ["OUTBOX_MESSAGES", 10_000], bytes: ["OUTBOX_BYTES", 16_000_000] };
+const BOUNDS = { messages: ["OUTBOX_MESSAGES", 10_000], bytes: ["OUTBOX_BYTES", 32_000_000] };
 
 function libraryFor({ bounds }) {
   if (!bounds) return core;

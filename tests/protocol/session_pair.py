@@ -6,6 +6,8 @@ network and checks what must come of it in the end.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fallback_transport.protocol.envelope import Grant, Message
 from fallback_transport.protocol.events import Transport
 from fallback_transport.protocol.reliability import Bounds
@@ -15,6 +17,8 @@ from tests.protocol.sides import ClientSide, ServerSide, Side, is_urgent, messag
 
 #: Small enough to matter within a few messages.
 GRANT = Grant(messages=4, bytes=60, message=40, body=2000)
+#: Envelopes of four bytes: messages have to go in parts.
+NARROW = replace(GRANT, body=8)
 BOUNDS = Bounds(messages=40, bytes=1000, message=40)
 #: Rounds in which a session of such bounds must have said everything.
 ENOUGH = 1000
@@ -197,6 +201,7 @@ def check_marks(near: Side, far: Side) -> None:
     outbox, inbox = near.machine.outbox, far.machine.inbox
     assert outbox.confirmed <= inbox.handled <= inbox.received <= outbox.last
     assert outbox.confirmed <= outbox.received <= inbox.received
+    assert (outbox.received, outbox.got) <= (inbox.received, inbox.got)
 
 
 def check_report(near: Side, far: Side) -> None:

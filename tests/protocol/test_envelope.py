@@ -139,4 +139,4 @@ def test_units_do_not_change(unit: object) -> None:
 
 
 def test_the_grant_of_a_client_that_was_not_welcomed_is_the_protocols() -> None:
-    assert dataclasses.astuple(Grant()) == (1000, 4_000_000, 1_000_000, 2_000_000, 25, 25, 120)
+    assert dataclasses.astuple(Grant()) == (1000, 4_000_000, 16_000_000, 1_000_000, 25, 25, 120)

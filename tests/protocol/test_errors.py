@@ -37,6 +37,6 @@ def test_the_tree_is_drawn_as_it_is() -> None:
     drawn = errors.__doc__ or ""
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     tree = [found for found in classes if issubclass(found, Exception)]
-    assert len(tree) == 10
+    assert len(tree) == 11
     assert all(found.__name__ in drawn for found in tree)
     assert all(issubclass(found, errors.ProtocolError) for found in tree)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from fallback_transport.protocol.events import Transport
-from tests.protocol.session_pair import SessionPair
+from tests.protocol.session_pair import NARROW, SessionPair
 from tests.protocol.sides import messages
 
 WEBSOCKET, POLLING = Transport.WEBSOCKET, Transport.POLLING
@@ -221,6 +221,12 @@ def name(state: bytes) -> bytes:
     return hashlib.blake2b(state, digest_size=12).digest()
 
 
+def narrow(opens: tuple[Transport, ...], down: int, polls: int, faults: int = 1) -> World:
+    """A session whose second message goes in parts; the first rides in the hello."""
+    pair = SessionPair(grant=NARROW)
+    return World(opens, 2, down, commits=len(opens), polls=polls, faults=faults, pair=pair)
+
+
 LIVES = {
     "a WebSocket": (World((WEBSOCKET,), up=2, down=2, commits=1, polls=0, faults=1), 1_500),
     "polls": (World((POLLING,), up=2, down=1, commits=1, polls=3, faults=1), 3_000),
@@ -229,6 +235,10 @@ LIVES = {
     "down": (World((WEBSOCKET, POLLING), up=1, down=1, commits=2, polls=1, faults=1), 12_000),
     "up": (World((POLLING, WEBSOCKET), up=1, down=1, commits=2, polls=1, faults=0), 700),
     "cut up": (World((POLLING, WEBSOCKET), up=1, down=0, commits=2, polls=1, faults=1), 1_200),
+    "parts on a WebSocket": (narrow((WEBSOCKET,), down=1, polls=0), 3_000),
+    "parts on polls": (narrow((POLLING,), down=1, polls=3), 6_000),
+    "parts through a change up": (narrow((POLLING, WEBSOCKET), down=0, polls=1, faults=0), 900),
+    "parts through a change down": (narrow((WEBSOCKET, POLLING), down=0, polls=1), 14_000),
 }
 
 

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallback_transport.protocol.envelope import Close, Item, Message
+from fallback_transport.protocol.envelope import Carried, Close, Item, Message, Part
 from fallback_transport.protocol.errors import (
     ImpossibleMark,
+    MalformedEnvelope,
     MessageRefused,
+    MessageTooLarge,
     OutboxFull,
     SequenceGap,
 )
@@ -24,9 +26,9 @@ def m(text: str) -> Message:
     return Message(text)
 
 
-def texts(items: tuple[Item, ...] | list[Item]) -> str:
+def texts(items: tuple[Carried, ...] | list[Item]) -> str:
     """``ab.`` is the messages a and b, and a close."""
-    return "".join(str(item.data) if isinstance(item, Message) else "." for item in items)
+    return "".join("." if isinstance(item, Close) else str(item.data) for item in items)
 
 
 def outbox(sent: str = "", *, bounds: Bounds | None = None) -> Outbox:
@@ -108,13 +110,13 @@ def test_what_is_held_has_not_been_sent() -> None:
         (3, EVERYTHING, 0, ""),
         (3, EVERYTHING, 1, "cc"),
         (3, EVERYTHING, 2, "ccdddd"),
-        # At least one, however large it is; then up to the limit.
+        # Something, however little is wanted: as much as a surrogate pair; then up to the limit.
         (3, 0, EVERYTHING, "cc"),
         (3, 1, EVERYTHING, "cc"),
         (3, 5, EVERYTHING, "cc"),
         (3, 6, EVERYTHING, "ccdddd"),
         (3, 7, EVERYTHING, "ccdddde"),
-        (4, 1, EVERYTHING, "dddd"),
+        (4, 1, EVERYTHING, "dd"),
     ],
 )
 def test_reading_stops_at_the_limits(seq: int, size: int, count: int, found: str) -> None:
@@ -423,3 +425,157 @@ def test_an_inbox_gets_what_an_outbox_took(
             mine = [text for text in got if text[0] == letter]
             assert mine == sent[kind][: len(mine)]
     assert sender.confirmed <= receiver.handled <= receiver.received <= sender.last
+
+
+# -- parts ---------------------------------------------------------------------------
+
+
+PAIR = "\U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("data", "units", "cuts"),
+    [
+        ("abcdefghij", 10, [("abcdef", 0), ("ghij", 6)]),
+        (b"abcdefghij", 10, [(b"abcdef", 0), (b"ghij", 6)]),
+        # Up to three bytes a unit.
+        ("äöüß", 4, [("äö", 0), ("üß", 2)]),
+        # A surrogate pair stays whole, and where it begins it is not cut into.
+        (f"ab{PAIR}{PAIR}", 6, [("ab", 0), (PAIR, 2), (PAIR, 4)]),
+        (f"a{PAIR}bc", 5, [("a", 0), (PAIR, 1), ("bc", 3)]),
+        # Escaped, up to six bytes a unit.
+        ("a\x1ebcdefghi", 10, [("a\x1e", 0), ("bcdefg", 2), ("hi", 8)]),
+    ],
+)
+def test_a_message_is_cut_where_both_halves_cut(
+    data: str | bytes, units: int, cuts: list[tuple[str | bytes, int]]
+) -> None:
+    message = Message(data)
+    assert message.units == units
+    found: list[tuple[str | bytes, int]] = []
+    offset = 0
+    while offset < units:
+        part = message.part(offset, 6)
+        found.append((part.data, part.offset))
+        assert (part.total, part.finished) == (units, part.end == units)
+        offset = part.end
+    assert found == cuts
+
+
+def test_a_part_that_is_to_begin_amid_a_pair_begins_with_it() -> None:
+    assert Message(f"a{PAIR}b").part(2, 6) == Part(f"{PAIR}b", 1, 4)
+
+
+def test_reading_goes_on_where_the_peer_is() -> None:
+    box = outbox()
+    for data in ("abcdefgh", "ij", "klmnopqrst"):
+        box.append([m(data)])
+    assert box.read(1, 6, 9) == (Part("abcdef", 0, 8),)
+    assert box.confirm(0, 0, 6) is True
+    assert box.confirm(0, 0, 4) is False
+    assert box.got == 6
+    assert box.read(1, 6, 9, offset=6) == (Part("gh", 6, 8), m("ij"))
+    assert box.read(1, 6, 9, offset=6, whole=True) == ()
+    assert box.read(1, 6, 9, whole=True) == ()
+    assert box.read(2, 6, 9, whole=True) == (m("ij"),)
+    # One part ends an envelope, and only the first message is cut.
+    assert box.read(3, 6, 9) == (Part("klmnop", 0, 10),)
+    assert box.confirm(0, 1) is True
+    assert box.got == 0
+    # Of a message that has come meanwhile, and of one that is confirmed: old news.
+    assert box.confirm(0, 0, 3) is False
+    box.confirm(2, 2)
+    assert box.confirm(0, 1, 1) is False
+    assert box.got == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "received", "got"), [("ab", 2, 1), ("ab", 1, 1), ("a", 0, 9), ("", 0, 1)]
+)
+def test_a_mark_beyond_a_message_is_impossible(sent: str, received: int, got: int) -> None:
+    box = outbox(sent)
+    with pytest.raises(ImpossibleMark, match=f"^{got} units of a message {received + 1}"):
+        box.confirm(0, received, got)
+    assert (box.received, box.got) == (0, 0)
+
+
+def test_a_close_has_no_parts() -> None:
+    box = outbox()
+    box.append([Close(1000, "x" * 100)])
+    assert box.read(1, 1, 9) == (Close(1000, "x" * 100),)
+    with pytest.raises(ImpossibleMark):
+        box.confirm(0, 0, 1)
+
+
+def test_parts_become_a_message() -> None:
+    box = Inbox(100)
+    assert box.take(1, [m("a"), Part("bc", 0, 6)]) == [(1, m("a"))]
+    assert (box.received, box.got, box.pending) == (1, 2, 1)
+    assert box.take(2, [Part("d", 2, 6)]) == []
+    assert box.take(2, [Part("bc", 0, 6)]) == []
+    assert box.take(1, [m("a")]) == []
+    assert box.got == 3
+    assert box.take(2, [Part("cdefg", 1, 6), m("h")]) == [(2, m("bcdefg")), (3, m("h"))]
+    assert (box.received, box.got, box.pending, box.pending_bytes) == (3, 0, 3, 8)
+    assert box.take(4, [Part(b"\x00", 0, 2)]) == []
+    assert box.take(4, [Part(b"\x01", 1, 2)]) == [(4, Message(b"\x00\x01"))]
+
+
+def test_a_message_may_come_whole_after_all() -> None:
+    box = Inbox()
+    box.take(1, [Part("ab", 0, 4)])
+    assert box.take(1, [m("abcd"), Part("ef", 0, 4)]) == [(1, m("abcd"))]
+    assert box.got == 2
+    # What is behind a part that does not fit is left; it comes again.
+    assert box.take(2, [m("efgh"), Part("xx", 2, 4), m("no")]) == [(2, m("efgh"))]
+    assert (box.received, box.got) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("part", "error"),
+    [
+        (Part("d", 3, 6), SequenceGap),
+        (Part("cd", 2, 7), MalformedEnvelope),
+        (Part(b"cd", 2, 6), MalformedEnvelope),
+    ],
+)
+def test_a_part_that_does_not_go_on_takes_nothing(part: Part, error: type[Exception]) -> None:
+    box = Inbox()
+    box.take(1, [Part("ab", 0, 6)])
+    with pytest.raises(error):
+        box.take(1, [part])
+    assert (box.received, box.got) == (0, 2)
+    assert box.take(1, [Part("cdef", 2, 6)]) == [(1, m("abcdef"))]
+
+
+@pytest.mark.parametrize(
+    "items", [[Part("a", 0, 6)], [m("abcdef")], [Part("ää", 0, 4), Part("ää", 2, 4)]]
+)
+def test_a_message_beyond_the_limit_is_refused_as_soon_as_it_is_known(items: list[Carried]) -> None:
+    box = Inbox(5)
+    box.take(1, items[:-1])
+    with pytest.raises(MessageTooLarge):
+        box.take(1, items[-1:])
+
+
+@given(
+    st.lists(st.one_of(st.text(max_size=12), st.binary(max_size=12)), max_size=6),
+    st.integers(0, 20),
+    st.data(),
+)
+def test_what_is_cut_arrives_whole(sent: list[str | bytes], size: int, data: st.DataObject) -> None:
+    """However it is cut, and wherever it is begun again."""
+    out, box = Outbox(Bounds()), Inbox()
+    for each in sent:
+        out.append([Message(each)])
+    got: list[str | bytes] = []
+    while box.received < len(sent):
+        before = box.received, box.got
+        items = out.read(out.received + 1, data.draw(st.integers(0, size)), 9, offset=out.got)
+        got += [
+            item.data for _, item in box.take(out.received + 1, items) if isinstance(item, Message)
+        ]
+        assert (box.received, box.got) >= before
+        if data.draw(st.booleans()):
+            out.confirm(0, box.received, box.got)
+    assert got == sent

@@ -15,11 +15,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from fallback_transport.protocol.events import Transport
 from tests.protocol.network import Pipe, Socket
-from tests.protocol.session_pair import SessionPair
+from tests.protocol.session_pair import GRANT, NARROW, SessionPair
 from tests.protocol.sides import messages
 
 Action = Callable[[SessionPair, int], None]
@@ -335,6 +341,10 @@ class SessionMachine(RuleBasedStateMachine):
         self.pair = SessionPair(now=86399.7)
         self.fresh = 0
 
+    @initialize(narrow=st.booleans())
+    def choose_the_path(self, narrow: bool) -> None:
+        self.pair = SessionPair(grant=NARROW if narrow else GRANT, now=86399.7)
+
     @rule(fresh=st.integers(0, 2))
     @precondition(lambda self: not self.fresh)
     def heal_with(self, fresh: int) -> None:
@@ -372,7 +382,7 @@ def live(rng: random.Random, steps: int) -> tuple[SessionPair, list[str]]:
     """One random life, healed at its end; with what was done, for whoever must find out why."""
     names = list(ACTIONS)
     weights = [weight for weight, _ in ACTIONS.values()]
-    pair = SessionPair(now=86399.7)
+    pair = SessionPair(grant=rng.choice((GRANT, NARROW)), now=86399.7)
     # Lives differ in what happens to them: some are quiet, some are not.
     harm = rng.choice((0, 1, 5))
     for number, name in enumerate(names):

@@ -16,13 +16,14 @@ import pytest
 from fallback_transport.protocol import codec, events
 from fallback_transport.protocol.client import ClientMachine
 from fallback_transport.protocol.envelope import (
+    Carried,
     Close,
     End,
     Envelope,
     Grant,
     Hello,
-    Item,
     Message,
+    Part,
     PollRequest,
     Unit,
     Welcome,
@@ -55,9 +56,11 @@ def write_data(data: str | bytes) -> Any:
     return {"base64": base64.b64encode(data).decode()} if isinstance(data, bytes) else data
 
 
-def write_item(item: Item) -> Any:
+def write_item(item: Carried) -> Any:
     if isinstance(item, Close):
         return {"close": [item.code, item.reason]}
+    if isinstance(item, Part):
+        return {"part": write_data(item.data), "offset": item.offset, "total": item.total}
     return write_data(item.data)
 
 
@@ -96,6 +99,7 @@ def write_envelope(envelope: Envelope) -> dict[str, Any]:
         "key": envelope.key,
         "ask": envelope.ask,
         "answer": envelope.answer,
+        **({"got": envelope.got} if envelope.got else {}),
     }
 
 

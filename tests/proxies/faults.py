@@ -193,6 +193,16 @@ class HalfClose(Fault):
 
 
 @dataclass(frozen=True)
+class CutIdle(Fault):
+    """A WebSocket on which nothing has come from either side for ``after`` seconds ends."""
+
+    name = "cut_idle"
+    acts_on = _WS
+    after: float = 60.0
+    how: How = "fin"
+
+
+@dataclass(frozen=True)
 class Gateway(Fault):
     """A gateway that waits ``after`` seconds for the upstream's answer, then gives its own.
 
@@ -302,7 +312,7 @@ FAULTS: dict[str, type[Fault]] = {
     fault.name: fault
     for fault in (
         *(Refuse, Blackhole, Reset, Cut, Throttle, Delay),
-        *(Strip, AcceptSilent, DropUp, DropDown, AcceptClose, HalfClose),
+        *(Strip, AcceptSilent, DropUp, DropDown, AcceptClose, HalfClose, CutIdle),
         *(Gateway, LostReply, Truncate, LoginPage, Duplicate, Buffer),
         *(Latency, Hang, Pause),
     )

@@ -15,6 +15,7 @@ from .faults import (
     Blackhole,
     By,
     Cut,
+    CutIdle,
     Delay,
     DropDown,
     DropUp,
@@ -221,6 +222,26 @@ def test_cut_after_a_time(
     assert client.echo("while it works") == "while it works"
     assert client.rest() == (b"", how)
     assert time.monotonic() - start >= 0.4
+    assert eventually(lambda: upstream.seen.websocket_ends == [how])
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_cut_when_idle(
+    proxy: FaultProxy, websocket: Websocket, upstream: TinyUpstream, how: How
+) -> None:
+    proxy.rules(CutIdle(0.4, how))
+    client = websocket(proxy).open()
+    start = time.monotonic()
+    # Whichever side it comes from, a byte begins the time anew.
+    for _ in range(6):
+        time.sleep(0.1)
+        assert client.echo("still there") == "still there"
+    silent_from = time.monotonic()
+    assert proxy.requests()[-1].faults == []
+    assert client.rest() == (b"", how)
+    assert silent_from - start >= 0.6
+    assert time.monotonic() - silent_from >= 0.35
+    assert proxy.requests()[-1].faults == ["cut_idle"]
     assert eventually(lambda: upstream.seen.websocket_ends == [how])
 
 

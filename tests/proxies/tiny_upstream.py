@@ -150,8 +150,8 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, seen: Seen) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, seen: Seen, host: str) -> None:
+        super().__init__((host, 0), _Handler)
         self.seen = seen
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -161,9 +161,9 @@ class _Server(ThreadingHTTPServer):
 class TinyUpstream:
     """A threaded server: echo, waiting, chunks and an echo WebSocket at ``/ws``."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.seen = Seen()
-        self._server = _Server(self.seen)
+        self._server = _Server(self.seen, host)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .faults import AcceptClose, AcceptSilent, DropDown, DropUp, HalfClose
+from .faults import AcceptClose, AcceptSilent, CutIdle, DropDown, DropUp, HalfClose
 from .outlet import Outlet
 from .rules import Plan
 from .wire import End, Wire
@@ -52,6 +52,7 @@ class Tunnel:
         self._struck = struck
         self._reported: set[str] = set()
         self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
 
     async def run(self) -> None:
         """Carry bytes until both directions have ended, or a fault has ended the tunnel."""
@@ -111,13 +112,27 @@ class Tunnel:
                     wire.finish()
 
             timers.append(self._loop.call_later(half.after, finish))
+        if idle := self._plan.get(CutIdle):
+            self._cut_if_idle(idle, timers)
         return timers
+
+    def _cut_if_idle(self, idle: CutIdle, timers: list[asyncio.TimerHandle]) -> None:
+        """End the tunnel if it has been silent for long enough, else look again when it may be."""
+        left = self._heard_at + idle.after - self._loop.time()
+        if left > 0:
+            timers.append(self._loop.call_later(left, self._cut_if_idle, idle, timers))
+            return
+        self._struck(CutIdle.name)
+        self._client.end(End(idle.how))
+        if self._upstream is not None:
+            self._upstream.end(End(idle.how))
 
     async def _carry(self, flow: _Flow) -> None:
         sink = flow.outlet.wire
         reachable = True
         try:
             while data := await flow.source.read():
+                self._heard_at = self._loop.time()
                 if self._vanishes(flow) or not reachable:
                     continue
                 try:

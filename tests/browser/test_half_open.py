@@ -1,0 +1,154 @@
+"""Paths that swallow one direction or both, and tell nobody: how soon the session is elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.browser.tabs import Tab, View
+from tests.integration.served import Served
+from tests.proxies.fault_process import FaultProxy
+from tests.proxies.faults import AcceptSilent, DropDown, DropUp, Fault, LostReply
+from tests.proxies.rules import Rule
+
+pytestmark = pytest.mark.requires("chromium")
+
+#: The contract, in seconds: while messages flow.
+FLOWING = 3.0
+#: The server's keepalive here, within which a silent path is left.
+KEEPALIVE = 4.0
+#: Seconds after the handshake at which the path dies: among messages, and long after the last.
+EARLY, LATE = 3.0, 9.0
+#: What a busy machine may add to a deadline.
+SLACK = 1.0
+
+#: A message each half second.
+UP = "session => { let n = 0; setInterval(() => session.emit('count', n++), 500); }"
+DOWN = "session => { session.emit('produce', {number: 60, pause: 0.5}); }"
+DELAYS = """session => {
+  session.delays = [];
+  session.on("produced", ([number, data, sent]) => {
+    session.delays.push((performance.timeOrigin + performance.now()) / 1000 - sent);
+  });
+}"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What flows, and what dies."""
+
+    flows: tuple[str, ...]
+    dead: str
+
+    @property
+    def after(self) -> float:
+        """Seconds after the handshake at which the path dies."""
+        return EARLY if self.flows else LATE
+
+    @property
+    def fault(self) -> Fault:
+        kinds = {"up": DropUp, "down": DropDown, "both": AcceptSilent}
+        return kinds[self.dead](after=self.after)
+
+    @property
+    def limit(self) -> float:
+        """The seconds within which the path must be left."""
+        return FLOWING if self.flows else KEEPALIVE
+
+    def __str__(self) -> str:
+        flow = " and ".join(self.flows) or "nothing"
+        return f"{flow} flows, {self.dead} dies"
+
+
+CASES = [
+    Case(("up",), "up"),
+    Case(("up",), "down"),
+    Case(("up",), "both"),
+    Case(("down",), "down"),
+    Case(("down",), "both"),
+    Case(("up", "down"), "up"),
+    Case(("up", "down"), "down"),
+    Case(("up", "down"), "both"),
+    Case((), "up"),
+    Case((), "down"),
+    Case((), "both"),
+]
+
+
+@pytest.fixture(scope="module")
+def impatient_server() -> Iterator[Served]:
+    """A server with a short keepalive."""
+    with Served("eventlet", module="tests.browser.application", keepalive=KEEPALIVE) as served:
+        yield served
+
+
+def opened(tab: Callable[..., Tab], proxy: FaultProxy, *flows: str, **options: bool) -> View:
+    """An open session with messages."""
+    view = tab(proxy.url, **options).connect({"timing": {"probe": 1e9, "probeMax": 1e9}})
+    view.until(lambda now: now.state == "open", "open")
+    view.do(DELAYS)
+    for flow in flows:
+        view.do({"up": UP, "down": DOWN}[flow])
+    return view
+
+
+def test_a_half_open_websocket_is_left(tab: Callable[..., Tab], impatient_server: Served) -> None:
+    with FaultProxy(impatient_server.port) as proxy:
+        # The first handshake is the first case's, and so on; none of them makes a second one.
+        proxy.rules(*[Rule(case.fault, on="ws", skip=n, first=1) for n, case in enumerate(CASES)])
+        views = [opened(tab, proxy, *case.flows) for case in CASES]
+        found = []
+        for case, view in zip(CASES, views, strict=True):
+            status = view.until(lambda now: now.transport == "polling", f"{case}: left", 30.0)
+            found.append((case, status))
+        handshakes = [each for each in proxy.requests() if each.websocket]
+        assert len(handshakes) == len(CASES)
+        # The proxy's clock is not the page's.
+        offset = time.time() - time.monotonic()
+        missed = []
+        for (case, status), shake in zip(found, handshakes, strict=True):
+            left = next(each for each in status.events if each.why == "half-open")
+            assert shake.answered_at is not None
+            died = shake.answered_at + offset + case.after
+            seconds = status.started + left.at - died
+            print(f"{case}: left after {seconds:.1f} s, of {case.limit:.0f}")
+            assert shake.faults, "it was to die"
+            if not 0 < seconds <= case.limit + SLACK:
+                missed.append(f"{case}: {seconds:.1f} s")
+        assert missed == []
+        for view in views:
+            status = view.status()
+            assert [status.count(type) for type in ("open", "reset", "close")] == [1, 0, 0]
+            assert view.ask("echo", "still here") == "still here"
+
+
+@pytest.mark.parametrize("flow", ["up", "down"])
+def test_an_answer_to_a_poll_is_swallowed(
+    flow: str, tab: Callable[..., Tab], proxy: FaultProxy, server: Served
+) -> None:
+    view = opened(tab, proxy, flow, websocket=False)
+    page = view.tab.page
+    page.wait_for_timeout(1500)
+    asked = time.monotonic()
+    proxy.rules(Rule(LostReply("hang"), method="POST", path="poll$", first=1))
+    page.wait_for_timeout(6000)
+    requests = [each for each in proxy.requests(asked) if each.target == "/fallback/poll"]
+    [lost] = [each for each in requests if each.faults]
+    status = view.status()
+    if flow == "down":
+        longest = max(view.do("session => session.delays"))
+        print(f"down: the longest of {status.counters['received']} was {longest:.1f} s under way")
+        assert longest <= FLOWING + SLACK
+    again = min(each.at for each in requests if each.at > lost.at + 0.9) - lost.at
+    print(f"{flow}: asked again {again:.1f} s after the request that was swallowed")
+    assert again <= FLOWING + SLACK
+    # Two messages a second, each of them one request at most, and the one that was repeated.
+    assert len(requests) <= 2 * 6 + 4
+    assert [status.count(type) for type in ("open", "reset", "close")] == [1, 0, 0]
+    assert status.id is not None
+    counts = [event[1] for event in server.seen(status.id) if event[0] == "count"]
+    assert counts == list(range(len(counts)))
+    assert flow == "down" or len(counts) >= 12

@@ -1,0 +1,223 @@
+// Paths that swallow what goes one way, or both, and tell nobody: found soon while messages flow,
+// and within a keepalive while none do. PROTOCOL.md, "Alive" and "Negotiation, in the client".
+
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { decodeBody } from "./fake_server.mjs";
+import { Page } from "./page.mjs";
+
+const MINUTE = 60_000;
+
+const isWaiting = (request) => / w\d+ /.test(request.body);
+const isSending = (request) => !isWaiting(request) && !request.body.startsWith("{");
+const questions = (page) => page.network.link.sent.filter((data) => / q\d+/.test(data)).length;
+
+// When each question of the page went out, in seconds after `from`.
+function asked(page, ms) {
+  const from = page.time;
+  const times = [];
+  const before = page.network.onframe;
+  page.network.onframe = (link, way) => {
+    const sent = link.sent[link.sent.length - 1];
+    if (way === "up" && / q\d+/.test(sent) && sent !== times.sent) {
+      times.push(Math.round((page.time - page.network.latency - from) / 100) / 10);
+      times.sent = sent;
+    }
+    return before(link, way);
+  };
+  page.advance(ms);
+  page.network.onframe = before;
+  return [...times];
+}
+
+// --- WebSocket: attention ------------------------------------------------------------
+
+test("behind a message silence is asked about: after 1 s, then 2, 4, … up to a second before the keepalive", () => {
+  const page = new Page().on("websocket").advance(5000);
+  page.peer.emit("message", "now");
+  const times = asked(page, 2 * MINUTE);
+  const gaps = times.map((time, i) => Math.round(time - (times[i - 1] ?? 0)));
+  assert.deepEqual(gaps, [1, 2, 4, 8, 16, 24, 24, 24]);
+  // Any message begins it anew.
+  page.peer.emit("message", "again");
+  assert.deepEqual(asked(page, 3500).map(Math.round), [1, 3]);
+  assert.equal(page.posts.length, 0);
+  page.talks();
+});
+
+test("messages that keep coming cost no questions", () => {
+  const page = new Page().on("websocket").advance(30_000);
+  const before = questions(page);
+  for (let i = 0; i < 200; i++) {
+    page.peer.emit("message", i);
+    page.advance(300);
+  }
+  assert.equal(questions(page), before);
+  assert.ok(page.environment.timers() <= 3, `${page.environment.timers()} timers`);
+  page.talks();
+});
+
+test("messages up, and their acknowledgements, need no attention", () => {
+  const page = new Page().on("websocket").advance(30_000);
+  const before = questions(page);
+  for (let i = 0; i < 100; i++) {
+    page.session.send(`${i}`);
+    page.advance(700);
+  }
+  assert.equal(questions(page), before);
+  page.talks();
+});
+
+for (const [flow, up, down] of [["up only", true, false], ["down only", false, true], ["both ways", true, true]]) {
+  for (const dead of ["up", "down", "both"]) {
+    // Then the server must find it: nothing of what it sends is acknowledged.
+    if (dead === "up" && !up) continue;
+    test(`messages flow ${flow}, and ${dead === "both" ? "both directions die" : `${dead} dies`}: left within 3 s`, () => {
+      const page = new Page({ options: { timing: { probe: 1e9, probeMax: 1e9 } } }).on("websocket");
+      let sent = 0;
+      const flows = () => {
+        if (up) page.session.send(`${sent}`);
+        if (down) page.peer.emit("message", sent);
+        sent += 1;
+      };
+      for (let i = 0; i < 20; i++) {
+        flows();
+        page.advance(950);
+      }
+      page.network.link.swallow(dead);
+      const { time } = page;
+      while (page.session.transport !== "polling" && page.time < time + 10_000) {
+        flows();
+        for (let i = 0; i < 95 && page.session.transport !== "polling"; i++) page.advance(10);
+      }
+      assert.ok(page.time - time <= 3000, `${page.time - time} ms`);
+      assert.equal(page.session.why.reason, "half-open");
+      page.advance(100);
+      if (up) assert.equal(page.peer.events.length, sent);
+      if (down) assert.equal(page.messages.length, sent);
+      page.quiet();
+    });
+  }
+}
+
+for (const keepalive of [4000, 25_000]) {
+  for (const dead of ["up", "down", "both"]) {
+    test(`a silent WebSocket, of which ${dead} dies: left within a keepalive of ${keepalive} ms`, () => {
+      const page = new Page({ grant: { keepalive }, options: { timing: { probe: 1e9, probeMax: 1e9 } } }).on("websocket");
+      page.advance(3 * MINUTE);
+      page.network.link.swallow(dead);
+      const { time } = page;
+      page.on("polling");
+      assert.ok(page.time - time <= keepalive + 50, `${page.time - time} ms`);
+      page.talks();
+    });
+  }
+}
+
+test("on a path of long round trips the answer is waited for", () => {
+  const page = new Page({ before: ({ network }) => { network.latency = 900; } }).on("websocket");
+  page.network.onpost = () => ({ status: 502 });
+  const before = page.posts.length;
+  for (let i = 0; i < 20; i++) {
+    page.session.send(`${i}`);
+    page.peer.emit("message", i);
+    page.advance(3100);
+  }
+  assert.equal(page.posts.length, before, "nobody doubted it");
+  assert.equal(page.session.transport, "websocket");
+});
+
+test("two questions within the time of one answer: each has its own time", () => {
+  const page = new Page().on("websocket").talks();
+  page.advance(950);
+  page.environment.fire("online");
+  page.advance(900);
+  page.network.latency = 300;
+  page.environment.fire("online");
+  page.advance(650);
+  assert.equal(page.posts.length, 0);
+  page.talks();
+});
+
+// --- Long polling --------------------------------------------------------------------
+
+test("behind a message polls are short: 1.5 s, then twice as long each time", () => {
+  const page = new Page({ options: { transports: ["polling"] } }).opened().advance(3 * MINUTE);
+  const before = page.posts.length;
+  page.peer.emit("message", "now");
+  page.advance(MINUTE);
+  const found = page.posts.slice(before).map((post) => decodeBody(post.body).w);
+  assert.deepEqual(found, [1500, 3000, 6000, 12_000, 24_000, 25_000]);
+  page.talks();
+});
+
+test("messages flow down on polls, and an answer is swallowed: noticed within 3 s", () => {
+  for (const pause of [100, 300, 700, 1000]) {
+    const page = new Page({ options: { transports: ["polling"] } }).opened();
+    let sent = 0;
+    let lost = null;
+    let worst = 0;
+    const at = [];
+    page.session.on("message", (number) => { worst = Math.max(worst, page.time - at[number]); });
+    page.network.onpost = (request) => {
+      if (sent !== 20 || lost || !isWaiting(request)) return undefined;
+      lost = request;
+      return { lost: true, reaches: true };
+    };
+    for (; sent < 60; sent++) {
+      at.push(page.time);
+      page.peer.emit("message", sent);
+      page.advance(pause);
+    }
+    page.until(() => page.messages.length === 60);
+    assert.ok(lost);
+    assert.ok(worst <= 3000, `every ${pause} ms: the longest took ${worst} ms`);
+    assert.deepEqual(page.messages, Array.from({ length: 60 }, (_, i) => i));
+    page.quiet();
+  }
+});
+
+test("the answer to messages up is swallowed: they are sent again within 3 s, and handled once", () => {
+  const page = new Page({ options: { transports: ["polling"] } }).opened().talks();
+  let left = 1;
+  page.network.onpost = (request) => isSending(request) && left-- > 0 ? { lost: true, reaches: true } : undefined;
+  page.session.send("one");
+  page.advance(500);
+  page.session.send("two");
+  const { time } = page;
+  page.until(() => page.peer.events.length === 3, "both", 3000);
+  assert.ok(page.time - time <= 2000, `${page.time - time}`);
+  page.talks();
+});
+
+test("a server that answers everything late is not asked in a storm, and is waited for longer", () => {
+  const page = new Page({ options: { transports: ["polling"] } }).opened().talks();
+  const before = page.posts.length;
+  // 4 s for each answer: more than patience has for short ones.
+  page.network.onpost = () => ({ after: 4000 });
+  for (let i = 0; i < 60; i++) {
+    page.session.send(`${i}`);
+    page.peer.emit("message", i);
+    page.advance(1000);
+  }
+  const late = page.posts.slice(before);
+  assert.ok(late.length <= 45, `${late.length} requests in a minute`);
+  for (let i = 4; i < late.length; i++) {
+    assert.ok(late[i].at - late[i - 4].at >= 1000, "never more than four in a second");
+  }
+  assert.ok(page.peer.events.length >= 50, `${page.peer.events.length} came through`);
+  assert.ok(page.messages.length >= 50, `${page.messages.length} came through`);
+  page.network.onpost = () => undefined;
+  page.until(() => page.peer.events.length === 61 && page.messages.length === 61, "all of it", MINUTE);
+  assert.equal(page.count("reset"), 0);
+  page.quiet();
+});
+
+test("polls after a quiet hour: as many as before", () => {
+  const page = new Page({ options: { transports: ["polling"] } }).opened().advance(MINUTE);
+  const before = page.posts.length;
+  page.advance(60 * MINUTE);
+  assert.ok(page.posts.length - before <= 60 * MINUTE / 25_000 + 1, `${page.posts.length - before}`);
+  page.talks();
+});

@@ -1,0 +1,47 @@
+"""The fault proxy of this repository, as entries: what no product can be told to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.proxies.fault_process import FaultProxy
+from tests.proxies.scenarios import scenario_rules
+
+from . import network
+from .entry import Entry, Hop, Kind
+
+#: The page and its script come as they are.
+_DOORS = r"^/fallback/(ws|poll)"
+
+
+def _scripted(name: str, title: str, *scenarios: str) -> Entry:
+    @contextmanager
+    def run(upstream: int) -> Iterator[Hop]:
+        address = network.open_address()
+        rules = scenario_rules(*scenarios, path=_DOORS)
+        with FaultProxy(upstream, rules, host=address) as proxy:
+            yield Hop(f"http://{address}:{proxy.port}", pids=(proxy.pid,))
+
+    return Entry(name, f"fault proxy: {title}", Kind.REVERSE, websocket=False, run=run)
+
+
+SCRIPTED = (
+    _scripted("fault-accept-silent", "101, then silence", "accept_silent"),
+    _scripted("fault-drop-up", "101, drops what the page sends", "drop_up"),
+    _scripted("fault-drop-down", "101, drops what the server sends", "drop_down"),
+    _scripted("fault-swallow-upgrade", "the upgrade is never answered", "swallow_upgrade"),
+    _scripted("fault-reset-upgrade", "the upgrade is reset", "reset_upgrade"),
+    _scripted(
+        "fault-duplicate-posts",
+        "no WebSocket, every POST twice",
+        "refuse_upgrade",
+        "duplicate_posts",
+    ),
+    _scripted(
+        "fault-drop-responses",
+        "no WebSocket, one answer in five is lost",
+        "refuse_upgrade",
+        "drop_responses",
+    ),
+)

@@ -1,0 +1,125 @@
+"""What came of it, counted from the records, and as Markdown."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.soak.checker import compare
+from tests.soak.records import Record
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one library's sessions in one network.
+
+    Args:
+        opened: seconds until the page of the last of them was told that it has a connection; None:
+            one never was.
+        sent, lost, repeated, reordered: messages, both ways; lost are also those that came altered.
+        connects: how often a server was told of a new connection, of the session with the most.
+        silence: the longest time, while messages were sent, in which none came, of one way of one
+            session, in seconds.
+    """
+
+    opened: float | None
+    sent: int
+    lost: int
+    repeated: int
+    reordered: int
+    connects: int
+    silence: float
+
+    @classmethod
+    def of(cls, records: Sequence[Record], sessions: Iterable[str], stopped: float) -> Result:
+        """Count.
+
+        Args:
+            records: of both ends, of one network.
+            sessions: their names.
+            stopped: when nothing more was sent.
+        """
+        report, _ = compare(records)
+        waits = []
+        silences = [0.0]
+        came: dict[tuple[str, str], list[float]] = defaultdict(list)
+        moments: dict[tuple[str, str], float] = {}
+        for record in records:
+            if record.event == "got":
+                came[record.session, record.way].append(record.at)
+            elif record.event in ("start", "open"):
+                moments.setdefault((record.session, record.event), record.at)
+        for session in sessions:
+            started = moments[session, "start"]
+            waits.append(moments.get((session, "open"), float("inf")) - started)
+            for way in ("up", "down"):
+                at = [each for each in came[session, way] if each < stopped]
+                edges = [started, *at, stopped]
+                silences += [b - a for a, b in itertools.pairwise(edges)]
+        return cls(
+            opened=max(waits) if max(waits) < float("inf") else None,
+            sent=report.total("sent"),
+            lost=report.total("lost") + report.total("altered"),
+            repeated=report.total("repeated"),
+            reordered=report.total("reordered"),
+            connects=max(counts["connect"] for counts in report.events.values()),
+            silence=max(silences),
+        )
+
+    def cell(self) -> str:
+        """The short of it."""
+        wrong = [
+            f"{number:,} {word}"
+            for number, word in (
+                (self.lost, "lost"),
+                (self.repeated, "repeated"),
+                (self.reordered, "reordered"),
+            )
+            if number
+        ]
+        said = ", ".join(wrong) or "all"
+        if self.opened is None:
+            said += ", never opened"
+        if self.connects > 1:
+            said += f", {self.connects} connects"
+        return said
+
+    def row(self) -> str:
+        """All of it, as cells."""
+        opened = "never" if self.opened is None else f"{self.opened:.1f} s"
+        counts = (self.sent, self.lost, self.repeated, self.reordered, self.connects)
+        return " | ".join([opened, *(f"{count:,}" for count in counts), f"{self.silence:.1f} s"])
+
+
+#: Case to library to result.
+Results = Mapping[str, Mapping[str, Result]]
+
+
+def markdown(results: Results, about: str) -> str:
+    """A short table, and a long one to be unfolded.
+
+    Args:
+        about: a paragraph on how it was measured.
+    """
+    libraries = list(next(iter(results.values())))
+    lines = [
+        f"| network | {' | '.join(libraries)} |",
+        "|---" * (len(libraries) + 1) + "|",
+    ]
+    for case, row in results.items():
+        lines.append(f"| {case} | {' | '.join(row[name].cell() for name in libraries)} |")
+    lines += [
+        "",
+        about,
+        "",
+        "<details><summary>All figures</summary>",
+        "",
+        "| network | | opened after | sent | lost | repeated | reordered | connects "
+        "| longest silence |",
+        "|---" * 9 + "|",
+    ]
+    for case, row in results.items():
+        lines += [f"| {case} | {name} | {row[name].row()} |" for name in libraries]
+    return "\n".join([*lines, "", "</details>", ""])
