@@ -55,7 +55,7 @@ FEW, MANY = 1_000, 10_000
 #: What ten thousand may leave behind that one thousand did not.
 MOST = 2_000_000
 #: Small, so that what is too large is sent quickly.
-MAX_MESSAGE, MAX_BODY = 6_000, 16_200
+MAX_MESSAGE, MAX_BODY = 6_000, 16_384
 #: As many fragments as exceed it.
 FRAGMENTS = 9
 #: Seconds for the server to log what it has answered.
