@@ -14,6 +14,8 @@ from .raw import Closed, Reply, WebSocket, Wire
 
 #: How many connections a batch has.
 BATCH = 50
+#: And a batch of what costs the server more than its handshake.
+FEW = 5
 #: Requests that follow each other on one connection: few, because a server bears only so many
 #: hellos of one address that wait for what follows.
 PIPELINE = 2
@@ -45,7 +47,7 @@ def rage(port: int, kinds: Sequence[Bad], start: int, count: int) -> int:
         batches.setdefault((bad.send, bad.want), []).append(bad.make(number))
     for (send, want), made in batches.items():
         seen: Counter[str] = Counter()
-        size = BATCH * PIPELINE if send is on_shared_connections else BATCH
+        size = {on_shared_connections: BATCH * PIPELINE, on_few_websockets: FEW}.get(send, BATCH)
         for first in range(0, len(made), size):
             seen.update(send(port, made[first : first + size]))
         wrong = {outcome: n for outcome, n in seen.items() if not re.fullmatch(want, outcome)}
@@ -108,6 +110,11 @@ def on_websockets(port: int, sent: Sequence[bytes]) -> list[str]:
         for websocket, data in zip(sockets, sent, strict=True):
             websocket.send(data)
         return [over_websocket(websocket, ask=False) for websocket in sockets]
+
+
+def on_few_websockets(port: int, sent: Sequence[bytes]) -> list[str]:
+    """A WebSocket for each, but few at a time."""
+    return on_websockets(port, sent)
 
 
 def on_abandoned_websockets(port: int, sent: Sequence[bytes]) -> list[str]:

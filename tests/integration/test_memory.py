@@ -44,6 +44,7 @@ from .storm import (
     Exchange,
     on_abandoned_websockets,
     on_connections_cut_short,
+    on_few_websockets,
     on_own_connections,
     on_shared_connections,
     on_websockets,
@@ -377,7 +378,7 @@ def endless_fragments(server: Target) -> list[Bad]:
 
 def empty_fragments(server: Target) -> list[Bad]:
     sent = frame(TEXT, b"", fin=False) + frame(CONT, b"", fin=False) * 4096
-    return [on_websocket("1009", lambda: sent)]
+    return [Bad("1009", on_few_websockets, lambda number: sent)]
 
 
 def invalid_utf8(server: Target) -> list[Bad]:
