@@ -13,6 +13,7 @@ from tests.browser.tabs import Tab
 from tests.integration.served import Served
 from tests.needs import find
 from tests.proxies.fault_process import FaultProxy
+from tests.proxies.zoo import addresses
 
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -36,7 +37,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def server() -> Iterator[Served]:
     """The server, on eventlet; tests only ask it about their own sessions."""
-    with Served("eventlet", module="tests.browser.application") as served:
+    host = addresses.server_address()
+    with Served("eventlet", module="tests.browser.application", host=host) as served:
         yield served
 
 
@@ -51,13 +53,15 @@ def proxy(server: Served) -> Iterator[FaultProxy]:
 def profile(browser: Browser) -> Iterator[Callable[..., Callable[[str], Tab]]]:
     """Makes new profiles of the browser, which remember nothing; a profile makes tabs.
 
+    What else it is given are Playwright's options of a profile.
+
     After the test no tab may have had an uncaught error; what else a tab has to tell is printed.
     """
     tabs: list[Tab] = []
     with ExitStack() as stack:
 
-        def made(*, websocket: bool = True) -> Callable[[str], Tab]:
-            context = browser.new_context()
+        def made(*, websocket: bool = True, **options: Any) -> Callable[[str], Tab]:
+            context = browser.new_context(**options)
             stack.callback(context.close)
             if not websocket:
                 context.add_init_script("delete window.WebSocket")

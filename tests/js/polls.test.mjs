@@ -162,6 +162,39 @@ test("alternately failing: never more than a few requests a second", () => {
   same(page);
 });
 
+test("what fails on one lane while the other works is tried again within a second", () => {
+  for (const fails of [isWaiting, isSending]) {
+    const page = polling().opened();
+    page.network.onpost = (request) => fails(request) ? { status: 502 } : undefined;
+    const before = page.posts.length;
+    for (let i = 0; i < 600; i++) {
+      page.session.send(`up ${i}`);
+      page.peer.emit("message", `down ${i}`);
+      page.advance(100);
+    }
+    const failed = page.posts.slice(before).filter(fails);
+    assert.ok(failed.length > 55, `${failed.length} in a minute`);
+    modest(failed, 3);
+    page.network.onpost = () => undefined;
+    page.until(() => page.peer.events.length === 600 && page.messages.length === 600, "all", 1100);
+    same(page);
+  }
+});
+
+test("behind an outage the first answer on one lane hurries the other", () => {
+  const page = polling().opened();
+  page.network.onpost = () => ({ status: 502 });
+  page.peer.emit("message", "ends the held one");
+  page.advance(100);
+  page.peer.emit("message", "down");
+  page.session.send("up");
+  page.advance(20_000);
+  page.network.onpost = () => undefined;
+  page.until(() => page.peer.events.length || page.messages.length === 2, "one lane");
+  page.until(() => page.peer.events.length && page.messages.length === 2, "the other", 1100);
+  same(page);
+});
+
 test("an outage shorter than the session: nothing is lost", () => {
   const page = polling().opened();
   page.network.down = true;

@@ -7,4 +7,5 @@
 * ``conversation.py``, ``exchange.py``, ``tunnel.py``, ``upstream.py``: where faults are applied.
 * ``control.py``, ``journal.py``: rules in, statistics out.
 * ``tiny_upstream.py``: a server and bare sockets, for the tests of the proxy itself.
+* ``zoo/``: real proxies, which misbehave as they do everywhere.
 """

@@ -8,7 +8,8 @@
 * ``program.py``: starts one program, as nobody, on a free port, and ends it.
 * ``reverse.py``, ``forward.py``, ``intercepting.py``, ``scripted.py``: the entries.
 * ``configs/``, ``addons/``: what the programs are told.
-* ``network.py``: a network in which nobody gets past the proxies.
+* ``network.py``, ``addresses.py``: a network in which nobody gets past the proxies.
+* ``route.py``: what a client does with a hop, by hand.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import network
+from . import addresses
 from .entry import Entry, Hop, Kind
 from .program import CONFIGS, Program, running
 
@@ -27,7 +27,7 @@ def _forward(
     def run(upstream: int) -> Iterator[Hop]:
         with running(program) as proxy:
             yield Hop(
-                f"http://{network.origin_address()}:{upstream}",
+                f"http://{addresses.origin_address()}:{upstream}",
                 proxy=f"http://127.0.0.1:{proxy.port}",
                 credentials=credentials,
                 pids=(proxy.pid,),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import network
+from . import addresses
 from .entry import Entry, Hop, Kind
 from .program import Program, running
 from .reverse import nginx
@@ -19,7 +19,7 @@ ADDONS = Path(__file__).with_name("addons")
 @contextmanager
 def tls(upstream: int) -> Iterator[tuple[str, int]]:
     """The server, by https, with a certificate that nobody trusts: its URL and nginx's pid."""
-    address = network.origin_address()
+    address = addresses.origin_address()
     with tempfile.TemporaryDirectory(prefix="certificate-") as name:
         folder = Path(name)
         _certificate(folder, address)
@@ -31,7 +31,7 @@ def tls(upstream: int) -> Iterator[tuple[str, int]]:
             program.part,
             [folder / "certificate.pem", folder / "key.pem"],
         )
-        with running(program, address=address, upstream=upstream) as terminator:
+        with running(program, address=addresses.server_address(), upstream=upstream) as terminator:
             yield f"https://{address}:{terminator.port}", terminator.pid
 
 

@@ -22,11 +22,8 @@ import sys
 
 from tests.needs import MissingError, find
 
-#: Outside of it there is only loopback.
-LOOPBACK = "127.0.0.1"
-ORIGIN = "10.9.9.9"
-OPEN = "10.9.9.8"
-_MARK = "FALLBACK_TRANSPORT_NETWORK"
+from .addresses import MARK, OPEN, ORIGIN, inside
+
 #: What the proxies run as, and nobody else does; `program.NOBODY`.
 _GROUP = 65534
 
@@ -53,32 +50,12 @@ table inet proxies {{
 """
 
 
-def inside() -> bool:
-    """Whether this process runs in such a network."""
-    return _MARK in os.environ
-
-
-def origin_address() -> str:
-    """Where a browser behind a proxy is told that the server is."""
-    return ORIGIN if inside() else LOOPBACK
-
-
-def open_address() -> str:
-    """Where everybody reaches what listens there."""
-    return OPEN if inside() else LOOPBACK
-
-
-def server_address() -> str:
-    """Where a server is to listen."""
-    return "0.0.0.0" if inside() else LOOPBACK
-
-
 def enter() -> None:
     """Set up the namespace that this process is in."""
     for command in _COMMANDS:
         subprocess.run(command.split(), check=True)
     subprocess.run(["nft", "-f", "-"], input=_RULES, text=True, check=True)
-    os.environ[_MARK] = "1"
+    os.environ[MARK] = "1"
 
 
 def main(arguments: list[str]) -> None:

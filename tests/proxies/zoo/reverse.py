@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from . import network
+from . import addresses
 from .entry import Entry, Hop, Kind
 from .program import Program, running
 
@@ -14,7 +14,7 @@ DIRECT = Entry(
     "no proxy",
     Kind.DIRECT,
     websocket=True,
-    run=lambda upstream: nullcontext(Hop(f"http://{network.open_address()}:{upstream}")),
+    run=lambda upstream: nullcontext(Hop(f"http://{addresses.open_address()}:{upstream}")),
 )
 
 
@@ -23,7 +23,7 @@ def before(program: Program) -> Callable[[int], AbstractContextManager[Hop]]:
 
     @contextmanager
     def run(upstream: int) -> Iterator[Hop]:
-        address = network.open_address()
+        address = addresses.open_address()
         with running(program, address=address, upstream=upstream) as proxy:
             yield Hop(f"http://{address}:{proxy.port}", pids=(proxy.pid,))
 

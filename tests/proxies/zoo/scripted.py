@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tests.proxies.fault_process import FaultProxy
 from tests.proxies.scenarios import scenario_rules
 
-from . import network
+from . import addresses
 from .entry import Entry, Hop, Kind
 
 #: The page and its script come as they are.
@@ -18,7 +18,7 @@ _DOORS = r"^/fallback/(ws|poll)"
 def _scripted(name: str, title: str, *scenarios: str) -> Entry:
     @contextmanager
     def run(upstream: int) -> Iterator[Hop]:
-        address = network.open_address()
+        address = addresses.open_address()
         rules = scenario_rules(*scenarios, path=_DOORS)
         with FaultProxy(upstream, rules, host=address) as proxy:
             yield Hop(f"http://{address}:{proxy.port}", pids=(proxy.pid,))

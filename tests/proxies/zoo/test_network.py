@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.served import ROOT
 
-from . import network
+from . import addresses
 
 pytestmark = pytest.mark.requires("network", "squid", "nginx")
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.requires("network", "squid", "nginx")
 LOOK = """
 import json, os, socket, subprocess, sys
 from tests.integration.served import Served
-from tests.proxies.zoo import ZOO, network
+from tests.proxies.zoo import ZOO, addresses
 from tests.proxies.zoo.route import NoWebSocket, request, websocket
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def look(hop):
         return [status, str(error)]
 
 found = {}
-with Served(host=network.server_address(), module="tests.browser.application") as served:
+with Served(host=addresses.server_address(), module="tests.browser.application") as served:
     for name in ("direct", "nginx-upgrade", "squid-open", "squid-default"):
         with ZOO[name].start(served.port) as hop:
             found[name] = [hop.url.split(":")[1], *look(hop)]
@@ -61,11 +61,11 @@ def test_nobody_gets_past_the_proxies() -> None:
     done = inside(sys.executable, "-W", "ignore", "-c", LOOK)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
-        "direct": [f"//{network.OPEN}", 200, "works"],
-        "nginx-upgrade": [f"//{network.OPEN}", 200, "works"],
-        "squid-open": [f"//{network.ORIGIN}", 200, "works"],
+        "direct": [f"//{addresses.OPEN}", 200, "works"],
+        "nginx-upgrade": [f"//{addresses.OPEN}", 200, "works"],
+        "squid-open": [f"//{addresses.ORIGIN}", 200, "works"],
         "past squid-open": ["ConnectionRefusedError", "reset"],
-        "squid-default": [f"//{network.ORIGIN}", 200, "CONNECT 403"],
+        "squid-default": [f"//{addresses.ORIGIN}", 200, "CONNECT 403"],
         "past squid-default": ["ConnectionRefusedError", "reset"],
         "links": ["here", "lo", "nowhere"],
     }

@@ -27,7 +27,7 @@ from tests.client.raw import new_hello
 from tests.integration.served import ROOT, Served, free_port
 from tests.proxies.tiny_upstream import TinyUpstream, eventually
 
-from . import ZOO, Hop, network
+from . import ZOO, Hop, addresses
 from .program import NOBODY, Program, ProxyFailed, running
 from .route import Answer, NoWebSocket, request, websocket
 
@@ -37,11 +37,11 @@ pytestmark = pytest.mark.integration
 TIMEOUT = 5.0
 #: Seconds for which a WebSocket is idle and a poll is held, where nothing is to happen to them;
 #: and where that time-out is to strike one of them.
-SHORT, LONG = 1.0, 6.5
+SHORT, LONG = 1.0, 7.0
 #: Seconds for an answer that will not come.
-SILENCE = 2.0
+SILENCE = 3.0
 #: Seconds that a busy machine may add to a time-out.
-SLACK = 1.0
+SLACK = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +203,14 @@ def watched(hop: Hop, seconds: float) -> Watched:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with Served(host=network.server_address()) as server:
+    with Served(host=addresses.server_address()) as server:
         yield server
 
 
 @pytest.fixture
 def upstream() -> Iterator[TinyUpstream]:
     """A server that tells what arrived."""
-    server = TinyUpstream(network.server_address())
+    server = TinyUpstream(addresses.server_address())
     yield server
     server.stop()
 
