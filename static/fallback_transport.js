@@ -14,7 +14,7 @@
   "use strict";
 
   // This is the file that ships: ES5, no build step, no dependencies. It runs in browsers that
-  // have XMLHttpRequest, JSON, typed arrays and btoa, with or without WebSocket, Promise, crypto or
+  // have XMLHttpRequest, JSON and typed arrays, with or without WebSocket, Promise, crypto or
   // Function.prototype.bind. The sections up to the packets mirror the Python modules of
   // fallback_transport/protocol and are tested by the same transcripts; PROTOCOL.md says why each
   // rule is as it is. All times are milliseconds.
@@ -145,19 +145,46 @@
     return bytes;
   }
 
+  // Not btoa and atob: edbrowse's make other bytes of it.
+  var DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  var VALUES = {};
+  for (var place = 0; place < 64; place++) { VALUES[DIGITS.charAt(place)] = place; }
+
   function toBase64(bytes) {
-    var binary = "";
-    for (var i = 0; i < bytes.length; i++) { binary += String.fromCharCode(bytes[i]); }
-    return btoa(binary);
+    var text = "";
+    for (var i = 0; i < bytes.length; i += 3) {
+      var bits = bytes[i] << 16 | bytes[i + 1] << 8 | bytes[i + 2];
+      text += DIGITS.charAt(bits >> 18) + DIGITS.charAt(bits >> 12 & 63) +
+        (i + 1 < bytes.length ? DIGITS.charAt(bits >> 6 & 63) : "=") +
+        (i + 2 < bytes.length ? DIGITS.charAt(bits & 63) : "=");
+    }
+    return text;
   }
 
   function fromBase64(text) {
-    // Stricter than atob, which passes over spaces.
     if (text.length % 4 || !/^[A-Za-z0-9+\/]*={0,2}$/.test(text)) { throw malformed("base64"); }
-    var binary = atob(text);
-    var bytes = new Uint8Array(binary.length);
-    for (var i = 0; i < binary.length; i++) { bytes[i] = binary.charCodeAt(i); }
+    var bytes = new Uint8Array(text.replace(/=+$/, "").length * 3 >> 2);
+    for (var i = 0, at = 0; i < text.length; i += 4) {
+      var bits = VALUES[text.charAt(i)] << 18 | VALUES[text.charAt(i + 1)] << 12 |
+        VALUES[text.charAt(i + 2)] << 6 | VALUES[text.charAt(i + 3)];
+      // What is behind the end goes nowhere.
+      bytes[at++] = bits >> 16;
+      bytes[at++] = bits >> 8;
+      bytes[at++] = bits;
+    }
     return bytes;
+  }
+
+  // Old WebKit (measured in that of 2011 and of 2013) brings what a page posts into Unicode's form
+  // NFC: another text then, and no JSON where an accent follows an escape. What NFC could change is
+  // escaped, and what is rare or as dear anyway. The server escapes all that is not ASCII.
+  var RISKY =
+    /[\u0300-\u0387\u0483-\u1dff\u1f00-\u2fff\u302a-\u302f\u3099\u309a\ua66f-\uabff\ud7a4-\uffff]/g;
+
+  function toJson(value) {
+    return JSON.stringify(value).replace(RISKY, function (unit) {
+      return "\\u" + ("0" + unit.charCodeAt(0).toString(16)).slice(-4);
+    });
   }
 
   // --- Envelopes: the only place that knows the bytes ----------------------------------------
@@ -221,7 +248,7 @@
     this.size = utf8Length(this.segment());
   }
 
-  Close.prototype.segment = function () { return "c" + JSON.stringify([this.code, this.reason]); };
+  Close.prototype.segment = function () { return "c" + toJson([this.code, this.reason]); };
 
   function isNumber(value) {
     return typeof value === "number" && value >= 0 && value < 1e15 && Math.floor(value) === value;
@@ -1148,7 +1175,7 @@
     var attachments = [];
     var json = "";
     try {
-      if (data !== undefined) { json = JSON.stringify(deconstruct(data, attachments)); }
+      if (data !== undefined) { json = toJson(deconstruct(data, attachments)); }
     } catch (error) {
       throw error.code ? error : failure("unserialisable", String(error));
     }
@@ -1212,9 +1239,8 @@
   // --- Environment: everything outside, injectable ---------------------------------------------
 
   function browser() {
-    if (typeof XMLHttpRequest === "undefined" || typeof Uint8Array === "undefined" ||
-        typeof btoa === "undefined" || typeof atob === "undefined") {
-      throw failure("unsupported", "this browser has no XMLHttpRequest, typed arrays or base64");
+    if (typeof XMLHttpRequest === "undefined" || typeof Uint8Array === "undefined") {
+      throw failure("unsupported", "this browser has no XMLHttpRequest or no typed arrays");
     }
     var last = 0;
     var offset = 0;
@@ -1255,7 +1281,9 @@
         if (!source || !source.getRandomValues) { return null; }
         var bytes = new Uint8Array(16);
         source.getRandomValues(bytes);
-        return toBase64(bytes).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
+        var text = toBase64(bytes).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
+        // edbrowse's source gives zeros: everybody would have the same nonce.
+        return /[^A]/.test(text) ? text : null;
       },
       storage: storage("localStorage"),
       // The tab's own. Frames share it with the page around them, and would take its session.
@@ -1280,7 +1308,8 @@
         if (!root.document) { return url; }
         var anchor = root.document.createElement("a");
         anchor.href = url;
-        return anchor.href;
+        // In edbrowse it is an object.
+        return String(anchor.href);
       }
     };
   }

