@@ -94,7 +94,7 @@ class Gateway:
         self._extra = extra
         self._door = PollingDoor(registry, options.max_held)
         self._lock = make_lock()
-        self._ungreeted = Unproven[None](options.max_ungreeted, options.max_ungreeted_per_address)
+        self._ungreeted = Unproven[str](options.max_ungreeted, options.max_ungreeted_per_address)
         self._handshakes = itertools.count()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -208,7 +208,7 @@ class Gateway:
             if self._ungreeted.obstacle(address) is not None:
                 return None
             key = str(next(self._handshakes))
-            self._ungreeted.add(address, key, None)
+            self._ungreeted.add(address, key, key)
         return key
 
     def _greeted(self, key: str) -> None:

@@ -144,6 +144,10 @@ class WebSocketConnection:
         # Circles, that would wait for the garbage collector.
         self._framing.parser.close()
         self._framing.parser_exc = None
+        error: BaseException | None = self._framing.handshake_exc
+        while error is not None:
+            error.__traceback__ = None
+            error = error.__context__
 
     @property
     def greeted(self) -> bool:

@@ -1395,7 +1395,7 @@
       if (since < 1) { return (1 - since) * slot; }
       rest = Math.min(rest, (groups - since) * slot);
     }
-    return rest > 0 ? -rest : 0;
+    return rest > 0 ? -Math.ceil(rest) : 0;
   };
 
   // A poll has brought nothing: no turn is missed before long.
@@ -1511,6 +1511,7 @@
     this.request = null;
     this.timer = null;
     this.failures = 0;
+    this.tries = 0;
     this.empties = 0;
   }
 
@@ -1535,7 +1536,7 @@
     var owner = this.negotiator;
     var sentAt = owner.now();
     var hello = owner.hello(this.attempt, POLLING);
-    this.sending.request = post(owner, encodeBody(hello), owner.timing.request,
+    this.sending.request = post(owner, encodeBody(hello), owner.greetingTime(),
       function (status, text) {
         self.sending.request = null;
         var unit = self._read(text);
@@ -1627,13 +1628,23 @@
         self._failed(lane, unit, answer, status, took, begun, text.length);
         return;
       }
-      lane.failures = 0;
+      self._relieve(lane === self.waiting ? self.sending : self.waiting, lane.failures > 1);
+      lane.failures = lane.tries = 0;
       var outbox = owner.machine.outbox;
       var moved = outbox.moved;
       if (owner.receive(self, answer)) {
         self._later(lane, answered(answer, took, outbox.moved > moved));
       }
     });
+  };
+
+  // An answer shows that the network is there: what failed on the other lane is tried again soon.
+  // At once, if this was a failing one too: the network is back.
+  Poller.prototype._relieve = function (lane, isBack) {
+    if (lane.timer && (isBack || lane.tries > 2)) {
+      this._later(lane, this.negotiator.backoff(isBack ? 1 : 2));
+    }
+    lane.tries = Math.min(lane.tries, 1);
   };
 
   Poller.prototype._sent = function () {
@@ -1655,8 +1666,9 @@
       return;
     }
     lane.failures += 1;
+    lane.tries += 1;
     // A request that was held for long before it failed was not in vain.
-    var delay = owner.backoff(took < 1000 ? lane.failures : lane.failures - 1);
+    var delay = owner.backoff(took < 1000 ? lane.tries : lane.tries - 1);
     if (messages.length && (status === 413 || end.code === TOO_LARGE)) {
       if (owner.machine.requestBytes <= LEAST_PART) {
         // Nothing can overtake it: perhaps by WebSocket, else it ends here.
@@ -1669,7 +1681,7 @@
       }
       owner.machine.requestBytes = Math.max(LEAST_PART, sizeOf(messages) >> 1);
       // It is no failure of the path to learn what it carries.
-      if (owner.machine.requestBytes > LEAST_PART) { lane.failures = 0; }
+      if (owner.machine.requestBytes > LEAST_PART) { lane.failures = lane.tries = 0; }
     } else if (lane === this.waiting) {
       if (!answer && (begun !== null || status === 200)) { owner.answerCut(); }
       if (lane.failures > 1) {
@@ -1677,8 +1689,9 @@
         if (took < 1000 || took > unit.wait) { owner.learned.wait = this._former; }
       } else {
         this._former = owner.learned.wait;
-        // What was cut amid its answer was not cut for its time.
-        if (status ? status !== 200 || !size : begun === null || owner.now() - begun > 1000) {
+        // What was answered by us, or cut amid its answer, was not cut for its time.
+        if (!answer && (status ? status !== 200 || !size :
+            begun === null || owner.now() - begun > 1000)) {
           owner.pollCut(took, unit.wait, status);
         }
       }
@@ -1727,8 +1740,9 @@
     if (this.phase !== "carrying") { return; }
     owner._clear("turn");
     if (this.waiting.request &&
-        this._heldUntil > owner.now() + Math.max(0, owner.turns.share()) + SLOT) {
+        this._heldUntil > owner.now() + Math.max(0, owner.turns.share()) + SLOT / 4) {
       abort(owner, this.waiting);
+      owner.turns.rested();
     }
     this.kick();
   };
@@ -2111,11 +2125,7 @@
     var changed = this.troubled || this._suspicion;
     this._retries = 0;
     this.troubled = false;
-    if (connection === this.socket) {
-      connection.doubted = connection.spared = false;
-    } else {
-      this._polled();
-    }
+    if (connection === this.socket) { connection.doubted = false; } else { this._polled(); }
     if (changed) { this.onchange(); }
     this._act(events);
     return connection.phase === "carrying";
@@ -2144,6 +2154,12 @@
   // How long an answer may take before it is missed.
   Negotiator.prototype.patience = function () {
     return Math.max(this.timing.alive, 4 * this.roundTrip);
+  };
+
+  // How long a polling hello may take: as a WebSocket's, and more where that was too little.
+  Negotiator.prototype.greetingTime = function () {
+    return Math.min(this.timing.request,
+      Math.max(this.timing.welcome, 5 * this.roundTrip) * Math.pow(2, this._retries));
   };
 
   // `callback` is told by how much it is late.
@@ -2549,9 +2565,10 @@
       var event = events[i];
       if (event.type === "answered") {
         this.measured(event.time);
-        // In order, so what was sent before the question has been swallowed on the way.
-        if (this.socket && machine.outbox.received < this.socket.expects) {
-          this.lost(this.socket, "closed");
+        if (this.socket) {
+          this.socket.spared = false;
+          // In order, so what was sent before the question has been swallowed on the way.
+          if (machine.outbox.received < this.socket.expects) { this.lost(this.socket, "closed"); }
         }
       } else if (event.type === "dropped") {
         this._dropped(event.attempt);
@@ -3075,7 +3092,8 @@
 
     // Open a session with the server at `url` ("/fallback" of the page's own by default).
     // Options: auth (an object, or a function that gives one, for on_connect), transports,
-    // namespace, withCredentials, remember (false: keep no verdict in localStorage), timing
+    // namespace, withCredentials, remember (false: keep no verdict in localStorage), resume (go
+    // on with the session of the page before in this tab, and leave it to the next), timing
     // (milliseconds, see TIMING), environment (for tests).
     connect: function (url, options) {
       if (url && typeof url === "object") {

@@ -12,15 +12,17 @@ die() {
     exit 1
 }
 
-# apt_install PACKAGE... - false where there is no apt or no right to use it.
+# Whether there is apt, and the right to use it.
+may_apt_install() {
+    command -v apt-get >/dev/null && { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }
+}
+
+# apt_install PACKAGE... - false where that is not possible.
 apt_install() {
     local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -y
         -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
-    command -v apt-get >/dev/null || return 1
-    if [ "$(id -u)" -ne 0 ]; then
-        sudo -n true 2>/dev/null || return 1
-        apt=(sudo -n "${apt[@]}")
-    fi
+    may_apt_install || return 1
+    [ "$(id -u)" -eq 0 ] || apt=(sudo -n "${apt[@]}")
     say "installing with apt: $*"
     # The package lists may be old, or absent: the second try has fresh ones.
     "${apt[@]}" install --no-install-recommends "$@" >/dev/null ||

@@ -5,6 +5,7 @@
 # apt_install_idle PACKAGE... - apt_install, and no service of these is started, neither now nor
 # when the machine is started again: the tests start the programs themselves.
 apt_install_idle() (
+    may_apt_install || exit 1
     # Debian's packages ask this file whether they may start a service. If there is one, it is not
     # ours to change.
     policy=/usr/sbin/policy-rc.d

@@ -56,7 +56,7 @@ class PollConnection(Connection):
 UNCOMMITTED_WAIT = 30.0
 #: Seconds after which a held request that comes again is the work of a browser, which repeats by
 #: itself what a proxy has cut: held again it would be cut again, and the client would never know.
-REPEATED = 1.0
+REPEATED = 2.0
 #: The most bytes of messages in one answer, whatever the request wants.
 ANSWER_BYTES = 500_000
 ANSWER_MESSAGES = 1000

@@ -29,7 +29,7 @@ AFTER = float(os.environ.get("CUT_AFTER", "5"))
 #: held, for twice as long each time; a WebSocket dies three times.
 LEARNING = 3.4 * AFTER
 #: What they must then live through without a cut.
-LEARNED = 1.8 * AFTER
+LEARNED = 1.5 * AFTER
 #: The contract: at most so many are cut.
 CUTS = 3
 #: Seconds that a message may take on loopback, two round trips included; a busy machine's slack.

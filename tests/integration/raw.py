@@ -62,9 +62,14 @@ class Closed(Exception):
 class Wire:
     """A TCP connection to a server on this machine."""
 
-    def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self, port: int, *, receive_buffer: int | None = None, segment: int | None = None
+    ) -> None:
         self.port = port
         self._sock = socket.socket()
+        if segment is not None:
+            # What a real network takes; with loopback's the server's kernel buffers megabytes.
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
         if receive_buffer is not None:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._sock.settimeout(PATIENCE)

@@ -20,6 +20,7 @@ from fallback_transport.protocol import codec
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import End, Envelope, PollRequest
 from fallback_transport.protocol.errors import MessageRefused
+from fallback_transport.protocol.server import REPEATED
 from tests.client.fixtures import MODE_PARAMS, TRANSPORTS, served_fixture
 from tests.client.flow import carry
 from tests.client.links import PollingLink
@@ -213,6 +214,20 @@ def test_a_waiting_request_that_is_made_twice_gets_one_answer(served: Served) ->
     assert b"news" in answers[0]
     # Once more, after its answer: the message was not received as far as the server knows.
     assert texts(post(served.port, request).envelope()) == ['2["message","news"]']
+
+
+def test_a_held_request_that_comes_again_late_is_let_go(served: Served) -> None:
+    """A browser repeats by itself what was cut; its page would else never know of the cut."""
+    polling = RawPolling.open(served.port)
+    request = polling.waiting(20.0)
+    before = time.monotonic()
+    with beside(served, request) as (first,):
+        time.sleep(REPEATED)
+        assert post(served.port, request).envelope().messages == ()
+        assert first.result().envelope().messages == ()
+    assert time.monotonic() - before < 10.0
+    polling.send(event("message", "news"))
+    assert polling.until(1) == ['2["message","news"]']
 
 
 def test_a_higher_number_releases_the_held_request(served: Served) -> None:

@@ -221,3 +221,17 @@ test("polls after a quiet hour: as many as before", () => {
   assert.ok(page.posts.length - before <= 60 * MINUTE / 25_000 + 1, `${page.posts.length - before}`);
   page.talks();
 });
+
+test("the answer to a hello is swallowed, or late: said again, with twice the time", () => {
+  const swallowed = new Page({ options: { transports: ["polling"] }, before: ({ network }) => {
+    network.onpost = () => network.posts.length === 1 ? { lost: true, reaches: true } : undefined;
+  } }).opened();
+  assert.ok(swallowed.time <= 2700, `${swallowed.time}`);
+  assert.equal(swallowed.server.count, 1);
+  swallowed.talks();
+  const late = new Page({ options: { transports: ["polling"] }, before: ({ network }) => {
+    network.onpost = () => ({ after: 6000 });
+  } }).opened();
+  assert.equal(late.server.count, 1);
+  assert.equal(late.posts.filter((post) => post.body.startsWith("{")).length, 3);
+});

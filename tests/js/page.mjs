@@ -8,14 +8,17 @@ import { FakeServer } from "./fake_server.mjs";
 
 export class Page {
   constructor({
-    options = {}, seed = 1, random = generator(seed), nonce, webSocket, storage = new FakeStorage(),
+    options = {}, seed = 1, random = generator(seed), nonce, webSocket, beside = null,
+    storage = beside ? beside.storage : new FakeStorage(), sessionStorage = new FakeStorage(),
     grant, before = () => {}, library = FallbackTransport, connect = true,
   } = {}) {
-    this.clock = new Clock();
-    this.server = new FakeServer(this.clock, { grant });
-    this.network = new Network(this.clock, this.server);
+    // Another page of the same browser, at the same site.
+    this.clock = beside ? beside.clock : new Clock();
+    this.server = beside ? beside.server : new FakeServer(this.clock, { grant });
+    this.network = beside ? beside.network : new Network(this.clock, this.server);
     this.storage = storage;
-    this.environment = new FakeEnvironment(this.network, { random, storage, nonce, webSocket });
+    this.sessionStorage = sessionStorage;
+    this.environment = new FakeEnvironment(this.network, { random, storage, sessionStorage, nonce, webSocket });
     this.library = library;
     this.options = options;
     // What the page heard, in order: [type, event], and what came by name.

@@ -115,9 +115,13 @@ export function browser(origin, { storage = null, websocket = true, random = Mat
     setTimeout: (callback, delay) => setTimeout(callback, delay),
     clearTimeout: (timer) => clearTimeout(timer),
     now: () => Date.now(),
+    date: () => Date.now(),
+    hidden: () => false,
+    multiplexes: () => false,
     random,
     nonce: () => Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString("base64url"),
     storage,
+    sessionStorage: null,
     XMLHttpRequest: BrowserRequest,
     WebSocket: websocket ? BrowserSocket : undefined,
     listen: () => {},
@@ -133,6 +137,8 @@ export function browser(origin, { storage = null, websocket = true, random = Mat
 export function storage() {
   const kept = new Map();
   return {
+    get length() { return kept.size; },
+    key: (index) => [...kept.keys()][index] ?? null,
     getItem: (name) => (kept.has(name) ? kept.get(name) : null),
     setItem: (name, value) => { kept.set(name, String(value)); },
     removeItem: (name) => { kept.delete(name); }

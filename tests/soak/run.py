@@ -90,7 +90,8 @@ class Figures:
         switches = report.happened("transport") - report.happened("open")
         return (
             f"{self.options.minutes:g} min, {self.options.mode}, seed {self.options.seed}: "
-            f"{self.sessions} sessions ({self.tabs} in Chromium), "
+            f"{self.sessions} sessions ({self.tabs} in Chromium, "
+            f"{report.unconfirmed} closed unconfirmed), "
             f"{report.total('sent', 'up'):,} messages up, {report.total('sent', 'down'):,} down, "
             f"{report.total('bytes') / 1e6:.1f} MB, {report.happened('asked'):,} replies; "
             f"{sum(self.faults.values()):,} faults struck of {len(self.faults)} kinds, "

@@ -13,6 +13,7 @@ from tests.proxies.faults import (
     Blackhole,
     Buffer,
     Cut,
+    CutIdle,
     Delay,
     DropDown,
     DropUp,
@@ -83,6 +84,7 @@ TROUBLES: tuple[Trouble, ...] = (
         *(DropDown(), DropDown(after=1.0), AcceptClose(), AcceptClose(after=0.3, how="rst")),
         *(HalfClose(after=1.0), HalfClose(after=1.0, toward="upstream")),
         *(Cut(after=1.0), Cut(after=2.0, how="fin"), Cut(after_bytes=20_000), Delay(down=1.5)),
+        CutIdle(after=0.5),
         *(Throttle(30_000.0, "down"), Throttle(30_000.0, "up")),
     ),
     *_of_polling(

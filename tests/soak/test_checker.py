@@ -112,6 +112,15 @@ def test_a_breach_is_found(change: Change, told: str) -> None:
     assert any(told in text for text in report.violations), report.violations
 
 
+def test_a_close_that_met_a_broken_path_may_stay_unconfirmed() -> None:
+    unconfirmed = [*flawless(), Record(9.0, "p0.a", "error", "", 1000)]
+    for records in (unconfirmed, without(of("disconnect", "", 1000))(unconfirmed)):
+        report = check(records)
+        assert (report.violations, report.unconfirmed) == ([], 1)
+    assert check(twice(of("disconnect", "", 1000))(unconfirmed)).count > 0
+    assert check(without(of("close", "", 1000))(unconfirmed)).count > 0
+
+
 def test_the_delay_counts_while_the_path_is_sound() -> None:
     # 1 is under way from 2.0 to 2.5; the path is broken from 2.1 to 2.4.
     report = check(flawless(), lambda session: Clock(0.0, [(2.1, 2.4)]))

@@ -68,7 +68,7 @@ CASES: tuple[Case, ...] = (
     Case("all connections cut every 4 s", tuple(Step(at, kill="rst") for at in (4, 8, 12, 16))),
     _always("polling, one reply in five lost", _REFUSED, Rule(LostReply(), on="http", every=5)),
     _always("polling, each POST sent twice", _REFUSED, Rule(Duplicate(), method="POST")),
-    _always("polling, 504 after 2 s of waiting", _REFUSED, Rule(Gateway(504, after=2.0))),
+    _always("polling, 502 for one request in five", _REFUSED, Rule(Gateway(502), every=5)),
     Case("offline for 8 s", (Step(6.0, (Rule(Pause("refuse")),), "rst"), Step(14.0, ()))),
 )
 

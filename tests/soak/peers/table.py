@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from tests.soak.checker import compare
 from tests.soak.records import Record
 
+#: Seconds from which on a silence is told in the short table.
+LONG_SILENCE = 5.0
+
 
 @dataclass(frozen=True)
 class Result:
@@ -17,7 +20,7 @@ class Result:
 
     Args:
         opened: seconds until the page of the last of them was told that it has a connection; None:
-            one never was.
+            one was not before the network was mended.
         sent, lost, repeated, reordered: messages, both ways; lost are also those that came altered.
         connects: how often a server was told of a new connection, of the session with the most.
         silence: the longest time, while messages were sent, in which none came, of one way of one
@@ -42,7 +45,7 @@ class Result:
             stopped: when nothing more was sent.
         """
         report, _ = compare(records)
-        waits = []
+        waits: list[float | None] = []
         silences = [0.0]
         came: dict[tuple[str, str], list[float]] = defaultdict(list)
         moments: dict[tuple[str, str], float] = {}
@@ -53,13 +56,14 @@ class Result:
                 moments.setdefault((record.session, record.event), record.at)
         for session in sessions:
             started = moments[session, "start"]
-            waits.append(moments.get((session, "open"), float("inf")) - started)
+            opened = moments.get((session, "open"), stopped)
+            waits.append(opened - started if opened < stopped else None)
             for way in ("up", "down"):
                 at = [each for each in came[session, way] if each < stopped]
                 edges = [started, *at, stopped]
                 silences += [b - a for a, b in itertools.pairwise(edges)]
         return cls(
-            opened=max(waits) if max(waits) < float("inf") else None,
+            opened=None if None in waits else max(wait for wait in waits if wait is not None),
             sent=report.total("sent"),
             lost=report.total("lost") + report.total("altered"),
             repeated=report.total("repeated"),
@@ -81,14 +85,16 @@ class Result:
         ]
         said = ", ".join(wrong) or "all"
         if self.opened is None:
-            said += ", never opened"
+            said += ", not opened before the end"
+        elif self.silence >= LONG_SILENCE:
+            said += f", silent for {self.silence:.0f} s"
         if self.connects > 1:
             said += f", {self.connects} connects"
         return said
 
     def row(self) -> str:
         """All of it, as cells."""
-        opened = "never" if self.opened is None else f"{self.opened:.1f} s"
+        opened = "not" if self.opened is None else f"{self.opened:.1f} s"
         counts = (self.sent, self.lost, self.repeated, self.reordered, self.connects)
         return " | ".join([opened, *(f"{count:,}" for count in counts), f"{self.silence:.1f} s"])
 

@@ -42,10 +42,20 @@ def test_the_markdown_has_a_row_for_each_network_and_every_figure() -> None:
     bad = Result(None, 1_200, 7, 2, 1, 3, 20.0)
     text = markdown({"sound": {"ours": fine, "other": bad}}, "How.")
     assert "| network | ours | other |\n|---|---|---|\n" in text
-    assert "| sound | all | 7 lost, 2 repeated, 1 reordered, never opened, 3 connects |" in text
+    assert (
+        "| sound | all | 7 lost, 2 repeated, 1 reordered, not opened before the end, 3 connects |"
+        in text
+    )
     assert "| sound | ours | 0.0 s | 100 | 0 | 0 | 0 | 1 | 0.3 s |" in text
-    assert "| sound | other | never | 1,200 | 7 | 2 | 1 | 3 | 20.0 s |" in text
+    assert "| sound | other | not | 1,200 | 7 | 2 | 1 | 3 | 20.0 s |" in text
     assert text.endswith("</details>\n")
+    slow = Result(9.0, 100, 0, 0, 0, 1, 8.7)
+    assert slow.cell() == "all, silent for 9 s"
+
+
+def test_what_opens_once_the_network_is_mended_has_not_opened() -> None:
+    late = [record._replace(at=10.5) if record.event == "open" else record for record in records()]
+    assert Result.of(late, ["c0.0"], 10.0).opened is None
 
 
 def test_the_same_seed_is_the_same_plan() -> None:

@@ -1,0 +1,263 @@
+"""Where the async mode in use is known, and nowhere else.
+
+python-socketio has three modes for a synchronous server: ``eventlet``,
+``gevent`` and ``threading``. Its engine brings the drivers (background tasks,
+events, sleep); what it lacks is here: the socket behind a WSGI request, a
+server to run (`servers`), and the watch over handlers that block eventlet's hub
+(`hub_watch`). Nothing here monkey-patches: that is the application's decision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol
+
+from .hub_watch import HubWatch
+from .servers import (
+    FAREWELL,
+    WSGIApplication,
+    pywsgi_socket,
+    serve_eventlet,
+    serve_gevent,
+    serve_threads,
+)
+
+__all__ = [
+    "TURN",
+    "Driver",
+    "Event",
+    "Runtime",
+    "UnsuitableServer",
+    "WSGIApplication",
+    "make_lock",
+]
+
+logger = logging.getLogger("fallback_transport.runtime")
+
+#: Seconds of work after which a task that never waits gives way to the others.
+TURN = 0.005
+
+
+class Event(Protocol):
+    """What the drivers' events have in common with `threading.Event`."""
+
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    def is_set(self) -> bool: ...
+    def wait(self, timeout: float | None = None) -> Any: ...
+
+
+class Driver(Protocol):
+    """The part of an Engine.IO server that is its driver of the async mode."""
+
+    async_mode: str
+
+    def start_background_task(self, target: Callable[..., Any], *args: Any) -> Any: ...
+    def create_event(self) -> Any: ...
+    def sleep(self, seconds: float) -> Any: ...
+
+
+class UnsuitableServer(RuntimeError):
+    """The WSGI server gives no access to the connection that a WebSocket needs."""
+
+
+class Runtime:
+    """The async mode that an Engine.IO server was made for.
+
+    Args:
+        driver: the stock engine of a `socketio.Server`.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self.mode = driver.async_mode
+        self._driver = driver
+        self._watch = HubWatch() if self.mode == "eventlet" else None
+
+    @staticmethod
+    def now() -> float:
+        """Seconds on a clock that never goes back."""
+        return time.monotonic()
+
+    def spawn(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run `function` beside everything else."""
+        self._driver.start_background_task(function, *args)
+
+    def event(self) -> Event:
+        """A new event of the async mode."""
+        event: Event = self._driver.create_event()
+        return event
+
+    def sleep(self, seconds: float) -> None:
+        """Let the others run for so many seconds."""
+        self._driver.sleep(seconds)
+
+    def give_way(self) -> None:
+        """Let the others run, if there are any, from within work that never waits."""
+        # On gevent, 50 tasks that only sleep(0) go round before it looks at a socket again.
+        self._driver.sleep(1e-6 if self.mode == "gevent" else 0)
+
+    def call_handler(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call application code; on eventlet it is watched, under its `name`."""
+        if self._watch is None:
+            return function(*args)
+        return self._watch.call(name, function, *args)
+
+    def take_socket(self, environ: dict[str, Any]) -> socket.socket:
+        """The socket behind a WSGI request, for the transport to use from now on.
+
+        Raises:
+            UnsuitableServer: the server does not give it; the text names the cure.
+        """
+        taken = environ.get("fallback_transport.socket") or environ.get("werkzeug.socket")
+        taken = taken or environ.get("gunicorn.socket")
+        if taken is None and "eventlet.input" in environ:
+            taken = environ["eventlet.input"].get_socket()
+        if taken is None:
+            taken = pywsgi_socket(environ)
+        if taken is None:
+            raise UnsuitableServer(
+                f"WebSocket in async mode {self.mode!r} does not work on "
+                f"{environ.get('SERVER_SOFTWARE', 'this WSGI server')}: serve with "
+                "FallbackTransport.run(), or with a server made for that mode"
+            )
+        sock: socket.socket = taken
+        sock.settimeout(None)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    def hurry(self, environ: dict[str, Any]) -> None:
+        """Let the answer to a request go out at once, on a server that does not see to it.
+
+        With gevent's pywsgi, as Flask-SocketIO runs it, each answer on a connection that is
+        used again would wait 40 ms for an ack.
+        """
+        if self.mode == "gevent" and "fallback_transport.socket" not in environ:
+            sock = pywsgi_socket(environ)
+            if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def released(self, environ: dict[str, Any]) -> list[bytes]:
+        """What the WSGI application returns once it is done with a taken socket."""
+        # First: socketio.WSGIApp adds eventlet's name for it.
+        if "gunicorn.socket" in environ:
+            raise StopIteration
+        if "eventlet.input" in environ:
+            from eventlet.wsgi import WSGI_LOCAL
+
+            WSGI_LOCAL.already_handled = True
+        elif "werkzeug.socket" in environ:
+            # The only way to keep werkzeug from writing an answer into the closed socket.
+            raise ConnectionError("the connection was a WebSocket, and is over")
+        elif hasattr(environ["wsgi.input"], "_chunked_input_error"):
+            # pywsgi's word for a body whose rest is not to be read.
+            environ["wsgi.input"]._chunked_input_error = True
+        return []
+
+    def patched(self) -> list[str]:
+        """Which standard modules are monkey-patched already, for the log."""
+        if self.mode == "eventlet":
+            from eventlet import patcher
+
+            return sorted(
+                n
+                for n in ("os", "select", "socket", "thread", "time")
+                if patcher.is_monkey_patched(n)
+            )
+        if self.mode == "gevent":
+            from gevent import monkey
+
+            return sorted(
+                n
+                for n in ("os", "select", "socket", "threading", "time")
+                if monkey.is_module_patched(n)
+            )
+        return []
+
+    def serve(
+        self,
+        app: WSGIApplication,
+        host: str,
+        port: int,
+        drain: Callable[[], None],
+        patience: float,
+    ) -> None:
+        """Serve `app` with the server of the async mode, until the process ends.
+
+        The first SIGTERM calls `drain`, beside everything else, and then ends the
+        serving; a second one ends the process at once. So does a handler that lets
+        nothing else run: the process is ended `patience` seconds after the first.
+        """
+        logger.info(
+            "serving on http://%s:%s in async mode %s; monkey-patched by the application: %s",
+            host,
+            port,
+            self.mode,
+            ", ".join(self.patched()) or "nothing",
+        )
+        serve = {"eventlet": serve_eventlet, "gevent": serve_gevent}.get(self.mode, serve_threads)
+        serve(app, host, port, lambda stop: self._when_terminated(drain, patience, stop))
+
+    def _when_terminated(
+        self, drain: Callable[[], None], patience: float, stop: Callable[[], None]
+    ) -> None:
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            # The application's own, or its parent's wish.
+            return
+        ears, voice = self._socket_pair()
+
+        def tell(number: int, frame: FrameType | None) -> None:
+            # Whatever runs just now is interrupted, the hub itself perhaps: only a byte goes out,
+            # which wakes the hub, too.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            # It needs nobody to give way, says where everybody is, and ends with status 1.
+            with contextlib.suppress(OSError, ValueError):
+                faulthandler.dump_traceback_later(patience, exit=True)
+            voice.send(b"!")
+
+        def listen() -> None:
+            ears.recv(1)
+            try:
+                drain()
+                self.sleep(FAREWELL)
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+                stop()
+
+        # Only possible in the main thread; in any other there are no signals to see to.
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGTERM, tell)
+            self.spawn(listen)
+
+    def _socket_pair(self) -> tuple[socket.socket, socket.socket]:
+        """Two connected sockets, on which tasks of the async mode can wait."""
+        if self.mode == "eventlet":
+            from eventlet.green import socket as green
+
+            ears, voice = green.socketpair()
+        elif self.mode == "gevent":
+            from gevent import socket as cooperative
+
+            ears, voice = cooperative.socketpair()
+        else:
+            ears, voice = socket.socketpair()
+        return ears, voice
+
+    @staticmethod
+    def place(host: str, port: int) -> str:
+        """Names this address of this machine: only one process at a time serves there."""
+        return f"{socket.gethostname()} {uuid.getnode()} {host} {port}"
+
+
+def make_lock() -> Any:
+    """A re-entrant lock; where `threading` is patched, a cooperative one."""
+    return threading.RLock()

@@ -1,0 +1,86 @@
+"""Who blocks eventlet's hub."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+logger = logging.getLogger("fallback_transport.runtime")
+
+#: Seconds for which a handler may hold up eventlet's hub before it is named in the log.
+BLOCKED_AFTER = 1.0
+#: How often the watch looks, while handlers run.
+WATCH_INTERVAL = 0.25
+
+
+class HubWatch:
+    """Names the handler that blocks eventlet's hub.
+
+    While handlers run, a real thread looks at the stack of the hub's thread.
+    One that shows the same handler at every look for a second has not given
+    way to the hub: a handler that waits cooperatively is not on that stack.
+    """
+
+    def __init__(self) -> None:
+        from eventlet import patcher
+
+        self._thread_module = patcher.original("threading")
+        self._time_module = patcher.original("time")
+        self._running = 0
+        self._wanted = self._thread_module.Event()
+        self._hub_thread: int | None = None
+
+    def call(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        self._running += 1
+        if not self._wanted.is_set():
+            self._start()
+        try:
+            return function(*args)
+        finally:
+            self._running -= 1
+
+    def _start(self) -> None:
+        if self._hub_thread is None:
+            self._hub_thread = _original_ident()
+            thread = self._thread_module.Thread(target=self._look, daemon=True)
+            thread.name = "fallback_transport hub watch"
+            thread.start()
+        self._wanted.set()
+
+    def _look(self) -> None:
+        seen: FrameType | None = None
+        since = told = 0.0
+        while True:
+            if not self._running:
+                seen = None
+                self._wanted.clear()
+            self._wanted.wait()
+            self._time_module.sleep(WATCH_INTERVAL)
+            frame, now = self._frame(), self._time_module.monotonic()
+            if frame is None or frame is not seen:
+                seen, since, told = frame, now, 0.0
+            elif not told and now - since >= BLOCKED_AFTER:
+                told = now
+                logger.warning(
+                    "handler %s blocks eventlet's hub for over %.0f s: every client waits; "
+                    "use cooperative calls, or eventlet.tpool",
+                    frame.f_locals["name"],
+                    BLOCKED_AFTER,
+                )
+
+    def _frame(self) -> FrameType | None:
+        """The `call` frame that the hub's thread is in just now, if it runs a handler."""
+        frame = sys._current_frames().get(self._hub_thread or 0)
+        while frame is not None and frame.f_code is not HubWatch.call.__code__:
+            frame = frame.f_back
+        return frame
+
+
+def _original_ident() -> int:
+    from eventlet import patcher
+
+    ident: int = patcher.original("threading").get_ident()
+    return ident

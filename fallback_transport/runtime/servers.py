@@ -1,0 +1,281 @@
+"""The server of each async mode: strict about a request's head, and hard to stop by accident."""
+
+from __future__ import annotations
+
+import contextlib
+import email.errors
+import logging
+import re
+import socket
+import time
+from collections.abc import Callable, Iterable
+from email.message import Message
+from http.client import HTTPException
+from typing import Any
+
+logger = logging.getLogger("fallback_transport.runtime")
+
+WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
+#: Told how to end the serving, from within the async mode.
+Stoppable = Callable[[Callable[[], None]], None]
+
+#: A burst of reconnecting clients must find room to wait; the kernel caps it (somaxconn).
+BACKLOG = 1024
+#: Seconds until a server that could not accept a connection tries again.
+ACCEPT_PAUSE = 0.2
+#: Seconds between two lines in the log about that.
+ACCEPT_QUIET = 10.0
+#: Seconds for the last bytes on every connection, before a server that was drained ends.
+FAREWELL = 0.25
+
+
+def _listening(listener: Any) -> Any:
+    # Inherited by the accepted sockets; without it a small answer can wait 40 ms for an ack.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def serve_eventlet(app: WSGIApplication, host: str, port: int, stoppable: Stoppable) -> None:
+    import eventlet
+    import eventlet.hubs
+    import eventlet.wsgi
+
+    class Handler(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
+        """Strict about a request's head; what is wrong with it is one line in the log."""
+
+        def parse_request(self) -> bool:
+            try:
+                return bool(super().parse_request()) and _strict(self)
+            except (eventlet.wsgi.HeaderLineTooLong, eventlet.wsgi.HeadersTooLarge) as error:
+                self.log_error("%s", type(error).__name__)
+                raise
+
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):
+                super().handle()
+
+        def finish(self) -> None:
+            try:
+                super().finish()
+            finally:
+                # It has a function that has this handler: a circle, which with the
+                # connection's buffers would wait for the garbage collector.
+                self.environ = None
+
+        def log_error(self, format: str, *args: Any) -> None:
+            _log_refused(format, *args)
+
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            pass
+
+    class Listener:
+        """Goes on listening when the process is out of file descriptors."""
+
+        def __init__(self, sock: Any) -> None:
+            self._sock = sock
+            self._trouble = _AcceptTrouble()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._sock, name)
+
+        def accept(self) -> Any:
+            while True:
+                try:
+                    return self._sock.accept()
+                except OSError as error:
+                    if self._sock.fileno() < 0:
+                        raise
+                    self._trouble.tell(error)
+                    eventlet.sleep(ACCEPT_PAUSE)
+
+    class Pool(eventlet.GreenPool):  # type: ignore[misc]
+        """Does not wait for connections that do not end, once the server is stopped."""
+
+        stopped = False
+
+        def waitall(self) -> None:
+            with eventlet.Timeout(FAREWELL if self.stopped else None, False):
+                super().waitall()
+
+    server = eventlet.getcurrent()
+    # Its size counts connections, idle ones too: the default of 1024 would be the server's limit.
+    pool = Pool(1_000_000)
+
+    def stop() -> None:
+        pool.stopped = True
+        # What the server takes for the wish to end.
+        eventlet.hubs.get_hub().schedule_call_global(0, server.throw, SystemExit)
+
+    listener = _listening(eventlet.listen((host, port), backlog=BACKLOG, reuse_port=False))
+    stoppable(stop)
+    eventlet.wsgi.server(
+        Listener(listener),
+        app,
+        custom_pool=pool,
+        protocol=Handler,
+        log_output=False,
+        debug=False,
+        socket_timeout=None,
+    )
+
+
+def pywsgi_socket(environ: dict[str, Any]) -> socket.socket | None:
+    """The socket of a request to gevent's pywsgi; None if it is another server's."""
+    if not environ.get("SERVER_SOFTWARE", "").startswith("gevent"):
+        return None
+    # It is kept behind the buffered reader, which an upgrade is given bare.
+    reader = getattr(environ["wsgi.input"], "rfile", environ["wsgi.input"])
+    sock: socket.socket | None = getattr(getattr(reader, "raw", None), "_sock", None)
+    return sock
+
+
+def serve_gevent(app: WSGIApplication, host: str, port: int, stoppable: Stoppable) -> None:
+    from gevent import pywsgi
+    from gevent import socket as green
+
+    class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
+        """Gives the application its socket, for WebSocket; strict as the other servers' are."""
+
+        def get_environ(self) -> dict[str, Any]:
+            environ: dict[str, Any] = super().get_environ()
+            environ["fallback_transport.socket"] = self.socket
+            return environ
+
+        def MessageClass(self, *args: Any) -> Any:
+            headers = super().MessageClass(*args)
+            if problem := _misfit(headers):
+                raise ValueError(problem)
+            return headers
+
+        def read_request(self, raw_requestline: str) -> Any:
+            try:
+                return super().read_request(raw_requestline)
+            except (OSError, HTTPException) as error:
+                # A ValueError is what is answered with 400, without a traceback.
+                raise ValueError(str(error)) from None
+
+        def handle_one_response(self) -> None:
+            super().handle_one_response()
+            if self.wsgi_input._chunked_input_error:
+                self.close_connection = True
+
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):
+                super().handle()
+
+        def log_error(self, msg: str, *args: Any) -> None:
+            _log_refused(msg, *args)
+
+    class Server(pywsgi.WSGIServer):  # type: ignore[misc]
+        """Goes on listening when the process is out of file descriptors."""
+
+        trouble = _AcceptTrouble()
+
+        def do_read(self) -> Any:
+            try:
+                return super().do_read()
+            except OSError as error:
+                self.trouble.tell(error)
+                self.stop_accepting()
+                self._timer = self.loop.timer(ACCEPT_PAUSE)
+                self._timer.start(self._start_accepting_if_started)
+                return None
+
+    listener = _listening(green.create_server((host, port), backlog=BACKLOG))
+    server = Server(listener, app, handler_class=Handler, log=None, error_log=logger)
+    stoppable(server.stop)
+    server.serve_forever()
+
+
+def serve_threads(app: WSGIApplication, host: str, port: int, stoppable: Stoppable) -> None:
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Handler(WSGIRequestHandler):
+        """HTTP/1.1, which WebSocket needs, strict, and no line per request."""
+
+        protocol_version = "HTTP/1.1"
+
+        def parse_request(self) -> bool:
+            return super().parse_request() and _strict(self)
+
+        def connection_dropped(
+            self, error: BaseException, environ: dict[str, Any] | None = None
+        ) -> None:
+            # Also where we took the socket: what it has read ahead is no request.
+            self.close_connection = True
+
+        def log_error(self, format: str, *args: Any) -> None:
+            _log_refused(format, *args)
+
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            pass
+
+    listener = _listening(socket.create_server((host, port), backlog=BACKLOG))
+    server = make_server(
+        host, port, app, threaded=True, request_handler=Handler, fd=listener.fileno()
+    )
+    accept, trouble = server.get_request, _AcceptTrouble()
+
+    def get_request() -> Any:
+        try:
+            return accept()
+        except OSError as error:
+            trouble.tell(error)
+            time.sleep(ACCEPT_PAUSE)
+            raise
+
+    server.get_request = get_request  # type: ignore[method-assign]
+    stoppable(server.shutdown)
+    server.serve_forever()
+
+
+class _AcceptTrouble:
+    """Tells now and then that connections cannot be accepted."""
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+
+    def tell(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + ACCEPT_QUIET
+            logger.error("no connection can be accepted just now: %s", error)
+
+
+#: What Python's parser found and got over: a line that is no header, which for it ends the
+#: headers and so hides those behind it.
+_HEADER_DEFECTS = (
+    email.errors.MissingHeaderBodySeparatorDefect,
+    email.errors.InvalidHeaderDefect,
+    email.errors.FirstHeaderLineIsContinuationDefect,
+    email.errors.MisplacedEnvelopeHeaderDefect,
+)
+
+
+def _misfit(headers: Message) -> str | None:
+    """Why a request's headers are not to be trusted, or None.
+
+    Two lengths, or a header that only one of two parsers sees, are how a
+    request is smuggled past a proxy inside another one.
+    """
+    if any(isinstance(defect, _HEADER_DEFECTS) for defect in headers.defects):
+        return "a line that is no header"
+    lengths = headers.get_all("Content-Length", [])
+    if len(lengths) > 1 or (lengths and "Transfer-Encoding" in headers):
+        return "two lengths of one body"
+    if lengths and not re.fullmatch("[0-9]{1,18}", lengths[0].strip(), re.ASCII):
+        return "a Content-Length that is no number"
+    return None
+
+
+def _strict(handler: Any) -> bool:
+    """Whether the headers can be trusted; otherwise they are answered with 400."""
+    problem = _misfit(handler.headers)
+    if problem is not None:
+        handler.close_connection = True
+        handler.send_error(400, problem)
+    return problem is None
+
+
+def _log_refused(format: str, *args: Any) -> None:
+    logger.warning("refused as HTTP: %.200r", format % args if args else format)
