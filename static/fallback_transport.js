@@ -2146,8 +2146,8 @@
   // For how long the server may hold a poll just now.
   Negotiator.prototype.wait = function () {
     var grant = this.machine.grant;
-    // Silence for longer than two keepalives would count as death.
-    var wait = Math.min(grant.wait, 2 * grant.keepalive, this.timing.wait, this.allowed("wait"));
+    // With its margin, a fifth of it, within one keepalive: a swallowed answer is missed by then.
+    var wait = Math.min(grant.wait, 0.8 * grant.keepalive, this.timing.wait, this.allowed("wait"));
     return this.now() < this.shortUntil ? Math.min(wait, this.timing.shortWait) : wait;
   };
 

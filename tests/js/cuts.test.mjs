@@ -106,7 +106,7 @@ test("a network that is down is not a cut", () => {
     page.network.onpost = () => undefined;
     page.until(() => page.session.state === "open", "open", MINUTE);
     page.advance(3 * MINUTE);
-    assert.equal(lastWait(page), 25_000, what);
+    assert.equal(lastWait(page), 20_000, what);
     page.talks();
   }
 });
@@ -133,7 +133,7 @@ test("an answer that is cut amid its message says nothing about time", () => {
   page.advance(10_000);
   page.network.onpost = () => undefined;
   page.advance(3 * MINUTE);
-  assert.equal(lastWait(page), 25_000);
+  assert.equal(lastWait(page), 20_000);
   page.talks();
 });
 
@@ -143,12 +143,12 @@ test("polls that are swallowed teach once: they may have been cut and repeated, 
   let left = 1;
   page.network.onpost = (request) => isWaiting(request) && left-- > 0 ? { lost: true } : undefined;
   page.advance(2 * MINUTE);
-  assert.equal(lastWait(page), 10_000);
+  assert.equal(lastWait(page), 8000);
   left = 1;
   page.advance(MINUTE);
-  assert.equal(lastWait(page), 10_000);
+  assert.equal(lastWait(page), 8000);
   page.talks().advance(10 * MINUTE);
-  assert.equal(lastWait(page), 25_000);
+  assert.equal(lastWait(page), 20_000);
 });
 
 test("polls that the server lets go early, with nothing to say, were cut and repeated by the browser", () => {

@@ -57,11 +57,11 @@ const FIRST = [1500];
 test("three tabs hold their polls as one does", () => {
   const tabs = new Tabs(3);
   // Behind messages polls are short, and then longer and longer.
-  tabs.clock.advance(50 * SECOND);
+  tabs.clock.advance(45 * SECOND);
   const before = tabs.network.posts.length;
-  assert.ok(tabs.busiest(20 * SECOND, 100).every((count) => count === 3));
+  assert.ok(tabs.busiest(15 * SECOND, 100).every((count) => count === 3));
   assert.equal(tabs.network.posts.length, before);
-  assert.deepEqual(waits(tabs.network.posts).slice(-3), [25_000, 25_000, 25_000]);
+  assert.deepEqual(waits(tabs.network.posts).slice(-3), [20_000, 20_000, 20_000]);
   assert.equal(tabs.registered().length, 3);
   tabs.quiet();
 });
@@ -130,7 +130,7 @@ test("one after the other closes: those who are left hold long polls again", () 
   tabs.clock.advance(60 * SECOND);
   assert.equal(tabs.registered().length, 3);
   assert.equal(tabs.busy(), 3);
-  assert.deepEqual(waits(tabs.network.posts).slice(-3), [25_000, 25_000, 25_000]);
+  assert.deepEqual(waits(tabs.network.posts).slice(-3), [20_000, 20_000, 20_000]);
   tabs.quiet();
 });
 
@@ -142,7 +142,7 @@ test("a tab that crashed is forgotten after 90 s", () => {
   assert.ok(waits(tabs.network.posts).pop() <= 1000);
   tabs.clock.advance(60 * SECOND);
   assert.equal(tabs.registered().length, 3);
-  assert.equal(waits(tabs.network.posts).pop(), 25_000);
+  assert.equal(waits(tabs.network.posts).pop(), 20_000);
 });
 
 for (const [what, value] of [["of the future", START + 1e9], ["nonsense", "soon"], ["empty", ""]]) {
@@ -206,7 +206,7 @@ test("eight sessions of one page take turns like eight pages", () => {
   assert.ok(Math.max(...tabs.busiest(6 * SECOND)) <= 6);
   tabs.pages.slice(1).forEach((page) => page.session.close());
   tabs.clock.advance(5 * SECOND);
-  assert.equal(waits(tabs.network.posts).pop(), 25_000);
+  assert.equal(waits(tabs.network.posts).pop(), 20_000);
 });
 
 test("a tab that changes to WebSocket takes no turn", () => {
