@@ -287,7 +287,7 @@ class PollingDoor:
         if isinstance(found, End):
             return answer(found)
         bounds = found.machine.outbox.bounds
-        if request.wait is not None and found.weight > bounds.bytes + bounds.message:
+        if request.wait is not None and found.weight > bounds.bytes + found.machine.grant.body:
             # More than a full outbox: answers that nobody reads are to be bounded, too.
             return answer(End(CloseCode.TRY_AGAIN_LATER, "read the answers before this one"))
         held = HeldPoll(done, self._registry.grant.wait + HOLD_MARGIN, _held_for_too_long)

@@ -288,7 +288,8 @@ def test_a_server_that_was_restarted_says_so() -> None:
         server.start()
         with pytest.raises(Ended) as ended:
             client.open("polling")
-        assert ended.value.end.code == CloseCode.MISDIRECTED
+        # At the same address: it knows that it is alone there.
+        assert (ended.value.end.code, ended.value.end.session) == (CloseCode.GONE, True)
 
 
 # -- resuming and switching ------------------------------------------------------------
