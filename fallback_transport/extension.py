@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, TypeVar, overload
 
 import socketio
@@ -15,9 +15,8 @@ from .context import handler_context
 from .conversation import MalformedPacket
 from .engine import Engine
 from .gateway import Gateway, GatewayOptions
+from .options import Options, configured
 from .protocol.codes import CloseCode
-from .protocol.envelope import Grant
-from .protocol.reliability import Bounds
 from .registry import Capacity, Registry
 from .runtime import Runtime
 from .session import ConnectionRefused, Session, Sessions
@@ -27,143 +26,15 @@ logger = logging.getLogger("fallback_transport")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 NAMESPACE = "/"
-ASYNC_MODES = ("eventlet", "gevent", "threading")
 #: Seconds beyond the time for handlers after which a drain must be over: 5 for the clients to
 #: confirm, and some for the last bytes.
 LAST_RESORT = 7.0
-#: Beyond, a time is no time; below, it is exact in a browser's milliseconds.
-MAX_SECONDS = 1e9
-#: Bytes of the smallest `max_body`.
-MIN_BODY = 16_384
-WHOLE_NUMBERS = (
-    "max_message",
-    "max_body",
-    "credit_messages",
-    "credit_bytes",
-    "max_unconfirmed_messages",
-    "max_unconfirmed_bytes",
-    "max_sessions",
-    "max_uncommitted",
-    "max_uncommitted_per_address",
-    "max_ungreeted",
-    "max_ungreeted_per_address",
-    "max_held_polls",
-)
 #: What `on_message` cannot take: events of the server's own, and all others together.
 _RESERVED = {
     "connect": "use on_connect",
     "disconnect": "use on_disconnect",
     "*": "use transport.server.on, whose handlers get other arguments",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Every option of `FallbackTransport`; ``FALLBACK_TRANSPORT_<NAME>`` in `app.config`.
-
-    Args:
-        async_mode: "eventlet", "gevent" or "threading", for a server made here.
-        path: the mount of the sessions' doors and of the browser's file.
-        socketio_path: the mount for stock Socket.IO clients, for a server made
-            here; None for none.
-        origins: origins that may connect besides the page's own; "*" for all.
-        wait: seconds for which a poll may be held.
-        keepalive: seconds of silence after which an end asks whether the other lives.
-        inactivity: seconds for which a session lives with no connection; at least 120 is wise.
-        max_message: bytes of the largest single message; a larger one is refused.
-        max_body: bytes of the largest envelope on either transport; larger messages
-            travel in parts.
-        credit_messages, credit_bytes: what a client may send before it is handled.
-        max_unconfirmed_messages, max_unconfirmed_bytes: what is kept for a
-            client that does not confirm; beyond, its session ends with 4429.
-        max_sessions: sessions in this process, those included that are over and
-            whose handlers have not returned; beyond, 1013.
-        max_uncommitted, max_uncommitted_per_address: those of them whose client has not
-            confirmed the welcome yet, in all and from one address; beyond, the
-            oldest makes room for another once it is 5 s old, until then 1013.
-        max_ungreeted, max_ungreeted_per_address: WebSockets that have not said hello
-            yet, in all and from one address; beyond, 503.
-        trusted_proxies: how many proxies in front append to X-Forwarded-For, which
-            says whose address a client has; 0: nobody is to be believed.
-        max_held_polls: polls held at once; None for no limit. On a server with
-            a fixed number of threads, half of them.
-        drain: seconds for which handlers may finish what is received, when the server
-            is told to end; see `FallbackTransport.drain`.
-    """
-
-    async_mode: str = "eventlet"
-    path: str = "/fallback"
-    socketio_path: str | None = "/socket.io"
-    origins: tuple[str, ...] = ()
-    wait: float = 25.0
-    keepalive: float = 25.0
-    inactivity: float = 120.0
-    max_message: int = 16_000_000
-    max_body: int = 1_000_000
-    credit_messages: int = 1000
-    credit_bytes: int = 4_000_000
-    max_unconfirmed_messages: int = 10_000
-    max_unconfirmed_bytes: int = 32_000_000
-    max_sessions: int = 20_000
-    max_uncommitted: int = 1_000
-    max_uncommitted_per_address: int = 200
-    max_ungreeted: int = 1_000
-    max_ungreeted_per_address: int = 200
-    trusted_proxies: int = 0
-    max_held_polls: int | None = None
-    drain: float = 10.0
-
-    def __post_init__(self) -> None:
-        if self.async_mode not in ASYNC_MODES:
-            raise ValueError(f"async_mode is one of {', '.join(ASYNC_MODES)}: {self.async_mode!r}")
-        for name in ("path", "socketio_path"):
-            path = getattr(self, name)
-            # None switches stock clients' door off.
-            if path is None and name == "socketio_path":
-                continue
-            if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
-                raise ValueError(f"{name} must begin with a slash and not end with one: {path!r}")
-        if self.path == self.socketio_path:
-            raise ValueError(f"path and socketio_path must differ: {self.path!r}")
-        if isinstance(self.origins, str):
-            object.__setattr__(self, "origins", (self.origins,))
-        for name in ("wait", "keepalive", "inactivity"):
-            seconds = getattr(self, name)
-            if not isinstance(seconds, (int, float)) or not 0 < seconds < MAX_SECONDS:
-                raise ValueError(f"{name} must be a number of seconds above 0: {seconds!r}")
-        if not isinstance(self.drain, (int, float)) or not 0 <= self.drain < MAX_SECONDS:
-            raise ValueError(f"drain must be a number of seconds, 0 or more: {self.drain!r}")
-        if type(self.trusted_proxies) is not int or self.trusted_proxies < 0:
-            raise ValueError(
-                f"trusted_proxies must be a whole number, 0 or more: {self.trusted_proxies!r}"
-            )
-        for name in WHOLE_NUMBERS:
-            number = getattr(self, name)
-            if number is None and name == "max_held_polls":
-                continue
-            if not isinstance(number, int) or number < 1:
-                raise ValueError(f"{name} must be a whole number above 0: {number!r}")
-        # A head has up to 4096 characters, and something must fit behind it.
-        if self.max_body < MIN_BODY:
-            raise ValueError(f"max_body must be at least {MIN_BODY} bytes: {self.max_body}")
-
-    @property
-    def grant(self) -> Grant:
-        """What each session is granted."""
-        return Grant(
-            self.credit_messages,
-            self.credit_bytes,
-            self.max_message,
-            self.max_body,
-            self.wait,
-            self.keepalive,
-            self.inactivity,
-        )
-
-    @property
-    def bounds(self) -> Bounds:
-        """What each session's outbox may hold."""
-        return Bounds(self.max_unconfirmed_messages, self.max_unconfirmed_bytes, self.max_message)
 
 
 class FallbackTransport:
@@ -216,7 +87,7 @@ class FallbackTransport:
             raise RuntimeError(
                 "this FallbackTransport serves an app already; make one for each app"
             )
-        options = Options(**{**_configured(app), **self._given})
+        options = Options(**{**configured(app.config), **self._given})
         mounted: dict[str, FallbackTransport] = app.extensions.setdefault("fallback_transport", {})
         if options.path in mounted:
             raise RuntimeError(f"the app has a FallbackTransport at {options.path} already")
@@ -486,19 +357,6 @@ def _id(target: Any) -> Any:
     if isinstance(target, (list, tuple, set, frozenset)):
         return [_id(each) for each in target]
     return target.id if isinstance(target, Session) else target
-
-
-def _configured(app: Flask) -> dict[str, Any]:
-    prefix = "FALLBACK_TRANSPORT_"
-    names = {field.name for field in fields(Options)}
-    found = {
-        key[len(prefix) :].lower(): app.config[key] for key in app.config if key.startswith(prefix)
-    }
-    if unknown := found.keys() - names:
-        known = ", ".join(sorted(prefix + name.upper() for name in names))
-        wrong = prefix + sorted(unknown)[0].upper()
-        raise ValueError(f"unknown configuration key {wrong}; there are {known}")
-    return found
 
 
 def _stock_origins(origins: tuple[str, ...]) -> Any:

@@ -14,8 +14,8 @@ from werkzeug.test import EnvironBuilder
 
 from fallback_transport import ConnectionRefused, FallbackTransport, Session, extension
 from fallback_transport.engine import Engine
-from fallback_transport.extension import Options
 from fallback_transport.gateway import Gateway
+from fallback_transport.options import Options
 from fallback_transport.protocol.envelope import Grant
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Registry

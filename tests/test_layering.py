@@ -26,7 +26,7 @@ FLOORS = [
     {"engine"},
     {"polling", "websocket"},
     {"gateway"},
-    {"context", "session"},
+    {"context", "options", "session"},
     {"extension"},
     {"", "__main__"},
 ]

@@ -23,7 +23,7 @@ from playwright.sync_api import sync_playwright
 import fallback_transport
 from demo.process import CHROMIUM_FLAGS
 from fallback_transport import FallbackTransport, Session
-from fallback_transport.extension import Options
+from fallback_transport.options import Options
 from tests.integration.served import MODES, START_WAIT, free_port
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,0 +1,156 @@
+"""Every option of `FallbackTransport`: its default, its bounds, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .protocol.envelope import Grant
+from .protocol.reliability import Bounds
+
+#: What stands before an option's name in `app.config`.
+PREFIX = "FALLBACK_TRANSPORT_"
+ASYNC_MODES = ("eventlet", "gevent", "threading")
+#: Beyond, a time is no time; below, it is exact in a browser's milliseconds.
+MAX_SECONDS = 1e9
+#: Bytes of the smallest `max_body`.
+MIN_BODY = 16_384
+WHOLE_NUMBERS = (
+    "max_message",
+    "max_body",
+    "credit_messages",
+    "credit_bytes",
+    "max_unconfirmed_messages",
+    "max_unconfirmed_bytes",
+    "max_sessions",
+    "max_uncommitted",
+    "max_uncommitted_per_address",
+    "max_ungreeted",
+    "max_ungreeted_per_address",
+    "max_held_polls",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Every option of `FallbackTransport`; ``FALLBACK_TRANSPORT_<NAME>`` in `app.config`.
+
+    Args:
+        async_mode: "eventlet", "gevent" or "threading", for a server made here.
+        path: the mount of the sessions' doors and of the browser's file.
+        socketio_path: the mount for stock Socket.IO clients, for a server made
+            here; None for none.
+        origins: origins that may connect besides the page's own; "*" for all.
+        wait: seconds for which a poll may be held.
+        keepalive: seconds of silence after which an end asks whether the other lives.
+        inactivity: seconds for which a session lives with no connection; at least 120 is wise.
+        max_message: bytes of the largest single message; a larger one is refused.
+        max_body: bytes of the largest envelope on either transport; larger messages
+            travel in parts.
+        credit_messages, credit_bytes: what a client may send before it is handled.
+        max_unconfirmed_messages, max_unconfirmed_bytes: what is kept for a
+            client that does not confirm; beyond, its session ends with 4429.
+        max_sessions: sessions in this process, those included that are over and
+            whose handlers have not returned; beyond, 1013.
+        max_uncommitted, max_uncommitted_per_address: those of them whose client has not
+            confirmed the welcome yet, in all and from one address; beyond, the
+            oldest makes room for another once it is 5 s old, until then 1013.
+        max_ungreeted, max_ungreeted_per_address: WebSockets that have not said hello
+            yet, in all and from one address; beyond, 503.
+        trusted_proxies: how many proxies in front append to X-Forwarded-For, which
+            says whose address a client has; 0: nobody is to be believed.
+        max_held_polls: polls held at once; None for no limit. On a server with
+            a fixed number of threads, half of them.
+        drain: seconds for which handlers may finish what is received, when the server
+            is told to end; see `FallbackTransport.drain`.
+    """
+
+    async_mode: str = "eventlet"
+    path: str = "/fallback"
+    socketio_path: str | None = "/socket.io"
+    origins: tuple[str, ...] = ()
+    wait: float = 25.0
+    keepalive: float = 25.0
+    inactivity: float = 120.0
+    max_message: int = 16_000_000
+    max_body: int = 1_000_000
+    credit_messages: int = 1000
+    credit_bytes: int = 4_000_000
+    max_unconfirmed_messages: int = 10_000
+    max_unconfirmed_bytes: int = 32_000_000
+    max_sessions: int = 20_000
+    max_uncommitted: int = 1_000
+    max_uncommitted_per_address: int = 200
+    max_ungreeted: int = 1_000
+    max_ungreeted_per_address: int = 200
+    trusted_proxies: int = 0
+    max_held_polls: int | None = None
+    drain: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.async_mode not in ASYNC_MODES:
+            raise ValueError(f"async_mode is one of {', '.join(ASYNC_MODES)}: {self.async_mode!r}")
+        for name in ("path", "socketio_path"):
+            path = getattr(self, name)
+            # None switches stock clients' door off.
+            if path is None and name == "socketio_path":
+                continue
+            if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
+                raise ValueError(f"{name} must begin with a slash and not end with one: {path!r}")
+        if self.path == self.socketio_path:
+            raise ValueError(f"path and socketio_path must differ: {self.path!r}")
+        if isinstance(self.origins, str):
+            object.__setattr__(self, "origins", (self.origins,))
+        for name in ("wait", "keepalive", "inactivity"):
+            seconds = getattr(self, name)
+            if not isinstance(seconds, (int, float)) or not 0 < seconds < MAX_SECONDS:
+                raise ValueError(f"{name} must be a number of seconds above 0: {seconds!r}")
+        if not isinstance(self.drain, (int, float)) or not 0 <= self.drain < MAX_SECONDS:
+            raise ValueError(f"drain must be a number of seconds, 0 or more: {self.drain!r}")
+        if type(self.trusted_proxies) is not int or self.trusted_proxies < 0:
+            raise ValueError(
+                f"trusted_proxies must be a whole number, 0 or more: {self.trusted_proxies!r}"
+            )
+        for name in WHOLE_NUMBERS:
+            number = getattr(self, name)
+            if number is None and name == "max_held_polls":
+                continue
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} must be a whole number above 0: {number!r}")
+        # A head has up to 4096 characters, and something must fit behind it.
+        if self.max_body < MIN_BODY:
+            raise ValueError(f"max_body must be at least {MIN_BODY} bytes: {self.max_body}")
+
+    @property
+    def grant(self) -> Grant:
+        """What each session is granted."""
+        return Grant(
+            self.credit_messages,
+            self.credit_bytes,
+            self.max_message,
+            self.max_body,
+            self.wait,
+            self.keepalive,
+            self.inactivity,
+        )
+
+    @property
+    def bounds(self) -> Bounds:
+        """What each session's outbox may hold."""
+        return Bounds(self.max_unconfirmed_messages, self.max_unconfirmed_bytes, self.max_message)
+
+
+def configured(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that ``app.config`` has.
+
+    Raises:
+        ValueError: one of an unknown name.
+    """
+    names = {field.name for field in fields(Options)}
+    found = {key[len(PREFIX) :].lower(): config[key] for key in config if key.startswith(PREFIX)}
+    if unknown := found.keys() - names:
+        known = ", ".join(sorted(PREFIX + name.upper() for name in names))
+        wrong = PREFIX + sorted(unknown)[0].upper()
+        raise ValueError(f"unknown configuration key {wrong}; there are {known}")
+    return found
