@@ -114,6 +114,38 @@ both("resume again and again: the numbers go on rising", (transport) => {
   page.quiet();
 });
 
+both("a message whose parts have come to the page before, or gone from it, goes on in the next", (transport) => {
+  const text = "\ud83d\ude00 0123456789".repeat(30_000);
+  const bytes = Uint8Array.from({ length: 300_000 }, (_, i) => i % 251);
+  for (const data of [text, bytes]) {
+    const first = open(transport);
+    const { peer, server } = first;
+    server.piece = 20_000;
+    // On a WebSocket all would come at once.
+    const frames = { up: 0, down: 0 };
+    first.network.onframe = (link, way) => ++frames[way] > 3 ? 0 : 1;
+    peer.emit("message", data);
+    first.session.send(data);
+    // The first parts, each way.
+    first.until(() => first.session._machine.inbox.got() && server.parts > 0, "parts");
+    first.network.onpost = () => ({ lost: true });
+    const came = first.session._machine.inbox.got();
+    leave(first);
+    first.advance(100);
+    first.network.onpost = () => undefined;
+    first.network.onframe = () => 1;
+    const second = next(first);
+    assert.ok(second.session._machine.inbox.got() >= came);
+    second.opened();
+    second.until(() => second.messages.length && peer.events.length, "all of it, both ways");
+    assert.deepEqual(typeof data === "string" ? second.messages[0] : new Uint8Array(second.messages[0]), data);
+    assert.deepEqual(messages(peer), [data]);
+    assert.deepEqual(server.gaps, []);
+    second.talks().advance(1000);
+    second.quiet();
+  }
+});
+
 both("credit is counted on in the next page", (transport) => {
   const first = open(transport, undefined, { grant: { messages: 5 } });
   const { peer } = first;
