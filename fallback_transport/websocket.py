@@ -175,6 +175,11 @@ class WebSocketConnection:
         refused = self._framing.handshake_exc is not None
         return refused or self._framing.state in (State.CLOSING, State.CLOSED)
 
+    @property
+    def in_vain(self) -> bool:
+        """Whether nothing comes from the peer any more, so that its answer to a close won't."""
+        return self._closing is not None and self._closing[1] == CloseCode.INACTIVE
+
     # -- the session's side (see `conversation.Attachment`) ------------------------
 
     def wake(self) -> None:
@@ -374,6 +379,9 @@ class BlockingDriver:
 
     def _part(self, connection: WebSocketConnection) -> None:
         """End the stream once the peer has answered the close, which it waits for in turn."""
+        if connection.in_vain:
+            # At once: until the stream ends, a browser waits for as much as 2 s with its `onclose`.
+            return
         until = self._runtime.now() + CLOSE_WAIT
         while not self._read.is_set() and self._runtime.now() < until:
             self._wake.wait(until - self._runtime.now())

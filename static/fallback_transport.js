@@ -1849,7 +1849,8 @@
   Socket.prototype.kick = function () {
     var owner = this.negotiator;
     var unit = null;
-    if (this.phase !== "carrying") { return; }
+    // Closed already, though not told yet: a browser complains of what is sent then.
+    if (this.phase !== "carrying" || this.ws.readyState > 1) { return; }
     while (!(this.ws.bufferedAmount >= 1000000) &&
         (unit = owner.machine.pull(this.attempt, owner.now()))) {
       if (unit.ask === null) { this.activeAt = owner.now(); }

@@ -84,6 +84,8 @@ class Connection:
     must have come."""
     doubt_at: float | None = None
     """When a server doubts that what it has sent on it arrives."""
+    sent_at: float = 0.0
+    """When the first of that was sent."""
     unreceived: int = 0
     """And how many bytes that is."""
 

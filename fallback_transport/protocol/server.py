@@ -9,7 +9,7 @@ from enum import Enum
 from .codes import CloseCode
 from .envelope import End, Envelope, Grant, PollRequest
 from .events import Event, Transport
-from .machine import MAX_CANDIDATES, Connection, SessionMachine
+from .machine import ACK_DELAY, MAX_CANDIDATES, Connection, SessionMachine
 from .reliability import Bounds
 from .state import State
 
@@ -67,8 +67,8 @@ GREETING_BYTES = 16_000
 
 #: Seconds after which a server asks for what it has sent on a WebSocket and is not received, and
 #: again as many after which it drops it. An ack takes 0.2 s and a round trip; what is left is for
-#: a page that is busy, and together with the client's way back it stays within 3 s.
-DOUBT = 1.25
+#: a page that is busy, and with half a second to the next message all of it stays within 3 s.
+DOUBT = 1.0
 #: Round trips that count as much, if they take longer.
 DOUBT_ROUND_TRIPS = 4
 #: Bytes a second that the slowest path carries: what is large takes its time.
@@ -192,6 +192,7 @@ class ServerMachine(SessionMachine):
             assert connection is not None, "it was pulled from"
             connection.unreceived += sum([item.size for item in envelope.messages])
             if connection.doubt_at is None:
+                connection.sent_at = now
                 connection.doubt_at = now + self._patience(connection)
         return envelope
 
@@ -329,8 +330,11 @@ class ServerMachine(SessionMachine):
     def _trust(self, connection: Connection, now: float) -> None:
         """The peer goes on receiving."""
         if self._resume() >= connection.next:
+            # The ack may have waited for something to ride with.
+            self._measured(max(0.0, now - connection.sent_at - ACK_DELAY))
             connection.unreceived, connection.doubt_at = 0, None
         else:
+            connection.sent_at = now
             connection.doubt_at = now + self._patience(connection)
 
     def _timeout(self, connection: Connection, now: float) -> list[Event]:
