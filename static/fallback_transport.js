@@ -962,7 +962,9 @@
     };
     // On a slow path what is large would keep the welcome from coming in time: it follows.
     var items = this.outbox.read(seq, Math.min(this._fitting(HELLO_BYTES), this.requestBytes),
-      this.id === null ? 1 : REQUEST_MESSAGES, this.outbox.got, true);
+      // Repeated by a proxy, a hello without a nonce is another session: nothing of the page's may
+      // be in it.
+      this.id !== null ? REQUEST_MESSAGES : nonce ? 1 : 0, this.outbox.got, true);
     return {
       kind: "hello", attempt: attempt, id: this.id, key: this.key,
       nonce: this.id === null ? nonce : null,
@@ -2217,9 +2219,10 @@
     }
   };
 
-  // Polling beside the WebSocket; but two hellos without a nonce would be two sessions.
+  // Polling beside the WebSocket. Without a nonce the one that is welcomed later is another
+  // session, of which nobody hears.
   Negotiator.prototype._hedge = function () {
-    if (!this.poller && this._allows(POLLING) && (this._nonce || this.machine.id)) {
+    if (!this.poller && this._allows(POLLING)) {
       this.poller = new Poller(this);
     }
   };

@@ -43,7 +43,7 @@ class House:
         return lambda *args: self.seen.append((name, *args))
 
     def peer(self, **options: Any) -> Peer:
-        return Peer(self.registry, self.runtime, nonce=None, **options)
+        return Peer(self.registry, self.runtime, **{"nonce": None, **options})
 
     def connected(self, auth: Any = None, namespace: str = "/") -> Peer:
         peer = self.peer()
@@ -328,7 +328,8 @@ def test_a_malformed_packet_ends_the_session(house: House, texts: list[str | byt
 
 
 def test_a_packet_before_connect_ends_the_session(house: House) -> None:
-    peer = house.peer()
+    # Without a nonce it would not be in the hello.
+    peer = house.peer(nonce="once")
     end = peer.open('2["event"]')
     assert isinstance(end, End)
     assert end.code == CloseCode.MALFORMED

@@ -52,7 +52,11 @@ class ClientMachine(SessionMachine):
             attempt, transport, now, now, self._resume(), keyless=self.id is None
         )
         seq, offset = self._resume()
-        count = 1 if self.id is None else REQUEST_MESSAGES
+        count = REQUEST_MESSAGES
+        if self.id is None:
+            # Repeated by a proxy, a hello without a nonce is another session: nothing of the
+            # application's may be in it.
+            count = 1 if nonce is not None else 0
         # What is large would keep the welcome from coming in time: it follows.
         items = self.outbox.read(seq, self._fitting(HELLO_BYTES), count, offset=offset, whole=True)
         handled, received, got = self._marks()

@@ -166,20 +166,29 @@ test("the hedge waits for three round trips, and a welcome for five", () => {
   page.quiet();
 });
 
-test("without a nonce the hellos of a new session never race", () => {
+test("without a nonce two hellos are two sessions, and the application hears of one", () => {
   const page = new Page({ nonce: false, before: ({ network }) => { network.websocket = "unanswered"; } }).opened();
-  assert.deepEqual(greetingTimes(page), [2500]);
+  assert.deepEqual(greetingTimes(page), [600]);
   assert.equal("nonce" in page.server.hellos[0], false);
+  assert.deepEqual(page.server.hellos[0].items, []);
   once(page.talks());
   const other = new Page({ nonce: false, before: ({ network }) => { network.latency = 400; } }).opened();
-  assert.deepEqual(greetingTimes(other), []);
-  once(other.talks());
-  // A resume has its id and key, and is hedged.
+  assert.equal(other.server.count, 2);
+  const connects = () => [...other.server.sessions.values()].map((session) => session.connects.length);
+  assert.deepEqual(connects().sort(), [0, 1]);
+  other.session.send("here");
+  other.advance(3000);
+  assert.deepEqual([...other.server.sessions.values()].flatMap((session) => session.events), [["message", "here"]]);
+  other.until(() => other.session.transport === "websocket", "a probe", 60_000);
+  assert.deepEqual(connects().sort(), [0, 1]);
+  // A resume has its id and key: no third session.
+  const before = greetings(other).length;
   other.network.websocket = "unanswered";
   other.network.link.cut();
   other.advance(4000);
-  assert.equal(greetings(other).length, 1);
-  once(other);
+  assert.equal(greetings(other).length, before + 1);
+  assert.equal(other.server.count, 2);
+  other.quiet();
 });
 
 test("the welcome of another session is not ours", () => {
