@@ -78,7 +78,9 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
                 client.emit("down", values)
                 continue
             try:
-                log.replies.append([number, client.request("ask", values)])
+                # As long as the page has: the path may be a slow one.
+                reply = client.request("ask", values, timeout=plan["limit"] / 1000)
+                log.replies.append([number, reply])
             except RequestFailed as failure:
                 log.replies.append([number, str(failure)])
 

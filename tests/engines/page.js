@@ -139,7 +139,9 @@
     var types = ["open", "transport", "close", "error", "reset"];
     started = now();
     session = FallbackTransport.connect("/fallback", {
-      auth: { run: options.run, number: options.number, pause: options.pause }
+      auth: {
+        run: options.run, number: options.number, pause: options.pause, limit: options.limit
+      }
     });
     for (var i = 0; i < types.length; i++) { session.addEventListener(types[i], note(types[i])); }
     session.onopen = open;
