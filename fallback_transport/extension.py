@@ -89,8 +89,9 @@ class FallbackTransport:
             )
         options = Options(**{**configured(app.config), **self._given})
         mounted: dict[str, FallbackTransport] = app.extensions.setdefault("fallback_transport", {})
-        if options.path in mounted:
-            raise RuntimeError(f"the app has a FallbackTransport at {options.path} already")
+        for path in options.paths:
+            if path in mounted:
+                raise RuntimeError(f"the app has a FallbackTransport at {path} already")
         server = self._socketio_server(options)
         engine = server.eio
         if not isinstance(engine, Engine):
@@ -105,9 +106,10 @@ class FallbackTransport:
                 options.max_uncommitted,
                 options.max_uncommitted_per_address,
             ),
+            subprotocols=options.subprotocols,
         )
         gateway = GatewayOptions(
-            path=options.path,
+            paths=options.paths,
             origins=options.origins,
             stock_path=options.socketio_path if self._handed_in is None else None,
             max_held=options.max_held_polls,
@@ -123,8 +125,10 @@ class FallbackTransport:
             gateway,
             # Flask-SocketIO looks for its app there; so do our handlers.
             {"flask.app": app},
+            # Whichever stands in front, the longest mount gets the request.
+            mounted,
         )
-        mounted[options.path] = self
+        mounted.update(dict.fromkeys(options.paths, self))
         self._app, self._server, self._runtime = app, server, engine.runtime
         self._registry, self._drain = registry, options.drain
         self._sessions = Sessions(engine)

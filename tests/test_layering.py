@@ -21,7 +21,7 @@ PACKAGE = "fallback_transport"
 FLOORS = [
     {"protocol"},
     {"runtime"},
-    {"admission", "conversation"},
+    {"admission", "conversation", "request"},
     {"registry"},
     {"engine"},
     {"polling", "websocket"},
