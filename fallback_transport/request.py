@@ -16,6 +16,8 @@ from .protocol.envelope import Hello
 #: Where `Session.url` finds the page's path and query.
 URL = "fallback_transport.url"
 
+#: What is about the body, or the connection: Flask would look for routes of WebSockets.
+_DOORS_OWN = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_CONNECTION", "HTTP_UPGRADE")
 #: What servers add of the path as it came: the door's.
 _RAW = ("RAW_URI", "REQUEST_URI", "RAW_PATH_INFO")
 #: What a path may hold as it is, by RFC 3986, section 3.3.
@@ -39,8 +41,8 @@ def plain_request(
         # Whose page sent it cannot be told, so it acts for nobody.
         seen.pop("HTTP_COOKIE", None)
     seen["REQUEST_METHOD"] = "GET"
-    seen.pop("CONTENT_LENGTH", None)
-    seen.pop("CONTENT_TYPE", None)
+    for name in _DOORS_OWN:
+        seen.pop(name, None)
     if hello.protocols:
         seen["HTTP_SEC_WEBSOCKET_PROTOCOL"] = ", ".join(hello.protocols)
     here = seen.get("SCRIPT_NAME", "") + place

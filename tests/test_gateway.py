@@ -566,6 +566,8 @@ def test_handlers_see_a_plain_request(doors: Doors) -> None:
         HTTP_USER_AGENT="browser",
         CONTENT_TYPE="text/plain",
         HTTP_SEC_WEBSOCKET_KEY="secret",
+        HTTP_CONNECTION="Upgrade",
+        HTTP_UPGRADE="websocket",
         **{"eventlet.input": object(), "werkzeug.socket": object()},
     )
     assert environ["REQUEST_METHOD"] == "GET"
@@ -576,7 +578,8 @@ def test_handlers_see_a_plain_request(doors: Doors) -> None:
     assert environ["wsgi.url_scheme"] == "http"
     assert environ["wsgi.input"].read() == b""
     # No stream or socket is kept for the session's life, and nothing of the transport's.
-    for name in ("eventlet.input", "werkzeug.socket", "CONTENT_TYPE", "HTTP_SEC_WEBSOCKET_KEY"):
+    others = ("CONTENT_TYPE", "HTTP_SEC_WEBSOCKET_KEY", "HTTP_CONNECTION", "HTTP_UPGRADE")
+    for name in ("eventlet.input", "werkzeug.socket", *others):
         assert name not in environ
 
 
