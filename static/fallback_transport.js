@@ -432,7 +432,7 @@
   }
 
   function subprotocol(value) {
-    if (typeof value !== "string" || !/^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$/.test(value)) {
+    if (typeof value !== "string" || !TOKEN.test(value)) {
       throw malformed("a subprotocol that cannot be");
     }
     return value;
@@ -591,7 +591,8 @@
     var start = seq - this.confirmed - 1;
     var end = Math.min(this._numbered.length, start + count);
     for (var i = start; i < end; i++) {
-      var item = this._numbered[i].item;
+      var each = this._numbered[i].item;
+      var item = each;
       if (!items.length && item.data && (offset || item.size > size)) {
         if (whole) { break; }
         item = item.part(offset, size);
@@ -599,6 +600,8 @@
       size -= item.size;
       if (items.length && size < 0) { break; }
       items.push(item);
+      // How much of it the network was ever given.
+      each.given = isUnfinished(item) ? Math.max(each.given || 0, item.end / item.total) : 1;
       if (isUnfinished(item)) { break; }
     }
     return items;
@@ -761,6 +764,7 @@
     this.key = null;
     this.code = NORMAL;
     this.reason = "";
+    this.protocol = "";
     this.requestBytes = REQUEST_BYTES;
     this._commit = 0;
     this._closedBy = null;
@@ -992,6 +996,7 @@
     if (connection) { connection.keyless = connection.keyless && welcome.key === null; }
     this.id = welcome.id;
     this.key = welcome.key || this.key;
+    this.protocol = welcome.protocol || this.protocol;
     this.grant = welcome.grant;
     this.inbox.limit = welcome.grant.message;
     this.outbox.grant(welcome.grant.messages, welcome.grant.bytes);
@@ -1031,6 +1036,8 @@
     var last = this.outbox.last();
     this.outbox.confirm(Math.min(end.ack, last), Math.min(end.received, last));
     if (this._closedBy === "local" && !this.outbox.length()) { return this._finish(); }
+    // It has our close, and has closed as well.
+    if (this._closedBy === "local" && this.outbox.received === last) { this._closedBy = "peer"; }
     return this.abort(end.code, end.reason);
   };
 
@@ -1075,9 +1082,10 @@
       // Where both have closed, the server's code counts.
       this.code = item.code;
       this.reason = item.reason;
-      if (this._closedBy === "local") { return events.concat(this._finish()); }
-      this._change("close");
+      var crossed = this._closedBy === "local";
       this._closedBy = "peer";
+      if (crossed) { return events.concat(this._finish()); }
+      this._change("close");
       this._peerClose = fresh[i].seq;
       events.push({ type: "close", seq: fresh[i].seq, code: item.code, reason: item.reason });
     }
@@ -1156,12 +1164,17 @@
   var BINARY_ACK = "6";
   var ERROR = "7";
 
+  var TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$/;
+  var BYTES = / ((Shared)?ArrayBuffer|DataView|\w+\d\w*Array)]$/;
+
+  function kindOf(value) { return Object.prototype.toString.call(value); }
+
   // `value` with its bytes taken out into `attachments`.
   function deconstruct(value, attachments) {
     if (!value || typeof value !== "object") { return value; }
     // By name: an ArrayBuffer of another window is no instance of this one's.
-    var kind = Object.prototype.toString.call(value);
-    if (/ (ArrayBuffer|DataView|\w+\d\w*Array)]$/.test(kind)) {
+    var kind = kindOf(value);
+    if (BYTES.test(kind)) {
       // Copied, as the page may write to it again.
       attachments.push(new Message(new Uint8Array(value.buffer ?
         new Uint8Array(value.buffer, value.byteOffset, value.byteLength) : new Uint8Array(value))));
@@ -1302,8 +1315,7 @@
       // The tab's own. Frames share it with the page around them, and would take its session.
       sessionStorage: root.top === root ? storage("sessionStorage") : null,
       XMLHttpRequest: root.XMLHttpRequest,
-      // Old WebKit's constructor is an "object".
-      WebSocket: typeof root.WebSocket === "undefined" ? undefined : root.WebSocket,
+      WebSocket: nativeWebSocket(),
       listen: function (type, callback) {
         if (root.addEventListener) { root.addEventListener(types[type] || type, callback, false); }
       },
@@ -1392,7 +1404,7 @@
   Turns.prototype.share = function () {
     var now = this._environment.date();
     var all = this._all(now);
-    if (!all || all.visible.length + all.hidden.length <= HOLDERS ||
+    if (all.visible.length + all.hidden.length <= HOLDERS ||
         this._environment.multiplexes(this._url)) {
       return Infinity;
     }
@@ -1425,13 +1437,14 @@
     }, this);
   };
 
-  // The keys of all, in the same order for everybody; null where nobody can know.
+  // The keys of all, in the same order for everybody.
   Turns.prototype._all = function (now) {
     var all = { visible: [], hidden: [] };
     var mark = this._environment.hidden() ? " hidden" : "";
+    var found = {};
     try {
       var storage = this._environment.storage;
-      var found = fresh(storage, this._prefix, now, FORGOTTEN);
+      found = fresh(storage, this._prefix, now, FORGOTTEN);
       var own = found[this._key];
       if (!own || now + mark !== own && (own.replace(/\d+/, "") !== mark ||
           Math.abs(now - parseInt(own, 10)) >= ROUND / 2)) {
@@ -1439,7 +1452,10 @@
         storage.setItem(this._key, found[this._key]);
       }
     } catch (error) {
-      return null;
+      // Forbidden, as in a worker: this page's own.
+      neighbours.forEach(function (each) {
+        if (each._prefix === this._prefix) { found[each._key] = mark; }
+      }, this);
     }
     for (var key in found) { all[/hidden/.test(found[key]) ? "hidden" : "visible"].push(key); }
     all.visible.sort();
@@ -1981,7 +1997,7 @@
 
   Negotiator.prototype.hello = function (attempt, transport) {
     var hello = this.machine.hello(attempt, transport, this._nonce, this.now());
-    hello.client = { library: FallbackTransport.version };
+    hello.client = extend({ library: FallbackTransport.version }, this.options.client);
     return hello;
   };
 
@@ -2251,6 +2267,10 @@
 
   Negotiator.prototype._retry = function () {
     this._retries += 1;
+    if (this.options.once && !this.machine.id && this._retries >= TRIES) {
+      this._act(this.machine.abort(ABNORMAL, "the server cannot be reached"));
+      return;
+    }
     this._set("retry", Math.max(0, this.backoff(this._retries)), function () {
       if (!this.socket && !this.poller) { this._connect(); }
     });
@@ -2914,7 +2934,7 @@
       unconfirmed: readable(event.unconfirmed)
     };
     var lost = failure(event.code, "the session ended: " + event.code + " " + event.reason);
-    var reset = RESETS.indexOf(event.code) >= 0 && !this._refusal;
+    var reset = RESETS.indexOf(event.code) >= 0 && !this._refusal && !this._options.once;
     if (reset) {
       this.state = "reconnecting";
       // The page may have no new `auth` to give.
@@ -3102,6 +3122,516 @@
   // it. The colon keeps names like "constructor" apart.
   function list(map, name) { return map[":" + name] || []; }
 
+  // --- The browser's WebSocket interface, over a session ----------------------------------------
+
+  // As https://websockets.spec.whatwg.org/ has it; its messages are a session's unnamed ones.
+
+  var READY = { CONNECTING: 0, OPEN: 1, CLOSING: 2, CLOSED: 3 };
+  // The connection failed; a message is larger than the server takes (RFC 6455, section 7.4.1).
+  var ABNORMAL = 1006;
+  var TOO_BIG = 1009;
+  // So often is the server tried before it counts as out of reach: for a second, if it refuses.
+  var TRIES = 3;
+  // Where there is more to send than a session keeps, so long until it is asked again.
+  var FULL = 50;
+
+  // The faces that connect or are to, by host. One does at a time (RFC 6455, section 4.1): what it
+  // learns of the network, the others need not find out.
+  var queues = {};
+
+  var channel = null;
+  var tasks = [];
+
+  // Each event is a task of its own: what a page does behind it is done before the next one comes.
+  // Not a timer's, which are slow in a hidden page.
+  function pageTask(callback) {
+    if (!root.MessageChannel) {
+      root.setTimeout(callback, 0);
+      return;
+    }
+    if (!channel) {
+      channel = new root.MessageChannel();
+      channel.port1.onmessage = function () { tasks.shift()(); };
+    }
+    tasks.push(callback);
+    channel.port2.postMessage(0);
+  }
+
+  function domException(name, text) {
+    try {
+      return new root.DOMException(text, name);
+    } catch (error) {
+      // There is none, or none for pages to make.
+      return extend(new Error(text), { name: name });
+    }
+  }
+
+  // A text without lone surrogates, as UTF-8 can have it. For a symbol it throws, as it should.
+  function scalars(value) {
+    return "".concat(value).replace(/[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]/g, function (found) {
+      return found.length > 1 ? found : "\ufffd";
+    });
+  }
+
+  function locate(url) {
+    var base = root.document ? root.document.baseURI : root.location && root.location.href;
+    var parts = null;
+    try {
+      url = typeof root.URL === "function" ? new root.URL(url, base).href : browser().resolve(url);
+      parts = /^(?:ws|http)(s?)(:\/\/)(?:[^\/?#]*@)?([^\/?#%]+)(\/[^?#]*)(\?[^#]*)?$/.exec(url);
+    } catch (error) {
+      // It is none.
+    }
+    if (!parts) { throw domException("SyntaxError", "no URL for a WebSocket: " + url); }
+    // Without user and password: it becomes a key of localStorage.
+    var place = parts[1] + parts[2] + parts[3];
+    return {
+      url: url.replace(/^http/, "ws"), origin: "ws" + place, host: parts[3], path: parts[4],
+      resource: parts[4] + (parts[5] || ""), mount: "http" + place + parts[4],
+      // From a page that came by https nothing goes unencrypted, but to the same machine.
+      isMixed: !parts[1] && !!root.location && root.location.protocol === "https:" &&
+        !/^(.*\.)?localhost(:|$)|^127\.|^\[::1]/.test(parts[3])
+    };
+  }
+
+  // What a page offers as subprotocols: one name, or several.
+  function offered(value) {
+    var iterator = root.Symbol && root.Symbol.iterator;
+    var all = value === undefined ? [] : value instanceof Array ? value :
+      value === Object(value) && iterator && value[iterator] ? Array.from(value) : [value];
+    return all.map(function (each) { return "".concat(each); });
+  }
+
+  // The inside of a page's WebSocket, which has it as `_`. Args: that WebSocket; what its constructor
+  // got: a URL, subprotocols, and options of `connect`.
+  function Face(socket, values) {
+    if (!values.length) { throw new TypeError("a WebSocket needs a URL"); }
+    var url = scalars(values[0]);
+    var names = {};
+    this.protocols = offered(values[1]);
+    this.place = locate(url);
+    this.protocols.forEach(function (each) {
+      var name = ":" + each.toLowerCase();
+      if (!TOKEN.test(each) || names[name]) {
+        throw domException("SyntaxError", "no subprotocol, or twice the same: " + each);
+      }
+      names[name] = true;
+    });
+    if (this.place.isMixed) { throw domException("SecurityError", "this page has to use wss:"); }
+    this.socket = socket;
+    this.options = Object(values[2]);
+    this._environment = this.options.environment || extend(browser(), { task: pageTask });
+    this.readyState = READY.CONNECTING;
+    this.protocol = "";
+    this.binaryType = "blob";
+    this.handlers = {};
+    this.listeners = {};
+    this.session = null;
+    // What the session has not taken, what the network was not given, and bytes that neither will get.
+    this.waiting = [];
+    this.buffered = [];
+    this.discarded = 0;
+    this.extensions = "";
+    this.isFull = false;
+    // What has come before it is open.
+    this.early = [];
+    this.queue = queues[this.place.host] = queues[this.place.host] || [];
+    if (this.queue.push(this) === 1) { this.connect(); }
+  }
+
+  Face.prototype.task = function (callback, value) {
+    var self = this;
+    (this._environment.task || this._environment.setTimeout)(function () {
+      callback.call(self, value);
+    }, 0);
+  };
+
+  Face.prototype.connect = function () {
+    var self = this;
+    var client = { url: this.place.resource };
+    if (this.protocols.length) { client.protocols = this.protocols.join(", "); }
+    try {
+      this.session = new Session(this.place.mount, extend(extend({}, this.options), {
+        environment: this._environment, namespace: "/", resume: false, once: true, client: client
+      }));
+    } catch (error) {
+      // Neither transport is to be had.
+      this.task(this.over, {});
+      return;
+    }
+    this.session.onopen = function () { self.accept(); };
+    this.session.on("message", function (data) {
+      if (self.early) { self.early.push(data); } else { self.task(self.message, data); }
+    });
+    this.session.onclose = function (event) {
+      // Closed by the server's `on_connect`, which has not refused it.
+      if (event.wasClean && !self.session._refusal) { self.accept(); }
+      self.task(self.over, event);
+    };
+  };
+
+  Face.prototype.accept = function () {
+    var early = this.early || [];
+    if (this.early) { this.task(this.opened); }
+    this.early = null;
+    for (var i = 0; i < early.length; i++) { this.task(this.message, early[i]); }
+  };
+
+  // It is open, or has failed: the next one's turn.
+  Face.prototype.settle = function () {
+    var at = this.queue.indexOf(this);
+    if (at >= 0) { this.queue.splice(at, 1); }
+    if (at === 0 && this.queue.length) { this.queue[0].connect(); }
+    return at >= 0;
+  };
+
+  Face.prototype.opened = function () {
+    var chosen = this.session._machine.protocol;
+    if (this.readyState !== READY.CONNECTING) { return; }
+    if (this.protocols.length ? this.protocols.indexOf(chosen) < 0 : chosen) {
+      this.leave(PROTOCOL_ERROR);
+      this.over({});
+      return;
+    }
+    this.protocol = chosen;
+    this.readyState = READY.OPEN;
+    this.settle();
+    this.dispatch("Event", "open", {});
+  };
+
+  Face.prototype.message = function (data) {
+    if (this.readyState !== READY.OPEN) { return; }
+    if (typeof data === "object" && BYTES.test(kindOf(data))) {
+      data = this.binaryType === "blob" ? new root.Blob([data]) : data;
+    } else if (typeof data !== "string") {
+      data = JSON.stringify(data);
+    }
+    this.dispatch("MessageEvent", "message", { data: data, origin: this.place.origin });
+  };
+
+  // The end, as a session tells it, or anything else for a failure.
+  Face.prototype.over = function (event) {
+    if (this.readyState === READY.CLOSED) { return; }
+    this.readyState = READY.CLOSED;
+    // What was never open has failed.
+    var isClean = !this.settle() && !!event.wasClean;
+    // A page that goes hears no more.
+    if (event.code === GOING_AWAY && !event.wasClean) { return; }
+    if (!isClean) { this.dispatch("Event", "error", {}); }
+    this.dispatch("CloseEvent", "close", {
+      code: isClean ? event.code : ABNORMAL, reason: isClean ? event.reason : "", wasClean: isClean
+    });
+  };
+
+  // The session ends by itself, and the page hears no more of it.
+  Face.prototype.leave = function (code) {
+    if (!this.session) { return; }
+    this.session.onopen = this.session.onclose = null;
+    this.session.off("message");
+    this.end(code, "");
+  };
+
+  // Behind all that was sent; not at once, as nothing of it is to be on its way before a script ends.
+  Face.prototype.end = function (code, reason) {
+    this.session._machine.close(code, reason, this._environment.now());
+    this.session._negotiator.flushSoon();
+  };
+
+  Face.prototype.close = function (code, reason) {
+    if (this.readyState === READY.CONNECTING) {
+      this.leave(GOING_AWAY);
+      this.task(this.over, {});
+    } else if (this.readyState === READY.OPEN) {
+      this.waiting.push({ size: 0, code: code, reason: reason });
+    }
+    this.readyState = Math.max(this.readyState, READY.CLOSING);
+    this.pump();
+  };
+
+  Face.prototype.send = function (data, isBlob) {
+    var self = this;
+    var entry = {
+      size: typeof data === "string" ? utf8Length(data) : isBlob ? data.size : data.byteLength, items: null
+    };
+    if (this.readyState !== READY.OPEN) {
+      this.discarded += entry.size;
+      return;
+    }
+    this.bufferedAmount();
+    this.buffered.push(entry);
+    this.waiting.push(entry);
+    if (isBlob) {
+      var reader = new root.FileReader();
+      reader.onload = function () { take(reader.result); };
+      reader.onerror = function () {
+        self.leave(GOING_AWAY);
+        self.task(self.over, {});
+      };
+      reader.readAsArrayBuffer(data);
+    } else {
+      take(data);
+    }
+
+    function take(content) {
+      entry.items = encodePacket(EVENT, "/", null, ["message", content]);
+      self.pump();
+    }
+  };
+
+  // Hand to the session what is ready, in order.
+  Face.prototype.pump = function () {
+    var self = this;
+    var next = this.waiting[0];
+    if (!next || this.isFull || !(next.items || next.code)) { return; }
+    try {
+      if (next.code) { this.end(next.code, next.reason); } else { this.session._send(next.items, false); }
+    } catch (error) {
+      if (error.code === "full") {
+        this.isFull = true;
+        this._environment.setTimeout(function () {
+          self.isFull = false;
+          self.pump();
+        }, FULL);
+      } else if (error.code === "too-large") {
+        this.readyState = READY.CLOSING;
+        this.end(TOO_BIG, "");
+      }
+      // Closed by the server: it stays here.
+      return;
+    }
+    this.waiting.shift();
+    this.pump();
+  };
+
+  // The bytes that the network was not given.
+  Face.prototype.bufferedAmount = function () {
+    while (this.buffered.length && !left(this.buffered[0])) { this.buffered.shift(); }
+    return Math.ceil(this.buffered.reduce(function (sum, each) { return sum + left(each); }, this.discarded));
+  };
+
+  function left(entry) {
+    var items = entry.items;
+    return items ? entry.size * (1 - (items[items.length - 1].given || 0)) : entry.size;
+  }
+
+  Face.prototype.dispatch = function (kind, type, init) {
+    var event;
+    try {
+      event = new root[kind](type, init);
+    } catch (error) {
+      // The browser makes none of this kind.
+      event = extend(Target ? new root.Event(type) : { type: type }, init);
+    }
+    this.socket.dispatchEvent(event);
+  };
+
+  // -- What the page sees: getters, setters and functions named as the standard's.
+
+  var Target = null;
+  try {
+    Target = root.Reflect.construct(root.EventTarget, [], Object) && root.EventTarget;
+  } catch (error) {
+    // It has none, or none for pages to make.
+  }
+
+  var members = {
+    get url() { return this._.place.url; },
+    get readyState() { return this._.readyState; },
+    get bufferedAmount() { return this._.bufferedAmount(); },
+    get onopen() { return handler(this, "open"); },
+    set onopen(value) { handle(this, "open", value); },
+    get onerror() { return handler(this, "error"); },
+    set onerror(value) { handle(this, "error", value); },
+    get onclose() { return handler(this, "close"); },
+    set onclose(value) { handle(this, "close", value); },
+    get extensions() { return this._.extensions; },
+    get protocol() { return this._.protocol; },
+    close: function close() {
+      var own = inside(this);
+      var code = arguments[0];
+      var reason = arguments[1] === undefined ? "" : scalars(arguments[1]);
+      if (code !== undefined) {
+        // Web IDL's [Clamp]: the nearest of the numbers that there are, and of two the even one.
+        code = Math.max(0, Math.min(0xffff, +code)) || 0;
+        code = code % 1 === 0.5 ? 2 * Math.round(code / 2) : Math.round(code);
+        if (code !== NORMAL && !(code >= 3000 && code <= 4999)) {
+          throw domException("InvalidAccessError", "the code must be 1000, or 3000 to 4999");
+        }
+      }
+      if (utf8Length(reason) > MAX_REASON_BYTES) {
+        throw domException("SyntaxError", "the reason has more than " + MAX_REASON_BYTES + " bytes of UTF-8");
+      }
+      own.close(code || NO_CODE, code ? reason : "");
+    },
+    get onmessage() { return handler(this, "message"); },
+    set onmessage(value) { handle(this, "message", value); },
+    get binaryType() { return this._.binaryType; },
+    set binaryType(value) {
+      var own = inside(this);
+      value = "".concat(value);
+      if (value === "blob" || value === "arraybuffer") { own.binaryType = value; }
+    },
+    send: function send(data) {
+      var own = inside(this);
+      var kind = kindOf(data);
+      var isBlob = kind === "[object Blob]" || kind === "[object File]";
+      if (!arguments.length) { throw new TypeError("nothing to send"); }
+      if (!isBlob && !BYTES.test(kind)) { data = scalars(data); }
+      if (own.readyState === READY.CONNECTING) {
+        throw domException("InvalidStateError", "the WebSocket is not open yet");
+      }
+      own.send(data, isBlob);
+    }
+  };
+
+  function inside(socket) {
+    if (!(Object(socket)._ instanceof Face)) { throw new TypeError("this is no WebSocket"); }
+    return socket._;
+  }
+
+  function handler(socket, type) {
+    var known = socket._.handlers[type];
+    return known ? known.value : null;
+  }
+
+  // It is called in the place at which it was first set.
+  function handle(socket, type, value) {
+    var handlers = socket._.handlers;
+    var known = handlers[type];
+    if (value !== Object(value)) {
+      handlers[type] = null;
+      if (known) { socket.removeEventListener(type, known.call); }
+    } else if (known) {
+      known.value = value;
+    } else {
+      known = handlers[type] = {
+        value: value,
+        call: function (event) {
+          if (typeof known.value === "function" && known.value.call(socket, event) === false &&
+              event.preventDefault) {
+            event.preventDefault();
+          }
+        }
+      };
+      socket.addEventListener(type, known.call);
+    }
+  }
+
+  // Where the browser has no EventTarget for pages.
+  var listening = {
+    addEventListener: function (type, listener, options) {
+      var known = list(this._.listeners, type);
+      if (listener && !known.some(function (each) { return each.listener === listener; })) {
+        this._.listeners[":" + type] = known.concat({ listener: listener, once: Object(options).once });
+      }
+    },
+    removeEventListener: function (type, listener) {
+      this._.listeners[":" + type] = list(this._.listeners, type).filter(function (each) {
+        return each.listener !== listener;
+      });
+    },
+    dispatchEvent: function (event) {
+      var self = this;
+      try {
+        event.target = event.currentTarget = this;
+      } catch (error) {
+        // The page's own, of the browser's kind.
+      }
+      list(this._.listeners, event.type).forEach(function (each) {
+        var listener = each.listener;
+        if (list(self._.listeners, event.type).indexOf(each) < 0) { return; }
+        if (each.once) { self.removeEventListener(event.type, listener); }
+        Session.prototype._guard.call(self._, listener.handleEvent || listener,
+          listener.handleEvent ? listener : self, [event]);
+      });
+      return !event.defaultPrevented;
+    }
+  };
+
+  if (Target) { Object.setPrototypeOf(members, Target.prototype); } else { extend(members, listening); }
+
+  // Makes of `make` a constructor of our WebSockets; they have the subclass that was called.
+  function shape(Made) {
+    if (Target) { Object.setPrototypeOf(Made, Target); }
+    Object.defineProperty(Made, "prototype", { value: members, writable: false });
+    for (var name in READY) { Object.defineProperty(Made, name, { value: READY[name], enumerable: true }); }
+    return Made;
+  }
+
+  function made(socket, values) {
+    var own = Target ? root.Reflect.construct(Target, [], socket.constructor) : socket;
+    Object.defineProperty(own, "_", { value: new Face(own, values) });
+    return own;
+  }
+
+  var PageWebSocket = shape(function WebSocket(url) {
+    if (!(this instanceof PageWebSocket)) { throw new TypeError("new is missing"); }
+    return made(this, arguments);
+  });
+
+  for (var ready in READY) {
+    Object.defineProperty(members, ready, { value: READY[ready], enumerable: true });
+  }
+  Object.defineProperty(members, "constructor", {
+    value: PageWebSocket, writable: true, configurable: true
+  });
+  if (root.Symbol && root.Symbol.toStringTag) {
+    Object.defineProperty(members, root.Symbol.toStringTag, { value: "WebSocket", configurable: true });
+  }
+
+  var browsers;
+
+  // The browser's own WebSocket: a page may have put ours in its place.
+  function nativeWebSocket() {
+    var found = root.WebSocket;
+    if (!found || !(found.prototype === members || found.prototype instanceof PageWebSocket)) {
+      browsers = found;
+    }
+    return browsers;
+  }
+
+  nativeWebSocket();
+
+  // Put ours in the place of `WebSocket`, for the URLs whose paths begin with one of `paths`; returns
+  // what undoes it.
+  function install(options) {
+    var before = root.WebSocket;
+    var Native = nativeWebSocket();
+    var places = options.paths.map(locate);
+
+    function isOurs(url) {
+      try {
+        var place = locate(scalars(url));
+      } catch (error) {
+        return false;
+      }
+      return places.some(function (each) {
+        return place.origin === each.origin &&
+          (place.path + "/").indexOf(each.path.replace(/\/$/, "") + "/") === 0;
+      });
+    }
+
+    var Installed = shape(function WebSocket(url) {
+      if (!(this instanceof Installed)) { throw new TypeError("new is missing"); }
+      if (!arguments.length || !Native || isOurs(url)) {
+        return made(this, arguments.length ? [url, arguments[1], options] : []);
+      }
+      return arguments[1] === undefined ? new Native(url) : new Native(url, arguments[1]);
+    });
+    if (root.Symbol && root.Symbol.hasInstance && Native) {
+      Object.defineProperty(Installed, root.Symbol.hasInstance, {
+        value: function (value) {
+          return this.prototype.isPrototypeOf(value) || (this === Installed && value instanceof Native);
+        }
+      });
+    }
+    members.constructor = root.WebSocket = Installed;
+    return function () {
+      members.constructor = PageWebSocket;
+      if (root.WebSocket === Installed) { root.WebSocket = before; }
+    };
+  }
+
   var FallbackTransport = {
     version: "0.1.0",
 
@@ -3117,6 +3647,10 @@
       }
       return new Session(url || "/fallback", options || {});
     },
+
+    // `new FallbackTransport.WebSocket(url, protocols, options)`: a session as a WebSocket.
+    WebSocket: PageWebSocket,
+    install: install,
 
     _core: {
       ClientMachine: ClientMachine, Outbox: Outbox, Inbox: Inbox, Message: Message, Part: Part, Close: Close,
