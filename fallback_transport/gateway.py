@@ -139,9 +139,9 @@ class Gateway:
         """Whether the request's body ends as those of our clients do; it can be read again."""
         length = environ.get("CONTENT_LENGTH") or ""
         stated = re.fullmatch("[0-9]{1,12}", length, re.ASCII)
-        if environ["REQUEST_METHOD"] != "POST" or not stated:
+        if environ["REQUEST_METHOD"] != "POST" or "HTTP_TRANSFER_ENCODING" in environ:
             return False
-        if int(length) > self._registry.grant.body:
+        if not stated or int(length) > self._registry.grant.body:
             return False
         # While the server's own stream is still there.
         self._runtime.hurry(environ)

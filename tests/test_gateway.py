@@ -225,6 +225,7 @@ def test_below_a_mount_only_a_sessions_requests_are_taken() -> None:
         ("POST", "poll", HELLO[:-1], {}),
         ("POST", "poll", HELLO, {"CONTENT_LENGTH": None}),
         ("POST", "poll", HELLO, {"CONTENT_LENGTH": "many"}),
+        ("POST", "poll", HELLO, {"HTTP_TRANSFER_ENCODING": "chunked"}),
         ("POST", "poll", HELLO + b"." * 20_000, {}),
         ("GET", "poll", HELLO, {}),
         ("GET", "ws", b"", {}),
