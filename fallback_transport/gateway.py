@@ -15,11 +15,11 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from .admission import Unproven, client_address
+from .files import FILES, folder
 from .polling import Answer, HeldPoll, PollingDoor, answer, retry_after
 from .protocol.codec import END_MARK
 from .protocol.codes import CloseCode
@@ -47,7 +47,7 @@ COMPRESS_FROM = 1400
 WEIGH_FROM = 16_384
 
 #: What is at a mount. The first two are in every path below it, too.
-_DOORS = ("ws", "poll", "fallback_transport.js")
+_DOORS = ("ws", "poll", *FILES)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -139,9 +139,9 @@ class Gateway:
         """Whether the request's body ends as those of our clients do; it can be read again."""
         length = environ.get("CONTENT_LENGTH") or ""
         stated = re.fullmatch("[0-9]{1,12}", length, re.ASCII)
-        if environ["REQUEST_METHOD"] != "POST" or not stated:
+        if environ["REQUEST_METHOD"] != "POST" or "HTTP_TRANSFER_ENCODING" in environ:
             return False
-        if int(length) > self._registry.grant.body:
+        if not stated or int(length) > self._registry.grant.body:
             return False
         # While the server's own stream is still there.
         self._runtime.hurry(environ)
@@ -162,7 +162,7 @@ class Gateway:
             return self._respond(self._poll(environ, request), environ, start_response)
         if name == "ws":
             return self._websocket(environ, request, start_response)
-        return self._script(environ, start_response)
+        return self._file(name, environ, start_response)
 
     # -- polling -----------------------------------------------------------------
 
@@ -314,11 +314,13 @@ class Gateway:
             sock.shutdown(socket.SHUT_RDWR)
         return self._runtime.released(environ)
 
-    def _script(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    def _file(
+        self, name: str, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             refusal = _refusal(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
             return self._respond(refusal, environ, start_response)
-        body = script_path().read_bytes()
+        body = (folder() / name).read_bytes()
         etag = f'"{zlib.crc32(body):08x}-{len(body)}"'
         headers = [
             ("ETag", etag),
@@ -330,7 +332,7 @@ class Gateway:
             start_response("304 Not Modified", headers)
             return []
         headers += [
-            ("Content-Type", "text/javascript; charset=utf-8"),
+            ("Content-Type", FILES[name]),
             ("Content-Length", str(len(body))),
         ]
         start_response("200 OK", headers)
@@ -400,19 +402,3 @@ def _long_body(environ: dict[str, Any]) -> bool:
     length = environ.get("CONTENT_LENGTH") or "0"
     stated = "HTTP_TRANSFER_ENCODING" not in environ and re.fullmatch("[0-9]{1,5}", length)
     return not stated
-
-
-def script_path() -> Path:
-    """Where the browser's half is: in the wheel's package, or beside it in a checkout.
-
-    Raises:
-        FileNotFoundError: in neither place; the text names both.
-    """
-    package = Path(__file__).parent
-    for folder in (package / "static", package.parent / "static"):
-        if (folder / "fallback_transport.js").is_file():
-            return folder / "fallback_transport.js"
-    raise FileNotFoundError(
-        f"fallback_transport.js is neither in {package}/static nor in {package.parent}/static: "
-        "the installation is incomplete"
-    )

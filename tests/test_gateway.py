@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from fallback_transport.conversation import Conversation, MalformedPacket, Unit
-from fallback_transport.gateway import Gateway, GatewayOptions, script_path
+from fallback_transport.files import FILES, folder
+from fallback_transport.gateway import Gateway, GatewayOptions
 from fallback_transport.polling import WELCOME_WAIT
 from fallback_transport.protocol.codec import decode_body, encode_body
 from fallback_transport.protocol.envelope import (
@@ -224,6 +225,7 @@ def test_below_a_mount_only_a_sessions_requests_are_taken() -> None:
         ("POST", "poll", HELLO[:-1], {}),
         ("POST", "poll", HELLO, {"CONTENT_LENGTH": None}),
         ("POST", "poll", HELLO, {"CONTENT_LENGTH": "many"}),
+        ("POST", "poll", HELLO, {"HTTP_TRANSFER_ENCODING": "chunked"}),
         ("POST", "poll", HELLO + b"." * 20_000, {}),
         ("GET", "poll", HELLO, {}),
         ("GET", "ws", b"", {}),
@@ -689,34 +691,38 @@ def test_cookies_are_seen_only_from_a_known_page(
     assert ("HTTP_COOKIE" in environ) == cookie
 
 
-# -- the browser's file ---------------------------------------------------------------
+# -- the browser's files --------------------------------------------------------------
 
 
-@pytest.fixture
-def script() -> bytes:
-    return script_path().read_bytes()
-
-
-def test_the_browsers_file_is_served_and_revalidated(doors: Doors, script: bytes) -> None:
-    response = doors.ask("/fallback/fallback_transport.js", method="GET")
-    assert (response.status, response.body) == (200, script)
-    assert response.headers["Content-Type"].startswith("text/javascript")
+@pytest.mark.parametrize("name", FILES)
+def test_the_browsers_files_are_served_and_revalidated(doors: Doors, name: str) -> None:
+    path = f"/fallback/{name}"
+    response = doors.ask(path, method="GET")
+    assert (response.status, response.body) == (200, (folder() / name).read_bytes())
+    kind = "text/plain" if ".d." in name else "text/javascript"
+    assert response.headers["Content-Type"] == f"{kind}; charset=utf-8"
     assert response.headers["Cache-Control"] == "no-cache"
     etag = response.headers["ETag"]
-    again = doors.ask("/fallback/fallback_transport.js", method="GET", HTTP_IF_NONE_MATCH=etag)
+    again = doors.ask(path, method="GET", HTTP_IF_NONE_MATCH=etag)
     assert (again.status, again.body, again.headers["ETag"]) == (304, b"", etag)
-    other = doors.ask("/fallback/fallback_transport.js", method="GET", HTTP_IF_NONE_MATCH='"x"')
+    other = doors.ask(path, method="GET", HTTP_IF_NONE_MATCH='"x"')
     assert other.status == 200
+    assert doors.ask(path, method="HEAD").body == b""
+    assert doors.ask(path).status == 405
+
+
+def test_every_file_of_the_folder_is_served() -> None:
+    assert {path.name for path in folder().iterdir()} == set(FILES)
 
 
 def test_a_missing_browsers_file_is_an_incomplete_installation(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    from fallback_transport import gateway
+    from fallback_transport import files
 
-    monkeypatch.setattr(gateway, "__file__", str(tmp_path / "package" / "gateway.py"))
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "package" / "files.py"))
     with pytest.raises(FileNotFoundError, match="incomplete"):
-        script_path()
+        folder()
 
 
 # -- gevent's own server, and gunicorn behind socketio.WSGIApp --------------------------

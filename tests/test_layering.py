@@ -21,7 +21,7 @@ PACKAGE = "fallback_transport"
 FLOORS = [
     {"protocol"},
     {"runtime"},
-    {"admission", "conversation", "request"},
+    {"admission", "conversation", "files", "request"},
     {"registry"},
     {"engine"},
     {"polling", "websocket"},

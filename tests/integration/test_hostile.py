@@ -415,6 +415,18 @@ for name, text in {
     "a client of 17 facts": hello(head={"client": {str(n): "" for n in range(17)}}),
     "a client with a number": hello(head={"client": {"a": 1}}),
     "a client with a long fact": hello(head={"client": {"a": "x" * 257}}),
+    "a client with a URL of 2049 characters": hello(head={"client": {"url": "/" + "x" * 2048}}),
+    "a client with a whole URL": hello(head={"client": {"url": "http://host/chat"}}),
+    "a client with a URL that has a line feed": hello(head={"client": {"url": "/chat\nX: y"}}),
+    "a client with a URL that has a fragment": hello(head={"client": {"url": "/chat#x"}}),
+    "a client with a URL not in ASCII": hello(head={"client": {"url": "/\u0430"}}),
+    "a client with a URL of NULs": hello(head={"client": {"url": "/\0\0"}}),
+    "a client with a subprotocol of spaces": hello(head={"client": {"protocols": "a b"}}),
+    "a client with an empty subprotocol": hello(head={"client": {"protocols": "a,,b"}}),
+    "a client with a header for subprotocol": hello(head={"client": {"protocols": "a\r\nX: y"}}),
+    "a client with 1025 characters of subprotocols": hello(
+        head={"client": {"protocols": "x" * 1025}}
+    ),
     "a version that is true": hello(head={"hello": True}),
     "a version in a text": hello(head={"hello": "1"}),
 }.items():
