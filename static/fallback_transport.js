@@ -975,7 +975,7 @@
       type = (type === EVENT ? BINARY_EVENT : BINARY_ACK) + attachments.length + "-";
     }
     return [new Message(type + (namespace === "/" ? "" : namespace + ",") +
-      (id === null ? "" : id) + json)].concat(attachments);
+      id + json)].concat(attachments);
   }
 
   function reconstruct(value, attachments) {
@@ -1000,7 +1000,7 @@
       type: parts[1],
       isEvent: parts[1] === EVENT || parts[1] === BINARY_EVENT,
       missing: +(parts[2] || 0),
-      id: parts[4] === undefined ? null : +parts[4],
+      id: parts[4] || "",
       data: parts[5] ? parseJson(parts[5]) : undefined,
       attachments: [],
       seqs: []
@@ -1026,7 +1026,54 @@
     });
   }
 
-  // --- The network, and which connection to open when ------------------------------------------
+  // --- Reload: what a page leaves to the next one in its tab ------------------------------------
+
+  // All that another page needs to go on with this session, as JSON can hold it.
+  function pack(machine) {
+    var inbox = machine.inbox;
+    var outbox = machine.outbox;
+    return {
+      version: VERSION, id: machine.id, key: machine.key, grant: machine.grant,
+      commit: machine._commit, request: machine._request,
+      handled: inbox.handled, received: inbox.received, sizes: inbox.sizes,
+      partial: inbox.got &&
+        segment(new Message(slice(inbox.partial.data, 0, inbox.got), 0, inbox.partial.total)),
+      confirmed: outbox.confirmed, taken: outbox.received, got: outbox.got,
+      numbered: outbox.items.slice(0, outbox.numbered).map(function (item) {
+        return [item.urgent, segment(item)];
+      }),
+      held: outbox.items.slice(outbox.numbered).filter(function (item) { return item.group; })
+        .map(function (item) { return item.group.map(segment); })
+    };
+  }
+
+  function unpack(packed, now) {
+    var machine = new ClientMachine(now);
+    var inbox = machine.inbox;
+    var outbox = machine.outbox;
+    if (packed.version !== VERSION) { throw malformed(); }
+    machine.id = packed.id;
+    machine.key = packed.key;
+    machine.grant = packed.grant;
+    machine._commit = packed.commit;
+    machine._request = packed.request;
+    inbox.handled = packed.handled;
+    inbox.received = packed.received;
+    inbox.sizes = packed.sizes;
+    inbox.limit = packed.grant.message;
+    if (packed.partial) { inbox._add(decodeSegment(packed.partial)); }
+    outbox.confirmed = packed.confirmed;
+    outbox.received = packed.taken;
+    outbox.got = packed.got;
+    // What has a number keeps it; then the credit is what it was.
+    outbox.grant(Infinity, Infinity);
+    packed.numbered.forEach(function (each) { outbox.append([decodeSegment(each[1])], each[0]); });
+    outbox.grant(packed.grant.messages, packed.grant.bytes);
+    packed.held.forEach(function (each) { outbox.append(each.map(decodeSegment)); });
+    return machine;
+  }
+
+  // --- The session: which connection to open when, and what the page holds -----------------------
 
   // Over HTTP/1.1 a browser opens six connections to a host, for all its tabs together. Three may
   // hold polls; the others are for what is sent, and for the site itself.
@@ -1107,46 +1154,99 @@
 
   function isEnvelope(unit) { return unit.messages && !unit.grant; }
 
-  // Opens connections for the machine that it is given to `begin`, and runs them. `onevent` is
-  // called with each of the machine's events, `onchange` when transport, reason or state may have
-  // changed. All times of `timing` are in PROTOCOL.md, "Negotiation".
-  function Negotiator(url, options, window, onevent, onchange) {
-    var self = this;
+  var ONCE = "fallback_transport once ";
+  var DAY = 86400000;
+
+  // The ends after which a new session begins by itself: the server has lost this one.
+  var RESETS = [GONE, INACTIVE, SERVICE_RESTART];
+
+  // What the page holds, and what it rides on: the variables are the session's state. All times of
+  // `timing` are in PROTOCOL.md, "Negotiation".
+  function Session(url, options) {
+    var session = this;
+    // For tests, another one.
+    var window = options.environment || root;
+    if (!window.XMLHttpRequest || typeof Uint8Array === "undefined") {
+      throw failure("unsupported", "this browser has no XMLHttpRequest or no typed arrays");
+    }
+    this.id = null;
+    this.state = "connecting";
+    this.transport = null;
+    this.onopen = this.onclose = this.onerror = this.ontransport = this.onreset = null;
+
     var timing = extend(extend({}, TIMING), options.timing || {});
     var pollUrl = resolve(url.replace(/\/$/, "") + "/poll");
-    var storedUnder = "fallback_transport " + pollUrl;
+    var namespace = options.namespace || "/";
+    var verdictUnder = "fallback_transport " + pollUrl;
+    var keptUnder = "fallback_transport session " + pollUrl + " " + namespace;
+    // Frames share the tab's own storage with the page around them, and would take its session.
+    var resumes = options.resume && window.top === window;
+
+    // What the page listens to, by name and by type; the last news of the transport; the session's
+    // name while it is left to another page.
+    var named = {};
+    var typed = {};
+    var lastWhy = "";
+    var away = null;
+    // Of the session that is: the callbacks of what was asked; a packet whose attachments are to
+    // come; why the application has refused it; whether it has accepted it, it was the page's before,
+    // and the page is to hear that it is open.
+    var callbacks;
+    var nextId;
+    var incoming;
+    var refusal;
+    var isAccepted;
+    var isResumed;
+    var reopens;
+
+    // The machine, the connections, and that of the two which carries the session.
     var machine = null;
     var socket = null;
     var poller = null;
-    // That of the two which carries the session.
     var carrier = null;
+    var attempt = 0;
+    var sessionNonce = null;
+    var roundTrip = 0;
+    var troubled = false;
     var timers = {};
     var lastTime = 0;
     var clockOffset = 0;
+    var attentionAt = 0;
+    // Of polls: how large answers may be, until when waits are short.
     var bufferLimit = 500000;
     var shortUntil = 0;
     var learned = {};
-    var sessionNonce = null;
     var begunAt = -Infinity;
     var polledAt = -Infinity;
     var wokeAt = -Infinity;
     var notBefore = 0;
+    // How many sessions, one after the other, were lost young; of WebSockets, when they died young.
     var young = 0;
+    var deaths = [];
     var suspicion = null;
     var verdict = null;
-    var deaths = [];
     var retries = 0;
     var strangers = 0;
     var probes = 0;
-    var attentionAt = 0;
-    var listeners = { online: hurry, storage: heard, visibilitychange: heard };
 
-    extend(self, {
-      timing: timing, pollUrl: pollUrl, attempt: 0, roundTrip: 0, troubled: false,
-      now: now, begin: begin, stop: stop, carrier: function () { return carrier; }, ended: ended, act: act,
-      flush: flush, flushSoon: flushSoon, doubt: doubt, hurry: hurry, suspend: suspend,
-      lastWords: lastWords, why: why
-    });
+    var listeners = {
+      online: hurry, storage: heard, visibilitychange: heard, pageshow: pageShows
+    };
+    // The oldest have no pagehide.
+    listeners["onpagehide" in window ? "pagehide" : "unload"] = pageHides;
+
+    // For tests.
+    this._core = {
+      machine: function () { return machine; }, attempt: function () { return attempt; },
+      giveUp: giveUp, ended: ended, doubt: doubt, named: named,
+      callbacks: function () { return callbacks; }
+    };
+
+    function listen(method) {
+      Object.keys(listeners).forEach(function (type) {
+        if (window[method]) { window[method](type, listeners[type], false); }
+      });
+    }
 
     // -- Time
 
@@ -1186,10 +1286,10 @@
     }
 
     // How long an answer may take before it is missed.
-    function patience() { return Math.max(timing.alive, 4 * self.roundTrip); }
+    function patience() { return Math.max(timing.alive, 4 * roundTrip); }
 
     // How long a welcome may take, and a WebSocket's handshake with it.
-    function greeting() { return Math.max(timing.welcome, 5 * self.roundTrip); }
+    function greeting() { return Math.max(timing.welcome, 5 * roundTrip); }
 
     // The backoff before the n-th attempt again: at once, then growing; with jitter, so that many
     // clients of one server do not come together.
@@ -1199,7 +1299,7 @@
     }
 
     function measured(time) {
-      self.roundTrip = self.roundTrip ? 0.875 * self.roundTrip + 0.125 * time : time;
+      roundTrip = roundTrip ? 0.875 * roundTrip + 0.125 * time : time;
     }
 
     // A server that is busy says when to come again; not later than in ten minutes.
@@ -1241,13 +1341,13 @@
       });
     }
 
-    function enter() {
+    function register() {
       share();
       neighbours.push(neighbour);
       tell();
     }
 
-    function leave() {
+    function unregister() {
       var at = neighbours.indexOf(neighbour);
       if (at < 0) { return; }
       neighbours.splice(at, 1);
@@ -1392,7 +1492,7 @@
       var startedAt = now();
 
       connection.transport = POLLING;
-      connection.attempt = ++self.attempt;
+      connection.attempt = ++attempt;
       connection.kick = kick;
 
       sending.abort = post("sending", encodeBody(hello(connection)),
@@ -1544,7 +1644,7 @@
         if (delay) { set(lane.again, delay, kick); } else { flush(); }
       }
 
-      connection.carry = enter;
+      connection.carry = register;
 
       // The network is said to be back: what is on its way may be lost, what waits need not wait.
       connection.hurry = function () {
@@ -1556,7 +1656,7 @@
 
       connection.stop = function () {
         clear("turn");
-        leave();
+        unregister();
         connection.hurry();
       };
 
@@ -1588,9 +1688,9 @@
       // It was not the WebSocket, then, or not it alone.
       suspicion = null;
       if (failures < 2) { return; }
-      if (!self.troubled) {
-        self.troubled = true;
-        onchange();
+      if (!troubled) {
+        troubled = true;
+        changed();
       }
       // Another network perhaps: what was known of WebSocket may be wrong.
       if (!socket && !isJudged() && canOpen()) { open(); }
@@ -1609,7 +1709,7 @@
       var askedAt = -Infinity;
 
       connection.transport = WEBSOCKET;
-      connection.attempt = ++self.attempt;
+      connection.attempt = ++attempt;
       connection.startedAt = now();
       connection.doubted = false;
       // Whether an answer was given more time; and what must be received once it comes.
@@ -1775,7 +1875,7 @@
         return;
       }
       strangers = 0;
-      self.troubled = false;
+      troubled = false;
       if (!take(connection, welcome)) { return; }
       if (connection === socket) {
         discard(poller);
@@ -1805,7 +1905,7 @@
       if (carrier !== connection) { return; }
       flush();
       probeLater();
-      onchange();
+      changed();
     }
 
     // A connection is over: for `reason`, if that speaks against WebSocket; `end` is what the server
@@ -1817,7 +1917,7 @@
       if (!isSocket && connection !== poller) { return; }
       if (isSocket && carried) {
         buried();
-      } else if (reason && !self.troubled) {
+      } else if (reason && !troubled) {
         suspect(reason);
       }
       discard(connection);
@@ -1835,7 +1935,7 @@
       } else {
         fallBack();
       }
-      onchange();
+      changed();
       tick();
     }
 
@@ -1883,11 +1983,11 @@
     // Take an envelope; false if the session or the connection ended for it.
     function receive(connection, unit) {
       if (!take(connection, unit)) { return false; }
-      var changed = self.troubled || suspicion;
+      var isNews = troubled || suspicion;
       retries = 0;
-      self.troubled = false;
+      troubled = false;
       if (connection === socket) { socket.doubted = false; } else { polled(); }
-      if (changed) { onchange(); }
+      if (isNews) { changed(); }
       act();
       return carrier === connection;
     }
@@ -1914,11 +2014,6 @@
       tick();
     }
 
-    function stop() {
-      Object.keys(listeners).forEach(function (type) { listen(window, type, listeners[type], true); });
-      drop();
-    }
-
     function allows(transport) {
       return !options.transports || options.transports.indexOf(transport) >= 0;
     }
@@ -1938,7 +2033,7 @@
       if (!socket) {
         fallBack();
       } else if (allows(POLLING)) {
-        set("hedge", Math.max(timing.hedge, 3 * self.roundTrip), hedge);
+        set("hedge", Math.max(timing.hedge, 3 * roundTrip), hedge);
       }
     }
 
@@ -1994,7 +2089,7 @@
       }
       discard(socket);
       discard(poller);
-      self.troubled = false;
+      troubled = false;
     }
 
     function bequeath(body) { post("bequest", body, timing.shortWait, function () {}); }
@@ -2053,9 +2148,9 @@
       if (options.remember === false) { return; }
       try {
         if (verdict) {
-          window.localStorage.setItem(storedUnder, JSON.stringify(verdict));
+          window.localStorage.setItem(verdictUnder, JSON.stringify(verdict));
         } else {
-          window.localStorage.removeItem(storedUnder);
+          window.localStorage.removeItem(verdictUnder);
         }
       } catch (error) {
         // Full, or forbidden: it is remembered for this page alone.
@@ -2064,7 +2159,7 @@
 
     function recall() {
       try {
-        var kept = JSON.parse(window.localStorage.getItem(storedUnder));
+        var kept = JSON.parse(window.localStorage.getItem(verdictUnder));
         var left = kept.expires - now();
         if (options.remember !== false && left > 0 && left <= timing.verdict &&
             SENTENCES.hasOwnProperty(kept.reason)) {
@@ -2165,24 +2260,28 @@
     // The page goes, and perhaps comes back: nothing is to be open meanwhile.
     function suspend() {
       drop();
-      onchange();
+      changed();
     }
 
     // Act on what has happened in the machine. A page that hears of it may begin another session.
     function act() {
       for (var event; (event = machine.events.shift());) {
-        if (event.type === "answered") {
+        if (event.type === "message") {
+          received(event);
+        } else if (event.type === "close") {
+          handled(event.seq);
+        } else if (event.type === "closed") {
+          over(event);
+        } else if (event.type === "answered") {
           measured(event.time);
           if (socket) {
             socket.spared = false;
             // In order, so what was sent before the question has been swallowed on the way.
             if (machine.outbox.received < socket.expects) { lost(socket, "closed"); }
           }
-        } else if (event.type === "dropped") {
+        } else {
           if (socket && socket.attempt === event.attempt) { lost(socket, "silent"); }
           if (poller && poller.attempt === event.attempt) { lost(poller); }
-        } else {
-          onevent(event);
         }
       }
     }
@@ -2196,210 +2295,138 @@
       return String(anchor.href);
     }
 
-    recall();
-    if (!canOpen() && !allows(POLLING)) {
-      throw failure("unsupported", "none of the transports wanted can be had in this browser");
+    // -- What the page calls
+
+    // The list kept under a name in a map, never changed but replaced: somebody may be going through
+    // it. The colon keeps names like "constructor" apart.
+    function list(map, name) { return map[":" + name] || []; }
+
+    function without(map, name, listener) {
+      map[":" + name] = list(map, name).filter(function (each) { return each !== listener; });
     }
-    Object.keys(listeners).forEach(function (type) { listen(window, type, listeners[type]); });
-  }
 
-  function listen(window, type, callback, stops) {
-    // The oldest have no pagehide.
-    if (type === "pagehide" && !("onpagehide" in window)) { type = "unload"; }
-    var call = window[stops ? "removeEventListener" : "addEventListener"];
-    if (call) { call.call(window, type, callback, false); }
-  }
-
-  // --- Reload: what a page leaves to the next one in its tab ------------------------------------
-
-  // All that another page needs to go on with this session, as JSON can hold it.
-  function pack(machine) {
-    var inbox = machine.inbox;
-    var outbox = machine.outbox;
-    return {
-      version: VERSION, id: machine.id, key: machine.key, grant: machine.grant,
-      commit: machine._commit, request: machine._request,
-      handled: inbox.handled, received: inbox.received, sizes: inbox.sizes,
-      partial: inbox.got &&
-        segment(new Message(slice(inbox.partial.data, 0, inbox.got), 0, inbox.partial.total)),
-      confirmed: outbox.confirmed, taken: outbox.received, got: outbox.got,
-      numbered: outbox.items.slice(0, outbox.numbered).map(function (item) {
-        return [item.urgent, segment(item)];
-      }),
-      held: outbox.items.slice(outbox.numbered).filter(function (item) { return item.group; })
-        .map(function (item) { return item.group.map(segment); })
-    };
-  }
-
-  function unpack(packed, now) {
-    var machine = new ClientMachine(now);
-    var inbox = machine.inbox;
-    var outbox = machine.outbox;
-    if (packed.version !== VERSION) { throw malformed(); }
-    machine.id = packed.id;
-    machine.key = packed.key;
-    machine.grant = packed.grant;
-    machine._commit = packed.commit;
-    machine._request = packed.request;
-    inbox.handled = packed.handled;
-    inbox.received = packed.received;
-    inbox.sizes = packed.sizes;
-    inbox.limit = packed.grant.message;
-    if (packed.partial) { inbox._add(decodeSegment(packed.partial)); }
-    outbox.confirmed = packed.confirmed;
-    outbox.received = packed.taken;
-    outbox.got = packed.got;
-    // What has a number keeps it; then the credit is what it was.
-    outbox.grant(Infinity, Infinity);
-    packed.numbered.forEach(function (each) { outbox.append([decodeSegment(each[1])], each[0]); });
-    outbox.grant(packed.grant.messages, packed.grant.bytes);
-    packed.held.forEach(function (each) { outbox.append(each.map(decodeSegment)); });
-    return machine;
-  }
-
-  // --- Faces: what the page holds ----------------------------------------------------------
-
-  var ONCE = "fallback_transport once ";
-  var DAY = 86400000;
-
-  // The ends after which a new session begins by itself: the server has lost this one.
-  var RESETS = [GONE, INACTIVE, SERVICE_RESTART];
-
-  function Session(url, options) {
-    var window = options.environment || root;
-    if (!window.XMLHttpRequest || typeof Uint8Array === "undefined") {
-      throw failure("unsupported", "this browser has no XMLHttpRequest or no typed arrays");
-    }
-    this.id = null;
-    this.state = "connecting";
-    this.transport = null;
-    this.onopen = this.onclose = this.onerror = this.ontransport = this.onreset = null;
-    this._options = options;
-    this._namespace = options.namespace || "/";
-    this._window = window;
-    // Frames share the tab's own storage with the page around them, and would take its session.
-    this._resumes = options.resume && window.top === window;
-    this._events = {};
-    this._listeners = {};
-    this._told = "";
-    this._machine = this._away = null;
-    this._negotiator = new Negotiator(url, options, window, method(this, "_machineEvent"),
-      method(this, "_changed"));
-    this._pageEvents = { pagehide: method(this, "_pageHides"), pageshow: method(this, "_pageShows") };
-    for (var type in this._pageEvents) { listen(window, type, this._pageEvents[type]); }
-    this._continue();
-  }
-
-  // `bind`, which Qt 4's WebKit lacks.
-  function method(object, name) {
-    return function (event) { object[name](event); };
-  }
-
-  // The list kept under a name in a map, never changed but replaced: somebody may be going through
-  // it. The colon keeps names like "constructor" apart.
-  function list(map, name) { return map[":" + name] || []; }
-
-  function without(map, name, listener) {
-    map[":" + name] = list(map, name).filter(function (each) { return each !== listener; });
-  }
-
-  Session.prototype = {
     // Call `listener(data…, reply)` for each message of this name. If the server asked, what it
     // returns is the reply; to answer later it returns nothing and calls `reply(value)`.
-    on: function (name, listener) {
-      this._events[":" + name] = list(this._events, name).concat(listener);
-      return this;
-    },
+    this.on = function (name, listener) {
+      named[":" + name] = list(named, name).concat(listener);
+      return session;
+    };
 
-    off: function (name, listener) {
-      if (listener) { without(this._events, name, listener); } else { delete this._events[":" + name]; }
-      return this;
-    },
+    this.off = function (name, listener) {
+      if (listener) { without(named, name, listener); } else { delete named[":" + name]; }
+      return session;
+    };
 
-    addEventListener: function (type, listener) {
-      var listeners = list(this._listeners, type);
-      if (listeners.indexOf(listener) < 0) {
-        this._listeners[":" + type] = listeners.concat(listener);
-      }
-    },
+    this.addEventListener = function (type, listener) {
+      var all = list(typed, type);
+      if (all.indexOf(listener) < 0) { typed[":" + type] = all.concat(listener); }
+    };
 
-    removeEventListener: function (type, listener) { without(this._listeners, type, listener); },
+    this.removeEventListener = function (type, listener) { without(typed, type, listener); };
 
     // Send a named message: emit(name, data…, [function (error, reply…)]). Throws an Error with a
     // `code` for what cannot be sent: closed, too-large, unserialisable, full.
-    emit: function (name) {
+    this.emit = function () {
       var values = Array.prototype.slice.call(arguments);
       var callback = typeof values[values.length - 1] === "function" ? values.pop() : null;
-      var id = callback ? this._nextId : null;
-      this._send(encodePacket(EVENT, this._namespace, id, values));
-      if (callback) {
-        this._nextId += 1;
-        this._callbacks[id] = callback;
-      }
-      return this;
-    },
+      put(EVENT, callback ? nextId : "", values);
+      if (callback) { callbacks[nextId++] = callback; }
+      return session;
+    };
 
     // Send an unnamed message: text, ArrayBuffer or view.
-    send: function (data, callback) {
-      return callback ? this.emit("message", data, callback) : this.emit("message", data);
-    },
+    this.send = function (data, callback) {
+      return session.emit.apply(session, ["message", data].concat(callback || []));
+    };
 
     // Close behind all that was sent; `onclose` follows. 1000 or 3000 to 4999, as WebSocket has it.
-    close: function (code, reason) {
+    this.close = function (code, reason) {
       code = code === undefined ? NORMAL : code;
       reason = reason === undefined ? "" : String(reason);
       if ((code !== NORMAL && !(code >= 3000)) || !canClose(code, reason)) {
         throw failure("close", "the code must be 1000, or 3000 to 4999, and the reason at most " +
           MAX_REASON_BYTES + " bytes of UTF-8");
       }
-      this._checkPresence();
-      this._machine.close(code, reason, this._negotiator.now());
-      this._negotiator.flush();
-    },
+      checkPresence();
+      machine.close(code, reason, now());
+      flush();
+    };
 
-    _begin: function (spread) {
-      var auth = this._options.auth;
-      var machine = new ClientMachine(this._negotiator.now());
-      machine.send(encodePacket(CONNECT, this._namespace, null,
-        typeof auth === "function" ? auth() : auth));
-      this._reset(machine);
-      this._negotiator.begin(machine, spread);
-    },
+    Object.defineProperties(this, {
+      why: { get: why },
 
-    _reset: function (machine) {
-      this._machine = machine;
-      this._callbacks = {};
-      this._nextId = 1;
-      this._incoming = null;
-      this._accepted = this._resumed = this._reopens = false;
-      this._refusal = null;
-    },
+      // Bytes that the server has not confirmed.
+      bufferedAmount: { get: function () { return machine.outbox.left(); } },
 
-    _send: function (items, urgent) {
-      this._checkPresence();
-      this._machine.send(items, urgent);
-      this._negotiator.flushSoon();
-    },
+      // The smoothed round trip in milliseconds, null while unknown.
+      roundTrip: { get: function () { return roundTrip || null; } },
 
-    _machineEvent: function (event) {
-      if (event.type === "message") {
-        this._message(event);
-      } else if (event.type === "close") {
-        this._machineHandled([event.seq]);
-      } else {
-        this._over(event);
+      // The highest message sent, and of those confirmed; the highest received, and handled.
+      counters: {
+        get: function () {
+          return {
+            sent: machine.outbox.last(), acknowledged: machine.outbox.confirmed,
+            received: machine.inbox.received, handled: machine.inbox.handled
+          };
+        }
       }
-    },
+    });
 
-    _machineHandled: function (seqs) {
-      for (var i = 0; i < seqs.length; i++) { this._machine.handled(seqs[i], this._negotiator.now()); }
-    },
+    // What comes behind what a page has left would be lost.
+    function checkPresence() {
+      if (away) { throw failure("closed", "the page was left"); }
+    }
 
-    _message: function (event) {
-      var packet = this._incoming;
-      var machine = this._machine;
+    function put(type, id, data, urgent) {
+      var items = encodePacket(type, namespace, id, data);
+      checkPresence();
+      machine.send(items, urgent);
+      flushSoon();
+    }
+
+    // Call a page's function; what it throws is reported like any uncaught error, and harms nothing.
+    function guard(callback, values) {
+      try {
+        callback.apply(session, values || []);
+        return true;
+      } catch (error) {
+        window.setTimeout(function () { throw error; }, 0);
+        return false;
+      }
+    }
+
+    function dispatch(type, event) {
+      var handler = session["on" + type];
+      event.type = type;
+      event.target = session;
+      (typeof handler === "function" ? [handler] : []).concat(list(typed, type))
+        .forEach(function (listener) { guard(listener, [event]); });
+    }
+
+    // -- What the session tells
+
+    function reset(next) {
+      callbacks = {};
+      nextId = 1;
+      incoming = refusal = null;
+      isAccepted = isResumed = reopens = false;
+      return next;
+    }
+
+    function start(spread) {
+      var auth = options.auth;
+      var next = new ClientMachine(now());
+      next.send(encodePacket(CONNECT, namespace, "", typeof auth === "function" ? auth() : auth));
+      begin(reset(next), spread);
+    }
+
+    function handled(seq) { machine.handled(seq, now()); }
+
+    function received(event) {
+      var former = machine;
+      var packet = incoming;
       // A page that goes on with a session hears that it is open before it hears anything else.
-      if (this._reopens) { this._changed(); }
+      if (reopens) { changed(); }
       // A listener of the message before has closed the session.
       if (!machine.delivers()) { return; }
       try {
@@ -2407,93 +2434,75 @@
         if (isText(event.data) !== !packet) { throw malformed(); }
         if (packet) { packet.attachments.push(event.data); } else { packet = decodePacket(event.data); }
         packet.seqs.push(event.seq);
-        this._incoming = packet.attachments.length < packet.missing ? packet : null;
-        if (this._incoming) { return; }
+        incoming = packet.attachments.length < packet.missing ? packet : null;
+        if (incoming) { return; }
         if (packet.missing) { packet.data = reconstruct(packet.data, packet.attachments); }
       } catch (error) {
-        machine.close(MALFORMED, "a malformed packet", this._negotiator.now());
-        this._negotiator.flushSoon();
+        machine.close(MALFORMED, "a malformed packet", now());
+        flushSoon();
         return;
       }
-      this._packet(packet);
-      if (machine === this._machine) { this._machineHandled(packet.seqs); }
-    },
+      deliver(packet);
+      if (machine === former) { packet.seqs.forEach(handled); }
+    }
 
-    _packet: function (packet) {
+    function deliver(packet) {
       var type = packet.type;
       var data = packet.data;
       if (type === CONNECT) {
-        this._accepted = this._reopens = true;
-        this._changed();
+        isAccepted = reopens = true;
+        changed();
       } else if (type === CONNECT_ERROR) {
         // The close with its code comes behind it.
-        this._refusal = data;
+        refusal = data;
       } else if (packet.isEvent && data instanceof Array) {
-        this._deliver(packet.id, String(data[0]), data.slice(1));
+        call(packet.id, String(data[0]), data.slice(1));
       } else if (type === ACK || type === BINARY_ACK) {
-        this._answered(packet.id, [null].concat(data));
+        answer(packet.id, [null].concat(data));
       } else if (type === ERROR) {
         data = data || {};
-        this._answered(packet.id, [failure(data.code, String(data.message))]);
+        answer(packet.id, [failure(data.code, String(data.message))]);
       }
-    },
+    }
 
-    _answered: function (id, values) {
-      var callback = this._callbacks[id];
-      delete this._callbacks[id];
-      if (callback) { this._guard(callback, null, values); }
-    },
+    function answer(id, values) {
+      var callback = callbacks[id];
+      delete callbacks[id];
+      if (callback) { guard(callback, values); }
+    }
 
-    _deliver: function (id, name, values) {
-      var self = this;
-      var machine = this._machine;
-      var listeners = list(this._events, name);
-      var open = id !== null;
+    function call(id, name, values) {
+      var former = machine;
+      var all = list(named, name);
+      var open = id !== "";
 
-      function answer(type, value) {
-        if (!open || machine !== self._machine || !machine.accepts()) { return; }
-        self._send(encodePacket(type, self._namespace, id, value), true);
+      function respond(type, value) {
+        if (!open || machine !== former || !machine.accepts()) { return; }
+        put(type, id, value, true);
         open = false;
       }
 
-      function reply(value) { answer(ACK, value === undefined ? [] : [value]); }
+      function reply(value) { respond(ACK, value === undefined ? [] : [value]); }
 
-      function refuse(text) { self._guard(answer, null, [ERROR, { code: 1011, message: text }]); }
+      function refuse(text) { guard(respond, [ERROR, { code: 1011, message: text }]); }
 
-      function run(listener) {
-        var value = listener.apply(self, values.concat(open ? [reply] : []));
-        if (value !== undefined) { reply(value); }
-      }
-
-      if (!listeners.length) { refuse("no listener for " + name); }
-      listeners.forEach(function (listener) {
+      if (!all.length) { refuse("no listener for " + name); }
+      all.forEach(function (listener) {
         // Also what it returns may be impossible to send.
-        if (!self._guard(run, null, [listener])) { refuse("the listener raised"); }
+        if (!guard(function () {
+          var value = listener.apply(session, values.concat(open ? reply : []));
+          if (value !== undefined) { reply(value); }
+        })) { refuse("the listener raised"); }
       });
-    },
+    }
 
-    // Call a page's function; what it throws is reported like any uncaught error, and harms nothing.
-    _guard: function (callback, self, values) {
-      try {
-        callback.apply(self, values);
-        return true;
-      } catch (error) {
-        this._window.setTimeout(function () { throw error; }, 0);
-        return false;
-      }
-    },
+    function fail(all, error) {
+      Object.keys(all).forEach(function (id) { guard(all[id], [error]); });
+    }
 
-    _dispatch: function (type, event) {
-      event.type = type;
-      event.target = this;
-      var listeners = list(this._listeners, type);
-      if (typeof this["on" + type] === "function") { listeners = [this["on" + type]].concat(listeners); }
-      for (var i = 0; i < listeners.length; i++) { this._guard(listeners[i], this, [event]); }
-    },
-
-    _over: function (event) {
-      var callbacks = this._callbacks;
-      var machine = this._machine;
+    function over(event) {
+      var open = callbacks;
+      var refused = refusal;
       var told = {
         code: event.code, reason: event.reason,
         // Closed by one side, and known to the other.
@@ -2501,213 +2510,166 @@
           (machine.closedBy === "local" && !machine.outbox.items.length),
         unconfirmed: readable(event.unconfirmed)
       };
-      var lost = failure(event.code, "the session ended: " + event.code + " " + event.reason);
-      var reset = RESETS.indexOf(event.code) >= 0 && !this._refusal;
-      if (reset) {
-        this.state = "reconnecting";
+      var isReset = RESETS.indexOf(event.code) >= 0 && !refused;
+      if (isReset) {
+        session.state = "reconnecting";
         // The page may have no new `auth` to give.
-        reset = this._guard(this._begin, this,
-          [event.code === SERVICE_RESTART ? this._negotiator.timing.spread : 0]);
+        isReset = guard(start, [event.code === SERVICE_RESTART ? timing.spread : 0]);
       }
-      if (!reset) {
-        this.state = "closed";
-        this.transport = null;
-        this._callbacks = {};
-        this._negotiator.stop();
-        for (var type in this._pageEvents) { listen(this._window, type, this._pageEvents[type], true); }
+      if (!isReset) {
+        session.state = "closed";
+        session.transport = null;
+        callbacks = {};
+        listen("removeEventListener");
+        drop();
       }
-      this._fail(callbacks, lost);
-      if (this._refusal) { told.data = this._refusal.data; }
+      fail(open, failure(event.code, "the session ended: " + event.code + " " + event.reason));
+      if (refused) { told.data = refused.data; }
       // As a WebSocket does: what went wrong first, then that it is over.
-      if (!reset && !told.wasClean && event.code !== GOING_AWAY) {
-        this._dispatch("error", extend({}, told));
+      if (!isReset && !told.wasClean && event.code !== GOING_AWAY) {
+        dispatch("error", extend({}, told));
       }
-      this._dispatch(reset ? "reset" : "close", told);
-      this._changed();
-    },
+      dispatch(isReset ? "reset" : "close", told);
+      changed();
+    }
 
     // The transport, its reason or the state may have changed.
-    _changed: function () {
-      if (this.state === "closed") { return; }
-      var carrier = this._negotiator.carrier();
-      var works = carrier && !this._negotiator.troubled;
-      if (this._accepted && (works || !this._reopens)) {
-        this.state = works ? "open" : "reconnecting";
-      }
-      this.transport = carrier ? carrier.transport : null;
-      var why = this.why;
-      var told = this.transport + " " + why.reason;
+    function changed() {
+      if (session.state === "closed") { return; }
+      var works = carrier && !troubled;
+      var reason = why();
+      if (isAccepted && (works || !reopens)) { session.state = works ? "open" : "reconnecting"; }
+      session.transport = reason.transport;
       // The first news is of a transport; after that, also that there is none.
-      if (told !== this._told && (carrier || this._told)) {
-        this._told = told;
-        this._dispatch("transport", { transport: this.transport, why: why });
+      if (lastWhy !== reason.transport + reason.reason && (carrier || lastWhy)) {
+        lastWhy = reason.transport + reason.reason;
+        dispatch("transport", { transport: reason.transport, why: reason });
       }
-      if (this._reopens && works) {
-        this._reopens = false;
-        this.id = this._machine.id;
-        this._dispatch("open", { id: this.id, resumed: this._resumed });
+      if (reopens && works) {
+        reopens = false;
+        session.id = machine.id;
+        dispatch("open", { id: machine.id, resumed: isResumed });
       }
-    },
+    }
 
     // -- The page goes, comes, comes back
 
-    _pageHides: function (event) {
-      var machine = this._machine;
-      var negotiator = this._negotiator;
-      if (this._resumes && this._leave()) { return; }
-      if (!event.persisted) { machine.close(GOING_AWAY, "the page was left", negotiator.now()); }
-      negotiator.lastWords();
+    function pageHides(event) {
+      if (resumes && leave()) { return; }
+      if (!event.persisted) { machine.close(GOING_AWAY, "the page was left", now()); }
+      lastWords();
       if (event.persisted) {
-        negotiator.suspend();
+        suspend();
       } else {
         // There is no later: who wants to keep what is unconfirmed has to do it now.
-        machine.abort(machine.code, machine.reason);
-        negotiator.act();
+        giveUp(machine.code, machine.reason);
       }
-    },
+    }
 
     // From the browser's cache of whole pages.
-    _pageShows: function (event) {
-      var left = this._away;
+    function pageShows(event) {
+      var left = away;
       if (!event.persisted) { return; }
-      this._away = null;
-      var kept = left && this._take();
+      away = null;
+      var kept = left && takeBack();
       if (!left || (kept && kept.by === left)) {
-        this._negotiator.hurry();
+        hurry();
       } else if (kept && kept.machine) {
-        this._fail(this._callbacks, failure(GONE, "another page had the session meanwhile"));
-        this._resume(kept);
+        fail(callbacks, failure(GONE, "another page had the session meanwhile"));
+        resume(kept);
       } else {
-        this._over(notTaken(kept));
+        over(notTaken(kept));
       }
-    },
+    }
 
     // Leave the session to the next page in this tab; false if that cannot be.
-    _leave: function () {
-      var window = this._window;
-      var machine = this._machine;
-      var packet = this._incoming;
-      if (this._away || !machine.id || !machine.accepts()) { return !!this._away; }
-      this._negotiator.lastWords();
+    function leave() {
+      if (away || !machine.id || !machine.accepts()) { return away; }
+      lastWords();
       var kept = extend(pack(machine), {
         by: String(nonce(window) || window.Math.random()),
-        attempt: this._negotiator.attempt, nextId: this._nextId, accepted: this._accepted,
+        attempt: attempt, nextId: nextId, accepted: isAccepted,
         // Whose attachments are still to come.
-        packet: packet && [packet.text].concat(packet.attachments.map(toBase64))
+        packet: incoming && [incoming.text].concat(incoming.attachments.map(toBase64))
       });
       try {
         fresh(window.localStorage, ONCE, window.Date.now(), DAY);
         // A duplicate of the tab gets a copy of its sessionStorage. Who takes the session has to take
         // this as well, and there is but one.
         window.localStorage.setItem(ONCE + kept.by, window.Date.now());
-        window.sessionStorage.setItem(this._keptUnder(), JSON.stringify(
-          (JSON.parse(window.sessionStorage.getItem(this._keptUnder())) || []).concat(kept)));
+        window.sessionStorage.setItem(keptUnder, JSON.stringify(
+          (JSON.parse(window.sessionStorage.getItem(keptUnder)) || []).concat(kept)));
       } catch (error) {
         // Too large, or forbidden.
         return false;
       }
-      this._away = kept.by;
-      this._negotiator.suspend();
+      away = kept.by;
+      suspend();
       return true;
-    },
+    }
 
     // What a page in this tab has left, taken out for good; with a `machine` if nobody else has it.
-    _take: function () {
-      var window = this._window;
-      var name = this._keptUnder();
-      var id = this._machine && this._machine.id;
+    function takeBack() {
       var kept = null;
       try {
-        var all = JSON.parse(window.sessionStorage.getItem(name)) || [];
-        window.sessionStorage.removeItem(name);
+        var all = JSON.parse(window.sessionStorage.getItem(keptUnder)) || [];
+        window.sessionStorage.removeItem(keptUnder);
         // Two sessions of one page: a page that comes back takes its own.
-        kept = all.filter(function (each) { return each.id === id; })[0] || all[0];
+        kept = all.filter(function (each) { return machine && each.id === machine.id; })[0] || all[0];
         if (!kept) { return null; }
         if (all.length > 1) {
           all.splice(all.indexOf(kept), 1);
-          window.sessionStorage.setItem(name, JSON.stringify(all));
+          window.sessionStorage.setItem(keptUnder, JSON.stringify(all));
         }
-        kept.left = unpack(kept, this._negotiator.now());
+        kept.left = unpack(kept, now());
         if (window.localStorage.getItem(ONCE + kept.by)) { kept.machine = kept.left; }
         window.localStorage.removeItem(ONCE + kept.by);
       } catch (error) {
         // Forbidden, altered, or left by another version.
       }
       return kept;
-    },
+    }
 
-    _keptUnder: function () {
-      return "fallback_transport session " + this._negotiator.pollUrl + " " + this._namespace;
-    },
+    function notTaken(kept) {
+      return {
+        code: GONE, reason: "what the page before has left is not to be had",
+        unconfirmed: kept && kept.left ? kept.left.outbox.items : []
+      };
+    }
+
+    function resume(kept) {
+      reset();
+      nextId = kept.nextId;
+      isAccepted = reopens = kept.accepted;
+      isResumed = true;
+      if (kept.packet) {
+        incoming = decodePacket(kept.packet[0]);
+        incoming.attachments = kept.packet.slice(1).map(fromBase64);
+        for (var seq = kept.handled + 1; seq <= kept.received; seq++) { incoming.seqs.push(seq); }
+      }
+      attempt = Math.max(attempt, kept.attempt);
+      begin(kept.machine);
+    }
 
     // Begin, or go on with what the page before has left.
-    _continue: function () {
-      var self = this;
-      var kept = this._resumes ? this._take() : null;
-      if (kept && kept.machine) {
-        this._resume(kept);
-        return;
-      }
-      this._begin(0);
-      if (!kept) { return; }
+    recall();
+    if (!canOpen() && !allows(POLLING)) {
+      throw failure("unsupported", "none of the transports wanted can be had in this browser");
+    }
+    listen("addEventListener");
+    var left = resumes && takeBack();
+    if (left && left.machine) {
+      resume(left);
+    } else {
+      start(0);
       // Nobody listens yet.
-      this._window.setTimeout(function () {
-        var told = notTaken(kept);
-        self._dispatch("reset", extend(told, { unconfirmed: readable(told.unconfirmed) }));
-      }, 0);
-    },
-
-    _resume: function (kept) {
-      this._reset(kept.machine);
-      this._nextId = kept.nextId;
-      this._accepted = this._reopens = kept.accepted;
-      this._resumed = true;
-      if (kept.packet) {
-        this._incoming = extend(decodePacket(kept.packet[0]), {
-          attachments: kept.packet.slice(1).map(fromBase64)
-        });
-        for (var seq = kept.handled + 1; seq <= kept.received; seq++) { this._incoming.seqs.push(seq); }
-      }
-      this._negotiator.attempt = Math.max(this._negotiator.attempt, kept.attempt);
-      this._negotiator.begin(kept.machine);
-    },
-
-    // What comes behind would be lost.
-    _checkPresence: function () {
-      if (this._away) { throw failure("closed", "the page was left"); }
-    },
-
-    _fail: function (callbacks, error) {
-      for (var id in callbacks) { this._guard(callbacks[id], null, [error]); }
-    }
-  };
-
-  Object.defineProperties(Session.prototype, {
-    why: { get: function () { return this._negotiator.why(); } },
-
-    // Bytes that the server has not confirmed.
-    bufferedAmount: { get: function () { return this._machine.outbox.left(); } },
-
-    // The smoothed round trip in milliseconds, null while unknown.
-    roundTrip: { get: function () { return this._negotiator.roundTrip || null; } },
-
-    // The highest message sent, and of those confirmed; the highest received, and handled.
-    counters: {
-      get: function () {
-        var machine = this._machine;
-        return {
-          sent: machine.outbox.last(), acknowledged: machine.outbox.confirmed,
-          received: machine.inbox.received, handled: machine.inbox.handled
-        };
+      if (left) {
+        window.setTimeout(function () {
+          var told = notTaken(left);
+          dispatch("reset", extend(told, { unconfirmed: readable(told.unconfirmed) }));
+        }, 0);
       }
     }
-  });
-
-  function notTaken(kept) {
-    return {
-      code: GONE, reason: "what the page before has left is not to be had",
-      unconfirmed: kept && kept.left ? kept.left.outbox.items : []
-    };
   }
 
   var FallbackTransport = {
@@ -2727,7 +2689,7 @@
     },
 
     _core: {
-      ClientMachine: ClientMachine, Inbox: Inbox, Message: Message, Close: Close, Session: Session,
+      ClientMachine: ClientMachine, Inbox: Inbox, Message: Message, Close: Close,
       encode: encode, encodeFrames: encodeFrames, encodeBody: encodeBody, decode: decode,
       decodeBody: decodeBody, decodeBinary: decodeBinary, encodePacket: encodePacket,
       segment: segment, utf8Length: utf8Length, toBase64: toBase64, fromBase64: fromBase64,

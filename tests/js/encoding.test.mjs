@@ -8,7 +8,7 @@ import vm from "node:vm";
 import { core } from "./core.mjs";
 
 // As a page posts it: a packet's text.
-const packet = (data) => core.encodePacket("2", "/", null, ["name", data])[0].data;
+const packet = (data) => core.encodePacket("2", "/", "", ["name", data])[0].data;
 
 // The character after the one unit that a packet of `text` has it as, or null if it is escaped.
 const isRaw = (text) => packet(text).includes(text);

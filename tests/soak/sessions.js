@@ -163,7 +163,7 @@
     session.addEventListener("close", function (event) {
       clearTimeout(timer);
       line(name, "close", "", event.code, 0, event.reason);
-      line(name, "attempts", "", session._negotiator.attempt);
+      line(name, "attempts", "", session._core.attempt());
       done();
     });
     session.emit("start", { seed: seed, rate: rate });
