@@ -233,7 +233,7 @@
   }
 
   // What a head has, in this order: of a hello in JSON, of all others as tokens.
-  var HELLO = "hello attempt nonce id key client library ack received seq got".split(" ");
+  var HELLO = "hello attempt nonce id key client library url protocols ack received seq got".split(" ");
   var TOKENS = ("i:id k:key t:attempt n:number w:wait b:limit a:ack r:received g:got s:seq c:commit " +
     "k:proof q:ask p:answer").split(" ");
 
@@ -3122,7 +3122,7 @@
   if (Target) { Object.setPrototypeOf(members, Target.prototype); } else { extend(members, listening); }
 
   function fix(object, name, value, more) {
-    Object.defineProperty(object, name, extend({ value: value }, more));
+    Object.defineProperty(object, name, extend({ value: value }, more || {}));
   }
 
   function numbered(object) {
