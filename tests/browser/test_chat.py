@@ -152,11 +152,12 @@ def test_with_one_word_changed(visitor: Browser, ours: Served, network: str) -> 
     }
     url = f"/chat?room={room}"
     closures = eventually(lambda: three(ours, url))
-    assert sorted(closures) == [
-        [url, "json", 1001, "the page was left"],
-        [url, "json", 1001, "the page was left"],
-        [url, "json", 3001, "enough of it"],
-    ]
+    closures.remove([url, "json", 3001, "enough of it"])
+    goodbye = [url, "json", 1001, "the page was left"]
+    firefox = visitor.browser_type.name == "firefox"
+    for closure in closures:
+        # Of 8 pages that were closed, Firefox told the server of 5.
+        assert closure == goodbye or (firefox and closure[2] == 4408), closure
 
 
 def three(served: Served, url: str) -> list[Any] | None:

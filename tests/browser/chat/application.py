@@ -27,7 +27,13 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     app = flask.Flask(__name__)
     transport = FallbackTransport(
-        app, async_mode=mode, path="/chat", subprotocols=[SUBPROTOCOL], socketio_path=None
+        app,
+        async_mode=mode,
+        path="/chat",
+        subprotocols=[SUBPROTOCOL],
+        socketio_path=None,
+        # Firefox does not always send the beacon of a page that is closed.
+        inactivity=10.0,
     )
     rooms = Rooms()
     closures: list[list[Any]] = []
