@@ -40,6 +40,9 @@ COMPRESS_FROM = 1400
 #: Bodies shorter than this are gone from our memory at once: a socket takes them without waiting.
 WEIGH_FROM = 16_384
 
+#: What a page is told of a server that does not suit the async mode; the log knows more.
+UNSUITABLE = "the server is started in a way that cannot work; its log says why"
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -113,13 +116,26 @@ class Gateway:
     ) -> Iterable[bytes]:
         # Requests that come without a pause must not keep a hub from everybody else.
         self._runtime.give_way()
-        if name == "poll":
-            return self._respond(self._poll(environ), environ, start_response)
-        if name == "ws":
-            return self._websocket(environ, start_response)
+        if name in ("poll", "ws"):
+            return self._carry(name, environ, start_response)
         if name == "fallback_transport.js":
             return self._script(environ, start_response)
         return self._respond(_refusal(404, "no such path", environ), environ, start_response)
+
+    def _carry(
+        self, name: str, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        try:
+            self._runtime.check(environ)
+        except UnsuitableServer as error:
+            # The page is told, too, and does not try for ever.
+            text = f"{error}\n".encode()
+            end = answer(End(CloseCode.INTERNAL_ERROR, UNSUITABLE)).body
+            refusal = Answer(501, text if name == "ws" else end, unread=True)
+            return self._respond(refusal, environ, start_response)
+        if name == "ws":
+            return self._websocket(environ, start_response)
+        return self._respond(self._poll(environ), environ, start_response)
 
     # -- polling -----------------------------------------------------------------
 
