@@ -48,6 +48,9 @@ WEIGH_FROM = 16_384
 
 #: What is at a mount. The first two are in every path below it, too.
 _DOORS = ("ws", "poll", *FILES)
+#: What a page is told of a server that does not suit the async mode; the log knows more.
+UNSUITABLE = "the server is started in a way that cannot work; its log says why"
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -154,15 +157,23 @@ class Gateway:
     ) -> Iterable[bytes]:
         # Requests that come without a pause must not keep a hub from everybody else.
         self._runtime.give_way()
+        if name not in ("poll", "ws"):
+            return self._file(name, environ, start_response)
+        try:
+            self._runtime.check(environ)
+        except UnsuitableServer as error:
+            # The page is told, too, and does not try for ever.
+            text = f"{error}\n".encode()
+            end = answer(End(CloseCode.INTERNAL_ERROR, UNSUITABLE)).body
+            refusal = Answer(501, text if name == "ws" else end, unread=True)
+            return self._respond(refusal, environ, start_response)
 
         def request(hello: Hello) -> dict[str, Any]:
             return plain_request(environ, place, hello, self._extra)
 
-        if name == "poll":
-            return self._respond(self._poll(environ, request), environ, start_response)
         if name == "ws":
             return self._websocket(environ, request, start_response)
-        return self._file(name, environ, start_response)
+        return self._respond(self._poll(environ, request), environ, start_response)
 
     # -- polling -----------------------------------------------------------------
 

@@ -37,6 +37,9 @@ class FakeRuntime(Runtime):
         self.tasks = FakeDriver()
         super().__init__(self.tasks)
 
+    def check(self, environ: dict[str, Any]) -> None:
+        """Every server suits."""
+
     def now(self) -> float:  # type: ignore[override]
         return self.tasks.time
 
