@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any, TypeVar, overload
 
 import socketio
@@ -19,6 +20,7 @@ from .options import Options, configured
 from .protocol.codes import CloseCode
 from .registry import Capacity, Registry
 from .runtime import Runtime
+from .script_tag import script_tag
 from .session import ConnectionRefused, Session, Sessions
 
 logger = logging.getLogger("fallback_transport")
@@ -128,6 +130,8 @@ class FallbackTransport:
             # Whichever stands in front, the longest mount gets the request.
             mounted,
         )
+        if not mounted:
+            app.context_processor(lambda: {"fallback_transport": partial(script_tag, mounted)})
         mounted.update(dict.fromkeys(options.paths, self))
         self._app, self._server, self._runtime = app, server, engine.runtime
         self._registry, self._drain = registry, options.drain
