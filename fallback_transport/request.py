@@ -51,7 +51,8 @@ def plain_request(
         path, mark, query = hello.url.partition("?")
         inner = _below(here, path)
         seen[URL] = (seen[URL] if inner is None else path) + mark + query
-        for name in _RAW:
+        # A browser that opens a WebSocket does not say which page it is for; one that polls does.
+        for name in (*_RAW, "HTTP_REFERER"):
             seen.pop(name, None)
         seen["PATH_INFO"] = place + (inner or "") or "/"
         seen["QUERY_STRING"] = query

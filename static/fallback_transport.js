@@ -47,8 +47,11 @@
   var NORMAL = 1000;
   var GOING_AWAY = 1001;
   var PROTOCOL_ERROR = 1002;
-  // What a close frame without a code means (RFC 6455, section 7.1.5).
+  // What a close frame without a code means; a connection that failed; a message that is too large
+  // (RFC 6455, section 7.4.1).
   var NO_CODE = 1005;
+  var ABNORMAL = 1006;
+  var TOO_BIG = 1009;
   var SERVICE_RESTART = 1012;
   var TRY_AGAIN = 1013;
   var MALFORMED = 4400;
@@ -97,20 +100,8 @@
   // --- Small things ------------------------------------------------------------------------
 
   function extend(target, source) {
-    for (var name in source) {
-      if (Object.prototype.hasOwnProperty.call(source, name)) { target[name] = source[name]; }
-    }
+    Object.keys(source).forEach(function (name) { target[name] = source[name]; });
     return target;
-  }
-
-  function inherit(Child, Parent) {
-    Child.prototype = Object.create(Parent.prototype);
-    Child.prototype.constructor = Child;
-  }
-
-  // `bind`, which Qt 4's WebKit lacks.
-  function method(object, name) {
-    return function () { return object[name].apply(object, arguments); };
   }
 
   function failure(code, text) {
@@ -120,28 +111,25 @@
   }
 
   // The peer broke a rule: `code` answers it, `fatal` ends the session and not just a connection.
-  function protocolError(name, text) {
-    var error = failure(name === "MalformedEnvelope" ? MALFORMED :
-      name === "MessageTooLarge" ? TOO_LARGE : PROTOCOL_ERROR, text);
-    error.name = name;
-    error.fatal = name === "ImpossibleMark" || name === "MessageTooLarge";
-    return error;
-  }
+  function breach(code, text, fatal) { return extend(failure(code, text), { fatal: !!fatal }); }
 
-  function malformed(text) { return protocolError("MalformedEnvelope", text); }
+  function malformed() { return breach(MALFORMED, "malformed"); }
+
+  function isText(data) { return typeof data === "string"; }
+
+  // Whether a surrogate pair's second half is there.
+  function isLow(text, at) { return text.charCodeAt(at) >> 10 === 0x37; }
 
   // How many bytes of UTF-8 a text has; a lone surrogate becomes U+FFFD, three bytes, on the way.
   function utf8Length(text) {
-    var bytes = text.length;
+    var bytes = 0;
     for (var i = 0; i < text.length; i++) {
       var unit = text.charCodeAt(i);
-      if (unit < 0x80) { continue; }
-      if (unit < 0x800) { bytes += 1; continue; }
-      bytes += 2;
-      if (unit >= 0xd800 && unit < 0xdc00) {
-        var next = text.charCodeAt(i + 1);
-        // A pair is four bytes for its two units.
-        if (next >= 0xdc00 && next < 0xe000) { i++; }
+      bytes += unit < 0x80 ? 1 : unit < 0x800 ? 2 : 3;
+      // A pair is four bytes for its two units.
+      if (unit >> 10 === 0x36 && isLow(text, i + 1)) {
+        bytes += 1;
+        i++;
       }
     }
     return bytes;
@@ -149,30 +137,26 @@
 
   // Not btoa and atob: edbrowse's make other bytes of it.
   var DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  var VALUES = {};
-  for (var place = 0; place < 64; place++) { VALUES[DIGITS.charAt(place)] = place; }
 
   function toBase64(bytes) {
     var text = "";
     for (var i = 0; i < bytes.length; i += 3) {
       var bits = bytes[i] << 16 | bytes[i + 1] << 8 | bytes[i + 2];
-      text += DIGITS.charAt(bits >> 18) + DIGITS.charAt(bits >> 12 & 63) +
-        (i + 1 < bytes.length ? DIGITS.charAt(bits >> 6 & 63) : "=") +
-        (i + 2 < bytes.length ? DIGITS.charAt(bits & 63) : "=");
+      for (var shift = 18; shift >= 0; shift -= 6) { text += DIGITS.charAt(bits >> shift & 63); }
     }
-    return text;
+    // What is behind the end counted as zeros.
+    return text.slice(0, text.length + bytes.length - i) + "==".slice(2 + bytes.length - i);
   }
 
   function fromBase64(text) {
-    if (text.length % 4 || !/^[A-Za-z0-9+\/]*={0,2}$/.test(text)) { throw malformed("base64"); }
+    if (text.length % 4 || !/^[A-Za-z0-9+\/]*={0,2}$/.test(text)) { throw malformed(); }
     var bytes = new Uint8Array(text.replace(/=+$/, "").length * 3 >> 2);
-    for (var i = 0, at = 0; i < text.length; i += 4) {
-      var bits = VALUES[text.charAt(i)] << 18 | VALUES[text.charAt(i + 1)] << 12 |
-        VALUES[text.charAt(i + 2)] << 6 | VALUES[text.charAt(i + 3)];
+    var bits = 0;
+    var at = 0;
+    for (var i = 0; i < text.length; i++) {
+      bits = bits << 6 | DIGITS.indexOf(text.charAt(i));
       // What is behind the end goes nowhere.
-      bytes[at++] = bits >> 16;
-      bytes[at++] = bits >> 8;
-      bytes[at++] = bits;
+      if (i % 4) { bytes[at++] = bits >> 6 - i % 4 * 2; }
     }
     return bytes;
   }
@@ -191,315 +175,241 @@
 
   // --- Envelopes: the only place that knows the bytes ----------------------------------------
 
-  // One opaque text or bytes (a Uint8Array).
-  function Message(data) {
+  // One opaque text or bytes (a Uint8Array); with a `total`, the part from unit `offset` on of a
+  // message of `total` units that does not fit an envelope.
+  function Message(data, offset, total) {
     this.data = data;
-    this.size = typeof data === "string" ? utf8Length(data) : data.length;
-  }
-
-  Message.prototype.segment = function () {
-    if (typeof this.data !== "string") { return "b" + toBase64(this.data); }
-    return this.data.indexOf(SEPARATOR) < 0 ? "m" + this.data : "e" + JSON.stringify(this.data);
-  };
-
-  // The stretch from unit `offset` on (of a text, UTF-16 units) that takes about `size` bytes.
-  Message.prototype.part = function (offset, size) {
-    var data = this.data;
-    // One unit takes up to three bytes of UTF-8; escaped, as with U+001E in it, six.
-    var place = cut(data, offset, typeof data === "string" && this.size > data.length ? size / 3 : size);
-    if (typeof data === "string" && data.slice(place[0], place[1]).indexOf(SEPARATOR) >= 0) {
-      place = cut(data, place[0], size / 6);
+    this.size = isText(data) ? utf8Length(data) : data.length;
+    if (total !== undefined) {
+      this.offset = +offset;
+      this.total = +total;
+      this.end = this.offset + data.length;
+      if (!data.length || this.end > this.total) { throw malformed(); }
     }
-    return new Part(slice(data, place[0], place[1]), place[0], data.length);
-  };
-
-  function slice(data, start, end) {
-    return typeof data === "string" ? data.slice(start, end) : data.subarray(start, end);
   }
-
-  // Where a stretch begins and ends: never amid a surrogate pair.
-  function cut(data, start, count) {
-    if (typeof data !== "string") { return [start, start + Math.max(1, Math.floor(count))]; }
-    var end = start + Math.max(2, Math.floor(count));
-    return [isLow(data, start) ? start - 1 : start, isLow(data, end) ? end - 1 : end];
-  }
-
-  function isLow(text, at) {
-    var unit = text.charCodeAt(at);
-    return unit >= 0xdc00 && unit < 0xe000;
-  }
-
-  // A stretch of a message of `total` units that does not fit an envelope.
-  function Part(data, offset, total) {
-    this.data = data;
-    this.offset = offset;
-    this.total = total;
-    this.end = offset + data.length;
-    if (!data.length || this.end > total) { throw malformed("a part that does not fit its message"); }
-    this.size = new Message(data).size;
-  }
-
-  Part.prototype.segment = function () {
-    return "p" + this.offset + "/" + this.total + "," + new Message(this.data).segment();
-  };
 
   // The last numbered message of a direction.
   function Close(code, reason) {
     this.code = code;
     this.reason = reason;
-    this.size = utf8Length(this.segment());
+    this.data = "";
+    this.size = utf8Length(segment(this));
   }
 
-  Close.prototype.segment = function () { return "c" + toJson([this.code, this.reason]); };
+  function segment(item) {
+    var data = item.data;
+    if (item.code) { return "c" + toJson([item.code, item.reason]); }
+    return (item.total ? "p" + item.offset + "/" + item.total + "," : "") +
+      (!isText(data) ? "b" + toBase64(data) :
+        data.indexOf(SEPARATOR) < 0 ? "m" + data : "e" + JSON.stringify(data));
+  }
+
+  function slice(data, start, end) {
+    return isText(data) ? data.slice(start, end) : data.subarray(start, end);
+  }
+
+  // The stretch of a message from unit `offset` on (of a text, UTF-16 units) that takes about `size`
+  // bytes; never amid a surrogate pair.
+  function partOf(message, offset, size) {
+    var data = message.data;
+    var text = isText(data);
+
+    function stretch(count) {
+      var end = offset + Math.max(text ? 2 : 1, Math.floor(count));
+      return slice(data, offset, text && isLow(data, end) ? end - 1 : end);
+    }
+
+    if (text && isLow(data, offset)) { offset -= 1; }
+    // One unit takes up to three bytes of UTF-8; escaped, as with U+001E in it, six.
+    var part = stretch(message.size > data.length ? size / 3 : size);
+    return new Message(text && part.indexOf(SEPARATOR) >= 0 ? stretch(size / 6) : part,
+      offset, data.length);
+  }
+
+  function isUnfinished(item) { return item && item.end < item.total; }
 
   function isNumber(value) {
     return typeof value === "number" && value >= 0 && value < 1e15 && Math.floor(value) === value;
   }
 
-  function envelope(fields) {
-    return extend({
-      kind: "envelope", ack: 0, received: 0, seq: null, messages: [],
-      commit: null, key: null, ask: null, answer: null, got: 0
-    }, fields);
-  }
+  // What a head has, in this order: of a hello in JSON, of all others as tokens.
+  var HELLO = "hello attempt nonce id key client library ack received seq got".split(" ");
+  var TOKENS = ("i:id k:key t:attempt n:number w:wait b:limit a:ack r:received g:got s:seq c:commit " +
+    "k:proof q:ask p:answer").split(" ");
 
   function tokens(unit) {
-    var line = "a" + unit.ack;
-    if (unit.received !== unit.ack) { line += " r" + unit.received; }
-    if (unit.got) { line += " g" + unit.got; }
-    if (unit.seq !== null) { line += " s" + unit.seq; }
-    if (unit.commit !== null) { line += " c" + unit.commit; }
-    if (unit.key !== null) { line += " k" + unit.key; }
-    if (unit.ask !== null) { line += " q" + unit.ask; }
-    if (unit.answer !== null) { line += " p" + unit.answer; }
-    return line;
-  }
-
-  function withSegments(head, messages) {
-    var parts = [head];
-    for (var i = 0; i < messages.length; i++) { parts.push(messages[i].segment()); }
-    return parts.join(SEPARATOR);
+    return TOKENS.filter(function (token) {
+      var value = unit[token.slice(2)];
+      return value !== undefined && (token !== "r:received" || value !== unit.ack);
+    }).map(function (token) { return token.charAt(0) + unit[token.slice(2)]; }).join(" ");
   }
 
   // A hello, a polling request or an envelope as one text.
   function encode(unit) {
-    var inner = unit.envelope || unit;
-    if (unit.kind === "hello") {
-      var hello = { hello: VERSION, attempt: unit.attempt };
-      if (unit.nonce) { hello.nonce = unit.nonce; }
-      if (unit.id) { hello.id = unit.id; hello.key = unit.key; }
-      if (unit.client) { hello.client = unit.client; }
-      hello.ack = inner.ack;
-      hello.received = inner.received;
-      if (inner.seq !== null) { hello.seq = inner.seq; }
-      if (inner.got) { hello.got = inner.got; }
-      return withSegments(JSON.stringify(hello), inner.messages);
-    }
-    if (unit.kind === "poll") {
-      var line = "i" + unit.id + " k" + unit.key + " t" + unit.attempt + " n" + unit.number;
-      if (unit.wait !== null) { line += " w" + Math.round(unit.wait); }
-      if (unit.limit !== null) { line += " b" + unit.limit; }
-      return withSegments(line + " " + tokens(inner), inner.messages);
-    }
-    return withSegments(tokens(inner), inner.messages);
+    return [unit.hello ? JSON.stringify(unit, HELLO) : tokens(unit)]
+      .concat(unit.messages.map(segment)).join(SEPARATOR);
   }
 
   function encodeBody(unit) { return encode(unit) + END_MARK; }
-
-  function bytesFrame(head, data) {
-    var frame = new Uint8Array(head.length + 1 + data.length);
-    for (var i = 0; i < head.length; i++) { frame[i] = head.charCodeAt(i); }
-    frame[head.length] = SEPARATOR.charCodeAt(0);
-    frame.set(data, head.length + 1);
-    return frame;
-  }
 
   // An envelope as WebSocket messages: runs of texts together, bytes one by one. The first has
   // all that is to be said, each states the number of its first message.
   function encodeFrames(unit) {
     var frames = [];
-    var run = [];
-    var rest = unit;
-
-    function headed(seq, messages) {
-      var part = extend(envelope(rest), { seq: seq, messages: messages });
-      rest = { ack: unit.ack, received: unit.received, got: unit.got };
-      return part;
-    }
-
-    function endRun(after) {
-      if (run.length) { frames.push(encode(headed(after - run.length, run))); }
-      run = [];
-    }
-
-    for (var i = 0; i < unit.messages.length; i++) {
-      var message = unit.messages[i];
-      if (message.data && typeof message.data !== "string") {
-        endRun(unit.seq + i);
-        frames.push(bytesFrame(tokens(headed(unit.seq + i, [])) + (message instanceof Part ?
-          " o" + message.offset + " u" + message.total : ""), message.data));
+    var items = unit.messages;
+    for (var at = 0, end; !at || at < items.length; at = end) {
+      var first = items[at] || { data: "" };
+      var head = at ? { ack: unit.ack, received: unit.received, got: unit.got } : extend({}, unit);
+      if (items.length) { head.seq = unit.seq + at; }
+      end = at + 1;
+      if (isText(first.data)) {
+        while (end < items.length && isText(items[end].data)) { end++; }
+        head.messages = items.slice(at, end);
+        frames.push(encode(head));
       } else {
-        run.push(message);
+        frames.push(bytesFrame(tokens(head) +
+          (first.total ? " o" + first.offset + " u" + first.total : "") + SEPARATOR, first.data));
       }
     }
-    endRun(unit.seq + unit.messages.length);
-    return frames.length ? frames : [encode(unit)];
+    return frames;
+  }
+
+  function bytesFrame(head, data) {
+    var frame = new Uint8Array(head.length + data.length);
+    for (var i = 0; i < head.length; i++) { frame[i] = head.charCodeAt(i); }
+    frame.set(data, i);
+    return frame;
   }
 
   function parseJson(text) {
     try {
       return JSON.parse(text);
     } catch (error) {
-      throw malformed("JSON");
+      throw malformed();
     }
   }
 
-  function decodeSegment(segment) {
-    var kind = segment.charAt(0);
-    var content = segment.slice(1);
-    var value;
+  function decodeSegment(text) {
+    var kind = text.charAt(0);
+    var content = text.slice(1);
     if (kind === "m") { return new Message(content); }
     if (kind === "b") { return new Message(fromBase64(content)); }
-    if (kind === "e") {
-      value = parseJson(content);
-      if (typeof value === "string") { return new Message(value); }
+    if (kind === "p") {
+      var part = /^(\d{1,15})\/(\d{1,15}),([meb][\s\S]*)$/.exec(content);
+      if (part) { return new Message(decodeSegment(part[3]).data, part[1], part[2]); }
     }
-    if (kind === "c") {
-      value = parseJson(content);
-      if (value instanceof Array && value.length === 2 && isNumber(value[0]) &&
-          typeof value[1] === "string" && validClose(value[0], value[1]) === null) {
-        return new Close(value[0], value[1]);
-      }
+    var value = parseJson(content);
+    if (kind === "e" && isText(value)) { return new Message(value); }
+    if (kind === "c" && value instanceof Array && value.length === 2 && isNumber(value[0]) &&
+        isText(value[1]) && canClose(value[0], value[1])) {
+      return new Close(value[0], value[1]);
     }
-    if (kind === "p" && (value = /^(\d{1,15})\/(\d{1,15}),([meb][\s\S]*)$/.exec(content))) {
-      return new Part(decodeSegment(value[3]).data, +value[1], +value[2]);
-    }
-    throw malformed("a segment of kind " + kind);
+    throw malformed();
   }
 
-  // Why code and reason cannot close a session, or null; see codes.py.
-  function validClose(code, reason) {
-    if (code === NO_CODE && !reason) { return null; }
-    if (!(code >= 3000 && code <= 4999 || code >= 1000 && code <= 1003 ||
-        code >= 1007 && code <= 1014)) {
-      return code + " is not a close code: use 1000, or 3000 to 4999";
-    }
-    if (utf8Length(reason) > MAX_REASON_BYTES) {
-      return "the reason has more than " + MAX_REASON_BYTES + " bytes of UTF-8";
-    }
-    return null;
+  // Whether code and reason can close a session; see codes.py.
+  function canClose(code, reason) {
+    return code === NO_CODE && !reason || (code >= 3000 && code <= 4999 ||
+      code >= 1000 && code <= 1003 || code >= 1007 && code <= 1014) &&
+      utf8Length(reason) <= MAX_REASON_BYTES;
   }
 
   function checked(unit) {
-    if ((unit.seq === null) !== (unit.messages.length === 0) || unit.received < unit.ack ||
+    if ((unit.seq === undefined) !== !unit.messages.length || unit.received < unit.ack ||
         unit.seq === 0) {
-      throw malformed("marks or numbers that cannot be");
+      throw malformed();
     }
     return unit;
   }
 
-  var TOKEN_FIELDS = { a: "ack", r: "received", s: "seq", c: "commit", q: "ask", p: "answer", g: "got" };
-
   function decodeTokens(line, messages) {
-    var unit = envelope({ messages: messages, ack: null, received: null, got: null });
-    var parts = line.split(" ");
-    for (var i = 0; i < parts.length; i++) {
-      var field = TOKEN_FIELDS[parts[i].charAt(0)];
-      var value = parts[i].slice(1);
+    var unit = { messages: messages };
+    line.split(" ").forEach(function (part) {
       // A server sends no other tokens.
-      if (!field || unit[field] !== null || !/^(0|[1-9][0-9]{0,14})$/.test(value)) {
-        throw malformed("a head of unknown form");
-      }
-      unit[field] = +value;
-    }
-    if (unit.ack === null) { throw malformed("no ack"); }
-    if (unit.received === null) { unit.received = unit.ack; }
-    unit.got = unit.got || 0;
-    return checked(unit);
+      if (!/^[argscqp](0|[1-9]\d{0,14})$/.test(part)) { throw malformed(); }
+      var field = TOKENS.filter(function (token) { return token.charAt(0) === part.charAt(0); })[0]
+        .slice(2);
+      if (unit[field] !== undefined) { throw malformed(); }
+      unit[field] = +part.slice(1);
+    });
+    if (unit.ack === undefined) { throw malformed(); }
+    return checked(extend({ received: unit.ack, got: 0 }, unit));
   }
 
-  function number(head, name, fallback) {
-    var value = head[name] === undefined ? fallback : head[name];
-    if (!isNumber(value)) { throw malformed(name + " must be a whole number"); }
+  function number(head, name, usual) {
+    var value = head[name] === undefined ? usual : head[name];
+    if (!isNumber(value)) { throw malformed(); }
     return value;
   }
 
   function name(value) {
-    if (typeof value !== "string" || !/^[A-Za-z0-9._-]{1,64}$/.test(value)) {
-      throw malformed("a name was expected");
-    }
+    if (!isText(value) || !/^[A-Za-z0-9._-]{1,64}$/.test(value)) { throw malformed(); }
     return value;
   }
 
-  function subprotocol(value) {
-    if (typeof value !== "string" || !/^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$/.test(value)) {
-      throw malformed("a subprotocol that cannot be");
-    }
-    return value;
-  }
+  // RFC 7230's token, of which subprotocols' names are made.
+  var TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$/;
 
+  // An end has a `code`, a welcome a `grant`, and an envelope neither.
   function decodeHead(head, messages) {
-    if (!head || typeof head !== "object") { throw malformed("a head that is no object"); }
+    var unit = { ack: number(head, "ack", 0), received: number(head, "received", 0) };
     if (head.end !== undefined) {
       var reason = head.reason === undefined ? "" : head.reason;
-      if (typeof reason !== "string" || messages.length) { throw malformed("an end"); }
-      return {
-        kind: "end", code: number(head, "end"), reason: reason, session: head.session === true,
-        ack: number(head, "ack", 0), received: number(head, "received", 0)
-      };
+      if (!isText(reason) || messages.length) { throw malformed(); }
+      return extend(unit,
+        { code: number(head, "end"), reason: reason, session: head.session === true });
     }
-    if (number(head, "welcome") !== VERSION) { throw malformed("another protocol version"); }
-    var grant = {};
-    for (var each in DEFAULT_GRANT) {
-      grant[each] = number(head.grant || {}, each);
+    if (head.welcome !== VERSION) { throw malformed(); }
+    unit.grant = {};
+    Object.keys(DEFAULT_GRANT).forEach(function (each) {
+      unit.grant[each] = number(head.grant || {}, each);
+    });
+    unit.id = name(head.id);
+    unit.attempt = number(head, "attempt");
+    if (head.key !== undefined) { unit.key = name(head.key); }
+    if (head.seq !== undefined) { unit.seq = number(head, "seq"); }
+    unit.protocol = head.protocol === undefined ? "" : head.protocol;
+    if (unit.protocol !== "" && !(isText(unit.protocol) && TOKEN.test(unit.protocol)) ||
+        head.protocol === "") {
+      throw malformed();
     }
-    return {
-      kind: "welcome",
-      id: name(head.id),
-      attempt: number(head, "attempt"),
-      key: head.key === undefined ? null : name(head.key),
-      grant: grant,
-      protocol: head.protocol === undefined ? "" : subprotocol(head.protocol),
-      envelope: checked(envelope({
-        ack: number(head, "ack", 0), received: number(head, "received", 0),
-        seq: head.seq === undefined ? null : number(head, "seq"), messages: messages,
-        got: number(head, "got", 0)
-      }))
-    };
+    unit.got = number(head, "got", 0);
+    unit.messages = messages;
+    return checked(unit);
   }
 
-  // The unit that a server's text holds; throws MalformedEnvelope.
+  // The unit that a server's text holds; throws what is malformed.
   function decode(text) {
     var parts = text.split(SEPARATOR);
-    if (parts[0].length > MAX_HEAD) { throw malformed("a head that is too long"); }
-    var messages = [];
-    for (var i = 1; i < parts.length; i++) { messages.push(decodeSegment(parts[i])); }
-    return parts[0].charAt(0) === "{" ? decodeHead(parseJson(parts[0]), messages) :
-      decodeTokens(parts[0], messages);
+    var head = parts.shift();
+    if (head.length > MAX_HEAD) { throw malformed(); }
+    var messages = parts.map(decodeSegment);
+    return head.charAt(0) === "{" ? decodeHead(parseJson(head), messages) :
+      decodeTokens(head, messages);
   }
 
   // The same for the body of a polling answer: without its end mark it was cut, or is not ours.
   function decodeBody(text) {
     var end = text.length - END_MARK.length;
-    if (end < 0 || text.slice(end) !== END_MARK) { throw malformed("no end mark"); }
+    if (end < 0 || text.slice(end) !== END_MARK) { throw malformed(); }
     return decode(text.slice(0, end));
   }
 
   function decodeBinary(bytes) {
     var head = "";
-    for (var i = 0; i < bytes.length && i <= 128; i++) {
-      if (bytes[i] === SEPARATOR.charCodeAt(0)) {
-        var data = bytes.subarray(i + 1);
-        var place = /^(.*) o(\d{1,15}) u(\d{1,15})$/.exec(head);
-        return place ? decodeTokens(place[1], [new Part(data, +place[2], +place[3])]) :
-          decodeTokens(head, [new Message(data)]);
-      }
+    for (var i = 0; i < 128 && String.fromCharCode(bytes[i]) !== SEPARATOR; i++) {
       head += String.fromCharCode(bytes[i]);
     }
-    throw malformed("a binary envelope without its head");
+    var found = /^([\s\S]*?)(?: o(\d{1,15}) u(\d{1,15}))?$/.exec(head);
+    if (String.fromCharCode(bytes[i]) !== SEPARATOR) { throw malformed(); }
+    return decodeTokens(found[1], [new Message(bytes.subarray(i + 1), found[2], found[3])]);
   }
 
   // --- Outbox and inbox: exactly once, in order ------------------------------------------------
+
+  function sizeOf(items) {
+    return items.reduce(function (size, item) { return size + item.size; }, 0);
+  }
 
   function Outbox() {
     this.confirmed = 0;
@@ -509,646 +419,540 @@
     // How often the marks have risen.
     this.moved = 0;
     this.bytes = 0;
-    this.held = 0;
-    this._numbered = [];
-    this._groups = [];
+    // What is unconfirmed; the first of it, so many, have numbers.
+    this.items = [];
+    this.numbered = 0;
     // Until the welcome grants more: the first message alone.
     this._credit = { messages: 1, bytes: 0 };
     this._usedMessages = 0;
     this._usedBytes = 0;
   }
 
-  Outbox.prototype.last = function () { return this.confirmed + this._numbered.length; };
+  Outbox.prototype = {
+    last: function () { return this.confirmed + this.numbered; },
 
-  Outbox.prototype.length = function () { return this._numbered.length + this.held; };
+    grant: function (messages, bytes) {
+      this._credit = { messages: messages, bytes: bytes };
+      this._release();
+    },
 
-  Outbox.prototype.grant = function (messages, bytes) {
-    this._credit = { messages: messages, bytes: bytes };
-    this._release();
-  };
-
-  // Take messages that belong together. Urgent ones (replies) may exceed the server's credit and
-  // overtake what waits for it.
-  Outbox.prototype.append = function (items, urgent) {
-    var size = sizeOf(items);
-    var full = this.length() + items.length > OUTBOX_MESSAGES ||
-      (this.length() > 0 && this.bytes + size > OUTBOX_BYTES);
-    if (full && !(items[0] instanceof Close)) {
-      throw failure("full", this.length() + " messages, " + this.bytes + " bytes are unconfirmed");
-    }
-    this.bytes += size;
-    var group = { items: items, urgent: !!urgent, size: size };
-    if (urgent || (!this._groups.length && this._hasCredit(group))) {
-      this._number(group);
-    } else {
-      this._groups.push(group);
-      this.held += items.length;
-    }
-  };
-
-  // Take the peer's marks; lower ones are old news. Returns whether any rose.
-  Outbox.prototype.confirm = function (handled, received, got) {
-    var before = this.confirmed + this.received;
-    var gotBefore = this.got;
-    var partial = got && received >= this.confirmed && this._numbered[received - this.confirmed];
-    if (handled > this.last() || received > this.last() ||
-        (partial ? !partial.item.data || got >= partial.item.data.length :
-          got && received >= this.last())) {
-      throw protocolError("ImpossibleMark", "an ack of what was never sent");
-    }
-    var gone = this._numbered.splice(0, Math.max(0, handled - this.confirmed));
-    for (var i = 0; i < gone.length; i++) {
-      this.bytes -= gone[i].item.size;
-      if (!gone[i].urgent) {
-        this._usedMessages -= 1;
-        this._usedBytes -= gone[i].item.size;
+    // Take messages that belong together. Urgent ones (replies) may exceed the server's credit and
+    // overtake what waits for it.
+    append: function (items, urgent) {
+      var size = sizeOf(items);
+      var waiting = this.items.length;
+      if ((waiting + items.length > OUTBOX_MESSAGES ||
+          (waiting && this.bytes + size > OUTBOX_BYTES)) && !items[0].code) {
+        throw failure("full", waiting + " messages, " + this.bytes + " bytes are unconfirmed");
       }
-    }
-    this.confirmed += gone.length;
-    var highest = Math.max(received, this.confirmed);
-    if (highest > this.received) {
-      this.received = highest;
-      this.got = 0;
-    }
-    if (received === this.received) { this.got = Math.max(this.got, got || 0); }
-    this._release();
-    var news = this.confirmed + this.received > before || this.got > gotBefore;
-    if (news) { this.moved += 1; }
-    return news;
-  };
+      this.bytes += size;
+      items[0].group = items;
+      items.forEach(function (item) { item.urgent = !!urgent; });
+      this.items.splice.apply(this.items, [urgent ? this.numbered : waiting, 0].concat(items));
+      if (urgent) { this.numbered += items.length; }
+      this._release();
+    },
 
-  // The bytes that the server does not have, or has not confirmed.
-  Outbox.prototype.left = function () {
-    var partial = this.got ? this._numbered[this.received - this.confirmed].item : null;
-    return this.bytes - (partial ? Math.floor(partial.size * this.got / partial.data.length) : 0);
-  };
-
-  // The messages from `seq` on: something if there is anything, then up to both limits. The first
-  // begins at unit `offset`, and is a part if it does not fit; with `whole` there are no parts, and
-  // nothing if the first does not fit.
-  Outbox.prototype.read = function (seq, size, count, offset, whole) {
-    var items = [];
-    var start = seq - this.confirmed - 1;
-    var end = Math.min(this._numbered.length, start + count);
-    for (var i = start; i < end; i++) {
-      var item = this._numbered[i].item;
-      if (!items.length && item.data && (offset || item.size > size)) {
-        if (whole) { break; }
-        item = item.part(offset, size);
+    // Take the peer's marks; lower ones are old news.
+    confirm: function (handled, received, got) {
+      var last = this.last();
+      var partial = this.items[received - this.confirmed];
+      if (handled > last || received > last || (got && received >= this.confirmed &&
+          (received === last || got >= partial.data.length))) {
+        throw breach(PROTOCOL_ERROR, "an ack of what was never sent", true);
       }
-      size -= item.size;
-      if (items.length && size < 0) { break; }
-      items.push(item);
-      if (isUnfinished(item)) { break; }
-    }
-    return items;
-  };
+      var gone = this.items.splice(0, Math.max(0, handled - this.confirmed));
+      this._use(gone, -1);
+      this.bytes -= sizeOf(gone);
+      this.confirmed += gone.length;
+      this.numbered -= gone.length;
+      var highest = Math.max(received, this.confirmed);
+      var news = gone.length || highest > this.received;
+      if (highest > this.received) {
+        this.received = highest;
+        this.got = 0;
+      }
+      if (received === this.received && got > this.got) {
+        this.got = got;
+        news = true;
+      }
+      if (news) { this.moved += 1; }
+      this._release();
+    },
 
-  function isUnfinished(item) { return item instanceof Part && item.end < item.total; }
+    // The bytes that the server does not have, or has not confirmed.
+    left: function () {
+      var partial = this.items[this.received - this.confirmed];
+      return this.bytes - (this.got && Math.floor(partial.size * this.got / partial.data.length));
+    },
 
-  Outbox.prototype.unconfirmed = function () {
-    var items = [];
-    for (var i = 0; i < this._numbered.length; i++) { items.push(this._numbered[i].item); }
-    for (var j = 0; j < this._groups.length; j++) { items.push.apply(items, this._groups[j].items); }
-    return items;
-  };
+    // The messages from `seq` on: something if there is anything, then up to both limits. The first
+    // begins at unit `offset`, and is a part if it does not fit; with `whole` there are no parts, and
+    // nothing if the first does not fit.
+    read: function (seq, size, count, offset, whole) {
+      var items = [];
+      var start = seq - this.confirmed - 1;
+      var end = Math.min(this.numbered, start + count);
+      for (var i = start; i < end && !isUnfinished(items[items.length - 1]); i++) {
+        var item = this.items[i];
+        if (i === start && !item.code && (offset || item.size > size)) {
+          if (whole) { break; }
+          item = partOf(item, offset, size);
+        }
+        size -= item.size;
+        if (i > start && size < 0) { break; }
+        items.push(item);
+        // How much of it the network was ever given.
+        this.items[i].given = isUnfinished(item) ?
+          Math.max(this.items[i].given || 0, item.end / item.total) : 1;
+      }
+      return items;
+    },
 
-  Outbox.prototype._hasCredit = function (group) {
-    // Whatever comes alone is allowed: a credit smaller than it would be a deadlock.
-    if (!this._usedMessages || group.items[0] instanceof Close) { return true; }
-    return this._usedMessages + group.items.length <= this._credit.messages &&
-      this._usedBytes + group.size <= this._credit.bytes;
-  };
+    _use: function (items, sign) {
+      var counted = items.filter(function (item) { return !item.urgent; });
+      this._usedMessages += sign * counted.length;
+      this._usedBytes += sign * sizeOf(counted);
+    },
 
-  Outbox.prototype._number = function (group) {
-    for (var i = 0; i < group.items.length; i++) {
-      this._numbered.push({ item: group.items[i], urgent: group.urgent });
-      if (!group.urgent) {
-        this._usedMessages += 1;
-        this._usedBytes += group.items[i].size;
+    // Number what waits, as far as there is credit for it.
+    _release: function () {
+      var group;
+      // Whatever comes alone is allowed: a credit smaller than it would be a deadlock.
+      while (this.numbered < this.items.length && (group = this.items[this.numbered].group) &&
+          (!this._usedMessages || group[0].code ||
+          (this._usedMessages + group.length <= this._credit.messages &&
+          this._usedBytes + sizeOf(group) <= this._credit.bytes))) {
+        this.numbered += group.length;
+        this._use(group, 1);
       }
     }
   };
-
-  Outbox.prototype._release = function () {
-    while (this._groups.length && this._hasCredit(this._groups[0])) {
-      var group = this._groups.shift();
-      this.held -= group.items.length;
-      this._number(group);
-    }
-  };
-
-  function sizeOf(items) {
-    var size = 0;
-    for (var i = 0; i < items.length; i++) { size += items[i].size; }
-    return size;
-  }
 
   function Inbox() {
     this.limit = DEFAULT_GRANT.message;
     this.received = 0;
     this.handled = 0;
-    this.pendingBytes = 0;
-    this._sizes = {};
-    this._partial = null;
+    // How many units of message `received` + 1 have come, in parts, and what they are.
+    this.got = 0;
+    this.partial = null;
+    this.sizes = {};
   }
 
-  // How many units of message `received` + 1 have come, in parts.
-  Inbox.prototype.got = function () { return this._partial ? this._partial.got : 0; };
-
-  // The new ones among `items`, which begin at `seq`, each with its number.
-  Inbox.prototype.take = function (seq, items) {
-    if (seq > this.received + 1) {
-      throw protocolError("SequenceGap", "expected " + (this.received + 1) + ", got " + seq);
-    }
-    var fresh = [];
-    for (var i = 0; i < items.length; i++) {
-      var item = items[i];
-      if (seq + i <= this.received) { continue; }
-      if (item instanceof Part) {
-        // Whatever is behind an unfinished one comes again.
-        item = fresh.length && item.offset ? null : this._add(item);
-        if (!item) { break; }
+  Inbox.prototype = {
+    // The new ones among `items`, which begin at `seq`, each with its number.
+    take: function (seq, items) {
+      if (seq > this.received + 1) { throw breach(PROTOCOL_ERROR, "a gap"); }
+      var fresh = [];
+      for (var i = 0; i < items.length; i++) {
+        var item = items[i];
+        if (seq + i <= this.received) { continue; }
+        if (item.total) {
+          // Whatever is behind an unfinished one comes again.
+          item = fresh.length && item.offset ? null : this._add(item);
+          if (!item) { break; }
+        }
+        this._limited(item.size);
+        this.got = 0;
+        this.received += 1;
+        this.sizes[this.received] = item.size;
+        item.seq = this.received;
+        fresh.push(item);
+        if (item.code) { break; }
       }
-      this._limited(item.size);
-      this._partial = null;
-      this.received += 1;
-      this._sizes[this.received] = item.size;
-      this.pendingBytes += item.size;
-      fresh.push({ seq: this.received, item: item });
-      if (item instanceof Close) { break; }
-    }
-    return fresh;
-  };
+      return fresh;
+    },
 
-  // Take a part; the whole message if this was the last of it, else null.
-  Inbox.prototype._add = function (part) {
-    var isText = typeof part.data === "string";
-    var partial = this._partial ||
-      { total: part.total, isText: isText, got: 0, size: 0, pieces: [] };
-    if (part.offset > partial.got) {
-      throw protocolError("SequenceGap", "expected unit " + partial.got + ", got " + part.offset);
-    }
-    if (partial.isText !== isText || partial.total !== part.total) {
-      throw malformed("a part of another message");
-    }
-    if (part.end > partial.got) {
-      // It may have been sent again from an earlier place, on another connection.
-      var data = slice(part.data, partial.got - part.offset, part.data.length);
-      this._limited(Math.max(part.total, partial.size + data.length));
-      partial.pieces.push(data);
-      partial.size += data.length;
-      partial.got = part.end;
-    }
-    this._partial = partial;
-    return partial.got < partial.total ? null :
-      new Message(isText ? partial.pieces.join("") : joined(partial.pieces, partial.total));
-  };
+    // Take a part; the whole message if this was the last of it, else null.
+    _add: function (part) {
+      var data = part.data;
+      var text = isText(data);
+      var partial = this.partial;
+      if (part.offset > this.got) { throw breach(PROTOCOL_ERROR, "a gap"); }
+      if (this.got && (partial.total !== part.total || isText(partial.data) !== text)) {
+        throw malformed();
+      }
+      this._limited(part.total);
+      if (!this.got) {
+        partial = this.partial =
+          { total: part.total, data: text ? "" : new Uint8Array(part.total) };
+      }
+      if (part.end > this.got) {
+        // It may have been sent again from an earlier place, on another connection.
+        data = slice(data, this.got - part.offset);
+        if (text) { partial.data += data; } else { partial.data.set(data, this.got); }
+        this.got = part.end;
+      }
+      return this.got < part.total ? null : new Message(partial.data);
+    },
 
-  Inbox.prototype._limited = function (size) {
-    if (size > this.limit) { throw protocolError("MessageTooLarge", "a message beyond the grant"); }
-  };
+    _limited: function (size) {
+      if (size > this.limit) { throw breach(TOO_LARGE, "a message beyond the grant", true); }
+    },
 
-  function joined(pieces, length) {
-    var bytes = new Uint8Array(length);
-    var at = 0;
-    for (var i = 0; i < pieces.length; i++) {
-      bytes.set(pieces[i], at);
-      at += pieces[i].length;
-    }
-    return bytes;
-  }
-
-  Inbox.prototype.done = function (seq) {
-    if (this._sizes[seq] === undefined) { return; }
-    this.pendingBytes -= this._sizes[seq];
-    delete this._sizes[seq];
-    while (this.handled < this.received && this._sizes[this.handled + 1] === undefined) {
-      this.handled += 1;
+    // Message `seq` is handled: how many bytes it had.
+    done: function (seq) {
+      var size = this.sizes[seq] || 0;
+      delete this.sizes[seq];
+      while (this.handled < this.received && this.sizes[this.handled + 1] === undefined) {
+        this.handled += 1;
+      }
+      return size;
     }
   };
 
-  // --- The states of a session, and the one table of what changes them -------------------------
-
-  var OPENING = "opening";
-  var ATTACHED = "attached";
-  var DETACHED = "detached";
-  var CLOSING = "closing";
-  var CLOSED = "closed";
-
-  var TRANSITIONS = {
-    opening: { attach: ATTACHED, detach: OPENING, close: CLOSING, finish: CLOSED },
-    attached: { attach: ATTACHED, detach: DETACHED, close: CLOSING, finish: CLOSED },
-    detached: { attach: ATTACHED, detach: DETACHED, close: CLOSING, finish: CLOSED },
-    closing: { attach: CLOSING, detach: CLOSING, close: CLOSING, finish: CLOSED },
-    closed: {}
-  };
-
-  // --- The client's machine: pure; `now` goes in, units, events and deadlines come out ---------
+  // --- The client's machine: pure; `now` goes in, units and deadlines come out, and events -----
 
   var WEBSOCKET = "websocket";
   var POLLING = "polling";
 
   function ClientMachine(now) {
     this.grant = DEFAULT_GRANT;
-    this.state = OPENING;
     this.outbox = new Outbox();
     this.inbox = new Inbox();
     this.connections = {};
     this.carrier = null;
     this.unattachedSince = now;
-    this.id = null;
-    this.key = null;
     this.code = NORMAL;
     this.reason = "";
     this.requestBytes = REQUEST_BYTES;
+    // What has happened, for the one who runs the machine to take out.
+    this.events = [];
+    // Who closed the session first, "local" or "peer"; and whether it is over.
+    this.closedBy = null;
+    this.closed = false;
+    this._peerClose = Infinity;
+    this._closeDeadline = Infinity;
     this._commit = 0;
-    this._closedBy = null;
-    this._peerClose = null;
-    this._closeDeadline = null;
     this._unstatedBytes = 0;
     this._nextAsk = 0;
     this._request = 0;
     this._toAnnounce = null;
   }
 
-  // Take messages that belong together; throws an Error with a `code` if they cannot be sent.
-  ClientMachine.prototype.send = function (items, urgent) {
-    if (!this.accepts()) {
-      throw failure("closed", "the session is " + this.state);
-    }
-    for (var i = 0; i < items.length; i++) {
-      if (items[i].size > this.grant.message) {
-        throw failure("too-large", "a message of " + items[i].size +
-          " bytes exceeds the limit of " + this.grant.message);
+  ClientMachine.prototype = {
+    state: function () {
+      return this.closed ? "closed" : this.closedBy ? "closing" : this.carrier ? "attached" :
+        this._commit ? "detached" : "opening";
+    },
+
+    // Take messages that belong together; throws an Error with a `code` if they cannot be sent.
+    send: function (items, urgent) {
+      var grant = this.grant;
+      if (!this.accepts()) { throw failure("closed", "the session is " + this.state()); }
+      if (sizeOf(items) > grant.bytes + grant.message ||
+          items.some(function (item) { return item.size > grant.message; })) {
+        throw failure("too-large", sizeOf(items) + " bytes exceed what the server takes");
       }
-    }
-    if (sizeOf(items) > this.grant.bytes + this.grant.message) {
-      throw failure("too-large", "more bytes in one event than the server takes");
-    }
-    this.outbox.append(items, urgent);
-  };
+      this.outbox.append(items, urgent);
+    },
 
-  ClientMachine.prototype.accepts = function () {
-    return this.state !== CLOSING && this.state !== CLOSED;
-  };
+    accepts: function () { return !this.closedBy && !this.closed; },
 
-  // Whether what has arrived is still for the application.
-  ClientMachine.prototype.delivers = function () {
-    return this.state !== CLOSED && this._closedBy !== "local";
-  };
+    // Whether what has arrived is still for the application.
+    delivers: function () { return !this.closed && this.closedBy !== "local"; },
 
-  ClientMachine.prototype.handled = function (seq, now) {
-    var before = this.inbox.pendingBytes;
-    this.inbox.done(seq);
-    this._unstatedBytes += before - this.inbox.pendingBytes;
-    this._scheduleAck(now);
-    var told = this._peerClose !== null && this.inbox.handled >= this._peerClose;
-    return told && this.state === CLOSING ? this._finish() : [];
-  };
+    handled: function (seq, now) {
+      this._unstatedBytes += this.inbox.done(seq);
+      this._scheduleAck(now);
+      if (this.inbox.handled >= this._peerClose && !this.closed) { this._finish(); }
+    },
 
-  // Close behind all that was sent; confirmed by the server, or given up after 5 s.
-  ClientMachine.prototype.close = function (code, reason, now) {
-    if (!this.accepts()) { return []; }
-    this._change("close");
-    this._closedBy = "local";
-    this.code = code;
-    this.reason = reason;
-    this._closeDeadline = now + CLOSE_WAIT;
-    this.outbox.append([new Close(code, reason)]);
-    return [];
-  };
+    // Close behind all that was sent; confirmed by the server, or given up after 5 s.
+    close: function (code, reason, now) {
+      if (!this.accepts()) { return; }
+      this.closedBy = "local";
+      this.code = code;
+      this.reason = reason;
+      this._closeDeadline = now + CLOSE_WAIT;
+      this.outbox.append([new Close(code, reason)]);
+    },
 
-  ClientMachine.prototype.abort = function (code, reason) {
-    if (this.state === CLOSED) { return []; }
-    this.code = code;
-    this.reason = reason;
-    return this._finish();
-  };
+    abort: function (code, reason) {
+      if (this.closed) { return; }
+      this.code = code;
+      this.reason = reason;
+      this._finish();
+    },
 
-  ClientMachine.prototype.detach = function (attempt, now) {
-    var connection = this.connections[attempt];
-    delete this.connections[attempt];
-    if (connection && connection === this.carrier) {
-      this.carrier = null;
-      if (this.state !== CLOSED) { this._change("detach"); }
-      this.unattachedSince = connection.transport === POLLING ? connection.heardAt : now;
-    }
-    return [];
-  };
-
-  // Nothing could be heard while the device slept: silence counts from now on.
-  ClientMachine.prototype.woke = function (now) {
-    for (var attempt in this.connections) {
-      this.connections[attempt].heardAt = this.connections[attempt].openedAt = now;
-    }
-    if (this.unattachedSince !== null) { this.unattachedSince = now; }
-  };
-
-  ClientMachine.prototype.ask = function (attempt) {
-    var connection = this.connections[attempt];
-    if (connection) {
-      this._nextAsk += 1;
-      connection.asks.push(this._nextAsk);
-    }
-  };
-
-  // Take an envelope; throws SequenceGap (end the connection) or ImpossibleMark (the session).
-  ClientMachine.prototype.receive = function (attempt, unit, now) {
-    if (this.state === CLOSED) { return []; }
-    var events = [];
-    var connection = this.connections[attempt];
-    if (connection) { connection.heardAt = now; }
-    this.outbox.confirm(unit.ack, unit.received, unit.got);
-    // What comes behind a close is ignored.
-    var fresh = unit.seq === null || this._closedBy === "peer" ? [] :
-      this.inbox.take(unit.seq, unit.messages);
-    if (connection) {
-      if (unit.ask !== null && connection.answers.length < MAX_ANSWERS) {
-        connection.answers.push(unit.ask);
-      }
-      if (unit.answer !== null && connection.asked[unit.answer] !== undefined) {
-        events.push({
-          type: "answered", attempt: attempt, time: now - connection.asked[unit.answer]
-        });
-        delete connection.asked[unit.answer];
-      }
-    }
-    return events.concat(this._settle(fresh, now));
-  };
-
-  // What is to be sent on a WebSocket now, or null; call it until it is.
-  ClientMachine.prototype.pull = function (attempt, now) {
-    var connection = this.connections[attempt];
-    if (!connection || connection.transport !== WEBSOCKET) { return null; }
-    var carries = connection === this.carrier;
-    var items = [];
-    if (carries && this.state !== CLOSED) {
-      this._skip(connection);
-      items = this.outbox.read(connection.nextSeq, this._fitting(ENVELOPE_BYTES), ENVELOPE_MESSAGES,
-        connection.nextUnit);
-    }
-    var due = connection.asks.length || connection.answers.length ||
-      connection === this._toAnnounce || (carries && this._ackDue(connection, now));
-    if (!items.length && !due) { return null; }
-    var seq = connection.nextSeq;
-    var last = items[items.length - 1];
-    connection.nextSeq += items.length;
-    if (items.length) { connection.nextUnit = 0; }
-    if (isUnfinished(last)) {
-      connection.nextSeq -= 1;
-      connection.nextUnit = last.end;
-    }
-    var ask = connection.asks.length ? connection.asks.shift() : null;
-    if (ask !== null) { connection.asked[ask] = now; }
-    return this._envelope(connection, seq, items, {
-      ask: ask, answer: connection.answers.length ? connection.answers.shift() : null
-    });
-  };
-
-  // Go on behind what the server has received.
-  ClientMachine.prototype._skip = function (connection) {
-    var outbox = this.outbox;
-    if (connection.nextSeq <= outbox.received) {
-      connection.nextSeq = outbox.received + 1;
-      connection.nextUnit = 0;
-    }
-    if (connection.nextSeq === outbox.received + 1) {
-      connection.nextUnit = Math.max(connection.nextUnit, outbox.got);
-    }
-  };
-
-  // At most so many bytes of messages, so that they fit an envelope in base64 too.
-  ClientMachine.prototype._fitting = function (size) {
-    return Math.min(size, Math.floor(this.grant.body / 2));
-  };
-
-  ClientMachine.prototype.deadline = function () {
-    if (this.state === CLOSED) { return null; }
-    var first = this._closeDeadline === null ? Infinity : this._closeDeadline;
-    if (this.unattachedSince !== null) {
-      first = Math.min(first, this.unattachedSince + this.grant.inactivity);
-    }
-    for (var attempt in this.connections) {
+    detach: function (attempt, now) {
       var connection = this.connections[attempt];
-      first = Math.min(first, connection.heardAt + this._silence(connection));
-      if (!connection.commit) { first = Math.min(first, connection.openedAt + CANDIDATE_WAIT); }
-      if (connection.transport === WEBSOCKET) {
-        if (!isAsked(connection)) {
-          first = Math.min(first, connection.heardAt + this.grant.keepalive);
-        }
-        if (connection.ackAt !== null && connection === this.carrier) {
-          first = Math.min(first, connection.ackAt);
-        }
+      delete this.connections[attempt];
+      if (connection && connection === this.carrier) {
+        this.carrier = null;
+        this.unattachedSince = connection.transport === POLLING ? connection.heardAt : now;
       }
-    }
-    return first === Infinity ? null : first;
-  };
+    },
 
-  ClientMachine.prototype.timeout = function (now) {
-    if (this.state === CLOSED) { return []; }
-    if (this._closeDeadline !== null && now >= this._closeDeadline) { return this._finish(); }
-    var events = [];
-    for (var attempt in this.connections) {
-      events = events.concat(this._connectionTimeout(this.connections[attempt], now));
-    }
-    // Behind the connections: the last one may have ended just now, or long ago.
-    var since = this.unattachedSince;
-    if (since !== null && now >= since + this.grant.inactivity) {
-      events = events.concat(this.abort(INACTIVE, "no connection for " +
-        Math.round((now - since) / 1000) + " s"));
-    }
-    return events;
-  };
-
-  // The first text of connection `attempt`. It carries the first message of a new session, which
-  // must not wait for the welcome, or the first of those to be replayed.
-  ClientMachine.prototype.hello = function (attempt, transport, nonce, now) {
-    var seq = this.outbox.received + 1;
-    this.connections[attempt] = {
-      attempt: attempt, transport: transport, openedAt: now, heardAt: now, nextSeq: seq,
-      nextUnit: this.outbox.got, commit: 0, handled: 0, received: 0, got: 0, ackAt: null, asked: {}, asks: [], answers: [],
-      // Whether the key was proved is known with the welcome; a hello by nonce proves none.
-      keyless: this.id === null
-    };
-    // On a slow path what is large would keep the welcome from coming in time: it follows.
-    var items = this.outbox.read(seq, Math.min(this._fitting(HELLO_BYTES), this.requestBytes),
-      // Repeated by a proxy, a hello without a nonce is another session: nothing of the page's may
-      // be in it.
-      this.id !== null ? REQUEST_MESSAGES : nonce ? 1 : 0, this.outbox.got, true);
-    return {
-      kind: "hello", attempt: attempt, id: this.id, key: this.key,
-      nonce: this.id === null ? nonce : null,
-      envelope: envelope({
-        ack: this.inbox.handled, received: this.inbox.received,
-        seq: items.length ? seq : null, messages: items, got: this.inbox.got()
-      })
-    };
-  };
-
-  ClientMachine.prototype.welcomed = function (welcome, now) {
-    if (this.state === CLOSED) { return []; }
-    var connection = this.connections[welcome.attempt];
-    if (connection) { connection.keyless = connection.keyless && welcome.key === null; }
-    this.id = welcome.id;
-    this.key = welcome.key || this.key;
-    this.grant = welcome.grant;
-    this.inbox.limit = welcome.grant.message;
-    this.outbox.grant(welcome.grant.messages, welcome.grant.bytes);
-    return this.receive(welcome.attempt, welcome.envelope, now);
-  };
-
-  // From now on this connection carries the session; `pull` or a request says so.
-  ClientMachine.prototype.commit = function (attempt) {
-    var connection = this.connections[attempt];
-    connection.nextSeq = this.outbox.received + 1;
-    connection.nextUnit = this.outbox.got;
-    this._toAnnounce = connection;
-    this._commit += 1;
-    connection.commit = this._commit;
-    this.carrier = connection;
-    this.unattachedSince = null;
-    this._change("attach");
-    return [{ type: "switched", attempt: attempt, transport: connection.transport }];
-  };
-
-  // The next request of the polling connection that carries: waiting with a `wait`, else sending.
-  ClientMachine.prototype.poll = function (wait, limit) {
-    var seq = this.outbox.received + 1;
-    var items = wait === null ? this.outbox.read(seq, this._fitting(this.requestBytes),
-      REQUEST_MESSAGES, this.outbox.got) : [];
-    this._request += 1;
-    return {
-      kind: "poll", id: this.id, key: this.key, attempt: this.carrier.attempt,
-      number: this._request, wait: wait, limit: limit,
-      envelope: this._envelope(this.carrier, seq, items, {})
-    };
-  };
-
-  // Take the end of the session, outside the numbering.
-  ClientMachine.prototype.ended = function (end) {
-    if (this.state === CLOSED) { return []; }
-    var last = this.outbox.last();
-    this.outbox.confirm(Math.min(end.ack, last), Math.min(end.received, last));
-    if (this._closedBy === "local" && !this.outbox.length()) { return this._finish(); }
-    return this.abort(end.code, end.reason);
-  };
-
-  ClientMachine.prototype._change = function (happened) {
-    var next = TRANSITIONS[this.state][happened];
-    if (!next) { throw failure("state", happened + " on a " + this.state + " session"); }
-    this.state = next;
-  };
-
-  ClientMachine.prototype._envelope = function (connection, seq, items, more) {
-    connection.handled = this.inbox.handled;
-    connection.received = this.inbox.received;
-    connection.got = this.inbox.got();
-    connection.ackAt = null;
-    this._unstatedBytes = 0;
-    var unit = envelope(more);
-    unit.ack = this.inbox.handled;
-    unit.received = this.inbox.received;
-    unit.got = connection.got;
-    if (items.length) { extend(unit, { seq: seq, messages: items }); }
-    if (connection.transport === POLLING) {
-      unit.commit = connection.commit || null;
-    } else if (connection === this._toAnnounce) {
-      unit.commit = connection.commit;
-      unit.key = connection.keyless ? this.key : null;
-    }
-    if (connection === this._toAnnounce) { this._toAnnounce = null; }
-    return unit;
-  };
-
-  // Deliver what is new, and see what the marks have changed.
-  ClientMachine.prototype._settle = function (fresh, now) {
-    var events = [];
-    for (var i = 0; i < fresh.length; i++) {
-      var item = fresh[i].item;
-      if (!(item instanceof Close)) {
-        if (this._closedBy === null) {
-          events.push({ type: "message", seq: fresh[i].seq, data: item.data });
-        }
-        continue;
+    // Nothing could be heard while the device slept: silence counts from now on.
+    woke: function (now) {
+      for (var attempt in this.connections) {
+        this.connections[attempt].heardAt = this.connections[attempt].openedAt = now;
       }
-      // Where both have closed, the server's code counts.
-      this.code = item.code;
-      this.reason = item.reason;
-      if (this._closedBy === "local") { return events.concat(this._finish()); }
-      this._change("close");
-      this._closedBy = "peer";
-      this._peerClose = fresh[i].seq;
-      events.push({ type: "close", seq: fresh[i].seq, code: item.code, reason: item.reason });
-    }
-    // Also where nothing is new: another connection may have to carry the ack now.
-    this._scheduleAck(now);
-    if (this.state === CLOSING && this._closedBy === "local" && !this.outbox.length()) {
-      events = events.concat(this._finish());
-    }
-    return events;
+      if (!this.carrier) { this.unattachedSince = now; }
+    },
+
+    ask: function (attempt) {
+      var connection = this.connections[attempt];
+      if (connection) { connection.asks.push({ number: ++this._nextAsk }); }
+    },
+
+    // Take an envelope; throws what ends the connection, or, if it is `fatal`, the session.
+    receive: function (attempt, unit, now) {
+      var self = this;
+      var connection = this.connections[attempt];
+      if (this.closed) { return; }
+      if (connection) { connection.heardAt = now; }
+      this.outbox.confirm(unit.ack, unit.received, unit.got);
+      // What comes behind a close is ignored.
+      var fresh = unit.seq && this.closedBy !== "peer" ?
+        this.inbox.take(unit.seq, unit.messages) : [];
+      if (connection) {
+        if (unit.ask !== undefined && connection.answers.length < MAX_ANSWERS) {
+          connection.answers.push(unit.ask);
+        }
+        connection.asks = connection.asks.filter(function (question) {
+          var open = question.number !== unit.answer || question.at === undefined;
+          if (!open) {
+            self.events.push({ type: "answered", attempt: attempt, time: now - question.at });
+          }
+          return open;
+        });
+      }
+      fresh.forEach(function (item) {
+        if (!item.code) {
+          if (!self.closedBy) {
+            self.events.push({ type: "message", seq: item.seq, data: item.data });
+          }
+          return;
+        }
+        // Where both have closed, the server's code counts.
+        self.code = item.code;
+        self.reason = item.reason;
+        var isCrossed = self.closedBy;
+        self.closedBy = "peer";
+        if (isCrossed) {
+          self._finish();
+          return;
+        }
+        self._peerClose = item.seq;
+        self.events.push({ type: "close", seq: item.seq, code: item.code, reason: item.reason });
+      });
+      if (this.closed) { return; }
+      // Also where nothing is new: another connection may have to carry the ack now.
+      this._scheduleAck(now);
+      if (this.closedBy === "local" && !this.outbox.items.length) { this._finish(); }
+    },
+
+    // What is to be sent on a WebSocket now, or null; call it until it is.
+    pull: function (attempt, now) {
+      var connection = this.connections[attempt];
+      var outbox = this.outbox;
+      if (!connection || connection.transport !== WEBSOCKET) { return null; }
+      var carries = connection === this.carrier;
+      var items = [];
+      if (carries && !this.closed) {
+        // Go on behind what the server has received.
+        if (connection.nextSeq <= outbox.received) { this._rewind(connection); }
+        if (connection.nextSeq === outbox.received + 1) {
+          connection.nextUnit = Math.max(connection.nextUnit, outbox.got);
+        }
+        items = outbox.read(connection.nextSeq, this._fitting(ENVELOPE_BYTES), ENVELOPE_MESSAGES,
+          connection.nextUnit);
+      }
+      var question = connection.asks.filter(function (each) { return each.at === undefined; })[0];
+      if (!items.length && !question && !connection.answers.length &&
+          connection !== this._toAnnounce && !(carries && this._ackDue(connection, now))) {
+        return null;
+      }
+      var unit = this._envelope(connection, connection.nextSeq, items);
+      var last = items[items.length - 1];
+      if (last) {
+        connection.nextSeq += items.length - (isUnfinished(last) ? 1 : 0);
+        connection.nextUnit = isUnfinished(last) ? last.end : 0;
+      }
+      if (question) {
+        question.at = now;
+        unit.ask = question.number;
+      }
+      unit.answer = connection.answers.shift();
+      return unit;
+    },
+
+    _rewind: function (connection) {
+      connection.nextSeq = this.outbox.received + 1;
+      connection.nextUnit = this.outbox.got;
+    },
+
+    // At most so many bytes of messages, so that they fit an envelope in base64 too.
+    _fitting: function (size) { return Math.min(size, Math.floor(this.grant.body / 2)); },
+
+    // What is to happen when, as pairs; what comes first in the list comes first.
+    _agenda: function () {
+      var self = this;
+      var grant = this.grant;
+      var agenda = [[this._closeDeadline, function () { self._finish(); }]];
+      if (this.closed) { return []; }
+      Object.keys(this.connections).forEach(function (attempt) {
+        var connection = self.connections[attempt];
+        var isSocket = connection.transport === WEBSOCKET;
+        var silence = 2 * grant.keepalive + SILENCE_MARGIN;
+
+        function drop(now) {
+          self.detach(attempt, now);
+          self.events.push({ type: "dropped", attempt: connection.attempt, code: INACTIVE });
+        }
+
+        agenda.push([connection.heardAt +
+          (isSocket ? silence : Math.min(silence, grant.inactivity)), drop]);
+        if (!connection.commit) { agenda.push([connection.openedAt + CANDIDATE_WAIT, drop]); }
+        if (isSocket && !connection.asks.length) {
+          agenda.push([connection.heardAt + grant.keepalive, function () { self.ask(attempt); }]);
+        }
+        // That is for `pull`.
+        if (isSocket && connection === self.carrier) { agenda.push([connection.ackAt]); }
+      });
+      // Behind the connections: the last one may have ended just now, or long ago.
+      agenda.push([this.unattachedSince + grant.inactivity, function (now) {
+        self.abort(INACTIVE, "no connection for " +
+          Math.round((now - self.unattachedSince) / 1000) + " s");
+      }]);
+      return agenda;
+    },
+
+    // When `timeout` or `pull` is to be called next; Infinity for never.
+    deadline: function () {
+      return this._agenda().reduce(function (first, each) { return Math.min(first, each[0]); },
+        Infinity);
+    },
+
+    timeout: function (now) {
+      function isDue(each) { return each[1] && each[0] <= now; }
+
+      for (var due; (due = this._agenda().filter(isDue)[0]);) { due[1](now); }
+    },
+
+    // The first text of connection `attempt`. It carries the first message of a new session, which
+    // must not wait for the welcome, or the first of those to be replayed.
+    hello: function (attempt, transport, nonce, now) {
+      var seq = this.outbox.received + 1;
+      var isNew = this.id === undefined;
+      this.connections[attempt] = {
+        attempt: attempt, transport: transport, openedAt: now, heardAt: now, nextSeq: seq,
+        nextUnit: this.outbox.got, commit: 0, handled: 0, stated: "0,0,0", ackAt: Infinity,
+        asks: [], answers: [],
+        // Whether the key was proved is known with the welcome; a hello by nonce proves none.
+        keyless: isNew
+      };
+      // On a slow path what is large would keep the welcome from coming in time: it follows.
+      var items = this.outbox.read(seq, Math.min(this._fitting(HELLO_BYTES), this.requestBytes),
+        // Repeated by a proxy, a hello without a nonce is another session: nothing of the page's may
+        // be in it.
+        isNew ? nonce ? 1 : 0 : REQUEST_MESSAGES, this.outbox.got, true);
+      return extend(this._unit(seq, items), {
+        hello: VERSION, attempt: attempt, id: this.id, key: this.key,
+        nonce: isNew && nonce ? nonce : undefined
+      });
+    },
+
+    welcomed: function (welcome, now) {
+      var connection = this.connections[welcome.attempt];
+      if (this.closed) { return; }
+      if (connection && welcome.key) { connection.keyless = false; }
+      this.id = welcome.id;
+      this.key = welcome.key || this.key;
+      this.grant = welcome.grant;
+      this.inbox.limit = welcome.grant.message;
+      this.outbox.grant(welcome.grant.messages, welcome.grant.bytes);
+      this.receive(welcome.attempt, welcome, now);
+    },
+
+    // From now on this connection carries the session; `pull` or a request says so.
+    commit: function (attempt) {
+      var connection = this.connections[attempt];
+      if (this.closed) { throw failure("closed", "the session is over"); }
+      this._rewind(connection);
+      this._toAnnounce = this.carrier = connection;
+      connection.commit = ++this._commit;
+      this.unattachedSince = Infinity;
+    },
+
+    // The next request of the polling connection that carries: waiting with a `wait`, else sending.
+    poll: function (wait, limit) {
+      var seq = this.outbox.received + 1;
+      return extend(this._envelope(this.carrier, seq, wait === undefined ? this.outbox.read(seq,
+        this._fitting(this.requestBytes), REQUEST_MESSAGES, this.outbox.got) : []), {
+        id: this.id, key: this.key, attempt: this.carrier.attempt, number: ++this._request,
+        wait: wait, limit: limit
+      });
+    },
+
+    // Take the end of the session, outside the numbering.
+    ended: function (end) {
+      var last = this.outbox.last();
+      if (this.closed) { return; }
+      this.outbox.confirm(Math.min(end.ack, last), Math.min(end.received, last));
+      if (this.closedBy === "local" && !this.outbox.items.length) {
+        this._finish();
+      } else {
+        // It has our close, and has closed as well.
+        if (this.closedBy === "local" && this.outbox.received === last) { this.closedBy = "peer"; }
+        this.abort(end.code, end.reason);
+      }
+    },
+
+    // An envelope's marks and messages.
+    _unit: function (seq, items) {
+      return {
+        ack: this.inbox.handled, received: this.inbox.received, got: this.inbox.got || undefined,
+        seq: items.length ? seq : undefined, messages: items
+      };
+    },
+
+    _envelope: function (connection, seq, items) {
+      var unit = this._unit(seq, items);
+      var announces = connection === this._toAnnounce;
+      connection.handled = this.inbox.handled;
+      connection.stated = this._marks();
+      connection.ackAt = Infinity;
+      this._unstatedBytes = 0;
+      if (announces || connection.transport === POLLING) { unit.commit = connection.commit; }
+      if (announces) {
+        this._toAnnounce = null;
+        if (connection.keyless && connection.transport === WEBSOCKET) { unit.proof = this.key; }
+      }
+      return unit;
+    },
+
+    _finish: function () {
+      this.closed = true;
+      this.unattachedSince = Infinity;
+      this.events.push({
+        type: "closed", code: this.code, reason: this.reason,
+        unconfirmed: this.outbox.items.filter(function (item) { return !item.code; })
+      });
+    },
+
+    _ackDue: function (connection, now) {
+      var handled = this.inbox.handled - connection.handled;
+      return connection.ackAt < Infinity && (now >= connection.ackAt || this.closedBy === "peer" ||
+        (handled > 0 && (handled >= this.grant.messages >> 1 ||
+        this._unstatedBytes >= this.grant.bytes >> 1)));
+    },
+
+    _scheduleAck: function (now) {
+      var connection = this.carrier;
+      if (connection && connection.ackAt === Infinity && connection.stated !== this._marks()) {
+        connection.ackAt = now + ACK_DELAY;
+      }
+    },
+
+    _marks: function () { return [this.inbox.handled, this.inbox.received, this.inbox.got].join(); }
   };
-
-  ClientMachine.prototype._finish = function () {
-    this._change("finish");
-    this.unattachedSince = this._closeDeadline = null;
-    var left = this.outbox.unconfirmed().filter(function (item) {
-      return !(item instanceof Close);
-    });
-    return [{ type: "closed", code: this.code, reason: this.reason, unconfirmed: left }];
-  };
-
-  ClientMachine.prototype._ackDue = function (connection, now) {
-    if (connection.ackAt === null) { return false; }
-    var handled = this.inbox.handled - connection.handled;
-    return now >= connection.ackAt || this._closedBy === "peer" || (handled > 0 &&
-      (handled >= this.grant.messages >> 1 || this._unstatedBytes >= this.grant.bytes >> 1));
-  };
-
-  ClientMachine.prototype._scheduleAck = function (now) {
-    var connection = this.carrier;
-    if (connection && connection.ackAt === null && (connection.handled !== this.inbox.handled ||
-        connection.received !== this.inbox.received || connection.got !== this.inbox.got())) {
-      connection.ackAt = now + ACK_DELAY;
-    }
-  };
-
-  ClientMachine.prototype._silence = function (connection) {
-    var silence = 2 * this.grant.keepalive + SILENCE_MARGIN;
-    return connection.transport === POLLING ? Math.min(silence, this.grant.inactivity) : silence;
-  };
-
-  ClientMachine.prototype._connectionTimeout = function (connection, now) {
-    var silent = now - connection.heardAt;
-    if (silent >= this._silence(connection)) {
-      return this._drop(connection, "silent for " + Math.round(silent / 1000) + " s", now);
-    }
-    if (!connection.commit && now >= connection.openedAt + CANDIDATE_WAIT) {
-      return this._drop(connection, "never committed", now);
-    }
-    if (connection.transport === WEBSOCKET && silent >= this.grant.keepalive &&
-        !isAsked(connection)) {
-      this.ask(connection.attempt);
-    }
-    return [];
-  };
-
-  ClientMachine.prototype._drop = function (connection, reason, now) {
-    this.detach(connection.attempt, now);
-    return [{ type: "dropped", attempt: connection.attempt, code: INACTIVE, reason: reason }];
-  };
-
-  function isAsked(connection) { return oldestAsk(connection) !== undefined; }
-
-  // The question that has waited longest for its answer; undefined if none does.
-  function oldestAsk(connection) {
-    return Object.keys(connection.asked).map(Number).concat(connection.asks)[0];
-  }
 
   // --- Socket.IO packets (protocol 5), and ours of type 7 --------------------------------------
 
   var CONNECT = "0";
-  var DISCONNECT = "1";
   var EVENT = "2";
   var ACK = "3";
   var CONNECT_ERROR = "4";
@@ -1156,30 +960,30 @@
   var BINARY_ACK = "6";
   var ERROR = "7";
 
+  var BYTES = /^((Shared)?ArrayBuffer|DataView|\w+\d\w*Array)$/;
+  var BLOB = /^(Blob|File)$/;
+
+  function kindOf(value) { return Object.prototype.toString.call(value).slice(8, -1); }
+
   // `value` with its bytes taken out into `attachments`.
   function deconstruct(value, attachments) {
     if (!value || typeof value !== "object") { return value; }
     // By name: an ArrayBuffer of another window is no instance of this one's.
-    var kind = Object.prototype.toString.call(value);
-    if (/ (ArrayBuffer|DataView|\w+\d\w*Array)]$/.test(kind)) {
+    var kind = kindOf(value);
+    if (BYTES.test(kind)) {
       // Copied, as the page may write to it again.
       attachments.push(new Message(new Uint8Array(value.buffer ?
         new Uint8Array(value.buffer, value.byteOffset, value.byteLength) : new Uint8Array(value))));
       return { _placeholder: true, num: attachments.length - 1 };
     }
-    if (kind === "[object Blob]" || kind === "[object File]") {
-      throw failure("unserialisable", "read the " + kind.slice(8, -1) +
-        " first (FileReader.readAsArrayBuffer), then send its ArrayBuffer");
+    if (BLOB.test(kind)) {
+      throw failure("unserialisable", "read the " + kind + " into an ArrayBuffer first");
     }
-    var copy = kind === "[object Array]" ? [] : {};
-    if (typeof value.toJSON === "function" || (kind !== "[object Object]" && !copy.push)) {
-      return value;
-    }
-    for (var each in value) {
-      if (Object.prototype.hasOwnProperty.call(value, each)) {
-        copy[each] = deconstruct(value[each], attachments);
-      }
-    }
+    if (typeof value.toJSON === "function" || !/^(Object|Array)$/.test(kind)) { return value; }
+    var copy = kind === "Array" ? [] : {};
+    Object.keys(value).forEach(function (each) {
+      copy[each] = deconstruct(value[each], attachments);
+    });
     return copy;
   }
 
@@ -1195,29 +999,33 @@
     if (attachments.length) {
       type = (type === EVENT ? BINARY_EVENT : BINARY_ACK) + attachments.length + "-";
     }
-    var prefix = namespace === "/" ? "" : namespace + ",";
-    return [new Message(type + prefix + (id === null ? "" : id) + json)].concat(attachments);
+    return [new Message(type + (namespace === "/" ? "" : namespace + ",") +
+      id + json)].concat(attachments);
   }
 
   function reconstruct(value, attachments) {
     if (!value || typeof value !== "object") { return value; }
     if (value._placeholder === true) {
       var bytes = attachments[value.num];
-      if (!bytes) { throw malformed("a placeholder without its attachment"); }
+      if (!bytes) { throw malformed(); }
       return new Uint8Array(bytes).buffer;
     }
-    for (var each in value) { value[each] = reconstruct(value[each], attachments); }
+    Object.keys(value).forEach(function (each) {
+      value[each] = reconstruct(value[each], attachments);
+    });
     return value;
   }
 
   // A packet's text; `missing` attachments are to follow.
   function decodePacket(text) {
     var parts = /^([0-7])(?:(\d{1,9})-)?(?:(\/[^,]*)(?:,|$))?(\d{1,15})?([\s\S]*)$/.exec(text);
-    if (!parts) { throw malformed("no packet"); }
+    if (!parts) { throw malformed(); }
     return {
+      text: text,
       type: parts[1],
+      isEvent: parts[1] === EVENT || parts[1] === BINARY_EVENT,
       missing: +(parts[2] || 0),
-      id: parts[4] === undefined ? null : +parts[4],
+      id: parts[4] || "",
       data: parts[5] ? parseJson(parts[5]) : undefined,
       attachments: [],
       seqs: []
@@ -1226,108 +1034,71 @@
 
   // What stays unconfirmed, as the application sent it: [{event, data}].
   function readable(items) {
-    var events = [];
-    var packet = null;
-    for (var i = 0; i < items.length; i++) {
-      var data = items[i].data;
-      if (typeof data === "string") {
-        packet = decodePacket(data);
-        if (packet.type === EVENT || packet.type === BINARY_EVENT) {
-          events.push({ event: packet.data[0], data: packet.data[1], packet: packet });
-        }
-      } else if (packet) {
-        packet.attachments.push(data);
+    var packets = [];
+    items.forEach(function (item) {
+      if (isText(item.data)) {
+        packets.push(decodePacket(item.data));
+      } else if (packets.length) {
+        packets[packets.length - 1].attachments.push(item.data);
       }
-    }
-    for (var j = 0; j < events.length; j++) {
-      var attachments = events[j].packet.attachments;
-      if (attachments.length && attachments.length === events[j].packet.missing) {
-        events[j].data = reconstruct(events[j].data, attachments);
+    });
+    return packets.filter(function (packet) { return packet.isEvent; }).map(function (packet) {
+      var data = packet.data;
+      if (packet.missing && packet.attachments.length === packet.missing) {
+        reconstruct(data, packet.attachments);
       }
-      delete events[j].packet;
-    }
-    return events;
+      return { event: data[0], data: data[1] };
+    });
   }
 
-  // --- Environment: everything outside, injectable ---------------------------------------------
+  // --- Reload: what a page leaves to the next one in its tab ------------------------------------
 
-  function browser() {
-    if (typeof XMLHttpRequest === "undefined" || typeof Uint8Array === "undefined") {
-      throw failure("unsupported", "this browser has no XMLHttpRequest or no typed arrays");
-    }
-    var last = 0;
-    var offset = 0;
-    // The oldest have no pagehide.
-    var types = "onpagehide" in root ? {} : { pagehide: "unload" };
-
-    function storage(name) {
-      try {
-        return root[name] || null;
-      } catch (error) {
-        // It is forbidden here: nothing is remembered.
-        return null;
-      }
-    }
-
+  // All that another page needs to go on with this session, as JSON can hold it.
+  function pack(machine) {
+    var inbox = machine.inbox;
+    var outbox = machine.outbox;
     return {
-      setTimeout: function (callback, delay) { return root.setTimeout(callback, delay); },
-      clearTimeout: function (timer) { root.clearTimeout(timer); },
-      // Wall-clock milliseconds that never go back; unlike performance.now they count sleep.
-      now: function () {
-        var time = new Date().getTime();
-        if (time + offset < last) { offset = last - time; }
-        last = time + offset;
-        return last;
-      },
-      // The clock that all tabs share.
-      date: function () { return new Date().getTime(); },
-      hidden: function () { return !!(root.document && root.document.hidden); },
-      // Whether all requests to `url` share a connection (HTTP/2), as far as the browser tells.
-      multiplexes: function (url) {
-        var timing = root.performance && root.performance.getEntriesByName ?
-          root.performance.getEntriesByName(url).pop() : null;
-        return !!timing && /^h[23]/.test(timing.nextHopProtocol);
-      },
-      random: Math.random,
-      nonce: function () {
-        var source = root.crypto || root.msCrypto;
-        if (!source || !source.getRandomValues) { return null; }
-        var bytes = new Uint8Array(16);
-        source.getRandomValues(bytes);
-        var text = toBase64(bytes).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
-        // edbrowse's source gives zeros: everybody would have the same nonce.
-        return /[^A]/.test(text) ? text : null;
-      },
-      storage: storage("localStorage"),
-      // The tab's own. Frames share it with the page around them, and would take its session.
-      sessionStorage: root.top === root ? storage("sessionStorage") : null,
-      XMLHttpRequest: root.XMLHttpRequest,
-      // Old WebKit's constructor is an "object".
-      WebSocket: typeof root.WebSocket === "undefined" ? undefined : root.WebSocket,
-      listen: function (type, callback) {
-        if (root.addEventListener) { root.addEventListener(types[type] || type, callback, false); }
-      },
-      unlisten: function (type, callback) {
-        if (root.removeEventListener) {
-          root.removeEventListener(types[type] || type, callback, false);
-        }
-      },
-      beacon: function (url, body) {
-        return !!(root.navigator && root.navigator.sendBeacon &&
-          root.navigator.sendBeacon(url, body));
-      },
-      // An absolute URL; the anchor does what `new URL` does where there is none.
-      resolve: function (url) {
-        if (!root.document) { return url; }
-        var anchor = root.document.createElement("a");
-        anchor.href = url;
-        // In edbrowse it is an object.
-        return String(anchor.href);
-      }
+      version: VERSION, id: machine.id, key: machine.key, grant: machine.grant,
+      commit: machine._commit, request: machine._request,
+      handled: inbox.handled, received: inbox.received, sizes: inbox.sizes,
+      partial: inbox.got &&
+        segment(new Message(slice(inbox.partial.data, 0, inbox.got), 0, inbox.partial.total)),
+      confirmed: outbox.confirmed, taken: outbox.received, got: outbox.got,
+      numbered: outbox.items.slice(0, outbox.numbered).map(function (item) {
+        return [item.urgent, segment(item)];
+      }),
+      held: outbox.items.slice(outbox.numbered).filter(function (item) { return item.group; })
+        .map(function (item) { return item.group.map(segment); })
     };
   }
 
-  // --- Turns: the polling sessions of one site share the browser's connections ------------------
+  function unpack(packed, now) {
+    var machine = new ClientMachine(now);
+    var inbox = machine.inbox;
+    var outbox = machine.outbox;
+    if (packed.version !== VERSION) { throw malformed(); }
+    machine.id = packed.id;
+    machine.key = packed.key;
+    machine.grant = packed.grant;
+    machine._commit = packed.commit;
+    machine._request = packed.request;
+    inbox.handled = packed.handled;
+    inbox.received = packed.received;
+    inbox.sizes = packed.sizes;
+    inbox.limit = packed.grant.message;
+    if (packed.partial) { inbox._add(decodeSegment(packed.partial)); }
+    outbox.confirmed = packed.confirmed;
+    outbox.received = packed.taken;
+    outbox.got = packed.got;
+    // What has a number keeps it; then the credit is what it was.
+    outbox.grant(Infinity, Infinity);
+    packed.numbered.forEach(function (each) { outbox.append([decodeSegment(each[1])], each[0]); });
+    outbox.grant(packed.grant.messages, packed.grant.bytes);
+    packed.held.forEach(function (each) { outbox.append(each.map(decodeSegment)); });
+    return machine;
+  }
+
+  // --- The session: which connection to open when, and what the page holds -----------------------
 
   // Over HTTP/1.1 a browser opens six connections to a host, for all its tabs together. Three may
   // hold polls; the others are for what is sent, and for the site itself.
@@ -1342,6 +1113,32 @@
 
   // Of this page's own sessions: what is stored, a browser tells only to other pages.
   var neighbours = [];
+
+  // The ends that say no to one request; any other ends the connection.
+  var CURABLE = [MALFORMED, TOO_LARGE, TRY_AGAIN];
+
+  var SENTENCES = {
+    unavailable: "this browser has no WebSocket",
+    threw: "the browser refuses to open a WebSocket",
+    refused: "the WebSocket handshake was refused",
+    unanswered: "the WebSocket handshake got no answer in {s} s",
+    silent: "the WebSocket opened, but nothing came through it in {s} s",
+    closed: "the WebSocket opened and was closed before anything came through it",
+    unstable: "WebSockets kept breaking soon after they opened",
+    "half-open": "the WebSocket stopped answering",
+    option: "the page's options leave WebSocket out",
+    proving: "the WebSocket is still being tried"
+  };
+
+  function Why(transport, reason, text, expires) {
+    this.transport = transport;
+    this.reason = reason;
+    this.text = text;
+    // When the verdict expires, in milliseconds of Date; a probe may lift it before.
+    this.expires = expires;
+  }
+
+  Why.prototype.toString = function () { return this.text; };
 
   // What is stored under keys with this prefix. Each value begins with a time: what is older than
   // `age` was left behind by a page that could not clear up, and is removed.
@@ -1360,1301 +1157,27 @@
     return found;
   }
 
-  // One session among those that poll at the same URL: each has a key of its own in localStorage.
-  function Turns(environment, url, onchange) {
-    this._environment = environment;
-    this._url = url;
-    this._onchange = onchange;
-    this._prefix = "fallback_transport poll " + url + " ";
-    this._key = this._prefix + (environment.nonce() || environment.random());
-    this._restedAt = 0;
+  // 16 bytes that nobody guesses; null where there is no source of them.
+  function nonce(window) {
+    var source = window.crypto || window.msCrypto;
+    if (!source || !source.getRandomValues) { return null; }
+    var bytes = new Uint8Array(16);
+    source.getRandomValues(bytes);
+    var text = toBase64(bytes).replace(/\+/g, "-").replace(/\//g, "_").slice(0, 22);
+    // edbrowse's source gives zeros: everybody would have the same nonce.
+    return /[^A]/.test(text) ? text : null;
   }
 
-  Turns.prototype.enter = function () {
-    this.share();
-    neighbours.push(this);
-    this._tell();
-  };
-
-  Turns.prototype.leave = function () {
-    var at = neighbours.indexOf(this);
-    if (at < 0) { return; }
-    neighbours.splice(at, 1);
+  // A unit; for what is none of ours (a login page, a gateway's error, a cut body) an empty one.
+  function read(decoder, data) {
     try {
-      this._environment.storage.removeItem(this._key);
+      return decoder(data);
     } catch (error) {
-      // Forbidden by now: it will be forgotten.
+      return {};
     }
-    this._tell();
-  };
-
-  // For how many milliseconds a poll may be held now; below zero: in how many the next one may.
-  Turns.prototype.share = function () {
-    var now = this._environment.date();
-    var all = this._all(now);
-    if (!all || all.visible.length + all.hidden.length <= HOLDERS ||
-        this._environment.multiplexes(this._url)) {
-      return Infinity;
-    }
-    // A hidden page's timers are slow: it has no turn, but asks when something wakes it. Where all
-    // are hidden one has a turn all the same: answers are not slow, and with them it wakes the rest.
-    var turns = all.visible.length ? all.visible : all.hidden.slice(0, 1);
-    var groups = Math.ceil(turns.length / HOLDERS);
-    var index = turns.indexOf(this._key);
-    var rest = Math.min(MISSED, this._restedAt + MISSED - now);
-    if (index >= 0) {
-      var slot = groups > 1 ? Math.min(SLOT, ROUND / groups) : ROUND;
-      var since = (now / slot - index) % groups;
-      if (since < 1) { return (1 - since) * slot; }
-      rest = Math.min(rest, (groups - since) * slot);
-    }
-    return rest > 0 ? -Math.ceil(rest) : 0;
-  };
-
-  // A poll has brought nothing: no turn is missed before long.
-  Turns.prototype.rested = function () { this._restedAt = this._environment.date(); };
-
-  // A storage event: others came, went, or were renewed, which wakes those who are hidden.
-  Turns.prototype.heard = function (event) {
-    if (!event.key || event.key.indexOf(this._prefix) === 0) { this._onchange(); }
-  };
-
-  Turns.prototype._tell = function () {
-    neighbours.slice().forEach(function (each) {
-      if (each !== this && each._prefix === this._prefix) { each._onchange(); }
-    }, this);
-  };
-
-  // The keys of all, in the same order for everybody; null where nobody can know.
-  Turns.prototype._all = function (now) {
-    var all = { visible: [], hidden: [] };
-    var mark = this._environment.hidden() ? " hidden" : "";
-    try {
-      var storage = this._environment.storage;
-      var found = fresh(storage, this._prefix, now, FORGOTTEN);
-      var own = found[this._key];
-      if (!own || now + mark !== own && (own.replace(/\d+/, "") !== mark ||
-          Math.abs(now - parseInt(own, 10)) >= ROUND / 2)) {
-        found[this._key] = now + mark;
-        storage.setItem(this._key, found[this._key]);
-      }
-    } catch (error) {
-      return null;
-    }
-    for (var key in found) { all[/hidden/.test(found[key]) ? "hidden" : "visible"].push(key); }
-    all.visible.sort();
-    all.hidden.sort();
-    return all;
-  };
-
-  // --- Long polling ------------------------------------------------------------------------
-
-  // Calls `doubt` when nothing has come for `delay`. A timer that is late says nothing: in a page
-  // that was busy, hidden or asleep what came may be in the queue behind it. Then the next one does.
-  function Patience(negotiator, delay, doubt) {
-    var self = this;
-    var environment = negotiator.environment;
-    var due = negotiator.now() + delay;
-    this.environment = environment;
-    this.timer = environment.setTimeout(function () {
-      var late = negotiator.now() - due;
-      if (late <= LATENESS) {
-        doubt();
-        return;
-      }
-      self.timer = environment.setTimeout(doubt, negotiator.timing.alive);
-      if (late > negotiator.timing.late) { negotiator.wake(); }
-    }, delay);
   }
 
-  Patience.prototype.stop = function () { this.environment.clearTimeout(this.timer); };
-
-  // One POST. `done(status, text, begun)` is called once, unless it is aborted; status 0 is a
-  // failure of the network, or no answer in time. `begun`: since when the answer was coming.
-  function post(negotiator, body, limit, done) {
-    var environment = negotiator.environment;
-    var xhr = new environment.XMLHttpRequest();
-    var begun = null;
-    // What is large takes longer: a slow path carries 8 bytes a millisecond.
-    var patience = new Patience(negotiator, limit + body.length / 8, function () { end(0); });
-
-    function stop() {
-      patience.stop();
-      patience = null;
-    }
-
-    function end(status) {
-      if (!patience) { return; }
-      stop();
-      if (!status) { xhr.abort(); }
-      // Asked for only where it may be: from another origin a browser complains of it.
-      if (status >= 400) { negotiator.heed(xhr.getResponseHeader("Retry-After")); }
-      done(status, status ? xhr.responseText : "", begun);
-    }
-
-    xhr.onreadystatechange = function () {
-      if (xhr.readyState === 3 && begun === null) { begun = negotiator.now(); }
-      if (xhr.readyState === 4) { end(xhr.status); }
-    };
-    try {
-      xhr.open("POST", negotiator.pollUrl, true);
-      if (negotiator.options.withCredentials) { xhr.withCredentials = true; }
-      // A type that needs no preflight from another origin.
-      xhr.setRequestHeader("Content-Type", "text/plain;charset=UTF-8");
-      xhr.send(body);
-    } catch (error) {
-      // The browser forbids it: to us, a network that is down.
-      stop();
-      patience = new Patience(negotiator, 0, function () { end(0); });
-    }
-    return {
-      abort: function () {
-        if (!patience) { return; }
-        stop();
-        xhr.abort();
-      }
-    };
-  }
-
-  // The ends that say no to one request; any other ends the connection.
-  var CURABLE = [MALFORMED, TOO_LARGE, TRY_AGAIN];
-
-  // A lane of a polling connection: at most one request, or the wait before the next.
-  function Lane() {
-    this.request = null;
-    this.timer = null;
-    this.failures = 0;
-    this.tries = 0;
-    this.empties = 0;
-  }
-
-  // One run of polls. Phases: greeting, candidate, carrying, done.
-  function Poller(negotiator) {
-    this.negotiator = negotiator;
-    this.transport = POLLING;
-    this.attempt = negotiator.nextAttempt();
-    this.phase = "greeting";
-    this.waiting = new Lane();
-    this.sending = new Lane();
-    this.stalled = false;
-    this._stall = null;
-    this._former = undefined;
-    this._pause = ATTENTION * negotiator.timing.alive;
-    this._heldUntil = 0;
-    this._greet();
-  }
-
-  Poller.prototype._greet = function () {
-    var self = this;
-    var owner = this.negotiator;
-    var sentAt = owner.now();
-    var hello = owner.hello(this.attempt, POLLING);
-    this.sending.request = post(owner, encodeBody(hello), owner.greetingTime(),
-      function (status, text) {
-        self.sending.request = null;
-        var unit = self._read(text);
-        if (unit && unit.kind === "welcome" && unit.attempt === self.attempt) {
-          owner.measured(owner.now() - sentAt);
-          self.phase = "candidate";
-          owner.welcomed(self, unit);
-        } else if (unit && unit.kind === "end" && unit.session) {
-          owner.ended(unit);
-        } else {
-          if (status === 413) { owner.machine.requestBytes = LEAST_PART; }
-          owner.lost(self, null, unit);
-        }
-      });
-  };
-
-  Poller.prototype.carry = function () {
-    this.phase = "carrying";
-    this.negotiator.turns.enter();
-  };
-
-  // Do what is to be done: one waiting request always, one sending request when there is something.
-  Poller.prototype.kick = function () {
-    if (this.phase !== "carrying") { return; }
-    var outbox = this.negotiator.machine.outbox;
-    if (isFree(this.sending) && outbox.last() > outbox.received) { this._send(); }
-    if (isFree(this.waiting) && !this.stalled) { this._wait(); }
-  };
-
-  Poller.prototype._wait = function () {
-    var self = this;
-    var owner = this.negotiator;
-    var lane = this.waiting;
-    if (owner._timers.turn !== undefined) { return; }
-    var share = owner.turns.share();
-    if (share < 0) {
-      owner._set("turn", -share, owner.flush);
-      return;
-    }
-    // Behind failures an answer is wanted soon, be it empty: it says that the network is back. So
-    // it is behind messages: were one swallowed, nobody would know before the wait is over.
-    var wait = Math.min(owner.wait(), this._pause, share,
-      lane.failures > 1 ? owner.timing.shortWait : Infinity);
-    // More of it for what is rare, and for a server that is slow, lest it be asked ever more often.
-    var margin = Math.min(owner.timing.margin,
-      Math.max(wait / 5, owner.patience() * Math.pow(2, lane.failures)));
-    this._heldUntil = owner.now() + wait;
-    this._post(lane, owner.machine.poll(wait, owner.limit), wait + margin,
-      function (unit, took, news) {
-        if (unit.seq === null) { owner.turns.rested(); }
-        self._pause = unit.seq === null ? 2 * self._pause : ATTENTION * owner.timing.alive;
-        // Let go before its time: it was cut, and the browser has repeated it by itself.
-        if (unit.seq === null && !news && took < 0.9 * wait) { owner.pollCut(took, wait, 200); }
-        // What says nothing and comes at once is a proxy's or a busy server's; do not run in circles.
-        lane.empties = unit.seq === null && !news && took < Math.min(1000, wait / 2) ?
-          lane.empties + 1 : 0;
-        return owner.backoff(lane.empties);
-      });
-  };
-
-  Poller.prototype._send = function () {
-    var self = this;
-    var owner = this.negotiator;
-    this._stall = new Patience(owner, owner.patience(), function () {
-      // Perhaps no second connection is to be had: the waiting request gives way.
-      self.stalled = true;
-      owner.shortUntil = owner.now() + owner.timing.shortWaitFor;
-      abort(owner, self.waiting);
-    });
-    // It is answered at once; as much time again for it then, and more where that was too little.
-    this._post(this.sending, owner.machine.poll(null, null),
-      Math.min(owner.timing.request, owner.patience() * Math.pow(2, 1 + this.sending.failures)),
-      function (unit, took) {
-        owner.measured(took);
-        return 0;
-      });
-  };
-
-  Poller.prototype._post = function (lane, unit, limit, answered) {
-    var self = this;
-    var owner = this.negotiator;
-    var sentAt = owner.now();
-    lane.request = post(owner, encodeBody(unit), limit, function (status, text, begun) {
-      var took = owner.now() - sentAt;
-      var answer = self._read(text);
-      lane.request = null;
-      if (lane === self.sending) { self._sent(); }
-      if (!answer || answer.kind !== "envelope") {
-        self._failed(lane, unit, answer, status, took, begun, text.length);
-        return;
-      }
-      self._relieve(lane === self.waiting ? self.sending : self.waiting, lane.failures > 1);
-      lane.failures = lane.tries = 0;
-      var outbox = owner.machine.outbox;
-      var moved = outbox.moved;
-      if (owner.receive(self, answer)) {
-        self._later(lane, answered(answer, took, outbox.moved > moved));
-      }
-    });
-  };
-
-  // An answer shows that the network is there: what failed on the other lane is tried again soon.
-  // At once, if this was a failing one too: the network is back.
-  Poller.prototype._relieve = function (lane, isBack) {
-    if (lane.timer && (isBack || lane.tries > 2)) {
-      this._later(lane, this.negotiator.backoff(isBack ? 1 : 2));
-    }
-    lane.tries = Math.min(lane.tries, 1);
-  };
-
-  Poller.prototype._sent = function () {
-    if (this._stall) { this._stall.stop(); }
-    this._stall = null;
-    this.stalled = false;
-  };
-
-  Poller.prototype._failed = function (lane, unit, answer, status, took, begun, size) {
-    var owner = this.negotiator;
-    var end = answer && answer.kind === "end" ? answer : {};
-    var messages = unit.envelope.messages;
-    if (end.session) {
-      owner.ended(end);
-      return;
-    }
-    if (end.code && CURABLE.indexOf(end.code) < 0) {
-      owner.lost(this, null, end);
-      return;
-    }
-    lane.failures += 1;
-    lane.tries += 1;
-    // A request that was held for long before it failed was not in vain.
-    var delay = owner.backoff(took < 1000 ? lane.tries : lane.tries - 1);
-    if (messages.length && (status === 413 || end.code === TOO_LARGE)) {
-      if (owner.machine.requestBytes <= LEAST_PART) {
-        // Nothing can overtake it: perhaps by WebSocket, else it ends here.
-        owner._probe();
-        if (lane.failures > 4) {
-          owner._act(owner.machine.abort(TOO_LARGE,
-            "even " + LEAST_PART + " bytes are refused on the way"));
-          return;
-        }
-      }
-      owner.machine.requestBytes = Math.max(LEAST_PART, sizeOf(messages) >> 1);
-      // It is no failure of the path to learn what it carries.
-      if (owner.machine.requestBytes > LEAST_PART) { lane.failures = lane.tries = 0; }
-    } else if (lane === this.waiting) {
-      if (!answer && (begun !== null || status === 200)) { owner.answerCut(); }
-      if (lane.failures > 1) {
-        // Again, and not for its time: the network was down, then, and nobody has cut anything.
-        if (took < 1000 || took > unit.wait) { owner.learned.wait = this._former; }
-      } else {
-        this._former = owner.learned.wait;
-        // What was answered by us, or cut amid its answer, was not cut for its time.
-        if (!answer && (status ? status !== 200 || !size :
-            begun === null || owner.now() - begun > 1000)) {
-          owner.pollCut(took, unit.wait, status);
-        }
-      }
-    }
-    this._later(lane, delay);
-    owner.pollFailed(lane.failures);
-  };
-
-  Poller.prototype._later = function (lane, delay) {
-    var self = this;
-    var environment = this.negotiator.environment;
-    environment.clearTimeout(lane.timer);
-    lane.timer = delay ? environment.setTimeout(function () {
-      lane.timer = null;
-      self.kick();
-    }, delay) : null;
-    if (!delay) { this.negotiator.flush(); }
-  };
-
-  // A unit, or null for what is none of ours: a login page, a gateway's error, a cut body.
-  Poller.prototype._read = function (text) {
-    try {
-      return decodeBody(text);
-    } catch (error) {
-      return null;
-    }
-  };
-
-  // The network is said to be back: what is on its way may be lost, what waits need not wait.
-  Poller.prototype.hurry = function () {
-    this._abort();
-    this.kick();
-  };
-
-  Poller.prototype.stop = function () {
-    this.phase = "done";
-    this.negotiator._clear("turn");
-    this.negotiator.turns.leave();
-    this._abort();
-  };
-
-  // Others have come or gone. A poll that is held for much longer than its share gives way: the
-  // page of a newcomer may be waiting for the connection.
-  Poller.prototype.turn = function () {
-    var owner = this.negotiator;
-    if (this.phase !== "carrying") { return; }
-    owner._clear("turn");
-    if (this.waiting.request &&
-        this._heldUntil > owner.now() + Math.max(0, owner.turns.share()) + SLOT / 4) {
-      abort(owner, this.waiting);
-      owner.turns.rested();
-    }
-    this.kick();
-  };
-
-  Poller.prototype._abort = function () {
-    abort(this.negotiator, this.waiting);
-    abort(this.negotiator, this.sending);
-    this._sent();
-  };
-
-  function isFree(lane) { return !lane.request && !lane.timer; }
-
-  function abort(negotiator, lane) {
-    if (lane.request) { lane.request.abort(); }
-    negotiator.environment.clearTimeout(lane.timer);
-    lane.request = lane.timer = null;
-  }
-
-  // --- WebSocket ---------------------------------------------------------------------------
-
-  // One WebSocket. Phases: opening, greeting, candidate, carrying, done. May throw, as the
-  // constructor may.
-  function Socket(negotiator) {
-    var self = this;
-    var ws = new negotiator.environment.WebSocket(negotiator.socketUrl, SUBPROTOCOL);
-
-    function lost(opening, open) {
-      negotiator.lost(self, self.phase === "opening" ? opening : open);
-    }
-
-    this.negotiator = negotiator;
-    this.transport = WEBSOCKET;
-    this.attempt = negotiator.nextAttempt();
-    this.phase = "opening";
-    this.startedAt = negotiator.now();
-    this.committedAt = 0;
-    this.doubted = false;
-    this.expects = 0;
-    // When anything came; when anything was sent or came, our questions excepted; when the server
-    // asked; how long silence may last before we ask.
-    this.heardAt = this.activeAt = this.startedAt;
-    this.askedAt = -Infinity;
-    this.pause = negotiator.timing.alive;
-    this.spared = false;
-    this.code = null;
-    this.ws = ws;
-    ws.binaryType = "arraybuffer";
-    ws.onopen = function () { self._opened(); };
-    ws.onmessage = function (event) { self._message(event.data); };
-    ws.onerror = function () { lost("refused", "closed"); };
-    ws.onclose = function (event) {
-      self.code = event.code;
-      lost("refused", "closed");
-    };
-    this._patience = new Patience(negotiator,
-      Math.max(negotiator.timing.welcome, 5 * negotiator.roundTrip),
-      function () { lost("unanswered", "silent"); });
-  }
-
-  Socket.prototype._opened = function () {
-    this.phase = "greeting";
-    this._greetedAt = this.negotiator.now();
-    this.ws.send(encode(this.negotiator.hello(this.attempt, WEBSOCKET)));
-  };
-
-  Socket.prototype._message = function (data) {
-    var owner = this.negotiator;
-    var unit;
-    try {
-      unit = typeof data === "string" ? decode(data) : decodeBinary(new Uint8Array(data));
-    } catch (error) {
-      // Altered on the way, perhaps: this connection ends, not the session.
-      unit = {};
-    }
-    if (unit.kind === "welcome" && this.phase === "greeting" && unit.attempt === this.attempt) {
-      this._patience.stop();
-      owner.measured(owner.now() - this._greetedAt);
-      this.phase = "candidate";
-      owner.welcomed(this, unit);
-    } else if (unit.kind === "envelope" && this.phase === "carrying") {
-      this.heardAt = this.activeAt = owner.now();
-      if (unit.ask !== null) { this.askedAt = this.heardAt; }
-      // Who was answered waits longer with the next question.
-      if (unit.answer !== null) { this.pause *= 2; }
-      if (unit.seq !== null) { this.pause = owner.timing.alive; }
-      owner.receive(this, unit);
-      // A question is answered at once: in a hidden page a timer may take a second, or a minute.
-      if (unit.ask === null) { owner.flushSoon(); } else { owner.flush(); }
-    } else if (unit.kind === "end" && unit.session) {
-      owner.ended(unit);
-    } else {
-      // What the server says of itself is no fault of the WebSocket.
-      if (unit.kind === "end") { this.code = unit.code; }
-      owner.lost(this, unit.kind === "end" ? null : "closed", unit);
-    }
-  };
-
-  Socket.prototype.carry = function () {
-    this.phase = "carrying";
-    this.committedAt = this.heardAt = this.activeAt = this.negotiator.now();
-  };
-
-  // Send what the machine has, while the browser's own buffer is not full of it already.
-  Socket.prototype.kick = function () {
-    var owner = this.negotiator;
-    var unit = null;
-    // Closed already, though not told yet: a browser complains of what is sent then.
-    if (this.phase !== "carrying" || this.ws.readyState > 1) { return; }
-    while (!(this.ws.bufferedAmount >= 1000000) &&
-        (unit = owner.machine.pull(this.attempt, owner.now()))) {
-      if (unit.ask === null) { this.activeAt = owner.now(); }
-      var frames = encodeFrames(unit);
-      for (var i = 0; i < frames.length; i++) {
-        this.ws.send(typeof frames[i] === "string" ? frames[i] : frames[i].buffer);
-      }
-    }
-    if (this.ws.bufferedAmount >= 1000000) { owner._set("drain", 50, owner.flush); }
-  };
-
-  // Whether it is no fault of the path that this one is closed.
-  Socket.prototype.isExcused = function () {
-    // The server gave up a page that did not answer; but its question has just come through: it was
-    // the page that was busy or asleep.
-    return this.code === SERVICE_RESTART || this.code === SUPERSEDED ||
-      (this.code === INACTIVE && this.negotiator.now() - this.askedAt < 1000);
-  };
-
-  Socket.prototype.stop = function () {
-    this.phase = "done";
-    this._patience.stop();
-    this.ws.onopen = this.ws.onmessage = this.ws.onclose = this.ws.onerror = null;
-    // Without a code, which old WebKit refuses.
-    this.ws.close();
-  };
-
-  // --- The negotiator: which connection to open, and when --------------------------------------
-
-  var SENTENCES = {
-    unavailable: "this browser has no WebSocket",
-    threw: "the browser refuses to open a WebSocket",
-    refused: "the WebSocket handshake was refused",
-    unanswered: "the WebSocket handshake got no answer in {s} s",
-    silent: "the WebSocket opened, but nothing came through it in {s} s",
-    closed: "the WebSocket opened and was closed before anything came through it",
-    unstable: "WebSockets kept breaking soon after they opened",
-    "half-open": "the WebSocket stopped answering",
-    option: "the page's options leave WebSocket out",
-    proving: "the WebSocket is still being tried"
-  };
-
-  // Args: the page's options; what is called with each of the machine's events; what is called
-  // when transport, reason or state may have changed.
-  function Negotiator(url, options, environment, onevent, onchange) {
-    this.options = options;
-    this.environment = environment;
-    this.timing = extend(extend({}, TIMING), options.timing || {});
-    this.onevent = onevent;
-    this.onchange = onchange;
-    this.pollUrl = environment.resolve(url.replace(/\/$/, "") + "/poll");
-    this.socketUrl = this.pollUrl.replace(/^http/, "ws").replace(/poll$/, "ws");
-    this.machine = null;
-    this.socket = null;
-    this.poller = null;
-    this.roundTrip = 0;
-    this.limit = 500000;
-    this.shortUntil = 0;
-    this.troubled = false;
-    this._attempt = 0;
-    this._nonce = null;
-    this._begunAt = -Infinity;
-    this._young = 0;
-    this._polledAt = -Infinity;
-    this._notBefore = 0;
-    this.learned = {};
-    this._wokeAt = -Infinity;
-    this._suspicion = null;
-    this._deaths = [];
-    this._retries = 0;
-    this._strangers = 0;
-    this._probes = 0;
-    this._timers = {};
-    this._verdict = this._recall();
-    this.turns = new Turns(environment, this.pollUrl, method(this, "_turn"));
-    this._listeners = {
-      online: method(this, "hurry"), storage: method(this.turns, "heard"),
-      visibilitychange: method(this, "_turn")
-    };
-    if (!this._canOpen() && !this._allows(POLLING)) {
-      throw failure("unsupported", "none of the transports wanted can be had in this browser");
-    }
-    for (var type in this._listeners) { environment.listen(type, this._listeners[type]); }
-  }
-
-  Negotiator.prototype.now = function () { return this.environment.now(); };
-
-  Negotiator.prototype.nextAttempt = function () { return ++this._attempt; };
-
-  // Carry a new session, some time within `spread`: many clients hear of a restart together, and
-  // must not come together. Where one session after the other ends young, each begins later.
-  Negotiator.prototype.begin = function (machine, spread) {
-    this._drop();
-    this.machine = machine;
-    this._nonce = this.environment.nonce();
-    this._young = this.now() - this._begunAt < this.timing.death ? this._young + 1 : 0;
-    this._begunAt = this.now();
-    this._retries = Math.max(0, this._young - 1);
-    if (spread) {
-      this._notBefore = Math.max(this._notBefore, this.now() + spread * this.environment.random());
-    }
-    if (this._young || spread) { this._retry(); } else { this._connect(); }
-    this._tick();
-  };
-
-  Negotiator.prototype.stop = function () {
-    for (var type in this._listeners) { this.environment.unlisten(type, this._listeners[type]); }
-    this._drop();
-  };
-
-  Negotiator.prototype.carrier = function () {
-    if (this.socket && this.socket.phase === "carrying") { return this.socket; }
-    return this.poller && this.poller.phase === "carrying" ? this.poller : null;
-  };
-
-  Negotiator.prototype.hello = function (attempt, transport) {
-    var hello = this.machine.hello(attempt, transport, this._nonce, this.now());
-    hello.client = { library: FallbackTransport.version };
-    return hello;
-  };
-
-  // -- What the transports report
-
-  Negotiator.prototype.measured = function (time) {
-    this.roundTrip = this.roundTrip ? 0.875 * this.roundTrip + 0.125 * time : time;
-  };
-
-  Negotiator.prototype.welcomed = function (connection, welcome) {
-    var socket = this.socket;
-    if (this.machine.id && welcome.id !== this.machine.id) {
-      // A second session, made by a process that did not know of the first.
-      this.lost(connection);
-      return;
-    }
-    this._strangers = 0;
-    this.troubled = false;
-    var events = this._take(connection, welcome);
-    if (!events) { return; }
-    if (connection === socket) {
-      this._discard("poller");
-      this._clear("hedge");
-      this._clear("probe");
-      this._suspicion = null;
-      if (this._verdict) { this._judge(null); }
-    } else {
-      if (socket && socket.phase === "carrying") {
-        if (!socket.doubted) {
-          this._discard("poller");
-          this._act(events);
-          return;
-        }
-        this._suspect("half-open");
-        this._buried(socket);
-        this._discard("socket");
-      }
-      this._polled();
-    }
-    // From now on it carries; only then act on what the welcome brought, so that a page that hears
-    // of it finds the session open.
-    connection.carry();
-    this._act(this.machine.commit(connection.attempt));
-    this._act(events);
-    if (connection.phase !== "carrying") { return; }
-    this.flush();
-    this._probeLater();
-    this.onchange();
-  };
-
-  // A connection is over: for `reason`, if that speaks against WebSocket; `end` is what the server
-  // said, if it did.
-  Negotiator.prototype.lost = function (connection, reason, end) {
-    var machine = this.machine;
-    var isSocket = connection === this.socket;
-    var carried = connection.phase === "carrying";
-    if (!isSocket && connection !== this.poller) { return; }
-    if (isSocket && carried) {
-      this._buried(connection);
-    } else if (reason && !this.troubled) {
-      this._suspect(reason);
-    }
-    this._discard(isSocket ? "socket" : "poller");
-    this._turnedAway(end);
-    if (machine !== this.machine || machine.state === CLOSED) { return; }
-    if (this.carrier()) {
-      if (this._polledAt >= connection.startedAt) { this._judgeSuspicion(); }
-      this._probeLater();
-    } else if (!isSocket) {
-      if (!this.socket) { this._retry(); }
-    } else if (carried) {
-      // At once; but not WebSocket alone, over and over.
-      this._retries = this._allows(POLLING) ? 0 : Math.max(0, this._recentDeaths() - 1);
-      if (this._retries) { this._retry(); } else { this._connect(); }
-    } else {
-      this._fallBack();
-    }
-    this.onchange();
-    this._tick();
-  };
-
-  Negotiator.prototype.pollFailed = function (failures) {
-    // It was not the WebSocket, then, or not it alone.
-    this._suspicion = null;
-    if (failures < 2) { return; }
-    if (!this.troubled) {
-      this.troubled = true;
-      this.onchange();
-    }
-    // Another network perhaps: what was known of WebSocket may be wrong.
-    if (!this.socket && !this._isJudged() && this._canOpen()) { this._open(); }
-  };
-
-  // Polling works: now a suspicion is a verdict. A server that is down says nothing.
-  Negotiator.prototype._polled = function () {
-    this._polledAt = this.now();
-    this._judgeSuspicion();
-  };
-
-  Negotiator.prototype.answerCut = function () { this.limit = Math.max(1000, this.limit >> 1); };
-
-  // A waiting request was cut after `took`; without a status perhaps after half of it, because a
-  // browser repeats what fails on a connection that it has used before.
-  Negotiator.prototype.pollCut = function (took, wait, status) {
-    var time = Math.min(took, wait);
-    // One that was held for longer than it was to be: cut once and repeated. Or the answer was
-    // swallowed, or the server is slow; for these a second lesson would be no help.
-    if (took < 1000 || wait <= this.timing.minWait ||
-        (took > wait && this.allowed("wait") < Infinity)) { return; }
-    this._learn("wait", 0.8 * (status ? time : time / 2));
-  };
-
-  Negotiator.prototype._learn = function (what, time) {
-    this.learned[what] = {
-      time: Math.max(this.timing.minWait, Math.min(time, this.allowed(what))),
-      until: this.now() + this.timing.learned
-    };
-  };
-
-  // For how long the path was seen to allow silence: "wait" in a poll, "idle" on a WebSocket.
-  Negotiator.prototype.allowed = function (what) {
-    var learned = this.learned[what];
-    return learned && learned.until > this.now() ? learned.time : Infinity;
-  };
-
-  // A server that is busy says when to come again; not later than in ten minutes.
-  Negotiator.prototype.heed = function (seconds) {
-    seconds = parseInt(seconds, 10);
-    if (seconds > 0) { this._notBefore = this.now() + Math.min(600, seconds) * 1000; }
-  };
-
-  // The events of a welcome or an envelope; null if the connection or the session ended for it.
-  Negotiator.prototype._take = function (connection, unit) {
-    var machine = this.machine;
-    var events;
-    try {
-      events = unit.kind === "welcome" ? machine.welcomed(unit, this.now()) :
-        machine.receive(connection.attempt, unit, this.now());
-    } catch (error) {
-      if (!error.fatal) {
-        this.lost(connection, "closed");
-        return null;
-      }
-      events = machine.abort(error.code, error.message);
-    }
-    if (machine.state !== CLOSED) { return events; }
-    this._act(events);
-    return null;
-  };
-
-  // Take an envelope; false if the session or the connection ended for it.
-  Negotiator.prototype.receive = function (connection, unit) {
-    var events = this._take(connection, unit);
-    if (!events) { return false; }
-    var changed = this.troubled || this._suspicion;
-    this._retries = 0;
-    this.troubled = false;
-    if (connection === this.socket) { connection.doubted = false; } else { this._polled(); }
-    if (changed) { this.onchange(); }
-    this._act(events);
-    return connection.phase === "carrying";
-  };
-
-  // The session is over, or gone.
-  Negotiator.prototype.ended = function (end) { this._act(this.machine.ended(end)); };
-
-  // -- Times
-
-  // The backoff before the n-th attempt again: at once, then growing; with jitter, so that many
-  // clients of one server do not come together.
-  Negotiator.prototype.backoff = function (n) {
-    var cap = n < 2 ? 0 : Math.min(this.timing.retryMax, this.timing.retry * Math.pow(2, n - 1));
-    return Math.max(cap * (1 + this.environment.random()) / 2, this._notBefore - this.now());
-  };
-
-  // For how long the server may hold a poll just now.
-  Negotiator.prototype.wait = function () {
-    var grant = this.machine.grant;
-    // With its margin, a fifth of it, within one keepalive: a swallowed answer is missed by then.
-    var wait = Math.min(grant.wait, 0.8 * grant.keepalive, this.timing.wait, this.allowed("wait"));
-    return this.now() < this.shortUntil ? Math.min(wait, this.timing.shortWait) : wait;
-  };
-
-  // How long an answer may take before it is missed.
-  Negotiator.prototype.patience = function () {
-    return Math.max(this.timing.alive, 4 * this.roundTrip);
-  };
-
-  // How long a polling hello may take: as a WebSocket's, and more where that was too little.
-  Negotiator.prototype.greetingTime = function () {
-    return Math.min(this.timing.request,
-      Math.max(this.timing.welcome, 5 * this.roundTrip) * Math.pow(2, this._retries));
-  };
-
-  // `callback` is told by how much it is late.
-  Negotiator.prototype._set = function (name, delay, callback) {
-    var self = this;
-    var due = this.now() + delay;
-    this._clear(name);
-    this._timers[name] = this.environment.setTimeout(function () {
-      var late = self.now() - due;
-      delete self._timers[name];
-      if (late > self.timing.late) { self.wake(); }
-      callback.call(self, late);
-    }, delay);
-  };
-
-  Negotiator.prototype._clear = function (name) {
-    this.environment.clearTimeout(this._timers[name]);
-    delete this._timers[name];
-  };
-
-  // -- Opening
-
-  Negotiator.prototype._allows = function (transport) {
-    return !this.options.transports || this.options.transports.indexOf(transport) >= 0;
-  };
-
-  Negotiator.prototype._canOpen = function () {
-    return this._allows(WEBSOCKET) && this.environment.WebSocket !== undefined;
-  };
-
-  // Nothing carries and nothing is under way.
-  Negotiator.prototype._connect = function () {
-    var unstable = this._recentDeaths() >= this.timing.deaths;
-    this._suspicion = null;
-    if (this._allows(POLLING) && this._retries < 2 && (unstable || this._isJudged())) {
-      if (unstable) { this._suspect("unstable"); }
-    } else if (this._canOpen()) {
-      // Also where polling fails, whatever was thought of WebSocket.
-      this._open();
-    }
-    if (!this.socket) {
-      this._fallBack();
-    } else if (this._allows(POLLING)) {
-      this._set("hedge", Math.max(this.timing.hedge, 3 * this.roundTrip), this._hedge);
-    }
-  };
-
-  Negotiator.prototype._open = function () {
-    try {
-      this.socket = new Socket(this);
-    } catch (error) {
-      this.socket = null;
-      this._suspect("threw");
-    }
-  };
-
-  // Polling beside the WebSocket. Without a nonce the one that is welcomed later is another
-  // session, of which nobody hears.
-  Negotiator.prototype._hedge = function () {
-    if (!this.poller && this._allows(POLLING)) {
-      this.poller = new Poller(this);
-    }
-  };
-
-  // The WebSocket is out of the question for now.
-  Negotiator.prototype._fallBack = function () {
-    if (this.poller) { return; }
-    if (this._allows(POLLING)) {
-      this._clear("hedge");
-      this.poller = new Poller(this);
-    } else {
-      this._retry();
-    }
-  };
-
-  Negotiator.prototype._retry = function () {
-    this._retries += 1;
-    this._set("retry", Math.max(0, this.backoff(this._retries)), function () {
-      if (!this.socket && !this.poller) { this._connect(); }
-    });
-  };
-
-  Negotiator.prototype._probeLater = function () {
-    if (this.socket || !this._canOpen() || this._timers.probe) { return; }
-    if (this._isUnstable()) {
-      // That one opens says nothing: not before the verdict expires.
-      this._set("probe", this._verdict.expires - this.now(), this._probe);
-      return;
-    }
-    var cap = Math.min(this.timing.probeMax, this.timing.probe * Math.pow(2, this._probes));
-    this._probes += 1;
-    this._set("probe", cap * this.environment.random(), this._probe);
-  };
-
-  Negotiator.prototype._probe = function () {
-    if (this.socket || !this.poller || !this._canOpen()) { return; }
-    this._suspicion = null;
-    this._open();
-    this._probeLater();
-  };
-
-  Negotiator.prototype._drop = function () {
-    var poller = this.poller;
-    var machine = this.machine;
-    // Last words: the acknowledgement of the server's close.
-    if (this.socket) { this.socket.kick(); }
-    if (poller && poller.phase === "carrying" && machine.state === CLOSED && machine.carrier &&
-        machine.carrier.ackAt !== null) {
-      post(this, encodeBody(machine.poll(null, null)), this.timing.shortWait, function () {});
-    }
-    for (var timer in this._timers) { this._clear(timer); }
-    this._discard("socket");
-    this._discard("poller");
-    this.troubled = false;
-  };
-
-  Negotiator.prototype._discard = function (which) {
-    var connection = this[which];
-    this[which] = null;
-    if (connection) {
-      connection.stop();
-      this.machine.detach(connection.attempt, this.now());
-    }
-  };
-
-  Negotiator.prototype._turnedAway = function (end) {
-    var code = end && end.code;
-    // Another process of the server answers for ours: three times running, and ours is gone.
-    if (code === MISDIRECTED && !this.carrier() && ++this._strangers > 2) {
-      this._strangers = 0;
-      this._act(this.machine.abort(GONE, "another server process answers"));
-    } else if ((code === BAD_ORIGIN || code === BAD_VERSION) && !this.socket && !this.poller) {
-      this._act(this.machine.abort(code, end.reason));
-    }
-  };
-
-  // -- Judging WebSocket
-
-  Negotiator.prototype._suspect = function (reason) {
-    this._suspicion = { reason: reason, seconds: this.timing.welcome / 1000 };
-  };
-
-  // A WebSocket that carried has died; too many young ones, and they count as unstable.
-  Negotiator.prototype._buried = function (socket) {
-    var pause = this._pause(socket);
-    var silence = this.now() - socket.activeAt;
-    var connection = this.machine.connections[socket.attempt];
-    var idle = connection && isAsked(connection) ? pause : silence;
-    var known = this.allowed("idle");
-    var young = this.now() - socket.committedAt < this.timing.death;
-    if (!young) { this._probes = 0; }
-    // Silent for longer than we are: the page slept, and could not ask.
-    if (socket.isExcused() || silence > pause + this.timing.late) { return; }
-    // Without a word, that is by a network that allows no such silence. Where a question found it,
-    // it may have been since any time after the one before, which was half as long.
-    if (idle >= this.timing.minWait && (!socket.code || socket.code === 1006)) {
-      this._learn("idle", idle === silence ? 0.8 * idle : idle / 2);
-      // If that was all, it will not happen again.
-      if (known === Infinity) { return; }
-    }
-    if (young) { this._deaths.push(this.now()); }
-  };
-
-  Negotiator.prototype._recentDeaths = function () {
-    var since = this.now() - this.timing.deathWindow;
-    this._deaths = this._deaths.filter(function (time) { return time > since; });
-    return this._deaths.length;
-  };
-
-  Negotiator.prototype._isJudged = function () {
-    return this._verdict !== null && this._verdict.expires > this.now();
-  };
-
-  Negotiator.prototype._isUnstable = function () {
-    return this._isJudged() && this._verdict.reason === "unstable";
-  };
-
-  Negotiator.prototype._judgeSuspicion = function () {
-    if (this._suspicion) { this._judge(this._suspicion); }
-  };
-
-  // Only called while polling is known to work, or to lift a verdict.
-  Negotiator.prototype._judge = function (suspicion) {
-    this._suspicion = null;
-    this._verdict = suspicion && extend({ expires: this.now() + this.timing.verdict }, suspicion);
-    if (this.options.remember === false || !this.environment.storage) { return; }
-    try {
-      if (suspicion) {
-        this.environment.storage.setItem(this._storageKey(), JSON.stringify(this._verdict));
-      } else {
-        this.environment.storage.removeItem(this._storageKey());
-      }
-    } catch (error) {
-      // Full, or forbidden: it is remembered for this page alone.
-    }
-  };
-
-  Negotiator.prototype._recall = function () {
-    if (this.options.remember === false || !this.environment.storage) { return null; }
-    try {
-      var kept = JSON.parse(this.environment.storage.getItem(this._storageKey()));
-      var left = kept.expires - this.now();
-      return left > 0 && left <= this.timing.verdict && SENTENCES.hasOwnProperty(kept.reason) ?
-        kept : null;
-    } catch (error) {
-      return null;
-    }
-  };
-
-  Negotiator.prototype._storageKey = function () { return "fallback_transport " + this.pollUrl; };
-
-  Negotiator.prototype.why = function () {
-    var carrier = this.carrier();
-    var judged = this._suspicion || this._verdict;
-    var reason = null;
-    if (!carrier) {
-      return new Why(null, "none", "no connection", null);
-    }
-    if (carrier.transport === WEBSOCKET) {
-      return new Why(WEBSOCKET, "works", "WebSocket: works", null);
-    }
-    if (!this._allows(WEBSOCKET)) {
-      reason = "option";
-    } else if (this.environment.WebSocket === undefined) {
-      reason = "unavailable";
-    } else {
-      reason = judged ? judged.reason : "proving";
-    }
-    return new Why(POLLING, reason, "long polling: " +
-      SENTENCES[reason].replace("{s}", judged ? judged.seconds : ""),
-      judged && judged.expires ? judged.expires : null);
-  };
-
-  function Why(transport, reason, text, expires) {
-    this.transport = transport;
-    this.reason = reason;
-    this.text = text;
-    // When the verdict expires, in milliseconds of Date; a probe may lift it before.
-    this.expires = expires;
-  }
-
-  Why.prototype.toString = function () { return this.text; };
-
-  // -- Running
-
-  Negotiator.prototype.flushSoon = function () {
-    if (this._timers.flush === undefined) { this._set("flush", 0, this.flush); }
-  };
-
-  // Send what there is to send, on whatever carries.
-  Negotiator.prototype.flush = function () {
-    // First: what is sent just now must not look like a buffer that drains.
-    this._watch();
-    this._attend();
-    if (this.socket) { this.socket.kick(); }
-    if (this.poller) { this.poller.kick(); }
-    this._tick();
-  };
-
-  // The machine's next deadline.
-  Negotiator.prototype._tick = function () {
-    var deadline = this.machine.deadline();
-    if (deadline === null) {
-      this._clear("tick");
-      return;
-    }
-    // Not in circles, while a full buffer keeps back what is due.
-    deadline = Math.max(deadline, this.now() + (this._timers.drain === undefined ? 0 : 50));
-    this._set("tick", deadline - this.now(), function () {
-      this._act(this.machine.timeout(this.now()));
-      if (this.machine.state !== CLOSED) { this.flush(); }
-    });
-  };
-
-  // While something sent on the WebSocket is not received: ask, and then doubt it.
-  Negotiator.prototype._watch = function () {
-    var watched = this._unreceived();
-    if (this._timers.alive !== undefined || !watched) { return; }
-    var socket = this.socket;
-    var buffered = socket.ws.bufferedAmount;
-    var moved = this.machine.outbox.moved;
-    var question = oldestAsk(watched);
-    this._set("alive", this.patience(), function (late) {
-      var connection = this._unreceived();
-      if (this.socket !== socket || !connection) { return; }
-      if (!isAsked(connection)) {
-        socket.expects = connection.nextSeq - 1;
-        this.machine.ask(socket.attempt);
-      } else if (late > LATENESS && !socket.spared) {
-        // As with Patience: the answer may be in the queue behind this.
-        socket.spared = true;
-      } else if (!(socket.ws.bufferedAmount < buffered) && oldestAsk(connection) === question &&
-          this.machine.outbox.moved === moved) {
-        // A question waits behind all that was sent before; while that moves, the path is but slow.
-        socket.doubted = true;
-        this._hedge();
-      }
-      this.flush();
-    });
-  };
-
-  // The silence after which a WebSocket is asked: with the time for its answer within a keepalive.
-  Negotiator.prototype._pause = function (socket) {
-    var keepalive = this.machine.grant.keepalive;
-    return Math.min(socket.pause, this.allowed("idle"),
-      Math.max(keepalive / 2, keepalive - this.patience()));
-  };
-
-  // Ask a WebSocket that has fallen silent: soon if it has brought messages, then ever later.
-  Negotiator.prototype._attend = function () {
-    var socket = this.carrier();
-    if (!socket || socket !== this.socket || isAsked(this.machine.carrier)) { return; }
-    var due = socket.heardAt + this._pause(socket);
-    // One timer for many messages: it is set anew when it fires, or has to fire earlier.
-    if (this._timers.attention !== undefined && this._attentionAt <= due) { return; }
-    this._attentionAt = due;
-    this._set("attention", due - this.now(), function () {
-      if (this.carrier() === socket && this.now() >= socket.heardAt + this._pause(socket) &&
-          !isAsked(this.machine.carrier)) {
-        this.machine.ask(socket.attempt);
-      }
-      this.flush();
-    });
-  };
-
-  // The WebSocket's connection, if something sent on it is not received; else null.
-  Negotiator.prototype._unreceived = function () {
-    var outbox = this.machine.outbox;
-    var connection = this.machine.carrier;
-    if (!connection || connection.transport !== WEBSOCKET) { return null; }
-    return outbox.last() > outbox.received || isAsked(connection) ? connection : null;
-  };
-
-  // A timer is so late that the device has slept, or its clock was set: ask before judging anything.
-  Negotiator.prototype.wake = function () {
-    if (this.machine.state === CLOSED || this.now() - this._wokeAt < this.timing.alive) { return; }
-    this._wokeAt = this.now();
-    this.machine.woke(this.now());
-    this.hurry();
-  };
-
-  // The network is said to be back, the page was woken: do not wait for any timer.
-  Negotiator.prototype.hurry = function (event) {
-    var carrier = this.carrier();
-    this._retries = this._probes = 0;
-    if (!carrier) {
-      // What is under way may be lost in the network that was.
-      this._drop();
-      this._connect();
-    } else if (carrier === this.socket) {
-      if (!isAsked(this.machine.carrier)) { this.machine.ask(carrier.attempt); }
-    } else {
-      carrier.hurry();
-      // Not for a sleep alone, where a WebSocket would open and break again.
-      if (event || !this._isUnstable()) {
-        this._clear("probe");
-        this._probe();
-      }
-    }
-    this.flush();
-  };
-
-  Negotiator.prototype._turn = function () {
-    if (this.poller) { this.poller.turn(); }
-  };
-
-  // The page goes: send what is unsent, as far as the browser lets us.
-  Negotiator.prototype.lastWords = function () {
-    var self = this;
-    var machine = this.machine;
-    var usual = machine.requestBytes;
-
-    function body(bytes) {
-      machine.requestBytes = Math.min(usual, bytes);
-      return encodeBody(machine.poll(null, null));
-    }
-
-    // A browser takes 64 kB as a beacon, or nothing; base64 makes them more.
-    function isTaken() {
-      for (var bytes = 60000; bytes > 1000; bytes >>= 1) {
-        if (self.environment.beacon(self.pollUrl, body(bytes))) { return true; }
-      }
-      return false;
-    }
-
-    if (this.carrier() !== this.poller) {
-      this.flush();
-    } else if (this.poller && machine.outbox.last() > machine.outbox.received && !isTaken()) {
-      post(this, body(usual), this.timing.shortWait, function () {});
-    }
-    machine.requestBytes = usual;
-  };
-
-  // The page goes, and perhaps comes back: nothing is to be open meanwhile.
-  Negotiator.prototype.suspend = function () {
-    this._drop();
-    this.onchange();
-  };
-
-  Negotiator.prototype._act = function (events) {
-    var machine = this.machine;
-    // A page that hears of one may begin another session.
-    for (var i = 0; i < events.length && machine === this.machine; i++) {
-      var event = events[i];
-      if (event.type === "answered") {
-        this.measured(event.time);
-        if (this.socket) {
-          this.socket.spared = false;
-          // In order, so what was sent before the question has been swallowed on the way.
-          if (machine.outbox.received < this.socket.expects) { this.lost(this.socket, "closed"); }
-        }
-      } else if (event.type === "dropped") {
-        this._dropped(event.attempt);
-      } else if (event.type !== "switched") {
-        this.onevent(event);
-      }
-    }
-  };
-
-  Negotiator.prototype._dropped = function (attempt) {
-    if (this.socket && this.socket.attempt === attempt) { this.lost(this.socket, "silent"); }
-    if (this.poller && this.poller.attempt === attempt) { this.lost(this.poller); }
-  };
-
-  // --- Reload: what a page leaves to the next one in its tab ------------------------------------
-
-  function segmentOf(item) { return item.segment(); }
-
-  // The parts of the message that is coming in, as one.
-  Inbox.prototype.pack = function () {
-    var partial = this._partial;
-    return partial && extend(extend({}, partial), { pieces: new Message(partial.isText ?
-      partial.pieces.join("") : joined(partial.pieces, partial.got)).segment() });
-  };
-
-  Inbox.prototype.unpack = function (packed) {
-    this._partial = packed && extend(packed, { pieces: [decodeSegment(packed.pieces).data] });
-  };
-
-  // All that another page needs to go on with this session, as JSON can hold it.
-  ClientMachine.prototype.pack = function () {
-    var outbox = this.outbox;
-    return {
-      version: VERSION, id: this.id, key: this.key, grant: this.grant,
-      commit: this._commit, request: this._request,
-      handled: this.inbox.handled, received: this.inbox.received, sizes: this.inbox._sizes,
-      pending: this.inbox.pendingBytes, partial: this.inbox.pack(),
-      confirmed: outbox.confirmed, taken: outbox.received, got: outbox.got,
-      numbered: outbox._numbered.map(function (each) { return [each.urgent, each.item.segment()]; }),
-      held: outbox._groups.map(function (group) { return group.items.map(segmentOf); })
-    };
-  };
-
-  ClientMachine.unpack = function (packed, now) {
-    var machine = new ClientMachine(now);
-    var outbox = machine.outbox;
-    if (packed.version !== VERSION) { throw failure("version", "another version's session"); }
-    machine.state = DETACHED;
-    machine.id = packed.id;
-    machine.key = packed.key;
-    machine.grant = packed.grant;
-    machine._commit = packed.commit;
-    machine._request = packed.request;
-    machine.inbox.handled = packed.handled;
-    machine.inbox.received = packed.received;
-    machine.inbox._sizes = packed.sizes;
-    machine.inbox.pendingBytes = packed.pending;
-    machine.inbox.limit = packed.grant.message;
-    machine.inbox.unpack(packed.partial);
-    // What has a number keeps it; then the credit is what it was.
-    outbox.confirmed = packed.confirmed;
-    outbox.received = packed.taken;
-    outbox.got = packed.got;
-    outbox.grant(Infinity, Infinity);
-    packed.numbered.forEach(function (each) { outbox.append([decodeSegment(each[1])], each[0]); });
-    outbox.grant(packed.grant.messages, packed.grant.bytes);
-    packed.held.forEach(function (each) { outbox.append(each.map(decodeSegment), false); });
-    return machine;
-  };
-
-  // --- Faces: what the page holds ----------------------------------------------------------
+  function isEnvelope(unit) { return unit.messages && !unit.grant; }
 
   var ONCE = "fallback_transport once ";
   var DAY = 86400000;
@@ -2662,445 +1185,2020 @@
   // The ends after which a new session begins by itself: the server has lost this one.
   var RESETS = [GONE, INACTIVE, SERVICE_RESTART];
 
+  // The anchor does what `new URL` does where there is none.
+  function absolute(window, url) {
+    if (!window.document) { return url; }
+    var anchor = window.document.createElement("a");
+    anchor.href = url;
+    // In edbrowse it is an object.
+    return String(anchor.href);
+  }
+
+  // What the page holds, and what it rides on: the variables are the session's state. All times of
+  // `timing` are in PROTOCOL.md, "Negotiation".
   function Session(url, options) {
-    var environment = options.environment || browser();
+    var session = this;
+    // For tests, another one.
+    var window = options.environment || root;
+    if (!window.XMLHttpRequest || typeof Uint8Array === "undefined") {
+      throw failure("unsupported", "this browser has no XMLHttpRequest or no typed arrays");
+    }
     this.id = null;
     this.state = "connecting";
     this.transport = null;
+    this.protocol = "";
     this.onopen = this.onclose = this.onerror = this.ontransport = this.onreset = null;
-    this._options = options;
-    this._namespace = options.namespace || "/";
-    this._environment = environment;
-    this._events = {};
-    this._listeners = {};
-    this._told = "";
-    this._machine = this._away = null;
-    this._negotiator = new Negotiator(url, options, environment,
-      method(this, "_machineEvent"), method(this, "_changed"));
-    this._pageEvents = { pagehide: method(this, "_pageHides"), pageshow: method(this, "_pageShows") };
-    for (var type in this._pageEvents) { environment.listen(type, this._pageEvents[type]); }
-    this._continue();
-  }
 
-  Object.defineProperty(Session.prototype, "why", {
-    get: function () { return this._negotiator.why(); }
-  });
+    var timing = extend(extend({}, TIMING), options.timing || {});
+    var pollUrl = absolute(window, url.replace(/\/$/, "") + "/poll");
+    var namespace = options.namespace || "/";
+    var verdictUnder = "fallback_transport " + pollUrl;
+    var keptUnder = "fallback_transport session " + pollUrl + " " + namespace;
+    // Frames share the tab's own storage with the page around them, and would take its session.
+    var resumes = options.resume && window.top === window;
 
-  // Bytes that the server has not confirmed.
-  Object.defineProperty(Session.prototype, "bufferedAmount", {
-    get: function () { return this._machine.outbox.left(); }
-  });
+    // What the page listens to, by name and by type; the last news of the transport; the session's
+    // name while it is left to another page.
+    var named = {};
+    var typed = {};
+    var lastWhy = "";
+    var away = null;
+    // Of the session that is: the callbacks of what was asked; a packet whose attachments are to
+    // come; why the application has refused it; whether it has accepted it, it was the page's before,
+    // and the page is to hear that it is open.
+    var callbacks;
+    var nextId;
+    var incoming;
+    var refusal;
+    var isAccepted;
+    var isResumed;
+    var reopens;
 
-  // The smoothed round trip in milliseconds, null while unknown.
-  Object.defineProperty(Session.prototype, "roundTrip", {
-    get: function () { return this._negotiator.roundTrip || null; }
-  });
+    // The machine, the connections, and that of the two which carries the session.
+    var machine = null;
+    var socket = null;
+    var poller = null;
+    var carrier = null;
+    var attempt = 0;
+    var sessionNonce = null;
+    var roundTrip = 0;
+    var troubled = false;
+    var timers = {};
+    var lastTime = 0;
+    var clockOffset = 0;
+    var attentionAt = 0;
+    // Of polls: how large answers may be, until when waits are short.
+    var bufferLimit = 500000;
+    var shortUntil = 0;
+    var learned = {};
+    var begunAt = -Infinity;
+    var polledAt = -Infinity;
+    var wokeAt = -Infinity;
+    var notBefore = 0;
+    // How many sessions, one after the other, were lost young; of WebSockets, when they died young.
+    var young = 0;
+    var deaths = [];
+    var suspicion = null;
+    var verdict = null;
+    var retries = 0;
+    var strangers = 0;
+    var probes = 0;
 
-  // The highest message sent, and of those confirmed; the highest received, and handled.
-  Object.defineProperty(Session.prototype, "counters", {
-    get: function () {
-      var machine = this._machine;
-      return {
-        sent: machine.outbox.last(), acknowledged: machine.outbox.confirmed,
-        received: machine.inbox.received, handled: machine.inbox.handled
+    var listeners = {
+      online: hurry, storage: heard, visibilitychange: heard, pageshow: pageShows
+    };
+    // The oldest have no pagehide.
+    listeners["onpagehide" in window ? "pagehide" : "unload"] = pageHides;
+
+    // For tests.
+    this._core = {
+      machine: function () { return machine; }, attempt: function () { return attempt; },
+      giveUp: giveUp, ended: ended, doubt: doubt, named: named,
+      callbacks: function () { return callbacks; }
+    };
+
+    function listen(method) {
+      Object.keys(listeners).forEach(function (type) {
+        if (window[method]) { window[method](type, listeners[type], false); }
+      });
+    }
+
+    // -- Time
+
+    // Wall-clock milliseconds that never go back; unlike performance.now they count sleep.
+    function now() {
+      var time = window.Date.now() + clockOffset;
+      clockOffset += Math.max(0, lastTime - time);
+      lastTime = Math.max(lastTime, time);
+      return lastTime;
+    }
+
+    // `callback` is told by how much it is late.
+    function set(name, delay, callback) {
+      var due = now() + delay;
+      clear(name);
+      var timer = timers[name] = window.setTimeout(function () {
+        var late = now() - due;
+        if (late > timing.late) { wake(); }
+        if (timers[name] === timer) {
+          delete timers[name];
+          callback(late);
+        }
+      }, delay);
+    }
+
+    function clear(name) {
+      window.clearTimeout(timers[name]);
+      delete timers[name];
+    }
+
+    // Calls `doubt` when nothing has come for `delay`. A timer that is late says nothing: in a page
+    // that was busy, hidden or asleep what came may be in the queue behind it. Then the next one does.
+    function setPatience(name, delay, doubt) {
+      set(name, delay, function (late) {
+        if (late > LATENESS) { set(name, timing.alive, function () { doubt(); }); } else { doubt(); }
+      });
+    }
+
+    // How long an answer may take before it is missed.
+    function patience() { return Math.max(timing.alive, 4 * roundTrip); }
+
+    // How long a welcome may take, and a WebSocket's handshake with it.
+    function greeting() { return Math.max(timing.welcome, 5 * roundTrip); }
+
+    // The backoff before the n-th attempt again: at once, then growing; with jitter, so that many
+    // clients of one server do not come together.
+    function backoff(n) {
+      var cap = n < 2 ? 0 : Math.min(timing.retryMax, timing.retry * Math.pow(2, n - 1));
+      return Math.max(cap * (1 + window.Math.random()) / 2, notBefore - now());
+    }
+
+    function measured(time) {
+      roundTrip = roundTrip ? 0.875 * roundTrip + 0.125 * time : time;
+    }
+
+    // A server that is busy says when to come again; not later than in ten minutes.
+    function heed(seconds) {
+      seconds = parseInt(seconds, 10);
+      if (seconds > 0) { notBefore = now() + Math.min(600, seconds) * 1000; }
+    }
+
+    function learn(what, time) {
+      learned[what] = {
+        time: Math.max(timing.minWait, Math.min(time, allowed(what))), until: now() + timing.learned
       };
     }
-  });
 
-  // Call `listener(data…, reply)` for each message of this name. If the server asked, what it
-  // returns is the reply; to answer later it returns nothing and calls `reply(value)`.
-  Session.prototype.on = function (name, listener) {
-    this._events[":" + name] = list(this._events, name).concat(listener);
-    return this;
-  };
-
-  Session.prototype.off = function (name, listener) {
-    this._events[":" + name] = list(this._events, name).filter(function (each) {
-      return listener !== undefined && each !== listener;
-    });
-    return this;
-  };
-
-  Session.prototype.addEventListener = function (type, listener) {
-    var listeners = list(this._listeners, type);
-    if (listeners.indexOf(listener) < 0) {
-      this._listeners[":" + type] = listeners.concat(listener);
+    // For how long the path was seen to allow silence: "wait" in a poll, "idle" on a WebSocket.
+    function allowed(what) {
+      return learned[what] && learned[what].until > now() ? learned[what].time : Infinity;
     }
-  };
 
-  Session.prototype.removeEventListener = function (type, listener) {
-    this._listeners[":" + type] = list(this._listeners, type).filter(function (each) {
-      return each !== listener;
-    });
-  };
-
-  // Send a named message: emit(name, data…, [function (error, reply…)]). Throws an Error with a
-  // `code` for what cannot be sent: closed, too-large, unserialisable, full.
-  Session.prototype.emit = function (name) {
-    var values = Array.prototype.slice.call(arguments);
-    var callback = typeof values[values.length - 1] === "function" ? values.pop() : null;
-    var id = callback ? this._nextId : null;
-    this._send(encodePacket(EVENT, this._namespace, id, values), false);
-    if (callback) {
-      this._nextId += 1;
-      this._callbacks[id] = callback;
+    // A timer is so late that the device has slept, or its clock was set: ask before judging anything.
+    function wake() {
+      if (machine.closed || now() - wokeAt < timing.alive) { return; }
+      wokeAt = now();
+      machine.woke(wokeAt);
+      hurry();
     }
-    return this;
-  };
 
-  // Send an unnamed message: text, ArrayBuffer or view.
-  Session.prototype.send = function (data, callback) {
-    return callback ? this.emit("message", data, callback) : this.emit("message", data);
-  };
+    // -- Turns: the polling sessions of one site share the browser's connections; each has a key of
+    // its own in localStorage
 
-  // Close behind all that was sent; `onclose` follows. 1000 or 3000 to 4999, as WebSocket has it.
-  Session.prototype.close = function (code, reason) {
-    code = code === undefined ? NORMAL : code;
-    reason = reason === undefined ? "" : String(reason);
-    var problem = code === NORMAL || (code >= 3000 && code <= 4999) ?
-      validClose(code, reason) : "the code must be 1000, or 3000 to 4999";
-    if (problem) { throw failure("close", problem); }
-    this._checkPresence();
-    this._machine.close(code, reason, this._environment.now());
-    this._negotiator.flush();
-  };
+    var turnsUnder = "fallback_transport poll " + pollUrl + " ";
+    var ownKey = turnsUnder + (nonce(window) || window.Math.random());
+    var neighbour = { key: turnsUnder, own: ownKey, turn: turn };
+    var restedAt = 0;
 
-  Session.prototype._begin = function (spread) {
-    var auth = this._options.auth;
-    var machine = new ClientMachine(this._environment.now());
-    machine.send(encodePacket(CONNECT, this._namespace, null,
-      typeof auth === "function" ? auth() : auth), false);
-    this._reset(machine);
-    this._negotiator.begin(machine, spread);
-  };
-
-  Session.prototype._reset = function (machine) {
-    this._machine = machine;
-    this._callbacks = {};
-    this._nextId = 1;
-    this._incoming = null;
-    this._accepted = this._resumed = this._reopens = false;
-    this._refusal = null;
-  };
-
-  Session.prototype._send = function (items, urgent) {
-    this._checkPresence();
-    this._machine.send(items, urgent);
-    this._negotiator.flushSoon();
-  };
-
-  Session.prototype._machineEvent = function (event) {
-    if (event.type === "message") {
-      this._message(event);
-    } else if (event.type === "close") {
-      this._machineHandled([event.seq]);
-    } else if (event.type === "closed") {
-      this._over(event);
+    function tell() {
+      neighbours.slice().forEach(function (each) {
+        if (each !== neighbour && each.key === turnsUnder) { each.turn(); }
+      });
     }
-  };
 
-  Session.prototype._machineHandled = function (seqs) {
-    for (var i = 0; i < seqs.length; i++) {
-      this._negotiator._act(this._machine.handled(seqs[i], this._environment.now()));
+    function register() {
+      share();
+      neighbours.push(neighbour);
+      tell();
     }
-  };
 
-  Session.prototype._message = function (event) {
-    var packet = this._incoming;
-    var machine = this._machine;
-    // A page that goes on with a session hears that it is open before it hears anything else.
-    if (this._reopens) { this._changed(); }
-    // A listener of the message before has closed the session.
-    if (!machine.delivers()) { return; }
-    try {
-      if (typeof event.data === "string") {
-        if (packet) { throw malformed("a packet where an attachment was announced"); }
-        packet = extend(decodePacket(event.data), { text: event.data });
+    function unregister() {
+      var at = neighbours.indexOf(neighbour);
+      if (at < 0) { return; }
+      neighbours.splice(at, 1);
+      try {
+        window.localStorage.removeItem(ownKey);
+      } catch (error) {
+        // Forbidden by now: it will be forgotten.
+      }
+      tell();
+    }
+
+    // For how many milliseconds a poll may be held now; below zero: in how many the next one may.
+    function share() {
+      var time = window.Date.now();
+      var isHidden = window.document && window.document.hidden;
+      var mark = isHidden ? " hidden" : "";
+      var visible = [];
+      var hidden = [];
+      var found = {};
+      try {
+        found = fresh(window.localStorage, turnsUnder, time, FORGOTTEN);
+        var own = found[ownKey];
+        if (!own || own.replace(/\d+/, "") !== mark || Math.abs(time - parseInt(own, 10)) >= ROUND / 2) {
+          found[ownKey] = time + mark;
+          window.localStorage.setItem(ownKey, found[ownKey]);
+        }
+      } catch (error) {
+        // Forbidden, as in a worker: this page's own alone.
+        neighbours.forEach(function (each) {
+          if (each.key === turnsUnder) { found[each.own] = mark; }
+        });
+      }
+      Object.keys(found).sort().forEach(function (key) {
+        (/hidden/.test(found[key]) ? hidden : visible).push(key);
+      });
+      if (visible.length + hidden.length <= HOLDERS || multiplexes()) { return Infinity; }
+      // A hidden page's timers are slow: it has no turn, but asks when something wakes it. Where all
+      // are hidden one has a turn all the same: answers are not slow, and with them it wakes the rest.
+      var turns = visible.length ? visible : hidden.slice(0, 1);
+      var groups = Math.ceil(turns.length / HOLDERS);
+      var index = turns.indexOf(ownKey);
+      var rest = Math.min(MISSED, restedAt + MISSED - time);
+      if (index >= 0) {
+        var slot = groups > 1 ? Math.min(SLOT, ROUND / groups) : ROUND;
+        var since = (time / slot - index) % groups;
+        if (since < 1) { return (1 - since) * slot; }
+        rest = Math.min(rest, (groups - since) * slot);
+      }
+      return rest > 0 ? -Math.ceil(rest) : 0;
+    }
+
+    // Whether all polls share a connection (HTTP/2), as far as the browser tells.
+    function multiplexes() {
+      var performance = window.performance;
+      var entry = performance && performance.getEntriesByName &&
+        performance.getEntriesByName(pollUrl).pop();
+      return entry && /^h[23]/.test(entry.nextHopProtocol);
+    }
+
+    // A poll has brought nothing: no turn is missed before long.
+    function rested() { restedAt = window.Date.now(); }
+
+    // This page is shown or hidden, or others came, went, or were renewed, which wakes the hidden.
+    function heard(event) {
+      if (!event.key || event.key.indexOf(turnsUnder) === 0) { turn(); }
+    }
+
+    function turn() { if (poller) { poller.turn(); } }
+
+    // -- Long polling
+
+    // One POST; gives what aborts it. `done(status, text, begun)` is called once, unless it is
+    // aborted; status 0 is a failure of the network, or no answer in time. `begun`: since when the
+    // answer was coming.
+    function post(name, body, limit, done) {
+      var xhr = new window.XMLHttpRequest();
+      var open = true;
+      var begun = 0;
+
+      function stop() {
+        open = false;
+        clear(name);
+      }
+
+      function end(status) {
+        if (!open) { return; }
+        stop();
+        if (!status) { xhr.abort(); }
+        // Asked for only where it may be: from another origin a browser complains of it.
+        if (status >= 400) { heed(xhr.getResponseHeader("Retry-After")); }
+        done(status, status ? xhr.responseText : "", begun);
+      }
+
+      // What is large takes longer: a slow path carries 8 bytes a millisecond.
+      setPatience(name, limit + body.length / 8, end);
+      xhr.onreadystatechange = function () {
+        if (xhr.readyState === 3) { begun = begun || now(); }
+        if (xhr.readyState === 4) { end(xhr.status); }
+      };
+      try {
+        xhr.open("POST", pollUrl, true);
+        if (options.withCredentials) { xhr.withCredentials = true; }
+        // A type that needs no preflight from another origin.
+        xhr.setRequestHeader("Content-Type", "text/plain;charset=UTF-8");
+        xhr.send(body);
+      } catch (error) {
+        // The browser forbids it: to us, a network that is down.
+        setPatience(name, 0, end);
+      }
+      return function () {
+        if (open) {
+          stop();
+          xhr.abort();
+        }
+      };
+    }
+
+    // A lane of a polling connection: at most one request, or the wait before the next.
+    function Lane(name) {
+      this.name = name;
+      this.again = name + " again";
+      this.abort = null;
+      this.failures = 0;
+      this.tries = 0;
+    }
+
+    function isFree(lane) { return !lane.abort && timers[lane.again] === undefined; }
+
+    function abort(lane) {
+      if (lane.abort) { lane.abort(); }
+      lane.abort = null;
+      clear(lane.again);
+    }
+
+    // One run of polls.
+    function Poller() {
+      var connection = this;
+      var waiting = new Lane("waiting");
+      var sending = new Lane("sending");
+      var stalled = false;
+      var empties = 0;
+      var former;
+      var pause = ATTENTION * timing.alive;
+      var heldUntil = 0;
+      var startedAt = now();
+
+      connection.transport = POLLING;
+      connection.attempt = ++attempt;
+      connection.kick = kick;
+
+      sending.abort = post("sending", encodeBody(hello(connection)),
+        Math.min(timing.request, greeting() * Math.pow(2, retries)), function (status, text) {
+          var unit = read(decodeBody, text);
+          sending.abort = null;
+          if (unit.grant && unit.attempt === connection.attempt) {
+            measured(now() - startedAt);
+            welcomed(connection, unit);
+          } else if (unit.session) {
+            ended(unit);
+          } else {
+            if (status === 413) { machine.requestBytes = LEAST_PART; }
+            lost(connection, null, unit);
+          }
+        });
+
+      // Do what is to be done: one waiting request always, one sending request when there is something.
+      function kick() {
+        if (carrier !== connection) { return; }
+        if (isFree(sending) && machine.outbox.last() > machine.outbox.received) { send(); }
+        if (isFree(waiting) && !stalled) { wait(); }
+      }
+
+      function wait() {
+        if (timers.turn !== undefined) { return; }
+        var shared = share();
+        if (shared < 0) {
+          set("turn", -shared, flush);
+          return;
+        }
+        var grant = machine.grant;
+        // With its margin, a fifth of it, within one keepalive: a swallowed answer is missed by then.
+        // Behind messages, an answer is wanted soon: were one swallowed, nobody would know before the
+        // wait is over. So it is behind failures, be it empty: it says that the network is back.
+        var time = Math.min(grant.wait, 0.8 * grant.keepalive, timing.wait, allowed("wait"), pause,
+          shared, now() < shortUntil || waiting.failures > 1 ? timing.shortWait : Infinity);
+        // More of it for what is rare, and for a server that is slow, lest it be asked ever more often.
+        var margin = Math.min(timing.margin,
+          Math.max(time / 5, patience() * Math.pow(2, waiting.failures)));
+        heldUntil = now() + time;
+        request(waiting, machine.poll(Math.round(time), bufferLimit), time + margin,
+          function (unit, took, news) {
+            var silent = !unit.seq && !news;
+            if (!unit.seq) { rested(); }
+            pause = unit.seq ? ATTENTION * timing.alive : 2 * pause;
+            // Let go before its time: it was cut, and the browser has repeated it by itself.
+            if (silent && took < 0.9 * time) { pollCut(took, time, 200); }
+            // What says nothing and comes at once is a proxy's or a busy server's; do not run in
+            // circles.
+            empties = silent && took < Math.min(1000, time / 2) ? empties + 1 : 0;
+            return backoff(empties);
+          });
+      }
+
+      function send() {
+        setPatience("stall", patience(), function () {
+          // Perhaps no second connection is to be had: the waiting request gives way.
+          stalled = true;
+          shortUntil = now() + timing.shortWaitFor;
+          abort(waiting);
+        });
+        // It is answered at once; as much time again for it then, and more where that was too little.
+        request(sending, machine.poll(),
+          Math.min(timing.request, patience() * Math.pow(2, 1 + sending.failures)),
+          function (unit, took) {
+            measured(took);
+            return 0;
+          });
+      }
+
+      function sent() {
+        clear("stall");
+        stalled = false;
+      }
+
+      function request(lane, unit, limit, answered) {
+        var sentAt = now();
+        lane.abort = post(lane.name, encodeBody(unit), limit, function (status, text, begun) {
+          var took = now() - sentAt;
+          var answer = read(decodeBody, text);
+          var other = lane === waiting ? sending : waiting;
+          lane.abort = null;
+          if (lane === sending) { sent(); }
+          if (!isEnvelope(answer)) {
+            failed(lane, unit, answer, status, took, begun, text);
+            return;
+          }
+          // It shows that the network is there: what failed on the other lane is tried again soon. At
+          // once, if this was a failing one too: the network is back.
+          var isBack = lane.failures > 1;
+          if (timers[other.again] !== undefined && (isBack || other.tries > 2)) {
+            later(other, backoff(isBack ? 1 : 2));
+          }
+          other.tries = Math.min(other.tries, 1);
+          lane.failures = lane.tries = 0;
+          var moved = machine.outbox.moved;
+          if (receive(connection, answer)) {
+            later(lane, answered(answer, took, machine.outbox.moved > moved));
+          }
+        });
+      }
+
+      function failed(lane, unit, answer, status, took, begun, text) {
+        var isOurs = answer.ack !== undefined;
+        if (answer.session) {
+          ended(answer);
+          return;
+        }
+        if (answer.code && CURABLE.indexOf(answer.code) < 0) {
+          lost(connection, null, answer);
+          return;
+        }
+        lane.failures += 1;
+        lane.tries += 1;
+        // A request that was held for long before it failed was not in vain.
+        var delay = backoff(took < 1000 ? lane.tries : lane.tries - 1);
+        if (unit.messages.length && (status === 413 || answer.code === TOO_LARGE)) {
+          if (machine.requestBytes <= LEAST_PART) {
+            // Nothing can overtake it: perhaps by WebSocket, else it ends here.
+            probe();
+            if (lane.failures > 4) {
+              giveUp(TOO_LARGE, "even " + LEAST_PART + " bytes are refused on the way");
+              return;
+            }
+          }
+          machine.requestBytes = Math.max(LEAST_PART, sizeOf(unit.messages) >> 1);
+          // It is no failure of the path to learn what it carries.
+          if (machine.requestBytes > LEAST_PART) { lane.failures = lane.tries = 0; }
+        } else if (lane === waiting) {
+          if (!isOurs && (begun || status === 200)) { bufferLimit = Math.max(1000, bufferLimit >> 1); }
+          if (lane.failures > 1) {
+            // Again, and not for its time: the network was down, then, and nobody has cut anything.
+            if (took < 1000 || took > unit.wait) { learned.wait = former; }
+          } else {
+            former = learned.wait;
+            // What was answered by us, or cut amid its answer, was not cut for its time.
+            if (!isOurs && (status ? status !== 200 || !text : !begun || now() - begun > 1000)) {
+              pollCut(took, unit.wait, status);
+            }
+          }
+        }
+        later(lane, delay);
+        pollFailed(lane.failures);
+      }
+
+      function later(lane, delay) {
+        clear(lane.again);
+        if (delay) { set(lane.again, delay, kick); } else { flush(); }
+      }
+
+      connection.carry = register;
+
+      // The network is said to be back: what is on its way may be lost, what waits need not wait.
+      connection.hurry = function () {
+        abort(waiting);
+        abort(sending);
+        sent();
+        kick();
+      };
+
+      connection.stop = function () {
+        clear("turn");
+        unregister();
+        connection.hurry();
+      };
+
+      // Others have come or gone. A poll that is held for much longer than its share gives way: the
+      // page of a newcomer may be waiting for the connection.
+      connection.turn = function () {
+        if (carrier !== connection) { return; }
+        clear("turn");
+        if (waiting.abort && heldUntil > now() + Math.max(0, share()) + SLOT / 4) {
+          abort(waiting);
+          rested();
+        }
+        kick();
+      };
+    }
+
+    // A waiting request was cut after `took`; without a status perhaps after half of it, because a
+    // browser repeats what fails on a connection that it has used before.
+    function pollCut(took, wait, status) {
+      var time = Math.min(took, wait);
+      // One that was held for longer than it was to be: cut once and repeated. Or the answer was
+      // swallowed, or the server is slow; for these a second lesson would be no help.
+      if (took >= 1000 && wait > timing.minWait && (took <= wait || allowed("wait") === Infinity)) {
+        learn("wait", 0.8 * (status ? time : time / 2));
+      }
+    }
+
+    function pollFailed(failures) {
+      // It was not the WebSocket, then, or not it alone.
+      suspicion = null;
+      if (failures < 2) { return; }
+      if (!troubled) {
+        troubled = true;
+        changed();
+      }
+      // Another network perhaps: what was known of WebSocket may be wrong.
+      if (!socket && !isJudged() && canOpen()) { open(); }
+    }
+
+    // -- WebSocket
+
+    // One WebSocket. May throw, as the constructor may.
+    function Socket() {
+      var connection = this;
+      var WebSocket = nativeWebSocket(window);
+      var ws = new WebSocket(pollUrl.replace(/^http/, "ws").replace(/poll$/, "ws"), SUBPROTOCOL);
+      // When it has opened; 0 before, and once it is welcomed.
+      var opened = false;
+      var greetedAt = 0;
+      // When the server asked.
+      var askedAt = -Infinity;
+
+      connection.transport = WEBSOCKET;
+      connection.attempt = ++attempt;
+      connection.startedAt = now();
+      connection.doubted = false;
+      // Whether an answer was given more time; and what must be received once it comes.
+      connection.spared = false;
+      connection.expects = 0;
+      // How long silence may last before we ask.
+      connection.pause = timing.alive;
+      connection.code = null;
+      connection.ws = ws;
+
+      function broken() { lost(connection, opened ? "closed" : "refused"); }
+
+      ws.binaryType = "arraybuffer";
+      ws.onopen = function () {
+        opened = true;
+        greetedAt = now();
+        ws.send(encode(hello(connection)));
+      };
+      ws.onerror = broken;
+      ws.onclose = function (event) {
+        connection.code = event.code;
+        broken();
+      };
+      setPatience("greeting", greeting(), function () {
+        lost(connection, opened ? "silent" : "unanswered");
+      });
+
+      ws.onmessage = function (event) {
+        var data = event.data;
+        // Altered on the way, perhaps: then this connection ends, not the session.
+        var unit = isText(data) ? read(decode, data) : read(decodeBinary, new Uint8Array(data));
+        if (unit.grant && greetedAt && unit.attempt === connection.attempt) {
+          clear("greeting");
+          measured(now() - greetedAt);
+          greetedAt = 0;
+          welcomed(connection, unit);
+        } else if (isEnvelope(unit) && carrier === connection) {
+          connection.heardAt = connection.activeAt = now();
+          if (unit.ask !== undefined) { askedAt = now(); }
+          // Who was answered waits longer with the next question.
+          if (unit.answer !== undefined) { connection.pause *= 2; }
+          if (unit.seq) { connection.pause = timing.alive; }
+          receive(connection, unit);
+          // A question is answered at once: in a hidden page a timer may take a second, or a minute.
+          if (unit.ask === undefined) { flushSoon(); } else { flush(); }
+        } else if (unit.session) {
+          ended(unit);
+        } else {
+          // What the server says of itself is no fault of the WebSocket.
+          if (unit.code) { connection.code = unit.code; }
+          lost(connection, unit.code ? null : "closed", unit);
+        }
+      };
+
+      // When anything came; when anything was sent or came, our questions excepted.
+      connection.carry = function () {
+        connection.committedAt = connection.heardAt = connection.activeAt = now();
+      };
+
+      // Send what the machine has, while the browser's own buffer is not full of it already.
+      connection.kick = function () {
+        var unit;
+
+        function put(frame) { ws.send(isText(frame) ? frame : frame.buffer); }
+
+        // Closed already, though not told yet: a browser complains of what is sent then.
+        if (carrier !== connection || ws.readyState > 1) { return; }
+        while (!(ws.bufferedAmount >= 1000000) && (unit = machine.pull(connection.attempt, now()))) {
+          if (unit.ask === undefined) { connection.activeAt = now(); }
+          encodeFrames(unit).forEach(put);
+        }
+        if (ws.bufferedAmount >= 1000000) { set("drain", 50, flush); }
+      };
+
+      // Whether it is no fault of the path that this one is closed.
+      connection.isExcused = function () {
+        // The server gave up a page that did not answer; but its question has just come through: it
+        // was the page that was busy or asleep.
+        return connection.code === SERVICE_RESTART || connection.code === SUPERSEDED ||
+          (connection.code === INACTIVE && now() - askedAt < 1000);
+      };
+
+      connection.stop = function () {
+        clear("greeting");
+        ws.onopen = ws.onmessage = ws.onclose = ws.onerror = null;
+        // Without a code, which old WebKit refuses.
+        ws.close();
+      };
+    }
+
+    // The silence after which a WebSocket is asked: with the time for its answer within a keepalive.
+    function pauseOf(connection) {
+      var keepalive = machine.grant.keepalive;
+      return Math.min(connection.pause, allowed("idle"),
+        Math.max(keepalive / 2, keepalive - patience()));
+    }
+
+    // The one that has waited longest for its answer.
+    function question() { return machine.carrier && machine.carrier.asks[0]; }
+
+    // Ask a WebSocket that has fallen silent: soon if it has brought messages, then ever later.
+    function attend() {
+      var asked = socket;
+      if (!asked || carrier !== asked || question()) { return; }
+      var due = asked.heardAt + pauseOf(asked);
+      // One timer for many messages: it is set anew when it fires, or has to fire earlier.
+      if (timers.attention !== undefined && attentionAt <= due) { return; }
+      attentionAt = due;
+      set("attention", due - now(), function () {
+        if (carrier === asked && now() >= asked.heardAt + pauseOf(asked) && !question()) {
+          machine.ask(asked.attempt);
+        }
+        flush();
+      });
+    }
+
+    // Whether something sent on the WebSocket is not received.
+    function isUnreceived() {
+      return socket && carrier === socket &&
+        (machine.outbox.last() > machine.outbox.received || question());
+    }
+
+    // While that is so: ask, and then doubt it.
+    function watch() {
+      if (timers.alive !== undefined || !isUnreceived()) { return; }
+      var watched = socket;
+      var buffered = socket.ws.bufferedAmount;
+      var moved = machine.outbox.moved;
+      var asked = question();
+      set("alive", patience(), function (late) {
+        if (socket !== watched || !isUnreceived()) { return; }
+        if (!question()) {
+          socket.expects = machine.carrier.nextSeq - 1;
+          machine.ask(socket.attempt);
+        } else if (late > LATENESS && !socket.spared) {
+          // The answer may be in the queue behind this.
+          socket.spared = true;
+        } else if (!(socket.ws.bufferedAmount < buffered) && question() === asked &&
+            machine.outbox.moved === moved) {
+          // A question waits behind all that was sent before; while that moves, the path is but slow.
+          doubt();
+        }
+        flush();
+      });
+    }
+
+    function doubt() {
+      socket.doubted = true;
+      hedge();
+    }
+
+    // -- What the connections report
+
+    function hello(connection) {
+      return extend(machine.hello(connection.attempt, connection.transport, sessionNonce, now()),
+        { client: extend({ library: FallbackTransport.version }, options.client || {}) });
+    }
+
+    function welcomed(connection, welcome) {
+      if (machine.id && welcome.id !== machine.id) {
+        // A second session, made by a process that did not know of the first.
+        lost(connection);
+        return;
+      }
+      strangers = 0;
+      troubled = false;
+      session.protocol = welcome.protocol || session.protocol;
+      if (!take(connection, welcome)) { return; }
+      if (connection === socket) {
+        discard(poller);
+        clear("hedge");
+        clear("probe");
+        suspicion = null;
+        if (verdict) { judge(null); }
       } else {
-        if (!packet) { throw malformed("an attachment without its packet"); }
-        packet.attachments.push(event.data);
+        if (carrier && !socket.doubted) {
+          discard(poller);
+          act();
+          return;
+        }
+        if (carrier) {
+          suspect("half-open");
+          buried();
+          discard(socket);
+        }
+        polled();
       }
-      packet.seqs.push(event.seq);
-      this._incoming = packet.attachments.length < packet.missing ? packet : null;
-      if (this._incoming) { return; }
-      if (packet.missing) { packet.data = reconstruct(packet.data, packet.attachments); }
-    } catch (error) {
-      machine.close(MALFORMED, error.message, this._environment.now());
-      this._negotiator.flushSoon();
-      return;
-    }
-    this._packet(packet);
-    if (machine === this._machine) { this._machineHandled(packet.seqs); }
-  };
-
-  Session.prototype._packet = function (packet) {
-    var data = packet.data;
-    if (packet.type === CONNECT) {
-      this._accepted = this._reopens = true;
-      this._changed();
-    } else if (packet.type === CONNECT_ERROR) {
-      // The close with its code comes behind it.
-      this._refusal = data;
-    } else if ((packet.type === EVENT || packet.type === BINARY_EVENT) && data instanceof Array) {
-      this._deliver(packet.id, String(data[0]), data.slice(1));
-    } else if (packet.type === ACK || packet.type === BINARY_ACK) {
-      this._answered(packet.id, [null].concat(data));
-    } else if (packet.type === ERROR) {
-      this._answered(packet.id, [failure(data && data.code, String(data && data.message))]);
-    }
-  };
-
-  Session.prototype._answered = function (id, values) {
-    var callback = this._callbacks[id];
-    delete this._callbacks[id];
-    if (callback) { this._guard(callback, null, values); }
-  };
-
-  Session.prototype._deliver = function (id, name, values) {
-    var self = this;
-    var machine = this._machine;
-    var listeners = list(this._events, name);
-    var open = id !== null;
-
-    function answer(type, value) {
-      if (!open || machine !== self._machine || !machine.accepts()) { return; }
-      self._send(encodePacket(type, self._namespace, id, value), true);
-      open = false;
+      // From now on it carries; only then act on what the welcome brought, so that a page that hears
+      // of it finds the session open.
+      carrier = connection;
+      connection.carry();
+      machine.commit(connection.attempt);
+      act();
+      if (carrier !== connection) { return; }
+      flush();
+      probeLater();
+      changed();
     }
 
-    function reply(value) { answer(ACK, value === undefined ? [] : [value]); }
-
-    function refuse(text) { self._guard(answer, null, [ERROR, { code: 1011, message: text }]); }
-
-    function run(listener) {
-      var value = listener.apply(self, values.concat(open ? [reply] : []));
-      if (value !== undefined) { reply(value); }
+    // A connection is over: for `reason`, if that speaks against WebSocket; `end` is what the server
+    // said, if it did.
+    function lost(connection, reason, end) {
+      var former = machine;
+      var isSocket = connection === socket;
+      var carried = connection === carrier;
+      if (!isSocket && connection !== poller) { return; }
+      if (isSocket && carried) {
+        buried();
+      } else if (reason && !troubled) {
+        suspect(reason);
+      }
+      discard(connection);
+      turnedAway(end || {});
+      if (former !== machine || machine.closed) { return; }
+      if (carrier) {
+        if (polledAt >= connection.startedAt) { judgeSuspicion(); }
+        probeLater();
+      } else if (!isSocket) {
+        if (!socket) { retry(); }
+      } else if (carried) {
+        // At once; but not WebSocket alone, over and over.
+        retries = allows(POLLING) ? 0 : Math.max(0, recentDeaths() - 1);
+        if (retries) { retry(); } else { connect(); }
+      } else {
+        fallBack();
+      }
+      changed();
+      tick();
     }
 
-    if (!listeners.length) { refuse("no listener for " + name); }
-    for (var i = 0; i < listeners.length; i++) {
-      // Also what it returns may be impossible to send.
-      if (!this._guard(run, null, [listeners[i]])) { refuse("the listener raised"); }
+    function turnedAway(end) {
+      // Another process of the server answers for ours: three times running, and ours is gone.
+      if (end.code === MISDIRECTED && !carrier && ++strangers > 2) {
+        strangers = 0;
+        giveUp(GONE, "another server process answers");
+      } else if ((end.code === BAD_ORIGIN || end.code === BAD_VERSION) && !socket && !poller) {
+        giveUp(end.code, end.reason);
+      }
     }
-  };
 
-  // Call a page's function; what it throws is reported like any uncaught error, and harms nothing.
-  Session.prototype._guard = function (callback, self, values) {
-    try {
-      callback.apply(self, values);
-      return true;
-    } catch (error) {
-      this._environment.setTimeout(function () { throw error; }, 0);
-      return false;
+    function giveUp(code, reason) {
+      machine.abort(code, reason);
+      act();
     }
-  };
 
-  Session.prototype._dispatch = function (type, event) {
-    event.type = type;
-    event.target = this;
-    if (typeof this["on" + type] === "function") { this._guard(this["on" + type], this, [event]); }
-    var listeners = list(this._listeners, type);
-    for (var i = 0; i < listeners.length; i++) { this._guard(listeners[i], this, [event]); }
-  };
+    // Polling works: now a suspicion is a verdict. A server that is down says nothing.
+    function polled() {
+      polledAt = now();
+      judgeSuspicion();
+    }
 
-  Session.prototype._over = function (event) {
-    var callbacks = this._callbacks;
-    var machine = this._machine;
-    var told = {
-      code: event.code, reason: event.reason,
-      // Closed by one side, and known to the other.
-      wasClean: machine._closedBy === "peer" ||
-        (machine._closedBy === "local" && !machine.outbox.length()),
-      unconfirmed: readable(event.unconfirmed)
+    // Let the machine have a welcome or an envelope; false if the connection or the session ended
+    // for it.
+    function take(connection, unit) {
+      try {
+        if (unit.grant) {
+          machine.welcomed(unit, now());
+        } else {
+          machine.receive(connection.attempt, unit, now());
+        }
+      } catch (error) {
+        if (!error.fatal) {
+          lost(connection, "closed");
+          return false;
+        }
+        machine.abort(error.code, error.message);
+      }
+      if (machine.closed) { act(); }
+      return !machine.closed;
+    }
+
+    // Take an envelope; false if the session or the connection ended for it.
+    function receive(connection, unit) {
+      if (!take(connection, unit)) { return false; }
+      var isNews = troubled || suspicion;
+      retries = 0;
+      troubled = false;
+      if (connection === socket) { socket.doubted = false; } else { polled(); }
+      if (isNews) { changed(); }
+      act();
+      return carrier === connection;
+    }
+
+    // The session is over, or gone.
+    function ended(end) {
+      machine.ended(end);
+      act();
+    }
+
+    // -- Opening
+
+    // Carry a new session, some time within `spread`: many clients hear of a restart together, and
+    // must not come together. Where one session after the other ends young, each begins later.
+    function begin(next, spread) {
+      if (machine) { drop(); }
+      machine = next;
+      sessionNonce = nonce(window);
+      young = now() - begunAt < timing.death ? young + 1 : 0;
+      begunAt = now();
+      retries = Math.max(0, young - 1);
+      if (spread) { notBefore = Math.max(notBefore, now() + spread * window.Math.random()); }
+      if (young || spread) { retry(); } else { connect(); }
+      tick();
+    }
+
+    function allows(transport) {
+      return !options.transports || options.transports.indexOf(transport) >= 0;
+    }
+
+    function canOpen() { return allows(WEBSOCKET) && nativeWebSocket(window) !== undefined; }
+
+    // Nothing carries and nothing is under way.
+    function connect() {
+      var unstable = recentDeaths() >= timing.deaths;
+      suspicion = null;
+      if (allows(POLLING) && retries < 2 && (unstable || isJudged())) {
+        if (unstable) { suspect("unstable"); }
+      } else if (canOpen()) {
+        // Also where polling fails, whatever was thought of WebSocket.
+        open();
+      }
+      if (!socket) {
+        fallBack();
+      } else if (allows(POLLING)) {
+        set("hedge", Math.max(timing.hedge, 3 * roundTrip), hedge);
+      }
+    }
+
+    function open() {
+      try {
+        socket = new Socket();
+      } catch (error) {
+        suspect("threw");
+      }
+    }
+
+    // Polling beside the WebSocket. Without a nonce the one that is welcomed later is another
+    // session, of which nobody hears.
+    function hedge() {
+      if (!poller && allows(POLLING)) { poller = new Poller(); }
+    }
+
+    // The WebSocket is out of the question for now.
+    function fallBack() {
+      clear("hedge");
+      hedge();
+      if (!poller) { retry(); }
+    }
+
+    function retry() {
+      retries += 1;
+      if (options.once && machine.id === undefined && retries >= TRIES) {
+        giveUp(ABNORMAL, "the server is out of reach");
+        return;
+      }
+      set("retry", Math.max(0, backoff(retries)), function () {
+        if (!socket && !poller) { connect(); }
+      });
+    }
+
+    function probeLater() {
+      if (socket || !canOpen() || timers.probe !== undefined) { return; }
+      // That one opens says nothing, if they are unstable: not before the verdict expires.
+      set("probe", isUnstable() ? verdict.expires - now() : window.Math.random() *
+        Math.min(timing.probeMax, timing.probe * Math.pow(2, probes++)), probe);
+    }
+
+    function probe() {
+      if (socket || !poller || !canOpen()) { return; }
+      suspicion = null;
+      open();
+      probeLater();
+    }
+
+    function drop() {
+      // Last words: the acknowledgement of the server's close.
+      if (socket) { socket.kick(); }
+      Object.keys(timers).forEach(clear);
+      if (poller && carrier === poller && machine.closed && machine.carrier &&
+          machine.carrier.ackAt < Infinity) {
+        bequeath(encodeBody(machine.poll()));
+      }
+      discard(socket);
+      discard(poller);
+      troubled = false;
+    }
+
+    function bequeath(body) { post("bequest", body, timing.shortWait, function () {}); }
+
+    function discard(connection) {
+      if (!connection) { return; }
+      if (connection === socket) { socket = null; } else { poller = null; }
+      if (connection === carrier) { carrier = null; }
+      connection.stop();
+      machine.detach(connection.attempt, now());
+    }
+
+    // -- Judging WebSocket
+
+    function suspect(reason) {
+      suspicion = { reason: reason, seconds: timing.welcome / 1000 };
+    }
+
+    // A WebSocket that carried has died; too many young ones, and they count as unstable.
+    function buried() {
+      var pause = pauseOf(socket);
+      var silence = now() - socket.activeAt;
+      var isAsked = question();
+      var idle = isAsked ? pause : silence;
+      var known = allowed("idle");
+      var isYoung = now() - socket.committedAt < timing.death;
+      if (!isYoung) { probes = 0; }
+      // Silent for longer than we are: the page slept, and could not ask.
+      if (socket.isExcused() || silence > pause + timing.late) { return; }
+      // Without a word, that is by a network that allows no such silence. Where a question found it,
+      // it may have been since any time after the one before, which was half as long.
+      if (idle >= timing.minWait && (!socket.code || socket.code === 1006)) {
+        learn("idle", isAsked ? idle / 2 : 0.8 * idle);
+        // If that was all, it will not happen again.
+        if (known === Infinity) { return; }
+      }
+      if (isYoung) { deaths.push(now()); }
+    }
+
+    function recentDeaths() {
+      var since = now() - timing.deathWindow;
+      deaths = deaths.filter(function (time) { return time > since; });
+      return deaths.length;
+    }
+
+    function isJudged() { return verdict && verdict.expires > now(); }
+
+    function isUnstable() { return isJudged() && verdict.reason === "unstable"; }
+
+    function judgeSuspicion() { if (suspicion) { judge(suspicion); } }
+
+    // Only called while polling is known to work, or to lift a verdict.
+    function judge(found) {
+      suspicion = null;
+      verdict = found && extend({ expires: now() + timing.verdict }, found);
+      if (options.remember === false) { return; }
+      try {
+        if (verdict) {
+          window.localStorage.setItem(verdictUnder, JSON.stringify(verdict));
+        } else {
+          window.localStorage.removeItem(verdictUnder);
+        }
+      } catch (error) {
+        // Full, or forbidden: it is remembered for this page alone.
+      }
+    }
+
+    function recall() {
+      try {
+        var kept = JSON.parse(window.localStorage.getItem(verdictUnder));
+        var left = kept.expires - now();
+        if (options.remember !== false && left > 0 && left <= timing.verdict &&
+            SENTENCES.hasOwnProperty(kept.reason)) {
+          verdict = kept;
+        }
+      } catch (error) {
+        // There is none, or it is forbidden.
+      }
+    }
+
+    function why() {
+      var judged = suspicion || verdict;
+      if (!carrier) { return new Why(null, "none", "no connection", null); }
+      if (carrier === socket) { return new Why(WEBSOCKET, "works", "WebSocket: works", null); }
+      var reason = !allows(WEBSOCKET) ? "option" : !canOpen() ? "unavailable" :
+        judged ? judged.reason : "proving";
+      return new Why(POLLING, reason, "long polling: " +
+        SENTENCES[reason].replace("{s}", judged && judged.seconds), judged && judged.expires || null);
+    }
+
+    // -- Running
+
+    function flushSoon() {
+      if (timers.flush === undefined) { set("flush", 0, flush); }
+    }
+
+    // Send what there is to send, on whatever carries.
+    function flush() {
+      // First: what is sent just now must not look like a buffer that drains.
+      watch();
+      attend();
+      if (socket) { socket.kick(); }
+      if (poller) { poller.kick(); }
+      tick();
+    }
+
+    // The machine's next deadline.
+    function tick() {
+      var deadline = machine.deadline();
+      clear("tick");
+      if (deadline === Infinity) { return; }
+      // Not in circles, while a full buffer keeps back what is due.
+      set("tick", Math.max(deadline - now(), timers.drain === undefined ? 0 : 50), function () {
+        machine.timeout(now());
+        act();
+        if (!machine.closed) { flush(); }
+      });
+    }
+
+    // The network is said to be back, the page was woken: do not wait for any timer.
+    function hurry(event) {
+      retries = probes = 0;
+      if (!carrier) {
+        // What is under way may be lost in the network that was.
+        drop();
+        connect();
+      } else if (carrier === socket) {
+        if (!question()) { machine.ask(socket.attempt); }
+      } else {
+        poller.hurry();
+        // Not for a sleep alone, where a WebSocket would open and break again.
+        if (event || !isUnstable()) {
+          clear("probe");
+          probe();
+        }
+      }
+      flush();
+    }
+
+    // The page goes: send what is unsent, as far as the browser lets us.
+    function lastWords() {
+      var usual = machine.requestBytes;
+      var navigator = window.navigator;
+
+      function body(bytes) {
+        machine.requestBytes = Math.min(usual, bytes);
+        return encodeBody(machine.poll());
+      }
+
+      // A browser takes 64 kB as a beacon, or nothing; base64 makes them more.
+      function isTaken() {
+        for (var bytes = 60000; bytes > 1000; bytes >>= 1) {
+          if (navigator && navigator.sendBeacon && navigator.sendBeacon(pollUrl, body(bytes))) {
+            return true;
+          }
+        }
+        return false;
+      }
+
+      if (carrier !== poller) {
+        flush();
+      } else if (poller && machine.outbox.last() > machine.outbox.received && !isTaken()) {
+        bequeath(body(usual));
+      }
+      machine.requestBytes = usual;
+    }
+
+    // The page goes, and perhaps comes back: nothing is to be open meanwhile.
+    function suspend() {
+      drop();
+      changed();
+    }
+
+    // Act on what has happened in the machine. A page that hears of it may begin another session.
+    function act() {
+      for (var event; (event = machine.events.shift());) {
+        if (event.type === "message") {
+          received(event);
+        } else if (event.type === "close") {
+          handled(event.seq);
+        } else if (event.type === "closed") {
+          over(event);
+        } else if (event.type === "answered") {
+          measured(event.time);
+          if (socket) {
+            socket.spared = false;
+            // In order, so what was sent before the question has been swallowed on the way.
+            if (machine.outbox.received < socket.expects) { lost(socket, "closed"); }
+          }
+        } else {
+          if (socket && socket.attempt === event.attempt) { lost(socket, "silent"); }
+          if (poller && poller.attempt === event.attempt) { lost(poller); }
+        }
+      }
+    }
+
+    // -- What the page calls
+
+    // The list kept under a name in a map, never changed but replaced: somebody may be going through
+    // it. The colon keeps names like "constructor" apart.
+    function list(map, name) { return map[":" + name] || []; }
+
+    function without(map, name, listener) {
+      map[":" + name] = list(map, name).filter(function (each) { return each !== listener; });
+    }
+
+    // Call `listener(data…, reply)` for each message of this name. If the server asked, what it
+    // returns is the reply; to answer later it returns nothing and calls `reply(value)`.
+    this.on = function (name, listener) {
+      named[":" + name] = list(named, name).concat(listener);
+      return session;
     };
-    var lost = failure(event.code, "the session ended: " + event.code + " " + event.reason);
-    var reset = RESETS.indexOf(event.code) >= 0 && !this._refusal;
-    if (reset) {
-      this.state = "reconnecting";
-      // The page may have no new `auth` to give.
-      reset = this._guard(this._begin, this,
-        [event.code === SERVICE_RESTART ? this._negotiator.timing.spread : 0]);
-    }
-    if (!reset) {
-      this.state = "closed";
-      this.transport = null;
-      this._callbacks = {};
-      this._negotiator.stop();
-      for (var type in this._pageEvents) {
-        this._environment.unlisten(type, this._pageEvents[type]);
+
+    this.off = function (name, listener) {
+      if (listener) { without(named, name, listener); } else { delete named[":" + name]; }
+      return session;
+    };
+
+    this.addEventListener = function (type, listener) {
+      var all = list(typed, type);
+      if (all.indexOf(listener) < 0) { typed[":" + type] = all.concat(listener); }
+    };
+
+    this.removeEventListener = function (type, listener) { without(typed, type, listener); };
+
+    // Send a named message: emit(name, data…, [function (error, reply…)]). Throws an Error with a
+    // `code` for what cannot be sent: closed, too-large, unserialisable, full.
+    this.emit = function () {
+      var values = Array.prototype.slice.call(arguments);
+      var callback = typeof values[values.length - 1] === "function" ? values.pop() : null;
+      put(EVENT, callback ? nextId : "", values);
+      if (callback) { callbacks[nextId++] = callback; }
+      return session;
+    };
+
+    // Send an unnamed message: text, ArrayBuffer or view.
+    this.send = function (data, callback) {
+      return session.emit.apply(session, ["message", data].concat(callback || []));
+    };
+
+    // For a WebSocket, below. Nothing is on its way before the page's script has ended.
+    this.take = function (items) {
+      machine.send(items);
+      flushSoon();
+    };
+
+    this.end = function (code, reason) {
+      machine.close(code, reason, now());
+      flushSoon();
+    };
+
+    // Close behind all that was sent; `onclose` follows. 1000 or 3000 to 4999, as WebSocket has it.
+    this.close = function (code, reason) {
+      code = code === undefined ? NORMAL : code;
+      reason = reason === undefined ? "" : String(reason);
+      if ((code !== NORMAL && !(code >= 3000)) || !canClose(code, reason)) {
+        throw failure("close", "the code must be 1000, or 3000 to 4999, and the reason at most " +
+          MAX_REASON_BYTES + " bytes of UTF-8");
       }
-    }
-    this._fail(callbacks, lost);
-    if (this._refusal) { told.data = this._refusal.data; }
-    // As a WebSocket does: what went wrong first, then that it is over.
-    if (!reset && !told.wasClean && event.code !== GOING_AWAY) { this._dispatch("error", extend({}, told)); }
-    this._dispatch(reset ? "reset" : "close", told);
-    this._changed();
-  };
+      checkPresence();
+      machine.close(code, reason, now());
+      flush();
+    };
 
-  // The transport, its reason or the state may have changed.
-  Session.prototype._changed = function () {
-    if (this.state === "closed") { return; }
-    var carrier = this._negotiator.carrier();
-    var works = carrier && !this._negotiator.troubled;
-    if (this._accepted && (works || !this._reopens)) {
-      this.state = works ? "open" : "reconnecting";
-    }
-    this.transport = carrier ? carrier.transport : null;
-    var why = this.why;
-    var told = this.transport + " " + why.reason;
-    // The first news is of a transport; after that, also that there is none.
-    if (told !== this._told && (carrier || this._told)) {
-      this._told = told;
-      this._dispatch("transport", { transport: this.transport, why: why });
-    }
-    if (this._reopens && works) {
-      this._reopens = false;
-      this.id = this._machine.id;
-      this._dispatch("open", { id: this.id, resumed: this._resumed });
-    }
-  };
+    Object.defineProperties(this, {
+      why: { get: why },
 
-  // -- The page goes, comes, comes back
+      // Bytes that the server has not confirmed.
+      bufferedAmount: { get: function () { return machine.outbox.left(); } },
 
-  Session.prototype._pageHides = function (event) {
-    var machine = this._machine;
-    if (this._options.resume && this._leave()) { return; }
-    if (!event.persisted) { machine.close(GOING_AWAY, "the page was left", this._environment.now()); }
-    this._negotiator.lastWords();
-    if (event.persisted) {
-      this._negotiator.suspend();
-    } else {
-      // There is no later: who wants to keep what is unconfirmed has to do it now.
-      this._negotiator._act(machine.abort(machine.code, machine.reason));
-    }
-  };
+      // The smoothed round trip in milliseconds, null while unknown.
+      roundTrip: { get: function () { return roundTrip || null; } },
 
-  // From the browser's cache of whole pages.
-  Session.prototype._pageShows = function (event) {
-    var left = this._away;
-    if (!event.persisted) { return; }
-    this._away = null;
-    var kept = left && this._take();
-    if (!left || (kept && kept.by === left)) {
-      this._negotiator.hurry();
-    } else if (kept && kept.machine) {
-      this._fail(this._callbacks, failure(GONE, "another page had the session meanwhile"));
-      this._resume(kept);
-    } else {
-      this._over(notTaken(kept));
-    }
-  };
-
-  // Leave the session to the next page in this tab; false if that cannot be.
-  Session.prototype._leave = function () {
-    var environment = this._environment;
-    var machine = this._machine;
-    var packet = this._incoming;
-    if (this._away || !machine.id || !machine.accepts()) { return !!this._away; }
-    this._negotiator.lastWords();
-    var kept = extend(machine.pack(), {
-      by: String(environment.nonce() || environment.random()),
-      attempt: this._negotiator._attempt, nextId: this._nextId, accepted: this._accepted,
-      // Whose attachments are still to come.
-      packet: packet && [packet.text].concat(packet.attachments.map(toBase64))
+      // The highest message sent, and of those confirmed; the highest received, and handled.
+      counters: {
+        get: function () {
+          return {
+            sent: machine.outbox.last(), acknowledged: machine.outbox.confirmed,
+            received: machine.inbox.received, handled: machine.inbox.handled
+          };
+        }
+      }
     });
-    try {
-      fresh(environment.storage, ONCE, environment.date(), DAY);
-      // A duplicate of the tab gets a copy of its sessionStorage. Who takes the session has to take
-      // this as well, and there is but one.
-      environment.storage.setItem(ONCE + kept.by, environment.date());
-      environment.sessionStorage.setItem(this._keptUnder(), JSON.stringify(
-        (JSON.parse(environment.sessionStorage.getItem(this._keptUnder())) || []).concat(kept)));
-    } catch (error) {
-      // Too large, or forbidden.
-      return false;
-    }
-    this._away = kept.by;
-    this._negotiator.suspend();
-    return true;
-  };
 
-  // What a page in this tab has left, taken out for good; with a `machine` if nobody else has it.
-  Session.prototype._take = function () {
-    var environment = this._environment;
-    var name = this._keptUnder();
-    var id = this._machine && this._machine.id;
-    var kept = null;
-    try {
-      var all = JSON.parse(environment.sessionStorage.getItem(name)) || [];
-      environment.sessionStorage.removeItem(name);
-      // Two sessions of one page: a page that comes back takes its own.
-      kept = all.filter(function (each) { return each.id === id; })[0] || all[0];
-      if (!kept) { return null; }
-      if (all.length > 1) {
-        all.splice(all.indexOf(kept), 1);
-        environment.sessionStorage.setItem(name, JSON.stringify(all));
+    // What comes behind what a page has left would be lost.
+    function checkPresence() {
+      if (away) { throw failure("closed", "the page was left"); }
+    }
+
+    function put(type, id, data, urgent) {
+      var items = encodePacket(type, namespace, id, data);
+      checkPresence();
+      machine.send(items, urgent);
+      flushSoon();
+    }
+
+    // Call a page's function; what it throws is reported like any uncaught error, and harms nothing.
+    function guard(callback, values) {
+      try {
+        callback.apply(session, values || []);
+        return true;
+      } catch (error) {
+        window.setTimeout(function () { throw error; }, 0);
+        return false;
       }
-      kept.left = ClientMachine.unpack(kept, environment.now());
-      if (environment.storage.getItem(ONCE + kept.by)) { kept.machine = kept.left; }
-      environment.storage.removeItem(ONCE + kept.by);
-    } catch (error) {
-      // Forbidden, altered, or left by another version.
     }
-    return kept;
-  };
 
-  Session.prototype._keptUnder = function () {
-    return "fallback_transport session " + this._negotiator.pollUrl + " " + this._namespace;
-  };
+    function dispatch(type, event) {
+      var handler = session["on" + type];
+      event.type = type;
+      event.target = session;
+      (typeof handler === "function" ? [handler] : []).concat(list(typed, type))
+        .forEach(function (listener) { guard(listener, [event]); });
+    }
 
-  function notTaken(kept) {
+    // -- What the session tells
+
+    function reset(next) {
+      callbacks = {};
+      nextId = 1;
+      incoming = refusal = null;
+      isAccepted = isResumed = reopens = false;
+      return next;
+    }
+
+    function start(spread) {
+      var auth = options.auth;
+      var next = new ClientMachine(now());
+      next.send(encodePacket(CONNECT, namespace, "", typeof auth === "function" ? auth() : auth));
+      begin(reset(next), spread);
+    }
+
+    function handled(seq) { machine.handled(seq, now()); }
+
+    function received(event) {
+      var former = machine;
+      var packet = incoming;
+      // A page that goes on with a session hears that it is open before it hears anything else.
+      if (reopens) { changed(); }
+      // A listener of the message before has closed the session.
+      if (!machine.delivers()) { return; }
+      try {
+        // A packet where an attachment was announced, or the other way around.
+        if (isText(event.data) !== !packet) { throw malformed(); }
+        if (packet) { packet.attachments.push(event.data); } else { packet = decodePacket(event.data); }
+        packet.seqs.push(event.seq);
+        incoming = packet.attachments.length < packet.missing ? packet : null;
+        if (incoming) { return; }
+        if (packet.missing) { packet.data = reconstruct(packet.data, packet.attachments); }
+      } catch (error) {
+        machine.close(MALFORMED, "a malformed packet", now());
+        flushSoon();
+        return;
+      }
+      deliver(packet);
+      if (machine === former) { packet.seqs.forEach(handled); }
+    }
+
+    function deliver(packet) {
+      var type = packet.type;
+      var data = packet.data;
+      if (type === CONNECT) {
+        isAccepted = reopens = true;
+        changed();
+      } else if (type === CONNECT_ERROR) {
+        // The close with its code comes behind it.
+        refusal = data;
+      } else if (packet.isEvent && data instanceof Array) {
+        call(packet.id, String(data[0]), data.slice(1));
+      } else if (type === ACK || type === BINARY_ACK) {
+        answer(packet.id, [null].concat(data));
+      } else if (type === ERROR) {
+        data = data || {};
+        answer(packet.id, [failure(data.code, String(data.message))]);
+      }
+    }
+
+    function answer(id, values) {
+      var callback = callbacks[id];
+      delete callbacks[id];
+      if (callback) { guard(callback, values); }
+    }
+
+    function call(id, name, values) {
+      var former = machine;
+      var all = list(named, name);
+      var open = id !== "";
+
+      function respond(type, value) {
+        if (!open || machine !== former || !machine.accepts()) { return; }
+        put(type, id, value, true);
+        open = false;
+      }
+
+      function reply(value) { respond(ACK, value === undefined ? [] : [value]); }
+
+      function refuse(text) { guard(respond, [ERROR, { code: 1011, message: text }]); }
+
+      if (!all.length) { refuse("no listener for " + name); }
+      all.forEach(function (listener) {
+        // Also what it returns may be impossible to send.
+        if (!guard(function () {
+          var value = listener.apply(session, values.concat(open ? reply : []));
+          if (value !== undefined) { reply(value); }
+        })) { refuse("the listener raised"); }
+      });
+    }
+
+    function fail(all, error) {
+      Object.keys(all).forEach(function (id) { guard(all[id], [error]); });
+    }
+
+    function over(event) {
+      var open = callbacks;
+      var refused = refusal;
+      var told = {
+        code: event.code, reason: event.reason,
+        // Closed by one side, and known to the other.
+        wasClean: machine.closedBy === "peer" ||
+          (machine.closedBy === "local" && !machine.outbox.items.length),
+        unconfirmed: readable(event.unconfirmed)
+      };
+      var isReset = RESETS.indexOf(event.code) >= 0 && !refused && !options.once;
+      if (isReset) {
+        session.state = "reconnecting";
+        // The page may have no new `auth` to give.
+        isReset = guard(start, [event.code === SERVICE_RESTART ? timing.spread : 0]);
+      }
+      if (!isReset) {
+        session.state = "closed";
+        session.transport = null;
+        callbacks = {};
+        listen("removeEventListener");
+        drop();
+      }
+      fail(open, failure(event.code, "the session ended: " + event.code + " " + event.reason));
+      if (refused) { told.data = refused.data; }
+      // As a WebSocket does: what went wrong first, then that it is over.
+      if (!isReset && !told.wasClean && event.code !== GOING_AWAY) {
+        dispatch("error", extend({}, told));
+      }
+      dispatch(isReset ? "reset" : "close", told);
+      changed();
+    }
+
+    // The transport, its reason or the state may have changed.
+    function changed() {
+      if (session.state === "closed") { return; }
+      var works = carrier && !troubled;
+      var reason = why();
+      if (isAccepted && (works || !reopens)) { session.state = works ? "open" : "reconnecting"; }
+      session.transport = reason.transport;
+      // The first news is of a transport; after that, also that there is none.
+      if (lastWhy !== reason.transport + reason.reason && (carrier || lastWhy)) {
+        lastWhy = reason.transport + reason.reason;
+        dispatch("transport", { transport: reason.transport, why: reason });
+      }
+      if (reopens && works) {
+        reopens = false;
+        session.id = machine.id;
+        dispatch("open", { id: machine.id, resumed: isResumed });
+      }
+    }
+
+    // -- The page goes, comes, comes back
+
+    function pageHides(event) {
+      if (resumes && leave()) { return; }
+      if (!event.persisted) { machine.close(GOING_AWAY, "the page was left", now()); }
+      lastWords();
+      if (event.persisted) {
+        suspend();
+      } else {
+        // There is no later: who wants to keep what is unconfirmed has to do it now.
+        giveUp(machine.code, machine.reason);
+      }
+    }
+
+    // From the browser's cache of whole pages.
+    function pageShows(event) {
+      var left = away;
+      if (!event.persisted) { return; }
+      away = null;
+      var kept = left && takeBack();
+      if (!left || (kept && kept.by === left)) {
+        hurry();
+      } else if (kept && kept.machine) {
+        fail(callbacks, failure(GONE, "another page had the session meanwhile"));
+        resume(kept);
+      } else {
+        over(notTaken(kept));
+      }
+    }
+
+    // Leave the session to the next page in this tab; false if that cannot be.
+    function leave() {
+      if (away || !machine.id || !machine.accepts()) { return away; }
+      lastWords();
+      var kept = extend(pack(machine), {
+        by: String(nonce(window) || window.Math.random()),
+        attempt: attempt, nextId: nextId, accepted: isAccepted,
+        // Whose attachments are still to come.
+        packet: incoming && [incoming.text].concat(incoming.attachments.map(toBase64))
+      });
+      try {
+        fresh(window.localStorage, ONCE, window.Date.now(), DAY);
+        // A duplicate of the tab gets a copy of its sessionStorage. Who takes the session has to take
+        // this as well, and there is but one.
+        window.localStorage.setItem(ONCE + kept.by, window.Date.now());
+        window.sessionStorage.setItem(keptUnder, JSON.stringify(
+          (JSON.parse(window.sessionStorage.getItem(keptUnder)) || []).concat(kept)));
+      } catch (error) {
+        // Too large, or forbidden.
+        return false;
+      }
+      away = kept.by;
+      suspend();
+      return true;
+    }
+
+    // What a page in this tab has left, taken out for good; with a `machine` if nobody else has it.
+    function takeBack() {
+      var kept = null;
+      try {
+        var all = JSON.parse(window.sessionStorage.getItem(keptUnder)) || [];
+        window.sessionStorage.removeItem(keptUnder);
+        // Two sessions of one page: a page that comes back takes its own.
+        kept = all.filter(function (each) { return machine && each.id === machine.id; })[0] || all[0];
+        if (!kept) { return null; }
+        if (all.length > 1) {
+          all.splice(all.indexOf(kept), 1);
+          window.sessionStorage.setItem(keptUnder, JSON.stringify(all));
+        }
+        kept.left = unpack(kept, now());
+        if (window.localStorage.getItem(ONCE + kept.by)) { kept.machine = kept.left; }
+        window.localStorage.removeItem(ONCE + kept.by);
+      } catch (error) {
+        // Forbidden, altered, or left by another version.
+      }
+      return kept;
+    }
+
+    function notTaken(kept) {
+      return {
+        code: GONE, reason: "what the page before has left is not to be had",
+        unconfirmed: kept && kept.left ? kept.left.outbox.items : []
+      };
+    }
+
+    function resume(kept) {
+      reset();
+      nextId = kept.nextId;
+      isAccepted = reopens = kept.accepted;
+      isResumed = true;
+      if (kept.packet) {
+        incoming = decodePacket(kept.packet[0]);
+        incoming.attachments = kept.packet.slice(1).map(fromBase64);
+        for (var seq = kept.handled + 1; seq <= kept.received; seq++) { incoming.seqs.push(seq); }
+      }
+      attempt = Math.max(attempt, kept.attempt);
+      begin(kept.machine);
+    }
+
+    // Begin, or go on with what the page before has left.
+    recall();
+    if (!canOpen() && !allows(POLLING)) {
+      throw failure("unsupported", "none of the transports wanted can be had in this browser");
+    }
+    listen("addEventListener");
+    var left = resumes && takeBack();
+    if (left && left.machine) {
+      resume(left);
+    } else {
+      start(0);
+      // Nobody listens yet.
+      if (left) {
+        window.setTimeout(function () {
+          var told = notTaken(left);
+          dispatch("reset", extend(told, { unconfirmed: readable(told.unconfirmed) }));
+        }, 0);
+      }
+    }
+  }
+
+  // --- The browser's WebSocket interface, over a session ----------------------------------------
+
+  // As https://websockets.spec.whatwg.org/ has it; its messages are a session's unnamed ones.
+
+  var STATES = ["CONNECTING", "OPEN", "CLOSING", "CLOSED"];
+  // So often is the server tried before it counts as out of reach: for a second, if it refuses.
+  var TRIES = 3;
+  // Where there is more to send than a session keeps, so long until it is asked again.
+  var FULL = 50;
+
+  // Who connects, and who is to, by host. One does at a time (RFC 6455, section 4.1): what it learns
+  // of the network, the others need not find out.
+  var queues = {};
+
+  var channel = null;
+  var tasks = [];
+
+  // Each event is a task of its own: what a page does behind it is done before the next one comes.
+  // Not a timer's, which are slow in a hidden page.
+  function pageTask(callback) {
+    if (!channel) {
+      channel = new root.MessageChannel();
+      channel.port1.onmessage = function () { tasks.shift()(); };
+    }
+    tasks.push(callback);
+    channel.port2.postMessage(0);
+  }
+
+  function domException(name, text) {
+    try {
+      return new root.DOMException(text, name);
+    } catch (error) {
+      // There is none, or none for pages to make.
+      return extend(new Error(text), { name: name });
+    }
+  }
+
+  // A text without lone surrogates, as UTF-8 can have it. For a symbol it throws, as it should.
+  function scalars(value) {
+    return "".concat(value).replace(/[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]/g, function (found) {
+      return found.length > 1 ? found : "\ufffd";
+    });
+  }
+
+  function locate(url) {
+    var parts = null;
+    try {
+      url = typeof root.URL === "function" ? new root.URL(url,
+        root.document ? root.document.baseURI : root.location && root.location.href).href : absolute(root, url);
+      // Without user and password: it becomes a key of localStorage.
+      parts = /^(?:ws|http)(s?)(:\/\/)(?:[^\/?#]*@)?([^\/?#%]+)(\/[^?#]*)(\?[^#]*)?$/.exec(url);
+    } catch (error) {
+      // It is none.
+    }
+    if (!parts) { throw domException("SyntaxError", "no URL for a WebSocket: " + url); }
+    var site = parts[1] + parts[2] + parts[3];
     return {
-      code: GONE, reason: "what the page before has left is not to be had",
-      unconfirmed: kept && kept.left ? kept.left.outbox.unconfirmed() : []
+      url: url.replace(/^http/, "ws"), origin: "ws" + site, mount: "http" + site + parts[4],
+      host: parts[3], path: parts[4], query: parts[5] || "",
+      // From a page that came by https nothing goes unencrypted, but to the same machine.
+      isMixed: !parts[1] && root.location && root.location.protocol === "https:" &&
+        !/^(.*\.)?localhost(:|$)|^127\.|^\[::1]/.test(parts[3])
     };
   }
 
-  // Begin, or go on with what the page before has left.
-  Session.prototype._continue = function () {
-    var self = this;
-    var kept = this._options.resume ? this._take() : null;
-    if (kept && kept.machine) {
-      this._resume(kept);
-      return;
-    }
-    this._begin(0);
-    if (!kept) { return; }
-    // Nobody listens yet.
-    this._environment.setTimeout(function () {
-      var told = notTaken(kept);
-      self._dispatch("reset", extend(told, { unconfirmed: readable(told.unconfirmed) }));
-    }, 0);
-  };
+  // The inside of a page's WebSocket. Args: that; what its constructor got: a URL, one subprotocol or
+  // several, and options of `connect`.
+  function Face(page, values) {
+    var own = this;
+    var options = Object(values[2]);
+    var window = options.environment || root;
+    var iterator = root.Symbol && root.Symbol.iterator;
+    var url = scalars(values[0]);
+    var names = values[1] === undefined ? [] : values[1];
+    names = (names instanceof Array ? names :
+      iterator && names === Object(names) && names[iterator] ? Array.from(names) : [names])
+      .map(function (name) { return "".concat(name); });
+    var place = locate(url);
+    names.forEach(function (name, at) {
+      if (!TOKEN.test(name) || names.slice(0, at).join().toLowerCase().split(",").indexOf(name.toLowerCase()) >= 0) {
+        throw domException("SyntaxError", "no subprotocol, or one that was there before: " + name);
+      }
+    });
+    if (place.isMixed) { throw domException("SecurityError", "this page has to use wss:"); }
 
-  Session.prototype._resume = function (kept) {
-    this._reset(kept.machine);
-    this._nextId = kept.nextId;
-    this._accepted = this._reopens = kept.accepted;
-    this._resumed = true;
-    if (kept.packet) {
-      this._incoming = extend(decodePacket(kept.packet[0]), {
-        text: kept.packet[0], attachments: kept.packet.slice(1).map(fromBase64)
+    var session = null;
+    var queue = queues[place.host] = queues[place.host] || [];
+    // What has come before it is open.
+    var early = [];
+    // What the session has not taken, what the network was not given, and bytes that neither will get.
+    var waiting = [];
+    var buffered = [];
+    var discarded = 0;
+    var isFull = false;
+
+    this.url = place.url;
+    this.readyState = 0;
+    this.protocol = this.extensions = "";
+    this.binaryType = "blob";
+    this.handlers = {};
+    this.listeners = {};
+
+    function task(callback, value) {
+      function run() { callback(value); }
+
+      if (window === root && root.MessageChannel) { pageTask(run); } else { window.setTimeout(run, 0); }
+    }
+
+    function dispatch(kind, type, init) {
+      var event;
+      try {
+        event = new root[kind](type, init);
+      } catch (error) {
+        // The browser makes none of this kind.
+        event = extend(Target ? new root.Event(type) : { type: type }, init);
+      }
+      page.dispatchEvent(event);
+    }
+
+    function connect() {
+      try {
+        session = new Session(place.mount, extend(extend({}, options), {
+          namespace: "/", resume: false, once: true, client: {
+            url: place.path + place.query, protocols: names.length ? names.join(", ") : undefined
+          }
+        }));
+      } catch (error) {
+        // Neither transport is to be had.
+        task(over, {});
+        return;
+      }
+      session.onopen = accept;
+      session.on("message", function (data) {
+        if (early) { early.push(data); } else { task(message, data); }
       });
-      for (var seq = kept.handled + 1; seq <= kept.received; seq++) { this._incoming.seqs.push(seq); }
+      session.onclose = function (event) {
+        // Closed by `on_connect`, which has not refused it.
+        if (event.wasClean && !("data" in event)) { accept(); }
+        task(over, event);
+      };
     }
-    this._negotiator._attempt = Math.max(this._negotiator._attempt, kept.attempt);
-    this._negotiator.begin(kept.machine);
+
+    // It is open, or has failed: the next one's turn. Whether it was in the queue.
+    function settle() {
+      var at = queue.indexOf(connect);
+      if (at >= 0) { queue.splice(at, 1); }
+      if (at === 0 && queue.length) { queue[0](); }
+      return at >= 0;
+    }
+
+    function accept() {
+      if (!early) { return; }
+      task(opened);
+      early.forEach(function (data) { task(message, data); });
+      early = null;
+    }
+
+    function opened() {
+      var chosen = session.protocol;
+      if (own.readyState) { return; }
+      if (names.length ? names.indexOf(chosen) < 0 : chosen) {
+        leave(PROTOCOL_ERROR);
+        over({});
+        return;
+      }
+      own.protocol = chosen;
+      own.readyState = 1;
+      settle();
+      dispatch("Event", "open", {});
+    }
+
+    function message(data) {
+      if (own.readyState !== 1) { return; }
+      if (BYTES.test(kindOf(data))) {
+        if (own.binaryType === "blob") { data = new root.Blob([data]); }
+      } else if (!isText(data)) {
+        data = JSON.stringify(data);
+      }
+      dispatch("MessageEvent", "message", { data: data, origin: place.origin });
+    }
+
+    // It is over, as the session tells, or failed.
+    function over(event) {
+      if (own.readyState === 3) { return; }
+      own.readyState = 3;
+      // So has what was never open.
+      var isClean = !settle() && !!event.wasClean;
+      // A page that goes hears no more.
+      if (event.code === GOING_AWAY && !event.wasClean) { return; }
+      if (!isClean) { dispatch("Event", "error", {}); }
+      dispatch("CloseEvent", "close", {
+        code: isClean ? event.code : ABNORMAL, reason: isClean ? event.reason : "", wasClean: isClean
+      });
+    }
+
+    // The session ends by itself, and the page hears no more of it.
+    function leave(code) {
+      if (!session) { return; }
+      session.onopen = session.onclose = null;
+      session.off("message").end(code, "");
+    }
+
+    // Hand to the session what is ready, in order.
+    function pump() {
+      var next = waiting[0];
+      if (!next || isFull || !(next.items || next.code)) { return; }
+      try {
+        if (next.code) { session.end(next.code, next.reason); } else { session.take(next.items); }
+      } catch (error) {
+        if (error.code === "full") {
+          isFull = true;
+          window.setTimeout(function () {
+            isFull = false;
+            pump();
+          }, FULL);
+        } else if (error.code === "too-large") {
+          own.readyState = 2;
+          session.end(TOO_BIG, "");
+        }
+        // Closed by the server: it stays here.
+        return;
+      }
+      waiting.shift();
+      pump();
+    }
+
+    // The bytes of it that the network was not given.
+    function left(entry) {
+      var items = entry.items;
+      return items ? entry.size * (1 - (items[items.length - 1].given || 0)) : entry.size;
+    }
+
+    this.amount = function () {
+      while (buffered.length && !left(buffered[0])) { buffered.shift(); }
+      return Math.ceil(buffered.reduce(function (sum, entry) { return sum + left(entry); }, discarded));
+    };
+
+    this.send = function (data, kind) {
+      var entry = { size: isText(data) ? utf8Length(data) : BLOB.test(kind) ? data.size : data.byteLength };
+
+      function take(content) {
+        entry.items = encodePacket(EVENT, "/", "", ["message", content]);
+        pump();
+      }
+
+      if (own.readyState > 1) {
+        discarded += entry.size;
+        return;
+      }
+      own.amount();
+      buffered.push(entry);
+      waiting.push(entry);
+      if (BLOB.test(kind)) {
+        var reader = new root.FileReader();
+        reader.onload = function () { take(reader.result); };
+        reader.onerror = function () {
+          leave(GOING_AWAY);
+          task(over, {});
+        };
+        reader.readAsArrayBuffer(data);
+      } else {
+        take(data);
+      }
+    };
+
+    this.close = function (code, reason) {
+      if (!own.readyState) {
+        leave(GOING_AWAY);
+        task(over, {});
+      } else if (own.readyState === 1) {
+        waiting.push({ code: code, reason: reason });
+        pump();
+      }
+      own.readyState = Math.max(own.readyState, 2);
+    };
+
+    if (queue.push(connect) === 1) { connect(); }
+  }
+
+  // The browser's own, if a page can make one; else what there is of it in `listening`.
+  var Target = null;
+  try {
+    Target = root.Reflect.construct(root.EventTarget, [], Object) && root.EventTarget;
+  } catch (error) {
+    // It cannot.
+  }
+
+  var listening = {
+    addEventListener: function (type, listener, options) {
+      var known = this._.listeners[type] || [];
+      if (listener && !known.some(function (each) { return each[0] === listener; })) {
+        this._.listeners[type] = known.concat([[listener, Object(options).once]]);
+      }
+    },
+    removeEventListener: function (type, listener) {
+      this._.listeners[type] = (this._.listeners[type] || []).filter(function (each) {
+        return each[0] !== listener;
+      });
+    },
+    dispatchEvent: function (event) {
+      var page = this;
+      var all = page._.listeners;
+      try {
+        event.target = event.currentTarget = page;
+      } catch (error) {
+        // The browser's, by the page itself.
+      }
+      (all[event.type] || []).forEach(function (each) {
+        if (all[event.type].indexOf(each) < 0) { return; }
+        if (each[1]) { page.removeEventListener(event.type, each[0]); }
+        try {
+          if (each[0].handleEvent) { each[0].handleEvent(event); } else { each[0].call(page, event); }
+        } catch (error) {
+          root.setTimeout(function () { throw error; }, 0);
+        }
+      });
+      return !event.defaultPrevented;
+    }
   };
 
-  // What comes behind would be lost.
-  Session.prototype._checkPresence = function () {
-    if (this._away) { throw failure("closed", "the page was left"); }
+  function inside(page) {
+    if (!(Object(page)._ instanceof Face)) { throw new TypeError("this is no WebSocket"); }
+    return page._;
+  }
+
+  function handler(page, type) {
+    var known = inside(page).handlers[type];
+    return known ? known.value : null;
+  }
+
+  // It is called in the place in which it was first set.
+  function handle(page, type, value) {
+    var handlers = inside(page).handlers;
+    var known = handlers[type];
+    if (value !== Object(value)) {
+      handlers[type] = null;
+      if (known) { page.removeEventListener(type, known.run); }
+    } else if (known) {
+      known.value = value;
+    } else {
+      known = handlers[type] = {
+        value: value,
+        run: function (event) {
+          if (typeof known.value === "function" && known.value.call(page, event) === false &&
+              event.preventDefault) {
+            event.preventDefault();
+          }
+        }
+      };
+      page.addEventListener(type, known.run);
+    }
+  }
+
+  // What a page sees: functions are named, and throw, as those of the browser do.
+  var members = {
+    get url() { return inside(this).url; },
+    get readyState() { return inside(this).readyState; },
+    get bufferedAmount() { return inside(this).amount(); },
+    get onopen() { return handler(this, "open"); },
+    set onopen(value) { handle(this, "open", value); },
+    get onerror() { return handler(this, "error"); },
+    set onerror(value) { handle(this, "error", value); },
+    get onclose() { return handler(this, "close"); },
+    set onclose(value) { handle(this, "close", value); },
+    get extensions() { return inside(this).extensions; },
+    get protocol() { return inside(this).protocol; },
+    get onmessage() { return handler(this, "message"); },
+    set onmessage(value) { handle(this, "message", value); },
+    get binaryType() { return inside(this).binaryType; },
+    set binaryType(value) {
+      var own = inside(this);
+      value = "".concat(value);
+      if (value === "blob" || value === "arraybuffer") { own.binaryType = value; }
+    },
+    close: function close() {
+      var own = inside(this);
+      var code = arguments[0];
+      var reason = arguments[1] === undefined ? "" : scalars(arguments[1]);
+      if (code !== undefined) {
+        // Web IDL's [Clamp]: the nearest whole number there is, and of two the even one.
+        code = Math.max(0, Math.min(0xffff, +code)) || 0;
+        code = code % 1 === 0.5 ? 2 * Math.round(code / 2) : Math.round(code);
+        if (code !== NORMAL && !(code >= 3000 && code <= 4999)) {
+          throw domException("InvalidAccessError", "the code must be 1000, or 3000 to 4999");
+        }
+      }
+      if (utf8Length(reason) > MAX_REASON_BYTES) {
+        throw domException("SyntaxError", "the reason has more than " + MAX_REASON_BYTES + " bytes of UTF-8");
+      }
+      own.close(code || NO_CODE, code ? reason : "");
+    },
+    send: function send(data) {
+      var own = inside(this);
+      var kind = kindOf(data);
+      if (!arguments.length) { throw new TypeError("nothing to send"); }
+      if (!BYTES.test(kind) && !BLOB.test(kind)) { data = scalars(data); }
+      if (!own.readyState) { throw domException("InvalidStateError", "the WebSocket is not open yet"); }
+      own.send(data, kind);
+    }
   };
 
-  Session.prototype._fail = function (callbacks, error) {
-    for (var id in callbacks) { this._guard(callbacks[id], null, [error]); }
-  };
+  if (Target) { Object.setPrototypeOf(members, Target.prototype); } else { extend(members, listening); }
 
-  // The list kept under a name in a map, never changed but replaced: somebody may be going through
-  // it. The colon keeps names like "constructor" apart.
-  function list(map, name) { return map[":" + name] || []; }
+  function fix(object, name, value, more) {
+    Object.defineProperty(object, name, extend({ value: value }, more));
+  }
+
+  function numbered(object) {
+    STATES.forEach(function (name, number) { fix(object, name, number, { enumerable: true }); });
+    return object;
+  }
+
+  // Makes a constructor of ours.
+  function shape(made) {
+    if (Target) { Object.setPrototypeOf(made, Target); }
+    fix(made, "prototype", members, { writable: false });
+    return numbered(made);
+  }
+
+  // A new one, of the class that was called.
+  function make(page, values) {
+    if (!values.length) { throw new TypeError("a WebSocket needs a URL"); }
+    var made = Target ? root.Reflect.construct(Target, [], page.constructor) : page;
+    fix(made, "_", new Face(made, values));
+    return made;
+  }
+
+  var PageWebSocket = shape(function WebSocket(url) {
+    if (!(this instanceof PageWebSocket)) { throw new TypeError("new is missing"); }
+    return make(this, arguments);
+  });
+
+  fix(numbered(members), "constructor", PageWebSocket, { writable: true, configurable: true });
+  if (root.Symbol) { fix(members, root.Symbol.toStringTag, "WebSocket", { configurable: true }); }
+
+  var original = root.WebSocket;
+
+  // A window's own WebSocket, though a page has put ours in its place.
+  function nativeWebSocket(window) {
+    var found = window.WebSocket;
+    return found && (found.prototype === members || members.isPrototypeOf(found.prototype)) ?
+      original : found;
+  }
+
+  // Put ours in the place of `WebSocket`, for what is at `paths` or below; returns what undoes that.
+  function install(options) {
+    var before = root.WebSocket;
+    var Native = nativeWebSocket(root);
+    var places = options.paths.map(locate);
+
+    function isOurs(url) {
+      try {
+        var place = locate(scalars(url));
+      } catch (error) {
+        return false;
+      }
+      return places.some(function (each) {
+        return place.origin === each.origin &&
+          (place.path + "/").indexOf(each.path.replace(/\/$/, "") + "/") === 0;
+      });
+    }
+
+    var Installed = shape(function WebSocket(url) {
+      if (!(this instanceof Installed)) { throw new TypeError("new is missing"); }
+      if (!arguments.length || !Native || isOurs(url)) {
+        return make(this, arguments.length ? [url, arguments[1], options] : []);
+      }
+      return arguments[1] === undefined ? new Native(url) : new Native(url, arguments[1]);
+    });
+
+    if (Native && root.Symbol && root.Symbol.hasInstance) {
+      fix(Installed, root.Symbol.hasInstance, function (value) {
+        return this.prototype.isPrototypeOf(value) || (this === Installed && value instanceof Native);
+      });
+    }
+    members.constructor = root.WebSocket = Installed;
+    return function () {
+      members.constructor = PageWebSocket;
+      if (root.WebSocket === Installed) { root.WebSocket = before; }
+    };
+  }
 
   var FallbackTransport = {
     version: "0.1.0",
@@ -3109,7 +3207,7 @@
     // Options: auth (an object, or a function that gives one, for on_connect), transports,
     // namespace, withCredentials, remember (false: keep no verdict in localStorage), resume (go
     // on with the session of the page before in this tab, and leave it to the next), timing
-    // (milliseconds, see TIMING), environment (for tests).
+    // (milliseconds, see TIMING), environment (another window, for tests).
     connect: function (url, options) {
       if (url && typeof url === "object") {
         options = url;
@@ -3118,13 +3216,16 @@
       return new Session(url || "/fallback", options || {});
     },
 
+    // `new FallbackTransport.WebSocket(url, protocols, options)`, for one and for all.
+    WebSocket: PageWebSocket,
+    install: install,
+
     _core: {
-      ClientMachine: ClientMachine, Outbox: Outbox, Inbox: Inbox, Message: Message, Part: Part, Close: Close,
-      Negotiator: Negotiator, Session: Session, encode: encode, encodeFrames: encodeFrames,
-      encodeBody: encodeBody, decode: decode, decodeBody: decodeBody, decodeBinary: decodeBinary,
-      encodePacket: encodePacket, decodePacket: decodePacket, reconstruct: reconstruct,
-      envelope: envelope, utf8Length: utf8Length, toBase64: toBase64, fromBase64: fromBase64,
-      TRANSITIONS: TRANSITIONS, TIMING: TIMING
+      ClientMachine: ClientMachine, Inbox: Inbox, Message: Message, Close: Close,
+      encode: encode, encodeFrames: encodeFrames, encodeBody: encodeBody, decode: decode,
+      decodeBody: decodeBody, decodeBinary: decodeBinary, encodePacket: encodePacket,
+      segment: segment, utf8Length: utf8Length, toBase64: toBase64, fromBase64: fromBase64,
+      TIMING: TIMING
     }
   };
 

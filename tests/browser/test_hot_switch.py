@@ -34,9 +34,10 @@ PROBES = {"probe": 1000, "probeMax": 1500}
 #: Nothing public makes a page leave a WebSocket that works; in earnest it is its own doubt that
 #: does. Here it doubts whatever it hears, and hedges.
 DOWN = """session => {
-  const negotiator = session._negotiator;
-  Object.defineProperty(negotiator.socket, "doubted", {get: () => true, set: () => undefined});
-  negotiator._hedge();
+  const timer = setInterval(() => {
+    if (session.transport === "websocket") { session._core.doubt(); }
+    else { clearInterval(timer); }
+  }, 1);
 }"""
 
 

@@ -423,6 +423,7 @@ export class FakeEnvironment {
     this.sockets = new Set();
     this.busiest = 0;
     this.beacons = [];
+    this.onpagehide = null;
     this.listeners = {};
     // A browser may forbid requests, keep what a WebSocket cannot send, refuse close codes.
     this.forbids = this.fills = this.oldClose = false;
@@ -457,19 +458,34 @@ export class FakeEnvironment {
     this._timers.delete(id);
   }
 
-  now() { return this.clock.now; }
+  // -- As a window has them
 
-  date() { return this.clock.now; }
+  get localStorage() { return this.storage; }
+  get top() { return this; }
+  get Date() { return { now: () => this.clock.now }; }
+  get Math() { return { random: this.random }; }
+  get performance() { return { getEntriesByName: () => [{ nextHopProtocol: this.http2 ? "h2" : "http/1.1" }] }; }
+  get navigator() { return { sendBeacon: (url, body) => this.beacon(url, body) }; }
 
-  hidden() { return this.isHidden; }
+  get document() {
+    return {
+      hidden: this.isHidden,
+      createElement: () => ({ set href(url) { this.url = new URL(url, "http://page.test/").href; }, get href() { return this.url; } }),
+    };
+  }
 
-  multiplexes() { return this.http2; }
+  get crypto() {
+    return this._nonces && {
+      getRandomValues: (bytes) => {
+        new DataView(bytes.buffer).setUint32(0, this._name);
+        new DataView(bytes.buffer).setUint32(4, ++this._ids);
+      },
+    };
+  }
 
-  nonce() { return this._nonces ? `n${this._name}-${++this._ids}` : null; }
+  addEventListener(type, callback) { (this.listeners[type] ??= new Set()).add(callback); }
 
-  listen(type, callback) { (this.listeners[type] ??= new Set()).add(callback); }
-
-  unlisten(type, callback) { this.listeners[type]?.delete(callback); }
+  removeEventListener(type, callback) { this.listeners[type]?.delete(callback); }
 
   fire(type, event = {}) { for (const callback of [...(this.listeners[type] || [])]) callback(event); }
 
@@ -479,6 +495,4 @@ export class FakeEnvironment {
     this.network.post(url, body, { "content-type": "text/plain;charset=UTF-8" }, () => {});
     return true;
   }
-
-  resolve(url) { return new URL(url, "http://page.test/").href; }
 }

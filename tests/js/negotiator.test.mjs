@@ -207,7 +207,7 @@ test("the welcome of another session is not ours", () => {
   page.session.send("two");
   page.advance(60_000);
   assert.deepEqual(first.events, [["message", "one"], ["message", "two"]]);
-  assert.equal(page.session._machine.id, first.id);
+  assert.equal(page.session._core.machine().id, first.id);
   assert.deepEqual([page.count("open"), page.count("reset"), page.count("close")], [1, 0, 0]);
   page.quiet();
 });

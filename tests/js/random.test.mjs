@@ -137,7 +137,7 @@ function quiet(storm) {
   assert.equal(page.environment.sockets.size, 1, "one WebSocket is left");
   // Beside them, for a while, the one that watches over a question.
   page.until(() => page.environment.timers() === 2, "two timers are left: the machine's deadline, the next question", 20_000);
-  assert.deepEqual(Object.keys(page.session._machine.connections).length, 1);
+  assert.deepEqual(Object.keys(page.session._core.machine().connections).length, 1);
   assert.equal(page.session.bufferedAmount, 0);
   // Where frames are swallowed, there are gaps.
   page.server.gaps.length = 0;

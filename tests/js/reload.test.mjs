@@ -127,15 +127,15 @@ both("a message whose parts have come to the page before, or gone from it, goes 
     peer.emit("message", data);
     first.session.send(data);
     // The first parts, each way.
-    first.until(() => first.session._machine.inbox.got() && server.parts > 0, "parts");
+    first.until(() => first.session._core.machine().inbox.got && server.parts > 0, "parts");
     first.network.onpost = () => ({ lost: true });
-    const came = first.session._machine.inbox.got();
+    const came = first.session._core.machine().inbox.got;
     leave(first);
     first.advance(100);
     first.network.onpost = () => undefined;
     first.network.onframe = () => 1;
     const second = next(first);
-    assert.ok(second.session._machine.inbox.got() >= came);
+    assert.ok(second.session._core.machine().inbox.got >= came);
     second.opened();
     second.until(() => second.messages.length && peer.events.length, "all of it, both ways");
     assert.deepEqual(typeof data === "string" ? second.messages[0] : new Uint8Array(second.messages[0]), data);

@@ -320,7 +320,7 @@ test("names that nobody listens to leave nothing behind", () => {
   const page = open("websocket");
   for (let i = 0; i < 50; i++) page.peer.emit(`name ${i}`);
   page.talks();
-  assert.ok(Object.keys(page.session._events).length <= 1);
+  assert.ok(Object.keys(page.session._core.named).length <= 1);
 });
 
 test("names that every object has are names like any other", () => {
@@ -718,7 +718,7 @@ both("in onreset the page may send again what was unconfirmed", (transport) => {
 both("in onclose the page may open another session, and in onreset close this one", (transport) => {
   const page = open(transport);
   let next = null;
-  page.session.onclose = () => { next = FallbackTransport.connect("/fallback", page.session._options); };
+  page.session.onclose = () => { next = FallbackTransport.connect("/fallback", { environment: page.environment, ...page.options }); };
   page.session.close();
   page.until(() => next && next.state === "open");
   const other = open(transport);
@@ -853,7 +853,7 @@ test("onerror comes before onclose, and only where nobody closed", () => {
       page.session[`on${type}`] = (event) => seen.push([type, event.code, event.wasClean]);
     }
     page.opened();
-    if (end === 4429) page.session._negotiator.ended({ code: end, reason: "too many", ack: 0, received: 0 });
+    if (end === 4429) page.session._core.ended({ code: end, reason: "too many", ack: 0, received: 0 });
     else page.session.close(end);
     page.advance(100);
     assert.deepEqual(seen, types.map((type) => [type, end, end === 4001]));
@@ -1001,7 +1001,7 @@ test("closed in any situation: no timer, no request, no WebSocket stays behind",
       const page = new Page({ random: () => 0.7, before });
       bring(page);
       if (end === "close") page.session.close();
-      else page.session._negotiator._act(page.session._machine.abort(4999, "at once"));
+      else page.session._core.giveUp(4999, "at once");
       page.until(() => page.session.state === "closed", `${what}, ${end}`);
       page.over();
       const seen = page.heard.length;
@@ -1028,11 +1028,11 @@ test("a long life leaves nothing behind in memory", () => {
   page.network.websocket = "ok";
   page.environment.fire("online");
   page.on("websocket").advance(MINUTE);
-  const machine = page.session._machine;
+  const machine = page.session._core.machine();
   assert.deepEqual(Object.keys(machine.connections).length, 1);
-  assert.deepEqual(Object.keys(machine.inbox._sizes), []);
-  assert.deepEqual(Object.keys(page.session._callbacks), []);
-  assert.equal(machine.outbox._numbered.length + machine.outbox._groups.length, 0);
+  assert.deepEqual(Object.keys(machine.inbox.sizes), []);
+  assert.deepEqual(Object.keys(page.session._core.callbacks()), []);
+  assert.equal(machine.outbox.items.length, 0);
   assert.ok(page.environment.timers() <= 3, `${page.environment.timers()} timers`);
   page.quiet();
 });
@@ -1051,20 +1051,6 @@ test("utf8Length, base64", () => {
   }
   const large = Uint8Array.from({ length: 100_000 }, (_, i) => i & 255);
   assert.deepEqual(core.fromBase64(core.toBase64(large)), large);
-});
-
-test("the table of states is Python's", () => {
-  const states = ["opening", "attached", "detached", "closing"];
-  for (const [state, row] of Object.entries(core.TRANSITIONS)) {
-    if (state === "closed") assert.deepEqual(row, {});
-    else {
-      assert.ok(states.includes(state));
-      assert.equal(row.finish, "closed");
-      assert.equal(row.close, "closing");
-      assert.equal(row.attach, state === "closing" ? "closing" : "attached");
-      assert.equal(row.detach, { opening: "opening", closing: "closing" }[state] || "detached");
-    }
-  }
 });
 
 test("the browser's environment is refused where it cannot work", () => {

@@ -50,7 +50,7 @@ function post(own, door, body, act = () => {}) {
       if (states.at(-1) !== xhr.readyState) { states.push(xhr.readyState); }
       if (xhr.readyState === 4) { done({ states, status: xhr.status, text: xhr.responseText, xhr }); }
     };
-    xhr.open("POST", own.resolve(door), true);
+    xhr.open("POST", new URL(door, origin).href, true);
     xhr.setRequestHeader("Content-Type", "text/plain;charset=UTF-8");
     xhr.send(body);
     act(xhr);

@@ -11,7 +11,7 @@ const HEADERS = 2;
 const LOADING = 3;
 const DONE = 4;
 
-// The `environment` of a page of its own in a browser of its own; `origin` is the page's.
+// The window of a page of its own in a browser of its own; `origin` is the page's.
 export function browser(origin, { storage = null, websocket = true, random = Math.random } = {}) {
   const agent = new http.Agent({ keepAlive: true, maxSockets: 6 });
 
@@ -114,20 +114,18 @@ export function browser(origin, { storage = null, websocket = true, random = Mat
   return {
     setTimeout: (callback, delay) => setTimeout(callback, delay),
     clearTimeout: (timer) => clearTimeout(timer),
-    now: () => Date.now(),
-    date: () => Date.now(),
-    hidden: () => false,
-    multiplexes: () => false,
-    random,
-    nonce: () => Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString("base64url"),
-    storage,
-    sessionStorage: null,
+    Date,
+    Math: { random },
+    crypto,
+    localStorage: storage,
     XMLHttpRequest: BrowserRequest,
     WebSocket: websocket ? BrowserSocket : undefined,
-    listen: () => {},
-    unlisten: () => {},
-    beacon: () => false,
-    resolve: (url) => new URL(url, origin).href,
+    document: {
+      createElement: () => ({
+        set href(url) { this.url = new URL(url, origin).href; },
+        get href() { return this.url; }
+      })
+    },
     // Not of the browser file's: ends what is kept alive.
     leave: () => agent.destroy()
   };

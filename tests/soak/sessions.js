@@ -95,11 +95,10 @@
       const original = core.ClientMachine.prototype[name];
       core.ClientMachine.prototype[name] = function () {
         const unit = original.apply(this, arguments);
-        const envelope = unit && (unit.envelope || unit);
-        if (envelope && envelope.messages.length) {
+        if (unit && unit.messages.length) {
           const highest = this.soakHighest || 0;
-          const last = envelope.seq + envelope.messages.length - 1;
-          repeats.replayed += Math.max(0, Math.min(highest, last) - envelope.seq + 1);
+          const last = unit.seq + unit.messages.length - 1;
+          repeats.replayed += Math.max(0, Math.min(highest, last) - unit.seq + 1);
           this.soakHighest = Math.max(highest, last);
         }
         return unit;
@@ -164,7 +163,7 @@
     session.addEventListener("close", function (event) {
       clearTimeout(timer);
       line(name, "close", "", event.code, 0, event.reason);
-      line(name, "attempts", "", session._negotiator._attempt);
+      line(name, "attempts", "", session._core.attempt());
       done();
     });
     session.emit("start", { seed: seed, rate: rate });

@@ -1,0 +1,1 @@
+"""A chat as tutorials have it, for a plain WebSocket: a page, and what servers say to it."""
