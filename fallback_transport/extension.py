@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import logging
 from collections.abc import Callable
 from dataclasses import fields
@@ -10,16 +11,19 @@ from typing import Any, TypeVar, overload
 
 import socketio
 from flask import Flask
+from werkzeug.exceptions import HTTPException
 
 from .context import handler_context
 from .conversation import MalformedPacket
+from .doctor.door import DoctorDoor
 from .engine import Engine
-from .gateway import Gateway, GatewayOptions
+from .gateway import Gateway, GatewayOptions, Guard
 from .options import Options, configured
 from .protocol.codes import CloseCode
 from .registry import Capacity, Registry
-from .runtime import Runtime
+from .runtime import Runtime, WSGIApplication
 from .session import ConnectionRefused, Session, Sessions
+from .version import __version__
 
 logger = logging.getLogger("fallback_transport")
 
@@ -115,6 +119,11 @@ class FallbackTransport:
             max_ungreeted=options.max_ungreeted,
             max_ungreeted_per_address=options.max_ungreeted_per_address,
         )
+        doctor = None
+        if options.doctor is not False:
+            doctor = DoctorDoor(
+                engine.runtime, __version__, options.max_body, options.trusted_proxies
+            )
         app.wsgi_app = Gateway(  # type: ignore[method-assign]
             app.wsgi_app,
             registry,
@@ -123,6 +132,8 @@ class FallbackTransport:
             gateway,
             # Flask-SocketIO looks for its app there; so do our handlers.
             {"flask.app": app},
+            doctor,
+            _guard(app, options.doctor),
         )
         mounted[options.path] = self
         self._app, self._server, self._runtime = app, server, engine.runtime
@@ -339,6 +350,26 @@ class FallbackTransport:
         assert self._sessions is not None, "set by init_app"
         environ: dict[str, Any] = self.server.get_environ(sid, NAMESPACE)
         return self._sessions.get(sid, NAMESPACE), environ
+
+
+def _guard(app: Flask, admits: bool | Callable[[], Any]) -> Guard:
+    """Asks the application, in the context of the request, whether it may go on."""
+
+    def guard(environ: dict[str, Any]) -> WSGIApplication | None:
+        if not callable(admits):
+            return None
+        # A context of its own: the body stays unread, for whoever answers.
+        with app.request_context({**environ, "wsgi.input": io.BytesIO()}):
+            try:
+                admitted = app.ensure_sync(admits)()
+                if admitted is True:
+                    return None
+            except HTTPException as aborted:
+                admitted = app.handle_http_exception(aborted)
+            response: WSGIApplication = app.make_response(admitted or ("not allowed\n", 403))
+            return response
+
+    return guard
 
 
 def _takes(handler: Callable[..., Any]) -> Callable[[int], bool]:

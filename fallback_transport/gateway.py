@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .admission import Unproven, client_address
+from .doctor.door import DoctorDoor, Stream
 from .polling import Answer, HeldPoll, PollingDoor, answer, retry_after
 from .protocol.codes import CloseCode
 from .protocol.envelope import End
@@ -41,6 +42,33 @@ COMPRESS_FROM = 1400
 WEIGH_FROM = 16_384
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_PLAIN = (
+    ("Content-Type", "text/plain; charset=utf-8"),
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+_TYPES = {
+    "css": "text/css",
+    "html": "text/html",
+    "js": "text/javascript",
+    "json": "application/json",
+}
+
+#: The doctor's page, and what it needs: paths below the mount, and files.
+DOCTOR_FILES = {
+    "doctor": "doctor.html",
+    "doctor/doctor.js": "doctor.js",
+    "doctor/doctor.css": "doctor.css",
+    "doctor/findings.json": "doctor_findings.json",
+}
+
+#: Gives what answers a request, if it may not go on.
+Guard = Callable[[dict[str, Any]], "WSGIApplication | None"]
+
+
+def _open(environ: dict[str, Any]) -> WSGIApplication | None:
+    """The guard that lets everybody in."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +103,8 @@ class Gateway:
         stock: answers stock clients' requests.
         options: see `GatewayOptions`.
         extra: what is added to the environ that handlers and stock clients' handlers see.
+        doctor: the doctor's doors; None where there are none.
+        guard: asked for the doctor; gives what answers instead, if it says no.
     """
 
     def __init__(
@@ -85,6 +115,8 @@ class Gateway:
         stock: WSGIApplication,
         options: GatewayOptions,
         extra: dict[str, Any],
+        doctor: DoctorDoor | None = None,
+        guard: Guard = _open,
     ) -> None:
         self._app = app
         self._registry = registry
@@ -92,6 +124,8 @@ class Gateway:
         self._stock = stock
         self._options = options
         self._extra = extra
+        self._doctor = doctor
+        self._guard = guard
         self._door = PollingDoor(registry, options.max_held)
         self._lock = make_lock()
         self._ungreeted = Unproven[str](options.max_ungreeted, options.max_ungreeted_per_address)
@@ -118,7 +152,9 @@ class Gateway:
         if name == "ws":
             return self._websocket(environ, start_response)
         if name == "fallback_transport.js":
-            return self._script(environ, start_response)
+            return self._file(name, environ, start_response)
+        if self._doctor is not None and (name == "doctor" or name.startswith("doctor/")):
+            return self._examine(self._doctor, name, environ, start_response)
         return self._respond(_refusal(404, "no such path", environ), environ, start_response)
 
     # -- polling -----------------------------------------------------------------
@@ -215,18 +251,66 @@ class Gateway:
         with self._lock:
             self._ungreeted.remove(key)
 
+    # -- the doctor ----------------------------------------------------------------
+
+    def _examine(
+        self,
+        doctor: DoctorDoor,
+        name: str,
+        environ: dict[str, Any],
+        start_response: StartResponse,
+    ) -> Iterable[bytes]:
+        if self._origin(environ) is None:
+            refusal = Answer(403, b"this origin is not allowed\n", unread=True)
+            return self._respond(refusal, environ, start_response)
+        if name in DOCTOR_FILES:
+            refused = self._guard(environ) if name == "doctor" else None
+            if refused is not None:
+                return refused(environ, start_response)
+            return self._file(DOCTOR_FILES[name], environ, start_response)
+        refusals: list[WSGIApplication] = []
+
+        def may_begin() -> bool:
+            refused = self._guard(environ)
+            refusals.extend([] if refused is None else [refused])
+            return refused is None
+
+        address = self._address(environ)
+        # As they are: what is compressed, something on the way has compressed.
+        environ.pop("HTTP_ACCEPT_ENCODING", None)
+        taken: Answer | Stream | None
+        if name == "doctor/poll" and environ["REQUEST_METHOD"] == "POST":
+            self._runtime.hurry(environ)
+            body = self._body(environ)
+            if isinstance(body, Answer):
+                return self._respond(body, environ, start_response)
+            place = environ.get("SCRIPT_NAME", "") + self._options.path + "/doctor"
+            taken = doctor.poll(environ, body, address, place, may_begin)
+        elif name == "doctor/ws":
+            try:
+                taken = doctor.websocket(environ, address, may_begin)
+            except UnsuitableServer as error:
+                taken = _refusal(501, str(error), environ)
+        else:
+            taken = _refusal(404, "no such path", environ)
+        if refusals:
+            return refusals[0](environ, start_response)
+        if taken is None:
+            return self._runtime.released(environ)
+        if isinstance(taken, Answer):
+            return self._respond(taken, environ, start_response)
+        # Else eventlet's server gathers what is short.
+        environ["eventlet.minimum_write_chunk_size"] = 0
+        start_response("200 OK", [*_PLAIN, *taken.headers])
+        return taken.parts
+
     # -- answers -------------------------------------------------------------------
 
     def _respond(
         self, answer: Answer, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
         body = answer.body
-        headers = [
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            *answer.headers,
-        ]
+        headers = [*_PLAIN, *answer.headers]
         if len(body) >= COMPRESS_FROM and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
             # Level 1: a third of level 9's time for nearly its size, on JSON.
             packer = zlib.compressobj(1, zlib.DEFLATED, 31)
@@ -264,11 +348,13 @@ class Gateway:
             sock.shutdown(socket.SHUT_RDWR)
         return self._runtime.released(environ)
 
-    def _script(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    def _file(
+        self, name: str, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             refusal = _refusal(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
             return self._respond(refusal, environ, start_response)
-        body = script_path().read_bytes()
+        body = static_path(name).read_bytes()
         etag = f'"{zlib.crc32(body):08x}-{len(body)}"'
         headers = [
             ("ETag", etag),
@@ -280,7 +366,7 @@ class Gateway:
             start_response("304 Not Modified", headers)
             return []
         headers += [
-            ("Content-Type", "text/javascript; charset=utf-8"),
+            ("Content-Type", _TYPES[name.rpartition(".")[2]] + "; charset=utf-8"),
             ("Content-Length", str(len(body))),
         ]
         start_response("200 OK", headers)
@@ -376,17 +462,17 @@ def _long_body(environ: dict[str, Any]) -> bool:
     return not stated
 
 
-def script_path() -> Path:
-    """Where the browser's half is: in the wheel's package, or beside it in a checkout.
+def static_path(name: str) -> Path:
+    """Where a file for browsers is: in the wheel's package, or beside it in a checkout.
 
     Raises:
         FileNotFoundError: in neither place; the text names both.
     """
     package = Path(__file__).parent
     for folder in (package / "static", package.parent / "static"):
-        if (folder / "fallback_transport.js").is_file():
-            return folder / "fallback_transport.js"
+        if (folder / name).is_file():
+            return folder / name
     raise FileNotFoundError(
-        f"fallback_transport.js is neither in {package}/static nor in {package.parent}/static: "
+        f"{name} is neither in {package}/static nor in {package.parent}/static: "
         "the installation is incomplete"
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fallback_transport.conversation import Conversation, MalformedPacket, Unit
-from fallback_transport.gateway import Gateway, GatewayOptions, script_path
+from fallback_transport.gateway import Gateway, GatewayOptions, static_path
 from fallback_transport.polling import WELCOME_WAIT
 from fallback_transport.protocol.codec import decode_body, encode_body
 from fallback_transport.protocol.envelope import (
@@ -530,7 +530,7 @@ def test_cookies_are_seen_only_from_a_known_page(
 
 @pytest.fixture
 def script() -> bytes:
-    return script_path().read_bytes()
+    return static_path("fallback_transport.js").read_bytes()
 
 
 def test_the_browsers_file_is_served_and_revalidated(doors: Doors, script: bytes) -> None:
@@ -552,7 +552,7 @@ def test_a_missing_browsers_file_is_an_incomplete_installation(
 
     monkeypatch.setattr(gateway, "__file__", str(tmp_path / "package" / "gateway.py"))
     with pytest.raises(FileNotFoundError, match="incomplete"):
-        script_path()
+        static_path("fallback_transport.js")
 
 
 # -- gevent's own server, and gunicorn behind socketio.WSGIApp --------------------------

@@ -19,12 +19,13 @@ PACKAGE = "fallback_transport"
 # From the ground up. Modules on one floor do not import each other; those of
 # one subpackage do. "" is the package itself, which imports to export.
 FLOORS = [
-    {"protocol"},
+    {"protocol", "version"},
     {"runtime"},
     {"admission", "conversation"},
     {"registry"},
     {"engine"},
     {"polling", "websocket"},
+    {"doctor"},
     {"gateway"},
     {"context", "options", "session"},
     {"extension"},
