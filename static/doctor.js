@@ -136,7 +136,9 @@
     if (tls && tls["private"]) { found.push(finding("private-ca", { issuer: orNull(tls.issuer) })); }
     var ahead = (observations.clock || {}).ahead || 0;
     if (Math.abs(ahead) >= SKEW) {
-      found.push(finding("clock-skew", { seconds: whole(Math.abs(ahead)), direction: ahead > 0 ? "ahead" : "behind" }));
+      found.push(finding("clock-skew", {
+        seconds: whole(Math.abs(ahead)), direction: ahead > 0 ? "ahead" : "behind"
+      }));
     }
     return found;
   }
@@ -208,7 +210,7 @@
   Examination.prototype.start = function () {
     var self = this;
     this._see("clock", "begin");
-    this._small({ "do": "begin" }, 0, function (answer) {
+    this._small({ "do": "begin" }, function (answer) {
       if (answer.facts) { self._begun(answer); }
       self._see("clock", answer.facts ? "end" : "skip");
       // They mostly wait, so they may do it at the same time.
@@ -247,7 +249,7 @@
     }
     this._see("repeats", "begin");
     this._see("proxies", "begin");
-    this._small({ "do": "seen" }, 0, function (answer) {
+    this._small({ "do": "seen" }, function (answer) {
       if (answer.facts) { seen.server = answer.facts.seen; }
       self._see("repeats", answer.facts ? "end" : "skip");
       self._see("proxies", answer.facts ? "end" : "skip");
@@ -270,7 +272,7 @@
     function settle(how) {
       self._clear(timer);
       seen.handshake = how;
-      seen.seconds = (now() - started) / 1000;
+      seen.seconds = since(started);
       if (how === "open") {
         self._see("handshake", "end");
         self._prove(done);
@@ -314,13 +316,13 @@
     this._see("down", "begin");
     socket.onerror = null;
     socket.onclose = function (event) {
-      seen.closed = { code: event && event.code || 1006, seconds: (now() - opened) / 1000 };
+      seen.closed = { code: event && event.code || 1006, seconds: since(opened) };
       settle();
     };
     socket.onmessage = function (event) {
       var text = String(event.data), got = /^got (\d+)$/.exec(text), way = got ? "up" : "down";
       if (full(seen[way])) { return; }
-      if (got && seen.ms === null) { seen.ms = now() - opened; }
+      if (text === "got 1") { seen.ms = rounded(now() - opened, 10); }
       seen[way].push(got ? Number(got[1]) : text.length);
       if (full(seen[way])) { self._see(way, "end"); }
       if (full(seen.up) && full(seen.down)) { settle(); }
@@ -340,7 +342,7 @@
     }
     this._see("idle", "begin");
     socket.onmessage = null;
-    socket.onclose = function () { settle(false, (now() - started) / 1000); };
+    socket.onclose = function () { settle(false, since(started)); };
     timer = this._later(this._idle * 1000, function () {
       socket.onmessage = function () { settle(true, self._idle); };
       // Nobody has said when it died.
@@ -370,7 +372,7 @@
   // Long polling
 
   Examination.prototype._examinePolling = function (begun, done) {
-    var self = this, lane = ["_tripRound", "_streams", "_cache", "_body", "_answer", "_hold"];
+    var self = this, lane = ["_tripRound", "_streams", "_cache", "_body", "_answer"];
     if (!begun) {
       ["round-trip", "headers", "stream", "cache", "body", "answer", "hold"].forEach(function (check) {
         self._see(check, "skip");
@@ -378,7 +380,12 @@
       done();
       return;
     }
-    lane.reduceRight(function (next, name) { return function () { self[name](next); }; }, done)();
+    together([
+      function (next) { self._hold(next); },
+      function (next) {
+        lane.reduceRight(function (then, name) { return function () { self[name](then); }; }, next)();
+      }
+    ], done);
   };
 
   Examination.prototype._tripRound = function (next) {
@@ -391,15 +398,10 @@
         next();
         return;
       }
-      self._small({ "do": "echo" }, 0, function (answer) {
+      self._small({ "do": "echo" }, function (answer) {
         if (answer.facts) {
-          seen.round_trips.push(answer.ms);
-          if (!seen.header) {
-            seen.header = { up: answer.facts.header, down: answer.header };
-            // Who has switched cookies off knows it, and no network did it.
-            seen.cookie = (root.navigator || {}).cookieEnabled === false ? null : answer.facts.cookie;
-            self._see("headers", "end");
-          }
+          seen.round_trips.push(rounded(answer.ms, 10));
+          self._compareHeaders(answer);
         } else if (!seen.round_trips.length) {
           self._see("headers", "skip");
           left = 1;
@@ -410,8 +412,18 @@
     trip(ROUND_TRIPS);
   };
 
+  Examination.prototype._compareHeaders = function (answer) {
+    var seen = this.observations.polling, first = !seen.header, before = seen.header || { up: true, down: true };
+    seen.header = { up: before.up && answer.facts.header, down: before.down && answer.header };
+    // Who has switched cookies off knows it, and no network did it.
+    if ((root.navigator || {}).cookieEnabled !== false) {
+      seen.cookie = seen.cookie !== false && answer.facts.cookie;
+    }
+    if (first) { this._see("headers", "end"); }
+  };
+
   Examination.prototype._streams = function (next) {
-    var self = this, first = null;
+    var self = this, first;
     // Where a browser hands over nothing before the end, it is not the network that holds it back.
     if (!("onprogress" in new root.XMLHttpRequest())) {
       this._see("stream", "skip");
@@ -419,21 +431,20 @@
       return;
     }
     this._see("stream", "begin");
-    function progress() { if (first === null) { first = now(); } }
-    this._command({ "do": "stream" }, 0, PATIENCE, progress, function (answer) {
-      var spread = first === null ? 0 : now() - first;
+    this._small({ "do": "stream" }, function (answer) {
+      var spread = first === undefined ? 0 : now() - first;
       if (answer.facts) { self.observations.polling.stream = { spread: Math.round(spread) }; }
       self._see("stream", answer.facts ? "end" : "skip");
       next();
-    });
+    }, function () { first = first || now(); });
   };
 
   Examination.prototype._cache = function (next) {
     var self = this;
     this._see("cache", "begin");
     // Without a number: the two must be equal to the byte.
-    this._small({ "do": "serial" }, 0, function (one) {
-      self._small({ "do": "serial" }, 0, function (two) {
+    this._small({ "do": "serial" }, function (one) {
+      self._small({ "do": "serial" }, function (two) {
         var both = one.facts && two.facts;
         if (both) { self.observations.polling.cached = one.facts.serial === two.facts.serial; }
         self._see("cache", both ? "end" : "skip");
@@ -446,7 +457,7 @@
     var self = this;
     this._limits("body", this._bodies, next, function (size, done) {
       self._command({ "do": "echo" }, size, PATIENCE + size / BYTES_PER_MS, null, function (answer) {
-        done(!!answer.facts && answer.facts.bytes === size, answer.status);
+        done(!!answer.facts && answer.facts.bytes === size, answer);
       });
     });
   };
@@ -455,37 +466,36 @@
     var self = this;
     this._limits("answer", ANSWERS, next, function (size, done) {
       self._command({ "do": "give", bytes: size }, 0, PATIENCE + size / BYTES_PER_MS, null, function (answer) {
-        done(!!answer.facts && answer.bytes === size, answer.status);
+        done(!!answer.facts && answer.bytes === size, answer);
       });
     });
   };
 
-  // Each size, up to the first that is refused, or fails twice.
+  // Each size, up to the first that is refused, late, or fails as often as a small one may.
   Examination.prototype._limits = function (check, sizes, next, ask) {
     var self = this, found = this.observations.polling[check] = { passed: 0, refused: null };
     if (check === "body") { found.status = null; }
     this._see(check, "begin");
-    function attempt(place, failures) {
-      if (place === sizes.length) {
+    function attempt(place, tries) {
+      if (place === sizes.length || found.refused) {
         self._see(check, "end");
         next();
         return;
       }
-      ask(sizes[place], function (passed, status) {
+      ask(sizes[place], function (passed, answer) {
         if (passed) {
           found.passed = sizes[place];
-          attempt(place + 1, 0);
-        } else if (failures || (status && status !== 200)) {
-          found.refused = sizes[place];
-          if (check === "body") { found.status = status || null; }
-          self._see(check, "end");
-          next();
-        } else {
-          attempt(place, 1);
+          attempt(place + 1, TRIES);
+          return;
         }
+        if (tries === 1 || answer.late || answer.status === 413) {
+          found.refused = sizes[place];
+          if (check === "body") { found.status = answer.status || null; }
+        }
+        attempt(place, tries - 1);
       });
     }
-    attempt(0, 0);
+    attempt(0, TRIES);
   };
 
   Examination.prototype._hold = function (next) {
@@ -493,11 +503,12 @@
     this._see("hold", "begin");
     this._command({ "do": "hold", seconds: seconds }, 0, seconds * 1000 + PATIENCE, null, function (answer) {
       // A refusal of the server's own says nothing of the network.
-      var told = !!answer.facts || !answer.ours;
+      var told = !!answer.facts || !answer.ours, lasted = since(started);
       if (told) {
         self.observations.polling.hold = {
-          asked: seconds, alive: !!answer.facts, seconds: answer.facts ? seconds : (now() - started) / 1000,
-          status: answer.facts ? null : answer.status || null
+          asked: seconds, seconds: lasted, status: answer.facts ? null : answer.status || null,
+          // An answer that was given in time, and lost or cut on the way, was held.
+          alive: !!answer.facts || (!answer.late && lasted >= seconds)
         };
       }
       self._see("hold", told ? "end" : "skip");
@@ -508,11 +519,11 @@
   // Requests
 
   // One that is tried again, and counted.
-  Examination.prototype._small = function (command, size, done) {
+  Examination.prototype._small = function (command, done, progress) {
     var self = this, seen = this.observations.polling;
     function attempt(left) {
       seen.requests += 1;
-      self._command(command, size, PATIENCE, null, function (answer) {
+      self._command(command, 0, PATIENCE, progress, function (answer) {
         if (!answer.facts) {
           seen.failed += 1;
           seen.why = answer.status ? "status " + answer.status : "no answer";
@@ -543,7 +554,7 @@
 
   Examination.prototype._request = function (method, url, body, timeout, progress, done) {
     var self = this, request = new root.XMLHttpRequest(), started = now(), sentAt = new Date().getTime(), timer;
-    function settle() {
+    function settle(late) {
       var text = "", answer;
       if (!timer) { return; }
       self._clear(timer);
@@ -552,7 +563,7 @@
       request.onreadystatechange = request.onprogress = function () {};
       try { text = request.responseText || ""; } catch (error) { /* there is none */ }
       answer = { status: request.readyState === 4 ? request.status : 0, ms: now() - started,
-        sentAt: sentAt, cameAt: new Date().getTime(), bytes: text.length, facts: facts(text) };
+        sentAt: sentAt, cameAt: new Date().getTime(), bytes: text.length, facts: facts(text), late: late === true };
       answer.ours = !!answer.facts;
       if (answer.status) {
         answer.type = request.getResponseHeader("Content-Type");
@@ -564,7 +575,7 @@
       }
       if (!self._stopped) { done(answer); }
     }
-    timer = this._later(timeout, settle);
+    timer = this._later(timeout, function () { settle(true); });
     this._requests.push(request);
     request.open(method, url, true);
     if (body !== null) { request.setRequestHeader("Content-Type", "text/plain;charset=UTF-8"); }
@@ -602,6 +613,10 @@
   function now() {
     return root.performance && root.performance.now ? root.performance.now() : new Date().getTime();
   }
+
+  function since(start) { return rounded((now() - start) / 1000, 1000); }
+
+  function rounded(number, parts) { return Math.round(number * parts) / parts; }
 
   function repeat(text, count) {
     var all = "";
@@ -873,8 +888,10 @@
   // The report for people.
   Page.prototype._text = function () {
     var self = this, report = this._report;
-    var lines = [report.verdict.text, "", "Address  " + report.url, "Time     " + report.at, "Browser  " + report.agent,
-      "Library  fallback_transport " + (report.library || "unknown"), "", "Findings"];
+    var lines = [
+      report.verdict.text, "", "Address  " + report.url, "Time     " + report.at, "Browser  " + report.agent,
+      "Library  fallback_transport " + (report.library || "unknown"), "", "Findings"
+    ];
     report.findings.forEach(function (each) {
       lines.push("  " + pad(WORDS[each.severity], 12) + each.text + " [" + each.code + "]");
     });
@@ -891,7 +908,9 @@
   };
 
   Page.prototype._progress = function () {
-    var self = this, all = 0, done = 0, over = 0, left = { websocket: 0, polling: 0, network: 0 }, seconds, text;
+    var self = this, all = 0, done = 0, over = 0, seconds, text;
+    // What is done at the same time.
+    var left = { websocket: 0, idle: 0, polling: 0, hold: 0, network: 0 };
     CHECKS.forEach(function (check) {
       var row = self._rows[check.name], weight = check.weight === undefined ? self._idle : check.weight;
       var part = row.state === "waiting" ? 0 : row.state !== "running" ? 1
@@ -903,9 +922,9 @@
       all += weight;
       done += weight * part;
       over += part === 1;
-      left[check.group] += weight * (1 - part);
+      left[check.weight === undefined ? check.name : check.group] += weight * (1 - part);
     });
-    seconds = Math.ceil(Math.max(left.websocket, left.polling) + left.network);
+    seconds = Math.ceil(Math.max(left.websocket + left.idle, left.polling, left.hold) + left.network);
     text = over + " of " + CHECKS.length + " checks done, about " + seconds + " s left";
     this._find("bar").value = done / all;
     this._find("bar").setAttribute("aria-valuetext", text);
@@ -995,7 +1014,8 @@
     var self = this, clipboard = (root.navigator || {}).clipboard;
     function tell(copied) {
       if (!copied) { self._select(text); }
-      self._write("copied", copied ? success : "The report is selected below: press Ctrl+C (or Command+C) to copy it.");
+      self._write("copied", copied ? success
+        : "The report is selected below: press Ctrl+C (or Command+C) to copy it.");
     }
     this._write("copied", "");
     if (clipboard && clipboard.writeText) {
