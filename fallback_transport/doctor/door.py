@@ -40,7 +40,7 @@ MAX_GIVEN = 1_000_000
 MAX_WAITING = 100
 #: Seconds between two parts of a stream, and the bytes of one: more than the 1 kB that a browser
 #: keeps back to guess a type, and less than what proxies keep in a buffer.
-STREAM_GAP = 0.4
+STREAM_GAP = 0.5
 STREAM_PARTS = 3
 STREAM_BYTES = 2048
 

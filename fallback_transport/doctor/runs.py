@@ -13,9 +13,10 @@ from ..runtime import make_lock
 
 #: Seconds for which a run is known: the longest examination is 5 minutes of silence.
 LIFETIME = 600.0
-#: How many runs are known, and of one address; beyond, its oldest makes room.
-MAX_RUNS = 200
-MAX_RUNS_PER_ADDRESS = 10
+#: How many runs are known, and of one address, which may be a company's; beyond, its oldest
+#: makes room.
+MAX_RUNS = 500
+MAX_RUNS_PER_ADDRESS = 50
 #: Requests that one run may make: an examination takes about 40.
 MAX_REQUESTS = 300
 #: Handshakes of a run that are remembered, and that may be open at once.
@@ -98,7 +99,6 @@ class Run:
             "repeated": max(self._numbers.values(), default=0),
             "proxies": _proxies(environ, trusted_proxies),
             "secure": environ.get("wsgi.url_scheme") == "https",
-            "http": str(environ.get("SERVER_PROTOCOL", ""))[:16],
         }
 
 

@@ -30,6 +30,7 @@ class Hop:
         proxy: what is to be set in the browser, if anything.
         credentials: user and password, which that proxy demands.
         insecure: whether the server's certificate is one that nobody trusts.
+        ca: a file with who vouches for it, where that is known.
         pids: the proxy's processes, as far as they were started here.
     """
 
@@ -37,6 +38,7 @@ class Hop:
     proxy: str | None = None
     credentials: tuple[str, str] | None = None
     insecure: bool = False
+    ca: str | None = None
     pids: tuple[int, ...] = ()
 
 
@@ -52,6 +54,7 @@ class Entry:
         run: gives the way to the server on a loopback port; see `start`.
         impossible: why no HTTP at all gets through, where that is so.
         slow: seconds that the proxy itself may take before it answers.
+        findings: the codes that the doctor finds behind it (``doctor/DOCTOR.md``).
     """
 
     name: str
@@ -62,6 +65,7 @@ class Entry:
     needs: tuple[str, ...] = ()
     impossible: str | None = None
     slow: float = 0.0
+    findings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -71,6 +71,7 @@ def _intercepting(name: str, title: str, *addons: str, websocket: bool = False) 
                 url,
                 proxy=f"http://127.0.0.1:{proxy.port}",
                 insecure=True,
+                ca=str(proxy.folder / "mitmproxy-ca-cert.pem"),
                 pids=(proxy.pid, terminator),
             )
 

@@ -12,7 +12,7 @@ from . import addresses
 from .entry import Entry, Hop, Kind
 
 #: The page and its script come as they are.
-_DOORS = r"^/fallback/(ws|poll)"
+_DOORS = r"^/fallback/(doctor/)?(ws|poll)"
 
 
 def _scripted(name: str, title: str, *scenarios: str) -> Entry:
