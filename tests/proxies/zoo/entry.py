@@ -50,22 +50,20 @@ class Entry:
         name: its key in ``ZOO``.
         title: what a reader of a table is shown.
         needs: names of ``tests/needs.py``.
-        websocket: whether a modern browser's WebSocket gets through.
+        findings: the codes of what the doctor in a terminal finds, in their order.
         run: gives the way to the server on a loopback port; see `start`.
         impossible: why no HTTP at all gets through, where that is so.
         slow: seconds that the proxy itself may take before it answers.
-        findings: the codes that the doctor finds behind it (``doctor/DOCTOR.md``).
     """
 
     name: str
     title: str
     kind: Kind
-    websocket: bool
+    findings: str
     run: Callable[[int], AbstractContextManager[Hop]]
     needs: tuple[str, ...] = ()
     impossible: str | None = None
     slow: float = 0.0
-    findings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -74,6 +72,11 @@ class Entry:
             raise ValueError(f"{self.name} has no title")
         if self.slow < 0:
             raise ValueError(f"{self.name}: {self.slow} seconds")
+
+    @property
+    def websocket(self) -> bool:
+        """Whether a modern browser's WebSocket gets through."""
+        return "ws-ok" in self.findings.split()
 
     def start(self, upstream_port: int) -> AbstractContextManager[Hop]:
         """Start it before the server on this loopback port, and end it with the context.

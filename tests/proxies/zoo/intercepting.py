@@ -50,7 +50,7 @@ def _certificate(folder: Path, address: str) -> None:
     assert made.returncode == 0, made.stderr
 
 
-def _intercepting(name: str, title: str, *addons: str, websocket: bool = False) -> Entry:
+def _intercepting(name: str, title: str, *addons: str, findings: str) -> Entry:
     program = Program(
         "mitmproxy",
         [
@@ -79,26 +79,44 @@ def _intercepting(name: str, title: str, *addons: str, websocket: bool = False) 
         name,
         f"mitmproxy opens TLS, {title}",
         Kind.FORWARD,
-        websocket=websocket,
+        findings=findings,
         run=run,
         needs=("mitmproxy", "nginx"),
     )
 
 
 INTERCEPTING = (
-    _intercepting("mitmproxy-strip", "strips `Upgrade`", "strip_upgrade.py"),
-    _intercepting("mitmproxy-swallow", "accepts WebSocket and swallows it", "swallow.py"),
+    _intercepting(
+        "mitmproxy-strip",
+        "strips `Upgrade`",
+        "strip_upgrade.py",
+        findings="ws-stripped poll-ok poll-buffered private-ca",
+    ),
+    _intercepting(
+        "mitmproxy-swallow",
+        "accepts WebSocket and swallows it",
+        "swallow.py",
+        findings="ws-silent poll-ok poll-buffered private-ca",
+    ),
     _intercepting(
         "mitmproxy-truncate",
         "strips `Upgrade`, cuts every second answer short",
         "strip_upgrade.py",
         "truncate.py",
+        findings="ws-stripped poll-ok poll-unreliable poll-buffered private-ca",
     ),
     _intercepting(
         "mitmproxy-twice",
         "strips `Upgrade`, sends every POST twice",
         "strip_upgrade.py",
         "twice.py",
+        findings="ws-stripped poll-ok poll-buffered repeated private-ca",
     ),
-    _intercepting("mitmproxy-headers", "drops custom headers and cookies", "well_known_headers.py"),
+    _intercepting(
+        "mitmproxy-headers",
+        "drops custom headers and cookies",
+        "well_known_headers.py",
+        findings="ws-stripped poll-ok poll-buffered headers-dropped cookies-dropped "
+        "intercepted private-ca",
+    ),
 )
