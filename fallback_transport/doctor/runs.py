@@ -19,9 +19,8 @@ MAX_RUNS = 500
 MAX_RUNS_PER_ADDRESS = 50
 #: Requests that one run may make: an examination takes about 40.
 MAX_REQUESTS = 300
-#: Handshakes of a run that are remembered, and that may be open at once.
+#: Handshakes of a run that are remembered.
 MAX_HANDSHAKES = 8
-MAX_OPEN = 2
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
 #: By what proxies name themselves.
@@ -66,7 +65,7 @@ class Run:
         self.until = until
         self.serial = 0
         self.plain = 0
-        self.open = 0
+        self.waiting = 0
         self._requests = 0
         self._numbers: Counter[int] = Counter()
         self._handshakes: list[Handshake] = []

@@ -17,8 +17,8 @@ ADDONS = Path(__file__).with_name("addons")
 
 
 @contextmanager
-def tls(upstream: int) -> Iterator[tuple[str, int]]:
-    """The server, by https, with a certificate that nobody trusts: its URL and nginx's pid."""
+def tls(upstream: int) -> Iterator[tuple[str, int, Path]]:
+    """The server, by https: its URL, nginx's pid, and its certificate, which nobody trusts."""
     address = addresses.origin_address()
     with tempfile.TemporaryDirectory(prefix="certificate-") as name:
         folder = Path(name)
@@ -32,7 +32,7 @@ def tls(upstream: int) -> Iterator[tuple[str, int]]:
             [folder / "certificate.pem", folder / "key.pem"],
         )
         with running(program, address=addresses.server_address(), upstream=upstream) as terminator:
-            yield f"https://{address}:{terminator.port}", terminator.pid
+            yield f"https://{address}:{terminator.port}", terminator.pid, folder / "certificate.pem"
 
 
 def _certificate(folder: Path, address: str) -> None:
@@ -66,7 +66,7 @@ def _intercepting(name: str, title: str, *addons: str, findings: str) -> Entry:
 
     @contextmanager
     def run(upstream: int) -> Iterator[Hop]:
-        with tls(upstream) as (url, terminator), running(program) as proxy:
+        with tls(upstream) as (url, terminator, _), running(program) as proxy:
             yield Hop(
                 url,
                 proxy=f"http://127.0.0.1:{proxy.port}",
