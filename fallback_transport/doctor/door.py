@@ -20,7 +20,7 @@ from ..polling import Answer
 from ..runtime import Runtime, make_lock
 from ..websocket import READ_BYTES, SUBPROTOCOL, BadHandshake, framing_logger, handshake
 from .findings import PROOF
-from .runs import MAX_OPEN, Handshake, Run, Runs, valid_name
+from .runs import Handshake, Run, Runs, valid_name
 
 logger = logging.getLogger("fallback_transport.doctor")
 
@@ -36,11 +36,12 @@ MAX_MESSAGES = 100
 MAX_MESSAGE = 70_000
 #: Bytes of the largest answer that can be asked for.
 MAX_GIVEN = 1_000_000
-#: What waits at once, in all: held requests, streams and WebSockets.
+#: What waits at once, in all, and of one run: held requests, streams and WebSockets.
 MAX_WAITING = 100
+MAX_WAITING_PER_RUN = 4
 #: Seconds between two parts of a stream, and the bytes of one: more than the 1 kB that a browser
 #: keeps back to guess a type, and less than what proxies keep in a buffer.
-STREAM_GAP = 0.4
+STREAM_GAP = 0.5
 STREAM_PARTS = 3
 STREAM_BYTES = 2048
 
@@ -126,9 +127,9 @@ class DoctorDoor:
                 size = int(_number(command, "bytes", MAX_GIVEN))
                 return _answer({"number": number}, size=size)
             if what == "hold":
-                return self._hold(number, _number(command, "seconds", MAX_HOLD))
+                return self._hold(run, number, _number(command, "seconds", MAX_HOLD))
             if what == "stream":
-                return Stream(_HEADERS, self._stream(number))
+                return Stream(_HEADERS, self._stream(run, number))
             if what == "seen":
                 return _answer({"number": number, "seen": run.seen(environ, self._trusted_proxies)})
             raise Refused(400, "an unknown command")
@@ -158,31 +159,37 @@ class DoctorDoor:
         }
         return _answer(facts, ("Set-Cookie", cookie))
 
-    def _hold(self, number: int, seconds: float) -> Answer:
-        with self._place():
+    def _hold(self, run: Run, number: int, seconds: float) -> Answer:
+        with self._place(run):
             self._runtime.sleep(seconds)
         return _answer({"number": number, "held": seconds})
 
-    def _stream(self, number: int) -> Iterator[bytes]:
-        with self._place():
-            head = json.dumps({"number": number}).encode() + b"\n"
-            yield head + _PADDING[:STREAM_BYTES]
-            for part in range(1, STREAM_PARTS):
-                self._runtime.sleep(STREAM_GAP)
-                yield _PADDING[:STREAM_BYTES] + (b"." if part == STREAM_PARTS - 1 else b"")
+    def _stream(self, run: Run, number: int) -> Iterator[bytes]:
+        # Here and not before: what is never begun is never ended either.
+        try:
+            with self._place(run):
+                yield json.dumps({"number": number}).encode() + b"\n" + _PADDING[:STREAM_BYTES]
+                for _ in range(STREAM_PARTS - 1):
+                    self._runtime.sleep(STREAM_GAP)
+                    yield _PADDING[:STREAM_BYTES]
+                yield b"."
+        except Refused as refused:
+            yield _refusal(refused).body
 
     @contextlib.contextmanager
-    def _place(self) -> Iterator[None]:
+    def _place(self, run: Run) -> Iterator[None]:
         """A place to wait in."""
         with self._lock:
-            if self._waiting >= MAX_WAITING:
+            if self._waiting >= MAX_WAITING or run.waiting >= MAX_WAITING_PER_RUN:
                 raise Refused(503, "too many wait")
             self._waiting += 1
+            run.waiting += 1
         try:
             yield
         finally:
             with self._lock:
                 self._waiting -= 1
+                run.waiting -= 1
 
     # -- by WebSocket --------------------------------------------------------------
 
@@ -203,16 +210,9 @@ class DoctorDoor:
             seen = run.handshake(environ)
             seen.status = 501
             try:
-                if run.open >= MAX_OPEN:
-                    raise Refused(429, "too many WebSockets of one run")
                 request = handshake(environ)
-                with self._place():
-                    sock = self._runtime.take_socket(environ)
-                    run.open += 1
-                    try:
-                        _Talk(sock, seen).run(request)
-                    finally:
-                        run.open -= 1
+                with self._place(run):
+                    _Talk(self._runtime.take_socket(environ), seen).run(request)
             except BadHandshake as error:
                 seen.status = error.status
                 return _refusal(Refused(error.status, str(error)), *error.headers)

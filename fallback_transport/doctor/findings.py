@@ -16,8 +16,9 @@ from typing import Any
 PROOF = (1, 4096, 65536)
 #: Milliseconds of a round trip above which polling is called slow.
 SLOW = 1000
-#: Milliseconds below which an answer that is written for 800 has been held back.
-HELD_BACK = 400
+#: Milliseconds below which an answer that is written for 1000 has been held back: HAProxy waits
+#: for 200, nginx for a page of memory, which is 500 here.
+HELD_BACK = 650
 #: Seconds by which a clock may be off: beyond, certificates and logins begin to suffer.
 SKEW = 60
 

@@ -13,14 +13,14 @@ from ..runtime import make_lock
 
 #: Seconds for which a run is known: the longest examination is 5 minutes of silence.
 LIFETIME = 600.0
-#: How many runs are known, and of one address; beyond, its oldest makes room.
-MAX_RUNS = 200
-MAX_RUNS_PER_ADDRESS = 10
+#: How many runs are known, and of one address, which may be a company's; beyond, its oldest
+#: makes room.
+MAX_RUNS = 500
+MAX_RUNS_PER_ADDRESS = 50
 #: Requests that one run may make: an examination takes about 40.
 MAX_REQUESTS = 300
-#: Handshakes of a run that are remembered, and that may be open at once.
+#: Handshakes of a run that are remembered.
 MAX_HANDSHAKES = 8
-MAX_OPEN = 2
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
 #: By what proxies name themselves.
@@ -65,7 +65,7 @@ class Run:
         self.until = until
         self.serial = 0
         self.plain = 0
-        self.open = 0
+        self.waiting = 0
         self._requests = 0
         self._numbers: Counter[int] = Counter()
         self._handshakes: list[Handshake] = []
@@ -98,7 +98,6 @@ class Run:
             "repeated": max(self._numbers.values(), default=0),
             "proxies": _proxies(environ, trusted_proxies),
             "secure": environ.get("wsgi.url_scheme") == "https",
-            "http": str(environ.get("SERVER_PROTOCOL", ""))[:16],
         }
 
 
