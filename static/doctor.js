@@ -29,7 +29,7 @@
   var MAX_IDLE = 300;
 
   var SLOW = 1000;
-  var HELD_BACK = 400;
+  var HELD_BACK = 650;
   var SKEW = 60;
 
   // --- Judging -----------------------------------------------------------------------------
@@ -327,7 +327,14 @@
       if (full(seen[way])) { self._see(way, "end"); }
       if (full(seen.up) && full(seen.down)) { settle(); }
     };
-    timer = this._later(PATIENCE, settle);
+    timer = this._later(PATIENCE, function () {
+      // What has begun to come, a slow line may still bring.
+      if (!seen.up.length && !seen.down.length) {
+        settle();
+      } else {
+        timer = self._later((PROOF[0] + PROOF[1] + PROOF[2]) / BYTES_PER_MS, settle);
+      }
+    });
     PROOF.forEach(function (size) { socket.send(repeat("x", size)); });
   };
 
@@ -661,7 +668,7 @@
         return seen.polling.cookie === null ? "Headers arrive both ways; this browser keeps no cookies."
           : "Both arrive, both ways.";
       } },
-    { name: "stream", group: "polling", title: "Answers in pieces", weight: 0.9, codes: ["poll-buffered", "compressed"],
+    { name: "stream", group: "polling", title: "Answers in pieces", weight: 1.1, codes: ["poll-buffered", "compressed"],
       say: function (seen) {
         return "Passed on piece by piece, over " + milliseconds(seen.polling.stream.spread) + ".";
       } },

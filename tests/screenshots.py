@@ -21,7 +21,7 @@ FOLDER = ROOT / "demo" / "screenshots"
 #: The address that the doctor shows.
 HOST = "chat.example"
 DOCTORS: dict[str, dict[str, Any]] = {
-    "doctor": {"viewport": {"width": 1040, "height": 1050}, "device_scale_factor": 1.5},
+    "doctor": {"viewport": {"width": 1040, "height": 1170}, "device_scale_factor": 1.25},
     "doctor-phone": {
         "viewport": {"width": 390, "height": 844},
         "device_scale_factor": 2,
