@@ -13,11 +13,13 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
+from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from ..websocket import READ_BYTES, SUBPROTOCOL, framing_logger
@@ -89,7 +91,13 @@ class WebSocketClient:
         return failed is None
 
     def send(self, text: str) -> None:
-        """Send a message, as soon as the connection takes it."""
+        """Send a message, as soon as the connection takes it.
+
+        Raises:
+            Ended: it is over.
+        """
+        if self._framing.state is not State.OPEN:
+            self._over()
         self._framing.send_text(text.encode())
         self._pump()
 
@@ -106,7 +114,7 @@ class WebSocketClient:
     def close(self) -> None:
         """Say goodbye, without waiting for the answer."""
         with contextlib.suppress(OSError):
-            if self.response is not None and self._framing.state.name == "OPEN":
+            if self._framing.state is State.OPEN:
                 self._framing.send_close(1000)
                 self._pump()
         self._sock.close()
@@ -116,14 +124,17 @@ class WebSocketClient:
         deadline = self._now() + timeout
         while not done():
             if self._eof:
-                code = self._framing.close_code if self._framing.close_rcvd else None
-                raise Ended("the connection ended", code)
+                self._over()
             if self._pump() or done():
                 continue
             left = deadline - self._now()
             if left <= 0:
                 raise TimeoutError
             select.select([self._sock], [self._sock] if self._pending else [], [], left)
+
+    def _over(self) -> NoReturn:
+        code = self._framing.close_code if self._framing.close_rcvd else None
+        raise Ended("the connection ended", code)
 
     def _pump(self) -> bool:
         """Write what can be written and read what there is; whether something was read."""

@@ -25,6 +25,8 @@ PATIENCE = 5.0
 SLOWEST = 8000
 #: How often a small request is tried.
 TRIES = 3
+#: Seconds within which a held request that fails was not cut for being held.
+SOON = 1.0
 ROUND_TRIPS = 8
 #: Bytes of requests, up to the largest that sessions send, and of answers.
 BODIES = (1000, 4000, 16_000, 64_000, 256_000)
@@ -264,13 +266,16 @@ class Examination:
         return failed
 
     def _hold(self) -> None:
-        began = time.monotonic()
-        failed = None
-        try:
-            self._ask({"do": "hold", "seconds": self._idle}, self._idle + PATIENCE)
-        except Failed as error:
-            failed = error
-        seconds = round(time.monotonic() - began, 2)
+        failed, seconds = None, 0.0
+        for _ in range(TRIES):
+            failed, began = None, time.monotonic()
+            try:
+                self._ask({"do": "hold", "seconds": self._idle}, self._idle + PATIENCE)
+            except Failed as error:
+                failed = error
+            seconds = round(time.monotonic() - began, 2)
+            if failed is None or seconds >= SOON:
+                break
         # An answer that was given in time, and lost or cut, was held.
         alive = failed is None or (not failed.late and seconds >= self._idle)
         self._polling.rest["hold"] = {
@@ -367,8 +372,8 @@ class Examination:
             ours = isinstance(facts, dict) and content.endswith(b".")
         except ValueError:
             ours = False
-        if response.status == 404 and (ours or content == b"no such path\n"):
-            raise NoDoctor("there is no doctor at this address: perhaps it is switched off")
+        if response.status == 404:
+            raise NoDoctor("there is no doctor at this address; perhaps it is switched off")
         if not ours:
             kind = response.headers.get_content_type()
             foreign = {"status": response.status, "type": kind}

@@ -168,7 +168,7 @@ def _polling(observations: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterat
     if not trips:
         if why == "status 407":
             yield _finding("proxy-credentials")
-        elif foreign:
+        elif foreign and foreign.get("status", 0) < 500:
             yield _finding("login-page", status=foreign.get("status"))
         else:
             yield _finding("poll-blocked", why=why)
