@@ -94,7 +94,7 @@
     var trips = sorted(seen.round_trips || []);
     if (!trips.length) {
       if (seen.why === "status 407") { return [finding("proxy-credentials")]; }
-      if (seen.foreign) { return [finding("login-page", { status: orNull(seen.foreign.status) })]; }
+      if (seen.foreign && (seen.foreign.status || 0) < 500) { return [finding("login-page", { status: orNull(seen.foreign.status) })]; }
       return [finding("poll-blocked", { why: orNull(seen.why) })];
     }
     var middle = median(trips);
@@ -506,21 +506,30 @@
   };
 
   Examination.prototype._hold = function (next) {
-    var self = this, seconds = this._idle, started = now();
+    var self = this, asked = this._idle;
+    function attempt(tries) {
+      var started = now();
+      self._command({ "do": "hold", seconds: asked }, 0, asked * 1000 + PATIENCE, null, function (answer) {
+        // A refusal of the server's own says nothing of the network.
+        var told = !!answer.facts || !answer.ours, seconds = since(started);
+        // What fails so soon was not cut for being held.
+        if (!answer.facts && seconds < 1 && tries > 1) {
+          attempt(tries - 1);
+          return;
+        }
+        if (told) {
+          self.observations.polling.hold = {
+            asked: asked, seconds: seconds, status: answer.facts ? null : answer.status || null,
+            // An answer that was given in time, and lost or cut on the way, was held.
+            alive: !!answer.facts || (!answer.late && seconds >= asked)
+          };
+        }
+        self._see("hold", told ? "end" : "skip");
+        next();
+      });
+    }
     this._see("hold", "begin");
-    this._command({ "do": "hold", seconds: seconds }, 0, seconds * 1000 + PATIENCE, null, function (answer) {
-      // A refusal of the server's own says nothing of the network.
-      var told = !!answer.facts || !answer.ours, lasted = since(started);
-      if (told) {
-        self.observations.polling.hold = {
-          asked: seconds, seconds: lasted, status: answer.facts ? null : answer.status || null,
-          // An answer that was given in time, and lost or cut on the way, was held.
-          alive: !!answer.facts || (!answer.late && lasted >= seconds)
-        };
-      }
-      self._see("hold", told ? "end" : "skip");
-      next();
-    });
+    attempt(TRIES);
   };
 
   // Requests

@@ -98,7 +98,7 @@ NETWORKS = [
         "websocket",
     ),
     Network(
-        "polling blocked", (Rule(Gateway(502), path=POLLS),), ("ws-ok", "login-page"), "websocket"
+        "polling blocked", (Rule(Gateway(502), path=POLLS),), ("ws-ok", "poll-blocked"), "websocket"
     ),
 ]
 
