@@ -361,7 +361,7 @@
   // A page cannot see why a handshake failed; but what the same path answers to a plain request.
   Examination.prototype._askPlainly = function (done) {
     var seen = this.observations.websocket;
-    this._request("GET", this._base + "/ws?run=" + this._run + "&plain", null, PATIENCE, null, function (answer) {
+    this._request("GET", this._base + "/ws?run=" + this._run + "&plain", null, PATIENCE, function (answer) {
       seen.plain = answer.status ? { status: answer.status, ours: answer.ours } : null;
       done();
     });
@@ -430,7 +430,7 @@
   };
 
   Examination.prototype._streams = function (next) {
-    var self = this, first;
+    var self = this;
     // Where a browser hands over nothing before the end, it is not the network that holds it back.
     if (!("onprogress" in new root.XMLHttpRequest())) {
       this._see("stream", "skip");
@@ -439,11 +439,10 @@
     }
     this._see("stream", "begin");
     this._small({ "do": "stream" }, function (answer) {
-      var spread = first === undefined ? 0 : now() - first;
-      if (answer.facts) { self.observations.polling.stream = { spread: Math.round(spread) }; }
+      if (answer.facts) { self.observations.polling.stream = { spread: Math.round(answer.spread) }; }
       self._see("stream", answer.facts ? "end" : "skip");
       next();
-    }, function () { first = first || now(); });
+    });
   };
 
   Examination.prototype._cache = function (next) {
@@ -463,7 +462,7 @@
   Examination.prototype._body = function (next) {
     var self = this;
     this._limits("body", this._bodies, next, function (size, done) {
-      self._command({ "do": "echo" }, size, PATIENCE + size / BYTES_PER_MS, null, function (answer) {
+      self._command({ "do": "echo" }, size, PATIENCE + size / BYTES_PER_MS, function (answer) {
         done(!!answer.facts && answer.facts.bytes === size, answer);
       });
     });
@@ -472,7 +471,7 @@
   Examination.prototype._answer = function (next) {
     var self = this;
     this._limits("answer", ANSWERS, next, function (size, done) {
-      self._command({ "do": "give", bytes: size }, 0, PATIENCE + size / BYTES_PER_MS, null, function (answer) {
+      self._command({ "do": "give", bytes: size }, 0, PATIENCE + size / BYTES_PER_MS, function (answer) {
         done(!!answer.facts && answer.bytes === size, answer);
       });
     });
@@ -509,7 +508,7 @@
     var self = this, asked = this._idle;
     function attempt(tries) {
       var started = now();
-      self._command({ "do": "hold", seconds: asked }, 0, asked * 1000 + PATIENCE, null, function (answer) {
+      self._command({ "do": "hold", seconds: asked }, 0, asked * 1000 + PATIENCE, function (answer) {
         // A refusal of the server's own says nothing of the network.
         var told = !!answer.facts || !answer.ours, seconds = since(started);
         // What fails so soon was not cut for being held.
@@ -535,11 +534,11 @@
   // Requests
 
   // One that is tried again, and counted.
-  Examination.prototype._small = function (command, done, progress) {
+  Examination.prototype._small = function (command, done) {
     var self = this, seen = this.observations.polling;
     function attempt(left) {
       seen.requests += 1;
-      self._command(command, 0, PATIENCE, progress, function (answer) {
+      self._command(command, 0, PATIENCE, function (answer) {
         if (!answer.facts) {
           seen.failed += 1;
           seen.why = answer.status ? "status " + answer.status : "no answer";
@@ -554,12 +553,12 @@
     attempt(TRIES);
   };
 
-  Examination.prototype._command = function (command, size, timeout, progress, done) {
+  Examination.prototype._command = function (command, size, timeout, done) {
     var self = this, seen = this.observations.polling, sent = { run: this._run }, head;
     if (command["do"] !== "serial") { sent.number = ++this._number; }
     Object.keys(command).forEach(function (name) { sent[name] = command[name]; });
     head = JSON.stringify(sent) + "\n";
-    this._request("POST", this._base + "/poll", head + repeat("x", size - head.length), timeout, progress,
+    this._request("POST", this._base + "/poll", head + repeat("x", size - head.length), timeout,
       function (answer) {
         if (answer.status && !answer.ours) { seen.foreign = { status: answer.status, type: answer.type }; }
         if (answer.ours) { seen.encoded = seen.encoded || answer.encoded; }
@@ -568,8 +567,9 @@
       });
   };
 
-  Examination.prototype._request = function (method, url, body, timeout, progress, done) {
-    var self = this, request = new root.XMLHttpRequest(), started = now(), sentAt = new Date().getTime(), timer;
+  Examination.prototype._request = function (method, url, body, timeout, done) {
+    var self = this, request = new root.XMLHttpRequest(), started = now(), sentAt = new Date().getTime();
+    var timer, first = 0;
     function settle(late) {
       var text = "", answer;
       if (!timer) { return; }
@@ -578,8 +578,10 @@
       self._requests.splice(self._requests.indexOf(request), 1);
       request.onreadystatechange = request.onprogress = function () {};
       try { text = request.responseText || ""; } catch (error) { /* there is none */ }
-      answer = { status: request.readyState === 4 ? request.status : 0, ms: now() - started,
-        sentAt: sentAt, cameAt: new Date().getTime(), bytes: text.length, facts: facts(text), late: late === true };
+      answer = {
+        status: request.readyState === 4 ? request.status : 0, ms: now() - started, spread: first ? now() - first : 0,
+        sentAt: sentAt, cameAt: new Date().getTime(), bytes: text.length, facts: facts(text), late: late === true
+      };
       answer.ours = !!answer.facts;
       if (answer.status) {
         answer.type = request.getResponseHeader("Content-Type");
@@ -597,7 +599,7 @@
     if (body !== null) { request.setRequestHeader("Content-Type", "text/plain;charset=UTF-8"); }
     request.setRequestHeader(HEADER, "1");
     request.onreadystatechange = function () { if (request.readyState === 4) { settle(); } };
-    if (progress) { request.onprogress = progress; }
+    request.onprogress = function () { first = first || now(); };
     try { request.send(body); } catch (error) { settle(); }
   };
 

@@ -304,6 +304,17 @@ def test_a_phone_shows_all_of_it(browser: Browser, demo: DemoProcess) -> None:
     assert visitor.page.evaluate(still) == "0s"
 
 
+def test_the_doctor_finds_what_a_switch_breaks(browser: Browser, demo: DemoProcess) -> None:
+    visitor = Visitor(browser, demo, "Ann", viewport={"width": 1100, "height": 900})
+    visitor.chooses("refused")
+    visitor.shows("Long polling", SWITCHES["refused"][1])
+    with visitor.page.expect_popup() as opened:
+        visitor.page.click("text=Ask the doctor")
+    opened.value.wait_for_selector("body[data-state=finished]")
+    verdict = opened.value.inner_text("#verdict")
+    assert verdict.startswith("Your network refuses the WebSocket handshake. Long polling works: ")
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_it_runs_in_every_async_mode(
     mode: str, browser: Browser, need: Callable[[str], str]
