@@ -18,6 +18,7 @@ from .conversation import MalformedPacket
 from .doctor.door import DoctorDoor
 from .engine import Engine
 from .gateway import Gateway, GatewayOptions, Guard
+from .metrics import Metrics
 from .options import Options, configured
 from .protocol.codes import CloseCode
 from .registry import Capacity, Registry
@@ -134,6 +135,8 @@ class FallbackTransport:
             {"flask.app": app},
             doctor,
             _guard(app, options.doctor),
+            Metrics(registry.stats) if options.metrics is not False else None,
+            _guard(app, options.metrics),
         )
         mounted[options.path] = self
         self._app, self._server, self._runtime = app, server, engine.runtime
@@ -194,6 +197,23 @@ class FallbackTransport:
         if self._registry is None:
             raise RuntimeError("call init_app(app) first: there is nothing to drain yet")
         self._registry.drain(self._drain if timeout is None else timeout)
+
+    def stats(self) -> dict[str, Any]:
+        """What has happened to the sessions of this process, in numbers that name nobody.
+
+        ``sessions`` (now, by what carries them), ``queue`` (``messages`` and ``bytes`` that
+        clients have not confirmed), and since the process began: sessions ``opened``; sessions
+        ``closed``, by code; ``switches`` of transport, by the new one; ``fallbacks``, each time
+        that long polling began to carry a session, by the reason that the page had;
+        ``messages`` ``up`` and ``down``; ``replays``, messages that were sent again; and
+        ``duplicates``, messages that came again and were dropped.
+
+        Raises:
+            RuntimeError: before `init_app`.
+        """
+        if self._registry is None:
+            raise RuntimeError("call init_app(app) first: there is nothing to count yet")
+        return self._registry.stats()
 
     # -- handlers ----------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from .admission import Unproven, client_address
 from .doctor.door import DoctorDoor, Stream
+from .metrics import Metrics
 from .polling import Answer, HeldPoll, PollingDoor, answer, retry_after
 from .protocol.codes import CloseCode
 from .protocol.envelope import End
@@ -111,6 +112,8 @@ class Gateway:
         extra: what is added to the environ that handlers and stock clients' handlers see.
         doctor: the doctor's doors; None where there are none.
         guard: asked for the doctor; gives what answers instead, if it says no.
+        metrics: the page for Prometheus; None where there is none.
+        metrics_guard: asked for that one.
     """
 
     def __init__(
@@ -123,6 +126,8 @@ class Gateway:
         extra: dict[str, Any],
         doctor: DoctorDoor | None = None,
         guard: Guard = _open,
+        metrics: Metrics | None = None,
+        metrics_guard: Guard = _open,
     ) -> None:
         self._app = app
         self._registry = registry
@@ -132,6 +137,8 @@ class Gateway:
         self._extra = extra
         self._doctor = doctor
         self._guard = guard
+        self._metrics = metrics
+        self._metrics_guard = metrics_guard
         self._door = PollingDoor(registry, options.max_held)
         self._lock = make_lock()
         self._ungreeted = Unproven[str](options.max_ungreeted, options.max_ungreeted_per_address)
@@ -161,6 +168,8 @@ class Gateway:
             return self._file(name, environ, start_response)
         if self._doctor is not None and (name == "doctor" or name.startswith("doctor/")):
             return self._examine(self._doctor, name, environ, start_response)
+        if self._metrics is not None and name == "metrics":
+            return self._measure(self._metrics, environ, start_response)
         return self._respond(_refusal(404, "no such path", environ), environ, start_response)
 
     # -- polling -----------------------------------------------------------------
@@ -309,6 +318,25 @@ class Gateway:
         environ["eventlet.minimum_write_chunk_size"] = 0
         start_response("200 OK", [*_PLAIN, *taken.headers])
         return taken.parts
+
+    def _measure(
+        self, metrics: Metrics, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        refused = self._metrics_guard(environ)
+        if refused is not None:
+            return refused(environ, start_response)
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            refusal = _refusal(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
+            return self._respond(refusal, environ, start_response)
+        body = metrics.text()
+        headers = [
+            ("Content-Type", metrics.content_type),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Content-Length", str(len(body))),
+        ]
+        start_response("200 OK", headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     # -- answers -------------------------------------------------------------------
 

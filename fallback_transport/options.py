@@ -68,6 +68,7 @@ class Options:
             function without arguments, called in the context of the request that asks: True
             lets it in; a response, or whatever else a view may return, is given instead; and
             anything false is answered with 403.
+        metrics: `FallbackTransport.stats` at ``<path>/metrics``, for Prometheus; as `doctor`.
     """
 
     async_mode: str = "eventlet"
@@ -92,6 +93,7 @@ class Options:
     max_held_polls: int | None = None
     drain: float = 10.0
     doctor: bool | Callable[[], Any] = True
+    metrics: bool | Callable[[], Any] = False
 
     def __post_init__(self) -> None:
         if self.async_mode not in ASYNC_MODES:
@@ -117,7 +119,7 @@ class Options:
             raise ValueError(
                 f"trusted_proxies must be a whole number, 0 or more: {self.trusted_proxies!r}"
             )
-        for name in ("doctor",):
+        for name in ("doctor", "metrics"):
             admits = getattr(self, name)
             if not isinstance(admits, bool) and not callable(admits):
                 raise ValueError(f"{name} must be True, False or a function: {admits!r}")

@@ -1970,7 +1970,7 @@
 
   Negotiator.prototype.hello = function (attempt, transport) {
     var hello = this.machine.hello(attempt, transport, this._nonce, this.now());
-    hello.client = { library: FallbackTransport.version };
+    hello.client = { library: FallbackTransport.version, why: this._reason() };
     return hello;
   };
 
@@ -2374,23 +2374,24 @@
 
   Negotiator.prototype._storageKey = function () { return "fallback_transport " + this.pollUrl; };
 
+  // Why polling, if it is polling.
+  Negotiator.prototype._reason = function () {
+    var judged = this._suspicion || this._verdict;
+    if (!this._allows(WEBSOCKET)) { return "option"; }
+    if (this.environment.WebSocket === undefined) { return "unavailable"; }
+    return judged ? judged.reason : "proving";
+  };
+
   Negotiator.prototype.why = function () {
     var carrier = this.carrier();
     var judged = this._suspicion || this._verdict;
-    var reason = null;
     if (!carrier) {
       return new Why(null, "none", "no connection", null);
     }
     if (carrier.transport === WEBSOCKET) {
       return new Why(WEBSOCKET, "works", "WebSocket: works", null);
     }
-    if (!this._allows(WEBSOCKET)) {
-      reason = "option";
-    } else if (this.environment.WebSocket === undefined) {
-      reason = "unavailable";
-    } else {
-      reason = judged ? judged.reason : "proving";
-    }
+    var reason = this._reason();
     return new Why(POLLING, reason, "long polling: " +
       SENTENCES[reason].replace("{s}", judged ? judged.seconds : ""),
       judged && judged.expires ? judged.expires : null);

@@ -21,11 +21,11 @@ PACKAGE = "fallback_transport"
 FLOORS = [
     {"protocol", "version"},
     {"runtime"},
-    {"admission", "conversation"},
+    {"admission", "conversation", "stats"},
     {"registry"},
     {"engine"},
     {"polling", "websocket"},
-    {"doctor"},
+    {"doctor", "metrics"},
     {"gateway"},
     {"context", "options", "session"},
     {"extension"},

@@ -66,11 +66,12 @@ def test_the_wheel_holds_the_package_and_the_browser_file_and_no_more(wheel: Pat
         names = set(archive.namelist())
         metadata = Parser().parsestr(archive.read(f"{PACKAGE}-0.1.0.dist-info/METADATA").decode())
         assert archive.read(f"{PACKAGE}/{SCRIPT}") == (ROOT / SCRIPT).read_bytes()
-    statics = {f"{PACKAGE}/static/{path.name}" for path in (ROOT / "static").iterdir()}
+    scripts = {f"{PACKAGE}/static/{path.name}" for path in (ROOT / "static").iterdir()}
     info = {name for name in names if ".dist-info/" in name}
     assert {f"{PACKAGE}/py.typed", f"{PACKAGE}/PROTOCOL.md"} <= names
-    assert names - info == sources() | statics
+    assert names - info == sources() | scripts
     assert f"{PACKAGE}-0.1.0.dist-info/licenses/LICENSE" in info
+    assert f"{PACKAGE}-0.1.0.dist-info/entry_points.txt" in info
     assert metadata["Name"] == "fallback-transport"
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.10"
