@@ -93,4 +93,3 @@ def compose(browser: Browser, pictures: list[bytes]) -> bytes:
     )
     page.wait_for_function("[...document.images].every(image => image.complete)")
     return page.screenshot(type="png")
-

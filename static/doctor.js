@@ -224,8 +224,8 @@
 
   Examination.prototype.stop = function () {
     this._stopped = true;
-    this._timers.forEach(function (timer) { root.clearTimeout(timer); });
-    this._requests.forEach(function (request) { request.abort(); });
+    this._timers.slice().forEach(function (timer) { root.clearTimeout(timer); });
+    this._requests.slice().forEach(function (request) { request.abort(); });
     this._leave();
   };
 
@@ -832,28 +832,39 @@
     CHECKS.forEach(function (check) { self._show(check, "waiting", ""); });
     this._examination = new Examination(this._place, idle, function (name, event) {
       self._saw(name, event);
-    }, function (observations, library) { self._finished(observations, library); });
+    }, function (observations, library) {
+      var examination = self._examination;
+      self._learn(1, function () {
+        if (examination === self._examination) { self._finished(observations, library); }
+      });
+    });
     this._progress();
     this._ticks = root.setInterval(function () { self._progress(); }, 200);
-    this._learn(TRIES, function () { self._examination.start(); });
+    this._learn(TRIES, function () { /* they are there in time */ });
+    this._examination.start();
   };
 
   // The sentences are the server's: one file for this page and for the terminal.
   Page.prototype._learn = function (tries, done) {
-    var self = this, request = new root.XMLHttpRequest();
+    var self = this, request, timer;
+    function settle() {
+      if (!timer) { return; }
+      root.clearTimeout(timer);
+      timer = null;
+      try {
+        JSON.parse(request.responseText).forEach(function (kind) { self._kinds[kind.code] = kind; });
+      } catch (error) { /* then once more */ }
+      request.abort();
+      self._learn(tries - 1, done);
+    }
     if (this._kinds["ws-ok"] || !tries) {
       done();
       return;
     }
+    request = new root.XMLHttpRequest();
+    timer = root.setTimeout(settle, PATIENCE);
     request.open("GET", this._place + "/findings.json", true);
-    request.timeout = PATIENCE;
-    request.onreadystatechange = function () {
-      if (request.readyState !== 4) { return; }
-      try {
-        JSON.parse(request.responseText).forEach(function (kind) { self._kinds[kind.code] = kind; });
-      } catch (error) { /* then once more */ }
-      self._learn(self._kinds["ws-ok"] ? 0 : tries - 1, done);
-    };
+    request.onreadystatechange = function () { if (request.readyState === 4) { settle(); } };
     request.send(null);
   };
 
