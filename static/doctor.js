@@ -94,7 +94,9 @@
     var trips = sorted(seen.round_trips || []);
     if (!trips.length) {
       if (seen.why === "status 407") { return [finding("proxy-credentials")]; }
-      if (seen.foreign && (seen.foreign.status || 0) < 500) { return [finding("login-page", { status: orNull(seen.foreign.status) })]; }
+      if (seen.foreign && (seen.foreign.status || 0) < 500) {
+        return [finding("login-page", { status: orNull(seen.foreign.status) })];
+      }
       return [finding("poll-blocked", { why: orNull(seen.why) })];
     }
     var middle = median(trips);
@@ -381,9 +383,9 @@
   Examination.prototype._examinePolling = function (begun, done) {
     var self = this, lane = ["_tripRound", "_streams", "_cache", "_body", "_answer"];
     if (!begun) {
-      ["round-trip", "headers", "stream", "cache", "body", "answer", "hold"].forEach(function (check) {
-        self._see(check, "skip");
-      });
+      this._see("round-trip", "begin");
+      this._see("round-trip", "end");
+      ["headers", "stream", "cache", "body", "answer", "hold"].forEach(function (check) { self._see(check, "skip"); });
       done();
       return;
     }
@@ -679,7 +681,8 @@
         return seen.polling.cookie === null ? "Headers arrive both ways; this browser keeps no cookies."
           : "Both arrive, both ways.";
       } },
-    { name: "stream", group: "polling", title: "Answers in pieces", weight: 1.1, codes: ["poll-buffered", "compressed"],
+    { name: "stream", group: "polling", title: "Answers in pieces", weight: 1.1,
+      codes: ["poll-buffered", "compressed"],
       say: function (seen) {
         return "Passed on piece by piece, over " + milliseconds(seen.polling.stream.spread) + ".";
       } },

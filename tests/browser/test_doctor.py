@@ -260,6 +260,9 @@ def test_each_check_says_what_it_saw(visits: dict[str, Visit]) -> None:
     assert "ws-silent" in visits["silent"].text("#websocket")
     for row in visits["sound"].finished().page.query_selector_all(".check"):
         assert re.search(r"\nOK\n[\d.]+ m?s$", row.inner_text()), row.inner_text()
+    blocked = visits["polling blocked"].finished()
+    assert "poll-blocked" in blocked.text("#polling")
+    assert blocked.words()["Round trip"] == "Problem"
     cut = visits["cut and repeated"].finished().words()
     assert [name for name, word in cut.items() if word == "Note"] == [
         "Idle WebSocket",
