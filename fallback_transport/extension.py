@@ -7,6 +7,7 @@ import io
 import logging
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any, TypeVar, overload
 
 import socketio
@@ -23,6 +24,7 @@ from .options import Options, configured
 from .protocol.codes import CloseCode
 from .registry import Capacity, Registry
 from .runtime import Runtime, WSGIApplication
+from .script_tag import script_tag
 from .session import ConnectionRefused, Session, Sessions
 from .version import __version__
 
@@ -94,8 +96,9 @@ class FallbackTransport:
             )
         options = Options(**{**configured(app.config), **self._given})
         mounted: dict[str, FallbackTransport] = app.extensions.setdefault("fallback_transport", {})
-        if options.path in mounted:
-            raise RuntimeError(f"the app has a FallbackTransport at {options.path} already")
+        for path in options.paths:
+            if path in mounted:
+                raise RuntimeError(f"the app has a FallbackTransport at {path} already")
         server = self._socketio_server(options)
         engine = server.eio
         if not isinstance(engine, Engine):
@@ -110,9 +113,10 @@ class FallbackTransport:
                 options.max_uncommitted,
                 options.max_uncommitted_per_address,
             ),
+            subprotocols=options.subprotocols,
         )
         gateway = GatewayOptions(
-            path=options.path,
+            paths=options.paths,
             origins=options.origins,
             stock_path=options.socketio_path if self._handed_in is None else None,
             max_held=options.max_held_polls,
@@ -133,12 +137,16 @@ class FallbackTransport:
             gateway,
             # Flask-SocketIO looks for its app there; so do our handlers.
             {"flask.app": app},
+            # Whichever stands in front, the longest mount gets the request.
+            mounted,
             doctor,
             _guard(app, options.doctor),
             Metrics(registry.stats) if options.metrics is not False else None,
             _guard(app, options.metrics),
         )
-        mounted[options.path] = self
+        if not mounted:
+            app.context_processor(lambda: {"fallback_transport": partial(script_tag, mounted)})
+        mounted.update(dict.fromkeys(options.paths, self))
         self._app, self._server, self._runtime = app, server, engine.runtime
         self._registry, self._drain = registry, options.drain
         self._sessions = Sessions(engine)

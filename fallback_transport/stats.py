@@ -39,7 +39,8 @@ class Stats:
         self._closed: Counter[int] = Counter()
         self._switches: Counter[str] = Counter()
         self._fallbacks: Counter[str] = Counter()
-        self._past: Counter[str] = Counter()
+        #: Of the sessions that are over: messages up and down, replays, duplicates.
+        self._past = (0, 0, 0, 0)
 
     def opened(self) -> None:
         """A session has begun."""
@@ -67,7 +68,14 @@ class Stats:
         """A session is over."""
         with self._lock:
             self._closed[machine.closure[0]] += 1
-            self._past.update(_counted(machine))
+            up, down, replays, duplicates = self._past
+            outbox, inbox = machine.outbox, machine.inbox
+            self._past = (
+                up + inbox.received,
+                down + outbox.sent,
+                replays + outbox.replays,
+                duplicates + inbox.duplicates,
+            )
 
     def to_json(self, machines: Iterable[SessionMachine], weight: int) -> dict[str, Any]:
         """All of it.
@@ -76,33 +84,28 @@ class Stats:
             machines: of the sessions that there are.
             weight: bytes of answers that are being written.
         """
-        carried: Counter[str] = Counter(dict.fromkeys((*_TRANSPORTS, "none"), 0))
-        queue = {"messages": 0, "bytes": weight}
+        carried = dict.fromkeys((*_TRANSPORTS, "none"), 0)
+        messages, size = 0, weight
         with self._lock:
-            counted = Counter(self._past)
+            up, down, replays, duplicates = self._past
             for machine in machines:
                 transport = machine.transport
                 carried[transport.value if transport else "none"] += 1
-                queue["messages"] += len(machine.outbox)
-                queue["bytes"] += machine.outbox.bytes
-                counted.update(_counted(machine))
+                outbox, inbox = machine.outbox, machine.inbox
+                messages += len(outbox)
+                size += outbox.bytes
+                up += inbox.received
+                down += outbox.sent
+                replays += outbox.replays
+                duplicates += inbox.duplicates
             return {
-                "sessions": dict(carried),
-                "queue": queue,
+                "sessions": carried,
+                "queue": {"messages": messages, "bytes": size},
                 "opened": self._opened,
                 "closed": dict(sorted(self._closed.items())),
                 "switches": {name: self._switches[name] for name in _TRANSPORTS},
                 "fallbacks": dict(sorted(self._fallbacks.items())),
-                "messages": {"up": counted["up"], "down": counted["down"]},
-                "replays": counted["replays"],
-                "duplicates": counted["duplicates"],
+                "messages": {"up": up, "down": down},
+                "replays": replays,
+                "duplicates": duplicates,
             }
-
-
-def _counted(machine: SessionMachine) -> dict[str, int]:
-    return {
-        "up": machine.inbox.received,
-        "down": machine.outbox.sent,
-        "replays": machine.outbox.replays,
-        "duplicates": machine.inbox.duplicates,
-    }

@@ -11,6 +11,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import greenlet
@@ -35,6 +36,9 @@ class FakeRuntime(Runtime):
     def __init__(self) -> None:
         self.tasks = FakeDriver()
         super().__init__(self.tasks)
+
+    def check(self, environ: dict[str, Any]) -> None:
+        """Every server suits."""
 
     def now(self) -> float:  # type: ignore[override]
         return self.tasks.time
@@ -163,6 +167,7 @@ class Peer:
         *,
         nonce: str | None = "nonce",
         origin: str = "",
+        facts: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.machine = ClientMachine(grant=Grant(), bounds=Bounds(), now=runtime.now())
         self.texts: list[str | bytes] = []
@@ -175,6 +180,7 @@ class Peer:
         self._environ = {} if environ is None else environ
         self._nonce = nonce
         self._origin = origin
+        self._facts = facts
         self._attempt = 0
         self.conversation: Any = None
         self.handle = True
@@ -205,8 +211,9 @@ class Peer:
         now = self._runtime.now()
         self._attempt += 1
         hello = self.machine.hello(self._attempt, Transport.WEBSOCKET, self._nonce, now)
+        hello = replace(hello, client=self._facts)
         self.conversation, answer = self._registry.greet(
-            hello, Transport.WEBSOCKET, self, lambda: self._environ, self._origin
+            hello, Transport.WEBSOCKET, self, lambda hello: self._environ, self._origin
         )
         if isinstance(answer, Welcome):
             self._act(self.machine.welcomed(answer, now))

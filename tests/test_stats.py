@@ -76,7 +76,7 @@ def test_switches_and_fallbacks() -> None:
 def greet(registry: Registry, transport: Transport, why: str) -> tuple[Conversation, Welcome]:
     first = Envelope(0, 0, 1, (Message("0"),))
     hello = Hello(1, nonce=why, client=(("why", why),), envelope=first)
-    conversation, welcome = registry.greet(hello, transport, Attached(), dict, "")
+    conversation, welcome = registry.greet(hello, transport, Attached(), lambda hello: {}, "")
     assert conversation is not None
     assert isinstance(welcome, Welcome)
     return conversation, welcome
@@ -123,7 +123,7 @@ def test_what_is_sent_again_is_counted(registry: Registry) -> None:
     assert peer.conversation.pull(carrier.attempt) is not None
     assert registry.stats()["messages"]["down"] == 1
     hello = Hello(9, id=peer.conversation.id, key=peer.conversation.machine.key)
-    registry.greet(hello, Transport.POLLING, Attached(), dict, "")
+    registry.greet(hello, Transport.POLLING, Attached(), lambda hello: {}, "")
     peer.conversation.receive(9, Envelope(commit=99))
     peer.conversation.machine.answer(9, runtime.now(), waiting=True, limit=None)
     told = registry.stats()

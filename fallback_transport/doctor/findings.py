@@ -8,8 +8,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
+
+from ..files import folder
 
 #: The lengths of the messages by which each direction of a WebSocket is proven. One byte, what a
 #: network passes in one packet or three, and what it does not.
@@ -80,17 +81,10 @@ class Diagnosis:
         return {"verdict": verdict, "findings": [asdict(each) for each in self.findings]}
 
 
-def findings_path() -> Path:
-    """Where `FILE` is: in the wheel's package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    installed = package / "static" / FILE
-    return installed if installed.is_file() else package.parent / "static" / FILE
-
-
 @functools.cache
 def kinds() -> Mapping[str, Kind]:
     """Every code that there is."""
-    return {each["code"]: Kind(**each) for each in json.loads(findings_path().read_text())}
+    return {each["code"]: Kind(**each) for each in json.loads((folder() / FILE).read_text())}
 
 
 def diagnose(observations: Mapping[str, Any]) -> Diagnosis:

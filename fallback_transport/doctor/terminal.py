@@ -78,7 +78,9 @@ def text(route: Route, at: str, diagnosis: Diagnosis) -> str:
 
 
 def _tell(check: str, result: str) -> None:
-    print(f"{check + ':':<12}{result}", file=sys.stderr, flush=True)
+    # In one piece, whatever other checks have to tell.
+    sys.stderr.write(f"{check + ':':<12}{result}\n")
+    sys.stderr.flush()
 
 
 def _parser() -> argparse.ArgumentParser:

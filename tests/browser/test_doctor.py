@@ -15,7 +15,7 @@ from flask import Flask
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from fallback_transport import FallbackTransport
-from tests.engines.playwright_engines import _firefox
+from tests.engines.playwright_engines import launch_firefox
 from tests.integration.served import Served
 from tests.needs import TESTS
 from tests.proxies.fault_process import FaultProxy
@@ -325,7 +325,7 @@ def test_it_can_be_switched_off(name: str) -> None:
 def test_in_firefox(network: Network, server: Served) -> None:
     def examine() -> dict[str, Any]:
         with FaultProxy(server.port, network.rules) as proxy, sync_playwright() as playwright:
-            firefox = _firefox(playwright)
+            firefox = launch_firefox(playwright)
             page = firefox.new_page()
             page.add_init_script(network.script)
             page.goto(f"{proxy.url}/fallback/doctor?idle={IDLE}")

@@ -55,7 +55,7 @@ def test_for_everybody() -> None:
     assert answer.status_code == 200
     assert answer.headers["Cache-Control"] == "no-store"
     assert "Content-Encoding" not in answer.headers
-    assert site.browser.get("/fallback/doctor/poll").status_code == 404
+    assert site.browser.get("/fallback/doctor/poll").status_code == 405
     assert site.browser.get("/fallback/doctor/nothing").status_code == 404
     assert site.browser.get(f"/fallback/doctor/ws?run={RUN}&plain").status_code == 426
 

@@ -286,7 +286,8 @@ def test_the_keyboard_is_enough(pair: tuple[Visitor, Visitor]) -> None:
             page.keyboard.press("Enter")
         if focused == "websocket":
             page.keyboard.press("ArrowDown")
-    assert reached == ["scroll", "text", "picture", "submit", "websocket", "latency", "cut", "off"]
+    chat, breaker = ["scroll", "text", "picture", "submit"], ["websocket", "latency", "cut", "off"]
+    assert reached == [*chat, *breaker, "doctor"]
     ben.sees("#log", "typed")
     ben.sees("#light", "Long polling", SHOWN_IN + SLACK)
     page.focus("#off")
