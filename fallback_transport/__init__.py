@@ -3,7 +3,6 @@
 from .engine import RequestFailed
 from .extension import FallbackTransport
 from .session import ConnectionRefused, Session
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 __all__ = ["ConnectionRefused", "FallbackTransport", "RequestFailed", "Session"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import logging
 from collections.abc import Callable
 from dataclasses import fields
@@ -11,17 +12,21 @@ from typing import Any, TypeVar, overload
 
 import socketio
 from flask import Flask
+from werkzeug.exceptions import HTTPException
 
 from .context import handler_context
 from .conversation import MalformedPacket
+from .doctor.door import DoctorDoor
 from .engine import Engine
-from .gateway import Gateway, GatewayOptions
+from .gateway import Gateway, GatewayOptions, Guard
+from .metrics import Metrics
 from .options import Options, configured
 from .protocol.codes import CloseCode
 from .registry import Capacity, Registry
-from .runtime import Runtime
+from .runtime import Runtime, WSGIApplication
 from .script_tag import script_tag
 from .session import ConnectionRefused, Session, Sessions
+from .version import __version__
 
 logger = logging.getLogger("fallback_transport")
 
@@ -119,6 +124,11 @@ class FallbackTransport:
             max_ungreeted=options.max_ungreeted,
             max_ungreeted_per_address=options.max_ungreeted_per_address,
         )
+        doctor = None
+        if options.doctor is not False:
+            doctor = DoctorDoor(
+                engine.runtime, __version__, options.max_body, options.trusted_proxies
+            )
         app.wsgi_app = Gateway(  # type: ignore[method-assign]
             app.wsgi_app,
             registry,
@@ -129,6 +139,10 @@ class FallbackTransport:
             {"flask.app": app},
             # Whichever stands in front, the longest mount gets the request.
             mounted,
+            doctor,
+            _guard(app, options.doctor),
+            Metrics(registry.stats) if options.metrics is not False else None,
+            _guard(app, options.metrics),
         )
         if not mounted:
             app.context_processor(lambda: {"fallback_transport": partial(script_tag, mounted)})
@@ -191,6 +205,23 @@ class FallbackTransport:
         if self._registry is None:
             raise RuntimeError("call init_app(app) first: there is nothing to drain yet")
         self._registry.drain(self._drain if timeout is None else timeout)
+
+    def stats(self) -> dict[str, Any]:
+        """What has happened to the sessions of this process, in numbers that name nobody.
+
+        ``sessions`` (now, by what carries them), ``queue`` (``messages`` and ``bytes`` that
+        clients have not confirmed), and since the process began: sessions ``opened``; sessions
+        ``closed``, by code; ``switches`` of transport, by the new one; ``fallbacks``, each time
+        that long polling began to carry a session, by the reason that the page had;
+        ``messages`` ``up`` and ``down``; ``replays``, messages that were sent again; and
+        ``duplicates``, messages that came again and were dropped.
+
+        Raises:
+            RuntimeError: before `init_app`.
+        """
+        if self._registry is None:
+            raise RuntimeError("call init_app(app) first: there is nothing to count yet")
+        return self._registry.stats()
 
     # -- handlers ----------------------------------------------------------------------
 
@@ -347,6 +378,26 @@ class FallbackTransport:
         assert self._sessions is not None, "set by init_app"
         environ: dict[str, Any] = self.server.get_environ(sid, NAMESPACE)
         return self._sessions.get(sid, NAMESPACE), environ
+
+
+def _guard(app: Flask, admits: bool | Callable[[], Any]) -> Guard:
+    """Asks the application, in the context of the request, whether it may go on."""
+
+    def guard(environ: dict[str, Any]) -> WSGIApplication | None:
+        if not callable(admits):
+            return None
+        # A context of its own: the body stays unread, for whoever answers.
+        with app.request_context({**environ, "wsgi.input": io.BytesIO()}):
+            try:
+                admitted = app.ensure_sync(admits)()
+                if admitted is True:
+                    return None
+            except HTTPException as aborted:
+                admitted = app.handle_http_exception(aborted)
+            response: WSGIApplication = app.make_response(admitted or ("not allowed\n", 403))
+            return response
+
+    return guard
 
 
 def _takes(handler: Callable[..., Any]) -> Callable[[int], bool]:

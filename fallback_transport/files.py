@@ -19,6 +19,15 @@ FILES = {
     "fallback_transport.d.mts": "text/plain; charset=utf-8",
 }
 
+#: Those of the doctor's page.
+DOCTOR_FILES = {
+    "doctor.html": "text/html; charset=utf-8",
+    "doctor.js": "text/javascript; charset=utf-8",
+    "doctor.css": "text/css; charset=utf-8",
+    "doctor_findings.json": "application/json; charset=utf-8",
+}
+_KINDS = {**FILES, **DOCTOR_FILES}
+
 
 def folder() -> Path:
     """Where they are: in the wheel's package, or beside it in a checkout.
@@ -56,16 +65,16 @@ class File:
 
 
 def load(name: str) -> File:
-    """One of `FILES`; read and packed anew only when it has changed."""
+    """One of `FILES`, or of `DOCTOR_FILES`; read and packed anew only when it has changed."""
     path = folder() / name
     stat = path.stat()
     return _load(path, stat.st_mtime_ns, stat.st_size)
 
 
-@functools.lru_cache(maxsize=2 * len(FILES))
+@functools.lru_cache(maxsize=2 * len(_KINDS))
 def _load(path: Path, time: int, size: int) -> File:
     body = path.read_bytes()
     digest = base64.b64encode(hashlib.sha384(body).digest()).decode()
     version = hashlib.sha256(body).hexdigest()[:16]
     # Without a time in it, that each process of a server has the same.
-    return File(FILES[path.name], body, gzip.compress(body, mtime=0), version, f"sha384-{digest}")
+    return File(_KINDS[path.name], body, gzip.compress(body, mtime=0), version, f"sha384-{digest}")

@@ -22,6 +22,7 @@ from .protocol.machine import CLOSE_WAIT
 from .protocol.reliability import Bounds
 from .protocol.server import ServerMachine
 from .runtime import Runtime, make_lock
+from .stats import Stats
 
 logger = logging.getLogger("fallback_transport.registry")
 
@@ -107,6 +108,7 @@ class Registry:
         self._nonce_of: dict[str, str] = {}
         self._tombstones: OrderedDict[str, _Tombstone] = OrderedDict()
         self._clock = Timekeeper(runtime)
+        self._stats = Stats()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -127,6 +129,13 @@ class Registry:
     def all(self) -> list[Conversation]:
         """Every session of the process."""
         return list(self._sessions.values())
+
+    def stats(self) -> dict[str, Any]:
+        """See `Stats`."""
+        with self._lock:
+            machines = [each.machine for each in self._sessions.values()]
+            weight = sum([each.weight for each in self._sessions.values()])
+            return self._stats.to_json(machines, weight)
 
     def resume(self, session_id: str, key: str) -> Conversation | End:
         """The session that `key` opens, or how it ended.
@@ -295,7 +304,9 @@ class Registry:
             proven=self._proven,
             forget=self._forget,
             gone=self._gone,
+            carried=self._stats.carried,
         )
+        self._stats.opened()
         self._sessions[conversation.id] = conversation
         self._uncommitted.add(address, conversation.id, conversation)
         self._alive.add(conversation.id)
@@ -311,7 +322,8 @@ class Registry:
 
     def _forget(self, conversation: Conversation) -> None:
         with self._lock:
-            self._sessions.pop(conversation.id, None)
+            if self._sessions.pop(conversation.id, None) is not None:
+                self._stats.ended(conversation.machine)
             self._uncommitted.remove(conversation.id)
             nonce = self._nonce_of.pop(conversation.id, None)
             end = conversation.machine.end()

@@ -233,7 +233,7 @@
   }
 
   // What a head has, in this order: of a hello in JSON, of all others as tokens.
-  var HELLO = "hello attempt nonce id key client library ack received seq got".split(" ");
+  var HELLO = "hello attempt nonce id key client library why url protocols ack received seq got".split(" ");
   var TOKENS = ("i:id k:key t:attempt n:number w:wait b:limit a:ack r:received g:got s:seq c:commit " +
     "k:proof q:ask p:answer").split(" ");
 
@@ -1904,7 +1904,7 @@
 
     function hello(connection) {
       return extend(machine.hello(connection.attempt, connection.transport, sessionNonce, now()),
-        { client: extend({ library: FallbackTransport.version }, options.client || {}) });
+        { client: extend({ library: FallbackTransport.version, why: reason() }, options.client || {}) });
     }
 
     function welcomed(connection, welcome) {
@@ -2214,14 +2214,19 @@
       }
     }
 
+    // Why polling, if it is polling.
+    function reason() {
+      var judged = suspicion || verdict;
+      return !allows(WEBSOCKET) ? "option" : !canOpen() ? "unavailable" :
+        judged ? judged.reason : "proving";
+    }
+
     function why() {
       var judged = suspicion || verdict;
       if (!carrier) { return new Why(null, "none", "no connection", null); }
       if (carrier === socket) { return new Why(WEBSOCKET, "works", "WebSocket: works", null); }
-      var reason = !allows(WEBSOCKET) ? "option" : !canOpen() ? "unavailable" :
-        judged ? judged.reason : "proving";
-      return new Why(POLLING, reason, "long polling: " +
-        SENTENCES[reason].replace("{s}", judged && judged.seconds), judged && judged.expires || null);
+      return new Why(POLLING, reason(), "long polling: " +
+        SENTENCES[reason()].replace("{s}", judged && judged.seconds), judged && judged.expires || null);
     }
 
     // -- Running

@@ -19,12 +19,13 @@ PACKAGE = "fallback_transport"
 # From the ground up. Modules on one floor do not import each other; those of
 # one subpackage do. "" is the package itself, which imports to export.
 FLOORS = [
-    {"protocol"},
+    {"protocol", "version"},
     {"runtime"},
-    {"admission", "conversation", "files", "request"},
+    {"admission", "conversation", "files", "request", "stats"},
     {"registry"},
     {"engine"},
     {"polling", "websocket"},
+    {"doctor", "metrics"},
     {"gateway"},
     {"context", "options", "script_tag", "session"},
     {"extension"},
