@@ -167,7 +167,15 @@ class Engine:
             if conversation is not None:
                 target(*args, **kwargs)
                 return None
-        return self.stock.start_background_task(target, *args, **kwargs)
+        return self.runtime.driver.start_background_task(target, *args, **kwargs)
+
+    def sleep(self, seconds: float = 0) -> Any:
+        """Let the others run for so many seconds."""
+        return self.runtime.driver.sleep(seconds)
+
+    def create_event(self, *args: Any, **kwargs: Any) -> Any:
+        """A new event of the async mode."""
+        return self.runtime.driver.create_event(*args, **kwargs)
 
     # -- sending ---------------------------------------------------------------------
 

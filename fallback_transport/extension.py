@@ -65,6 +65,9 @@ class FallbackTransport:
         self._runtime: Runtime | None = None
         self._sessions: Sessions | None = None
         self._registry: Registry | None = None
+        self._engine: Engine | None = None
+        self._gateway: Gateway | None = None
+        self._path = ""
         self._drain = 0.0
         self._pending: list[Callable[[], None]] = []
         self._registered: set[str] = set()
@@ -106,7 +109,7 @@ class FallbackTransport:
                 options.max_uncommitted_per_address,
             ),
         )
-        gateway = GatewayOptions(
+        door = GatewayOptions(
             path=options.path,
             origins=options.origins,
             stock_path=options.socketio_path if self._handed_in is None else None,
@@ -115,18 +118,20 @@ class FallbackTransport:
             max_ungreeted=options.max_ungreeted,
             max_ungreeted_per_address=options.max_ungreeted_per_address,
         )
-        app.wsgi_app = Gateway(  # type: ignore[method-assign]
+        gateway = Gateway(
             app.wsgi_app,
             registry,
             engine.runtime,
             server.handle_request,
-            gateway,
+            door,
             # Flask-SocketIO looks for its app there; so do our handlers.
             {"flask.app": app},
         )
+        app.wsgi_app = gateway  # type: ignore[method-assign]
         mounted[options.path] = self
         self._app, self._server, self._runtime = app, server, engine.runtime
         self._registry, self._drain = registry, options.drain
+        self._engine, self._gateway, self._path = engine, gateway, options.path
         self._sessions = Sessions(engine)
         if self._handed_in is None:
             # Without a handler of the application's, every client is welcome.
@@ -253,6 +258,19 @@ class FallbackTransport:
         self.emit("message", data, to=to, skip=skip)
 
     # -- inside ------------------------------------------------------------------------
+
+    def _run_on(self, runtime: Runtime) -> None:
+        """Run on another runtime from now on: that of `testing`.
+
+        Raises:
+            RuntimeError: there are sessions already.
+        """
+        assert self._registry is not None, "set by init_app"
+        assert self._engine is not None, "set by init_app"
+        assert self._gateway is not None, "set by init_app"
+        self._registry.run_on(runtime)
+        self._gateway.run_on(runtime)
+        self._engine.runtime = self._runtime = runtime
 
     def _socketio_server(self, options: Options) -> Any:
         server = self._handed_in

@@ -61,8 +61,10 @@ class Driver(Protocol):
 
     async_mode: str
 
-    def start_background_task(self, target: Callable[..., Any], *args: Any) -> Any: ...
-    def create_event(self) -> Any: ...
+    def start_background_task(
+        self, target: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any: ...
+    def create_event(self, *args: Any, **kwargs: Any) -> Any: ...
     def sleep(self, seconds: float) -> Any: ...
 
 
@@ -81,6 +83,11 @@ class Runtime:
         self.mode = driver.async_mode
         self._driver = driver
         self._watch = HubWatch() if self.mode == "eventlet" else None
+
+    @property
+    def driver(self) -> Driver:
+        """What python-socketio calls for its own tasks and events, and the application's."""
+        return self._driver
 
     @staticmethod
     def now() -> float:
