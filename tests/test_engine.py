@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from typing import Any
 
@@ -16,6 +17,7 @@ from fallback_transport.protocol.envelope import End, Grant, Message
 from fallback_transport.protocol.errors import MessageRefused
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
+from fallback_transport.runtime import Runtime
 from tests.fakes import FakeRuntime, Peer
 
 
@@ -716,15 +718,21 @@ def test_user_sessions_belong_to_the_session(house: House) -> None:
     assert house.server.get_session(peer.id) == {}
 
 
-def test_other_tasks_are_the_stock_engines(house: House) -> None:
-    done: list[int] = []
-    house.server.start_background_task(done.append, 1).join()
-    assert done == [1]
+def test_other_tasks_are_the_stock_engines() -> None:
+    server = socketio.Server(async_mode="threading")
+    engine = Engine(server, Runtime(server.eio))
+    asked: list[Any] = []
+    engine.stock.start_background_task = lambda *task: asked.append(task)
+    engine.stock.sleep = asked.append
+    server.start_background_task(print, "later")
+    server.sleep(2)
+    assert asked == [(print, "later"), 2]
+    assert isinstance(server.eio.create_event(), threading.Event)
 
 
 def test_stock_clients_handlers_keep_their_own_tasks(house: House) -> None:
     started: list[Any] = []
-    house.engine.stock.start_background_task = lambda *args: started.append(args)
+    house.runtime.tasks.start_background_task = lambda *args: started.append(args)
     stock_client(house)
     house.engine.stock.handlers["message"]("stock", '2["event"]')
     assert len(started) == 1

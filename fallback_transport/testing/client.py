@@ -12,7 +12,7 @@ from werkzeug.test import Client as HTTPClient
 from ..engine import RequestFailed
 from ..extension import FallbackTransport
 from ..protocol.codes import CloseCode
-from ..protocol.envelope import End
+from ..protocol.envelope import End, Welcome
 from ..protocol.events import Transport
 from .links import Link
 from .page import Doors, Page, one
@@ -311,15 +311,15 @@ class TestClient:
             raise RuntimeError("the session has ended: {} {}".format(*self._page.closed))
         link = self._page.greet(transport)
         self._tasks.drive(lambda: link.answer is not None or link.over, TIMEOUT)
-        if self._page.answered(link):
-            self._over = transport
-            self._settle()
-            return
         self._raise()
         answer = link.answer
-        if isinstance(answer, End):
-            raise ConnectionFailed(answer.code, answer.reason)
-        raise ConnectionFailed(*(answer if isinstance(answer, tuple) else (0, "no answer")))
+        if isinstance(answer, Welcome):
+            self._over = transport
+        elif isinstance(answer, End):
+            if not answer.session:
+                raise ConnectionFailed(answer.code, answer.reason)
+        else:
+            raise ConnectionFailed(*(answer or (0, "no answer")))
 
     def _link(self) -> Link:
         self._settle()

@@ -56,6 +56,9 @@ class Owner(Protocol):
     @property
     def doors(self) -> Doors: ...
 
+    def answered(self, link: Link) -> None:
+        """A hello has its `answer`."""
+
     def arrived(self, attempt: int, unit: Envelope | End) -> None:
         """Something came on a connection."""
 
@@ -119,9 +122,7 @@ class Link(ABC):
     def __init__(self, owner: Owner, attempt: int) -> None:
         self.attempt = attempt
         #: How the hello was answered: by the protocol, or with a status and a text.
-        self.answer: Unit | tuple[int, str] | None = None
-        #: Whether the client has chosen it to carry the session.
-        self.committed = False
+        self.answer: Welcome | End | tuple[int, str] | None = None
         self.over = False
         self.up, self.down = Lane(owner), Lane(owner)
         self._owner = owner
@@ -153,6 +154,13 @@ class Link(ABC):
         raise RuntimeError(
             "nothing repeats what goes over a WebSocket; switch('polling') has requests"
         )
+
+    def _conclude(self, answer: Unit | tuple[int, str]) -> None:
+        if isinstance(answer, (Welcome, End, tuple)):
+            self.answer = answer
+        else:
+            self.answer = 0, "not what a server says first"
+        self._owner.answered(self)
 
     def _carries(self) -> bool:
         carrier = self._owner.machine.carrier
@@ -283,8 +291,7 @@ class WebSocketLink(Link):
             self.down.send(lambda: self._refused(status, body))
 
     def _refused(self, status: int, body: bytes) -> None:
-        self.answer = status, body.decode(errors="replace").strip()
-        self.kill()
+        self._conclude((status, body.decode(errors="replace").strip()))
 
     def _frame(self, frame: Frame) -> None:
         if self.over or frame.opcode not in (Opcode.TEXT, Opcode.BINARY):
@@ -294,7 +301,7 @@ class WebSocketLink(Link):
             return
         unit = codec.decode(bytes(frame.data).decode())
         if self.answer is None:
-            self.answer = unit
+            self._conclude(unit)
         elif isinstance(unit, (Envelope, End)):
             self._owner.arrived(self.attempt, unit)
 
@@ -329,7 +336,7 @@ class PollingLink(Link):
 
     def write(self) -> bool:
         machine, now = self._owner.machine, self._owner.tasks.time
-        if not self.committed or self.over:
+        if not isinstance(self.answer, Welcome) or self.over:
             return False
         if not self._carries():
             if not self._waits:
@@ -370,10 +377,9 @@ class PollingLink(Link):
 
     def _greeted(self, status: int, body: bytes) -> None:
         try:
-            self.answer = codec.decode_body(body)
+            self._conclude(codec.decode_body(body))
         except RemoteProtocolError:
-            self.answer = status, body.decode(errors="replace").strip()
-            self.kill()
+            self._conclude((status, body.decode(errors="replace").strip()))
 
     def _sent(self, status: int, body: bytes) -> None:
         self._sends = False
