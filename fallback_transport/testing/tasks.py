@@ -41,8 +41,6 @@ class Task(greenlet.greenlet):
     def __init__(self, tasks: Tasks, run: Callable[[], object]) -> None:
         super().__init__(run)
         self._done = tasks.create_event()
-        #: Whether it was told to exit while it waited: it must not wait again.
-        self.exits = False
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until it is over."""
@@ -249,15 +247,8 @@ class Tasks:
         return min(times, default=None)
 
     def _leave(self, task: Task) -> None:
-        if task.exits:
-            raise greenlet.GreenletExit
         assert task.parent is not None, "`run` has set it"
-        try:
-            task.parent.switch()
-        except greenlet.GreenletExit:
-            # Nobody has it any more; its `finally` clauses must not wait.
-            task.exits = True
-            raise
+        task.parent.switch()
 
 
 class VirtualRuntime(Runtime):
@@ -275,7 +266,7 @@ class VirtualRuntime(Runtime):
     def call_handler(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)
-        except (KeyboardInterrupt, SystemExit, greenlet.GreenletExit):
+        except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
             self.raised.append(error)
