@@ -24,6 +24,8 @@ import fallback_transport
 from demo.process import CHROMIUM_FLAGS
 from fallback_transport import FallbackTransport, Session
 from fallback_transport.options import Options
+from fallback_transport.protocol.codes import CloseCode
+from fallback_transport.testing import TestClient
 from tests.integration.served import MODES, START_WAIT, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,6 +99,19 @@ def test_the_python_names_exist_and_take_these_arguments() -> None:
         assert public <= {name for each, name in told if each is owner}, f"{owner} is not all told"
 
 
+def test_the_testing_clients_names_exist_and_take_these_arguments() -> None:
+    told = set()
+    for row in table(section("Testing your app")):
+        for text in code(row[0]):
+            name, _, arguments = text.partition("(")
+            name = name.partition(".")[2] or "__init__"
+            told.add(name)
+            thing = getattr(TestClient, name)
+            if arguments:
+                assert _parameters(arguments) == _signature(thing), text
+    assert {name for name in vars(TestClient) if not name.startswith("_")} <= told
+
+
 def _parameters(text: str) -> list[str]:
     return [part.strip() for part in text.rstrip(")").split(",") if part.strip()]
 
@@ -104,17 +119,35 @@ def _parameters(text: str) -> list[str]:
 def _signature(function: Callable[..., Any]) -> list[str]:
     found = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
-        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in found:
+        if parameter.kind is parameter.KEYWORD_ONLY and not any(p[0] == "*" for p in found):
             found.append("*")
         if parameter.kind is parameter.VAR_KEYWORD:
             found.append(f"**{parameter.name}")
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            found.append(f"*{parameter.name}")
         elif parameter.default is parameter.empty:
             found.append(parameter.name)
         else:
             default = parameter.default
-            text = str(int(default)) if isinstance(default, int) and default else f"{default!r}"
+            text = str(int(default)) if isinstance(default, CloseCode) else f"{default!r}"
             found.append(f"{parameter.name}={text}".replace("'", '"'))
     return found
+
+
+def test_the_tests_of_your_app_pass(tmp_path: Path) -> None:
+    program = block("python", "transport.run(app)")
+    serves = 'if __name__ == "__main__":\n    transport.run(app)'
+    (tmp_path / "app.py").write_text(program.replace("transport.run(app)", serves))
+    example = block("python", "import TestClient")
+    (tmp_path / "test_app.py").write_text(example)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", "."],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert f"{example.count('def test_')} passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_every_exported_name_is_told() -> None:
