@@ -48,6 +48,19 @@ class RequestFailed(Exception):
     """A request that the other side did not answer: it raised, timed out, or is gone."""
 
 
+class EventRefused(Exception):
+    """Raised instead of a handler's own error: the asker gets this one, and nothing is logged.
+
+    Args:
+        code, message: what the asker gets.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code, message)
+        self.code = int(code)
+        self.message = message
+
+
 class Engine:
     """An Engine.IO server whose sessions do not lose messages.
 
@@ -363,6 +376,8 @@ class _Client:
             unanswered.add(session)
         try:
             self._call(repr(packet.data[0]), self._server._handle_event, *arguments)
+        except EventRefused as refused:
+            self._answer_error(packet, refused.code, refused.message)
         except BaseException:
             # Also the time-outs of eventlet and gevent, which are no `Exception`.
             self._answer_error(packet, CloseCode.INTERNAL_ERROR, "the handler raised")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, TypeVar, overload
+from typing import Any
 
 import socketio
 from flask import Flask
 
 from .context import handler_context
 from .conversation import MalformedPacket
-from .engine import Engine
+from .engine import Engine, EventRefused
 from .gateway import Gateway, GatewayOptions
+from .handlers import ANY, CONNECT, DISCONNECT, ERROR, Handlers, Registration, size, takes
 from .options import Options, configured
 from .protocol.codes import CloseCode
 from .registry import Capacity, Registry
@@ -23,21 +24,12 @@ from .session import ConnectionRefused, Session, Sessions
 
 logger = logging.getLogger("fallback_transport")
 
-Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-NAMESPACE = "/"
 #: Seconds beyond the time for handlers after which a drain must be over: 5 for the clients to
 #: confirm, and some for the last bytes.
 LAST_RESORT = 7.0
-#: What `on_message` cannot take: events of the server's own, and all others together.
-_RESERVED = {
-    "connect": "use on_connect",
-    "disconnect": "use on_disconnect",
-    "*": "use transport.server.on, whose handlers get other arguments",
-}
 
 
-class FallbackTransport:
+class FallbackTransport(Handlers):
     """Sessions between browsers and a Flask app, over WebSocket or long polling.
 
     Args:
@@ -58,6 +50,7 @@ class FallbackTransport:
             raise TypeError(
                 f"unknown option {sorted(unknown)[0]!r}; there are {', '.join(sorted(known))}"
             )
+        super().__init__()
         self._given = options
         self._handed_in = server
         self._app: Flask | None = None
@@ -68,9 +61,8 @@ class FallbackTransport:
         self._engine: Engine | None = None
         self._gateway: Gateway | None = None
         self._path = ""
+        self._on_error: dict[str, Callable[..., Any]] = {}
         self._drain = 0.0
-        self._pending: list[Callable[[], None]] = []
-        self._registered: set[str] = set()
         if app is not None:
             self.init_app(app)
 
@@ -133,12 +125,10 @@ class FallbackTransport:
         self._registry, self._drain = registry, options.drain
         self._engine, self._gateway, self._path = engine, gateway, options.path
         self._sessions = Sessions(engine)
+        for each in self._registrations:
+            self._to_server(each)
         if self._handed_in is None:
-            # Without a handler of the application's, every client is welcome.
-            self._register_connect(None)
-        for register in self._pending:
-            register()
-        self._pending.clear()
+            self._welcome_all("/")
 
     @property
     def server(self) -> Any:
@@ -189,58 +179,23 @@ class FallbackTransport:
             raise RuntimeError("call init_app(app) first: there is nothing to drain yet")
         self._registry.drain(self._drain if timeout is None else timeout)
 
-    # -- handlers ----------------------------------------------------------------------
-
-    def on_connect(self, handler: Handler) -> Handler:
-        """Register ``f(client)``, called once for each session.
-
-        Raise `ConnectionRefused` in it to refuse the client.
-        """
-        self._once("connect")
-        self._when_ready(lambda: self._register_connect(handler))
-        return handler
-
-    @overload
-    def on_message(self, name: str) -> Callable[[Handler], Handler]: ...
-    @overload
-    def on_message(self, name: Handler) -> Handler: ...
-
-    def on_message(self, name: Any) -> Any:
-        """Register ``f(client, data)`` for messages.
-
-        ``@on_message`` takes the unnamed ones (`session.send` in the page),
-        ``@on_message("chat")`` those named "chat". What it returns is the
-        reply, if one was asked for; if it raises, the asker gets an error.
-        """
-        if callable(name):
-            return self.on_message("message")(name)
-        if not isinstance(name, str):
-            raise TypeError(f"on_message takes the name of an event, or a handler: {name!r}")
-        if name in _RESERVED:
-            raise ValueError(f"{name!r} is no message: {_RESERVED[name]}")
-
-        def register(handler: Handler) -> Handler:
-            self._once(name)
-            self._when_ready(lambda: self._register_message(name, handler))
-            return handler
-
-        return register
-
-    def on_disconnect(self, handler: Handler) -> Handler:
-        """Register ``f(client, code, reason)``, called once when a session is over."""
-        self._once("disconnect")
-        self._when_ready(lambda: self._register_disconnect(handler))
-        return handler
-
     # -- sending -----------------------------------------------------------------------
 
-    def emit(self, name: str, data: Any = None, to: Any = None, skip: Any = None) -> None:
+    def emit(
+        self,
+        name: str,
+        data: Any = None,
+        to: Any = None,
+        skip: Any = None,
+        namespace: str | None = None,
+    ) -> None:
         """Send a named event to many, through the server's client manager.
 
         Args:
             name, data: see `Session.emit`.
             to: a session, its id, or a room, or a list of them; None for everybody.
             skip: a session or id that does not get it, or a list of them.
+            namespace: the Socket.IO namespace; None for that of the session `to`, else "/".
 
         Raises:
             ValueError: `to` is empty, and no list.
@@ -251,11 +206,19 @@ class FallbackTransport:
         if to is not None and not target:
             # To python-socketio, whatever is empty is everybody.
             raise ValueError(f"to={to!r} names nobody: give a session, a room, or None for all")
-        self.server.emit(name, data, to=target, skip_sid=_id(skip))
+        if namespace is None:
+            namespace = to._namespace if isinstance(to, Session) else "/"
+        self.server.emit(name, data, to=target, skip_sid=_id(skip), namespace=namespace)
 
-    def send(self, data: str | bytes, to: Any = None, skip: Any = None) -> None:
+    def send(
+        self,
+        data: str | bytes,
+        to: Any = None,
+        skip: Any = None,
+        namespace: str | None = None,
+    ) -> None:
         """Send an unnamed message to many; see `emit`."""
-        self.emit("message", data, to=to, skip=skip)
+        self.emit("message", data, to=to, skip=skip, namespace=namespace)
 
     # -- inside ------------------------------------------------------------------------
 
@@ -288,64 +251,128 @@ class FallbackTransport:
             )
         return server
 
-    def _once(self, name: str) -> None:
-        if name in self._registered:
-            raise ValueError(f"there is a handler for {name!r} already; only one would be called")
-        self._registered.add(name)
+    def _add(self, registration: Registration) -> None:
+        super()._add(registration)
+        if self._server is not None:
+            self._to_server(registration)
 
-    def _when_ready(self, register: Callable[[], None]) -> None:
-        if self._server is None:
-            self._pending.append(register)
+    def _to_server(self, registration: Registration) -> None:
+        name, namespace, handler = registration.name, registration.namespace, registration.handler
+        if self._handed_in is None and name != CONNECT:
+            self._welcome_all(namespace)
+        if name == ERROR:
+            self._on_error[namespace] = handler
+        elif name == CONNECT:
+            self._register(name, namespace, self._connected(namespace, handler))
+        elif name == DISCONNECT:
+            self._register(name, namespace, self._disconnected(namespace, handler))
         else:
-            register()
+            self._register(name, namespace, self._received(registration))
 
-    def _register_connect(self, handler: Callable[..., Any] | None) -> None:
+    def _welcome_all(self, namespace: str) -> None:
+        """Without a handler of the application's, every client is welcome."""
+        if CONNECT not in self.server.handlers.get(namespace, {}):
+            self.server.on(CONNECT, self._connected(namespace, None), namespace=namespace)
+
+    def _connected(self, namespace: str, handler: Callable[..., Any] | None) -> Callable[..., Any]:
         # `auth` has no default: on a TypeError python-socketio calls again without it, which
         # must fail here and not run the application's handler a second time.
         def connected(sid: str, environ: dict[str, Any], auth: Any) -> None:
             assert self._sessions is not None, "set by init_app"
-            client = self._sessions.create(sid, NAMESPACE, auth)
+            client = self._sessions.create(sid, namespace, auth)
             if handler is None:
                 return
             try:
-                with handler_context(self._flask(environ), environ):
-                    handler(client)
+                self._call(environ, client, CONNECT, handler)
             except ConnectionRefused as refused:
                 raise socketio.exceptions.ConnectionRefusedError(
                     refused.reason, {"code": refused.code, "reason": refused.reason}
                 ) from refused
 
-        self._register("connect", connected)
+        return connected
 
-    def _register_message(self, name: str, handler: Callable[..., Any]) -> None:
-        fits = _takes(handler)
+    def _received(self, registration: Registration) -> Callable[..., Any]:
+        namespace, handler, most = (
+            registration.namespace,
+            registration.handler,
+            registration.max_bytes,
+        )
+        fits = takes(handler)
 
         def received(sid: str, *data: Any) -> Any:
-            client, environ = self._client(sid)
-            if not fits(len(data) or 1):
+            return handle(registration.name, sid, data, data or (None,))
+
+        def anything(name: str, sid: str, *data: Any) -> Any:
+            return handle(name, sid, data, (name, *data))
+
+        def handle(name: str, sid: str, data: tuple[Any, ...], arguments: tuple[Any, ...]) -> Any:
+            client, environ = self._client(sid, namespace)
+            if not fits(len(arguments)):
                 raise MalformedPacket(f"event {name!r} with {len(data)} arguments")
-            with handler_context(self._flask(environ), environ):
-                return handler(client, *(data or (None,)))
+            try:
+                if most is not None and size(data) > most:
+                    raise EventRefused(CloseCode.TOO_LARGE, f"{name!r} takes {most} bytes at most")
+                return self._call(environ, client, name, handler, *arguments)
+            except EventRefused:
+                if client.reliable:
+                    raise
+                # Of errors, a stock client's protocol knows nothing.
+                return self.server.not_handled
 
-        self._register(name, received)
+        return anything if registration.name == ANY else received
 
-    def _register_disconnect(self, handler: Callable[..., Any]) -> None:
+    def _disconnected(self, namespace: str, handler: Callable[..., Any]) -> Callable[..., Any]:
         def disconnected(sid: str, reason: str) -> None:
-            client, environ = self._client(sid)
+            client, environ = self._client(sid, namespace)
             code, text = client.closure or (CloseCode.NORMAL, reason)
-            with handler_context(self._flask(environ), environ):
-                handler(client, int(code), text)
+            # Its error was handled, and there is nobody to tell.
+            with contextlib.suppress(EventRefused):
+                self._call(environ, client, DISCONNECT, handler, int(code), text)
 
-        self._register("disconnect", disconnected)
+        return disconnected
 
-    def _register(self, name: str, function: Callable[..., Any]) -> None:
-        handlers = self.server.handlers.get(NAMESPACE, {})
+    def _call(
+        self,
+        environ: dict[str, Any],
+        client: Session,
+        name: str,
+        handler: Callable[..., Any],
+        *data: Any,
+    ) -> Any:
+        """Call a handler in its contexts; what it raises goes to the handler of errors first."""
+        with handler_context(self._flask(environ), environ):
+            try:
+                return handler(client, *data)
+            except ConnectionRefused:
+                raise
+            except Exception as error:
+                on_error = self._on_error.get(client._namespace)
+                if on_error is None:
+                    raise
+                text = on_error(client, error, name)
+                if name == CONNECT:
+                    # There is no session for whom nobody could say whether it is welcome.
+                    raise
+                raise EventRefused(
+                    CloseCode.INTERNAL_ERROR, str(text or "the handler raised")
+                ) from error
+
+    def _register(self, name: str, namespace: str, function: Callable[..., Any]) -> None:
+        handlers = self.server.handlers.get(namespace, {})
         if self._handed_in is not None and name in handlers:
             raise ValueError(
                 f"the server that was handed in has a handler for {name!r} already; "
                 "only one would be called: keep that one, or this one"
             )
-        self.server.on(name, function, namespace=NAMESPACE)
+        if name == ANY:
+            if namespace in self.server.namespace_handlers:
+                raise ValueError(
+                    f"the server has a class for {namespace}, which takes all events that "
+                    "no handler takes: keep that one, or this one"
+                )
+            self.server.register_namespace(_CatchAll(namespace, function))
+        else:
+            self.server.on(name, function, namespace=namespace)
 
     def _flask(self, environ: dict[str, Any]) -> Flask:
         """The app whose handlers are called; a handed-in server's own doors do not name it."""
@@ -353,22 +380,30 @@ class FallbackTransport:
         named: Flask = environ.get("flask.app", self._app)
         return named
 
-    def _client(self, sid: str) -> tuple[Session, dict[str, Any]]:
+    def _client(self, sid: str, namespace: str) -> tuple[Session, dict[str, Any]]:
         assert self._sessions is not None, "set by init_app"
-        environ: dict[str, Any] = self.server.get_environ(sid, NAMESPACE)
-        return self._sessions.get(sid, NAMESPACE), environ
+        environ: dict[str, Any] = self.server.get_environ(sid, namespace)
+        return self._sessions.get(sid, namespace), environ
 
 
-def _takes(handler: Callable[..., Any]) -> Callable[[int], bool]:
-    """Whether `handler` can be called with its client and so many arguments."""
-    try:
-        parameters = inspect.signature(handler).parameters.values()
-    except (TypeError, ValueError):
-        return lambda count: True
-    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    least = sum(p.default is p.empty for p in places) - 1
-    many = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    return lambda count: count >= least and (many or count < len(places))
+class _CatchAll(socketio.Namespace):  # type: ignore[misc]
+    """Gets the events of a namespace that no handler takes.
+
+    As a handler of "*" it would not know an event of that name, whose first argument
+    is the session, from another's, whose first argument is what the page calls it.
+
+    Args:
+        received: called with the name of the event, the session, and the data.
+    """
+
+    def __init__(self, namespace: str, received: Callable[..., Any]) -> None:
+        super().__init__(namespace)
+        self._received = received
+
+    def trigger_event(self, event: str, *args: Any) -> Any:
+        if event in (CONNECT, DISCONNECT):
+            return self.server.not_handled
+        return self._received(event, *args)
 
 
 def _id(target: Any) -> Any:

@@ -27,6 +27,7 @@ FLOORS = [
     {"polling", "websocket"},
     {"gateway"},
     {"context", "options", "session"},
+    {"handlers"},
     {"extension"},
     {"testing"},
     {"", "__main__"},

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 from playwright.sync_api import sync_playwright
 
 import fallback_transport
 from demo.process import CHROMIUM_FLAGS
-from fallback_transport import FallbackTransport, Session
+from fallback_transport import FallbackTransport, RequestFailed, Session
 from fallback_transport.options import Options
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.testing import TestClient
@@ -132,6 +133,19 @@ def _signature(function: Callable[..., Any]) -> list[str]:
             text = str(int(default)) if isinstance(default, CloseCode) else f"{default!r}"
             found.append(f"{parameter.name}={text}".replace("'", '"'))
     return found
+
+
+def test_a_group_of_handlers_is_registered() -> None:
+    module: dict[str, Any] = {}
+    exec(block("python", "Handlers(namespace="), module)
+    transport = FallbackTransport(Flask(__name__), async_mode="threading")
+    transport.register(module["admin"])
+    with TestClient(transport, namespace="/admin", auth={"token": "secret"}) as client:
+        assert client.request("move", 1, 2) == 3
+        with pytest.raises(RequestFailed, match="100 bytes"):
+            client.request("move", "x" * 100, "")
+    with TestClient(transport, namespace="/admin") as client:
+        assert client.closed == (4401, "admins only")
 
 
 def test_the_tests_of_your_app_pass(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import greenlet
 
+from ..engine import EventRefused
 from ..runtime import Runtime
 
 #: What the clock says at first: not 0, which would hide who forgets to ask it.
@@ -266,7 +267,7 @@ class VirtualRuntime(Runtime):
     def call_handler(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, EventRefused):
             raise
         except BaseException as error:
             self.raised.append(error)
