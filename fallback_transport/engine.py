@@ -102,7 +102,7 @@ class Engine:
         """Send one text or bytes to a client."""
         conversation = self.conversation(sid)
         if conversation is None:
-            self.stock.send(sid, data)
+            self.runtime.at_home(self.stock.send, sid, data)
         else:
             self._send(conversation, _message(data))
 
@@ -113,7 +113,7 @@ class Engine:
             # A packet keeps its first encoding, for polling or for WebSocket; the other kind of
             # client cannot read that of bytes. So each gets one of its own.
             own = eio.Packet(pkt.packet_type, pkt.data) if pkt.binary else pkt
-            self.stock.send_packet(sid, own)
+            self.runtime.at_home(self.stock.send_packet, sid, own)
             return
         # Kept with the packet, for the other recipients.
         message = getattr(pkt, "fallback_message", None)
@@ -125,12 +125,12 @@ class Engine:
         """End a client's connection, or everybody's."""
         conversation = self.conversation(sid) if sid is not None else None
         if conversation is not None:
-            conversation.close(CloseCode.NORMAL, "")
+            self.runtime.at_home(conversation.close, CloseCode.NORMAL, "")
             return
         if sid is None:
             for each in list(self._conversations.values()):
-                each.close(CloseCode.NORMAL, "")
-        self.stock.disconnect(sid)
+                self.runtime.at_home(each.close, CloseCode.NORMAL, "")
+        self.runtime.at_home(self.stock.disconnect, sid)
 
     def get_session(self, sid: str) -> dict[Any, Any]:
         """The user session of a client."""
@@ -207,7 +207,7 @@ class Engine:
         if missing > 0:
             self._partial[slot] = missing, group
             return
-        conversation.send(group)
+        self.runtime.at_home(conversation.send, group)
         text = group[0].data
         kind = text[:1] if isinstance(text, str) else ""
         if kind in ("3", "6"):
@@ -219,7 +219,8 @@ class Engine:
         # What follows the namespace is an object of ours, or a text of python-socketio's.
         content = text[1:].partition(",")[2] if text[1:2] == "/" else text[1:]
         if text[0] == "1" and not content:
-            conversation.close(CloseCode.NORMAL, "disconnected by the server")
+            reason = "disconnected by the server"
+            self.runtime.at_home(conversation.close, CloseCode.NORMAL, reason)
             return
         # A DISCONNECT with content refuses, on a server with always_connect.
         error = json.loads(content) if content else ""
@@ -235,6 +236,7 @@ class Engine:
 
     def application(self, conversation: Conversation) -> _Client:
         """The layer above a new conversation."""
+        self.runtime.settle()
         self._conversations[conversation.id] = conversation
         return _Client(self, conversation)
 

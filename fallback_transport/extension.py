@@ -240,8 +240,11 @@ class FallbackTransport(Handlers):
         if server is None:
             return socketio.Server(
                 async_mode=options.async_mode,
+                client_manager=options.client_manager,
                 cors_allowed_origins=_stock_origins(options.origins),
             )
+        if options.client_manager is not None:
+            raise RuntimeError("give client_manager to the server that is handed in")
         if not isinstance(server, socketio.Server):
             server = getattr(server, "server", None)
         if not isinstance(server, socketio.Server):

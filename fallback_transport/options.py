@@ -64,6 +64,8 @@ class Options:
             a fixed number of threads, half of them.
         drain: seconds for which handlers may finish what is received, when the server
             is told to end; see `FallbackTransport.drain`.
+        client_manager: a client manager of python-socketio, such as `RedisManager`,
+            for a server made here; None for a process that is alone.
     """
 
     async_mode: str = "eventlet"
@@ -87,6 +89,7 @@ class Options:
     trusted_proxies: int = 0
     max_held_polls: int | None = None
     drain: float = 10.0
+    client_manager: Any = None
 
     def __post_init__(self) -> None:
         if self.async_mode not in ASYNC_MODES:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
+from .home import Home, original_ident
 from .hub_watch import HubWatch
 from .servers import (
     FAREWELL,
@@ -83,6 +84,7 @@ class Runtime:
         self.mode = driver.async_mode
         self._driver = driver
         self._watch = HubWatch() if self.mode == "eventlet" else None
+        self._home: Home | None = None
 
     @property
     def driver(self) -> Driver:
@@ -97,6 +99,25 @@ class Runtime:
     def spawn(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function` beside everything else."""
         self._driver.start_background_task(function, *args)
+
+    def settle(self) -> None:
+        """This is the thread that serves; what others hand over is done here."""
+        if self._home is None and self.mode in ("eventlet", "gevent"):
+            ident = original_ident(self.mode)
+            self._home = Home(ident, self._socket_pair(), self.spawn, self.give_way)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether this is a thread that cannot wait for what happens in the one that serves."""
+        return self._home is not None and not self._home.here()
+
+    def at_home(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call `function` in the thread that serves: at once, or soon if this is another."""
+        home = self._home
+        if home is None or home.here():
+            function(*args)
+        else:
+            home.call(function, *args)
 
     def event(self) -> Event:
         """A new event of the async mode."""
