@@ -43,6 +43,16 @@ _connecting: contextvars.ContextVar[Conversation | None] = contextvars.ContextVa
     "fallback_transport.connecting", default=None
 )
 
+#: The server whose background task this is.
+_task_of: contextvars.ContextVar[Any] = contextvars.ContextVar(
+    "fallback_transport.task_of", default=None
+)
+
+
+def server_at_work() -> Any:
+    """The `socketio.Server` that has started the task that calls, or None."""
+    return _task_of.get()
+
 
 class RequestFailed(Exception):
     """A request that the other side did not answer: it raised, timed out, or is gone."""
@@ -180,7 +190,12 @@ class Engine:
             if conversation is not None:
                 target(*args, **kwargs)
                 return None
-        return self.runtime.driver.start_background_task(target, *args, **kwargs)
+        return self.runtime.driver.start_background_task(self._own, target, args, kwargs)
+
+    def _own(self, target: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Run a task, which may ask whose it is."""
+        _task_of.set(self.server)
+        return target(*args, **kwargs)
 
     def sleep(self, seconds: float = 0) -> Any:
         """Let the others run for so many seconds."""

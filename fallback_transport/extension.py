@@ -9,11 +9,11 @@ from dataclasses import fields
 from typing import Any
 
 import socketio
-from flask import Flask
+from flask import Flask, current_app, has_app_context
 
 from .context import handler_context
 from .conversation import MalformedPacket
-from .engine import Engine, EventRefused
+from .engine import Engine, EventRefused, server_at_work
 from .gateway import Gateway, GatewayOptions
 from .handlers import ANY, CONNECT, DISCONNECT, ERROR, Handlers, Registration, size, takes
 from .options import Options, configured
@@ -61,6 +61,9 @@ class FallbackTransport(Handlers):
         self._engine: Engine | None = None
         self._gateway: Gateway | None = None
         self._path = ""
+        #: That whose handlers this one has, for another app; and whether there are such.
+        self._origin: FallbackTransport | None = None
+        self._several = False
         self._on_error: dict[str, Callable[..., Any]] = {}
         self._drain = 0.0
         if app is not None:
@@ -72,16 +75,18 @@ class FallbackTransport(Handlers):
         """Put the sessions in front of `app`.
 
         Reads every field of `Options` from ``app.config`` in upper case behind
-        ``FALLBACK_TRANSPORT_``. One `FallbackTransport` serves one app: its
-        handlers run in that app's context.
+        ``FALLBACK_TRANSPORT_``. One may serve several apps, as where each test makes
+        its own: they share the handlers, and nothing else. Which of them `emit`, `send`,
+        `server` and `drain` mean is said by the session that is named, by Flask's current
+        app, or by the server whose task runs; otherwise they raise.
 
         Raises:
-            RuntimeError: it serves an app already, or `app` has one already at this path.
+            RuntimeError: `app` has one already at this path; or a second app is given
+                where there can be one server only.
         """
         if self._server is not None:
-            raise RuntimeError(
-                "this FallbackTransport serves an app already; make one for each app"
-            )
+            self._init_another(app)
+            return
         options = Options(**{**configured(app.config), **self._given})
         mounted: dict[str, FallbackTransport] = app.extensions.setdefault("fallback_transport", {})
         if options.path in mounted:
@@ -135,11 +140,9 @@ class FallbackTransport(Handlers):
         """The `socketio.Server` underneath: events, rooms, namespaces, managers.
 
         Raises:
-            RuntimeError: before `init_app`.
+            RuntimeError: before `init_app`, or several apps have one.
         """
-        if self._server is None:
-            raise RuntimeError("call init_app(app) first: there is no server yet")
-        return self._server
+        return self._meant()._server
 
     def run(self, app: Flask, host: str = "127.0.0.1", port: int = 5000) -> None:
         """Serve `app` with the async mode's own server, until the process ends.
@@ -153,12 +156,15 @@ class FallbackTransport(Handlers):
             host: the address to listen on.
             port: its port.
         """
-        if self._server is None:
+        its = self._of(app)
+        if its is None:
             self.init_app(app)
-        assert self._runtime is not None, "set by init_app"
-        assert self._registry is not None, "set by init_app"
-        self._registry.alone_at(self._runtime.place(host, port))
-        self._runtime.serve(app, host, port, self.drain, self._drain + LAST_RESORT)
+            its = self._of(app)
+        assert its is not None, "made by init_app"
+        assert its._runtime is not None, "set by init_app"
+        assert its._registry is not None, "set by init_app"
+        its._registry.alone_at(its._runtime.place(host, port))
+        its._runtime.serve(app, host, port, its.drain, its._drain + LAST_RESORT)
 
     def drain(self, timeout: float | None = None) -> None:
         """End every session in order, before the process ends; blocks until it is done.
@@ -173,11 +179,11 @@ class FallbackTransport(Handlers):
             timeout: seconds for the handlers; None for the option `drain`.
 
         Raises:
-            RuntimeError: before `init_app`.
+            RuntimeError: before `init_app`, or several apps have one.
         """
-        if self._registry is None:
-            raise RuntimeError("call init_app(app) first: there is nothing to drain yet")
-        self._registry.drain(self._drain if timeout is None else timeout)
+        its = self._meant()
+        assert its._registry is not None, "set by init_app"
+        its._registry.drain(its._drain if timeout is None else timeout)
 
     # -- sending -----------------------------------------------------------------------
 
@@ -199,6 +205,7 @@ class FallbackTransport(Handlers):
 
         Raises:
             ValueError: `to` is empty, and no list.
+            RuntimeError: before `init_app`, or it does not say which app is meant.
         """
         target = _id(to)
         if target == []:
@@ -208,7 +215,8 @@ class FallbackTransport(Handlers):
             raise ValueError(f"to={to!r} names nobody: give a session, a room, or None for all")
         if namespace is None:
             namespace = to._namespace if isinstance(to, Session) else "/"
-        self.server.emit(name, data, to=target, skip_sid=_id(skip), namespace=namespace)
+        server = to._engine.server if isinstance(to, Session) else self.server
+        server.emit(name, data, to=target, skip_sid=_id(skip), namespace=namespace)
 
     def send(
         self,
@@ -221,6 +229,49 @@ class FallbackTransport(Handlers):
         self.emit("message", data, to=to, skip=skip, namespace=namespace)
 
     # -- inside ------------------------------------------------------------------------
+
+    def _init_another(self, app: Flask) -> None:
+        if self._handed_in is not None:
+            raise RuntimeError(
+                "the server that was handed in serves an app already; make a server and a "
+                "FallbackTransport for each app"
+            )
+        if self._given.get("client_manager") is not None:
+            raise RuntimeError(
+                "a client_manager is one server's; give each app its own, in "
+                'app.config["FALLBACK_TRANSPORT_CLIENT_MANAGER"]'
+            )
+        another = FallbackTransport(**self._given)
+        another._origin = self
+        another.register(self)
+        another.init_app(app)
+        self._several = True
+
+    def _of(self, app: Flask) -> FallbackTransport | None:
+        """What serves `app` with these handlers; None if nothing does."""
+        for each in app.extensions.get("fallback_transport", {}).values():
+            if each is self or each._origin is self:
+                found: FallbackTransport = each
+                return found
+        return None
+
+    def _meant(self) -> FallbackTransport:
+        """The one, of several apps' with these handlers, that the caller means."""
+        if self._server is None:
+            raise RuntimeError("call init_app(app) first: there is no server yet")
+        if not self._several:
+            return self
+        found = self._of(current_app) if has_app_context() else None
+        if found is None:
+            server = server_at_work()
+            all_of_them = [self, *(each for each in self._users if isinstance(each, type(self)))]
+            found = next((each for each in all_of_them if each._server is server), None)
+        if found is None:
+            raise RuntimeError(
+                "this FallbackTransport serves several apps, and none of them is Flask's "
+                "current app here; say which one is meant: with app.app_context(): ..."
+            )
+        return found
 
     def _run_on(self, runtime: Runtime) -> None:
         """Run on another runtime from now on: that of `testing`.
@@ -274,8 +325,8 @@ class FallbackTransport(Handlers):
 
     def _welcome_all(self, namespace: str) -> None:
         """Without a handler of the application's, every client is welcome."""
-        if CONNECT not in self.server.handlers.get(namespace, {}):
-            self.server.on(CONNECT, self._connected(namespace, None), namespace=namespace)
+        if CONNECT not in self._server.handlers.get(namespace, {}):
+            self._server.on(CONNECT, self._connected(namespace, None), namespace=namespace)
 
     def _connected(self, namespace: str, handler: Callable[..., Any] | None) -> Callable[..., Any]:
         # `auth` has no default: on a TypeError python-socketio calls again without it, which
@@ -320,7 +371,7 @@ class FallbackTransport(Handlers):
                 if client.reliable:
                     raise
                 # Of errors, a stock client's protocol knows nothing.
-                return self.server.not_handled
+                return self._server.not_handled
 
         return anything if registration.name == ANY else received
 
@@ -361,21 +412,21 @@ class FallbackTransport(Handlers):
                 ) from error
 
     def _register(self, name: str, namespace: str, function: Callable[..., Any]) -> None:
-        handlers = self.server.handlers.get(namespace, {})
+        handlers = self._server.handlers.get(namespace, {})
         if self._handed_in is not None and name in handlers:
             raise ValueError(
                 f"the server that was handed in has a handler for {name!r} already; "
                 "only one would be called: keep that one, or this one"
             )
         if name == ANY:
-            if namespace in self.server.namespace_handlers:
+            if namespace in self._server.namespace_handlers:
                 raise ValueError(
                     f"the server has a class for {namespace}, which takes all events that "
                     "no handler takes: keep that one, or this one"
                 )
-            self.server.register_namespace(_CatchAll(namespace, function))
+            self._server.register_namespace(_CatchAll(namespace, function))
         else:
-            self.server.on(name, function, namespace=namespace)
+            self._server.on(name, function, namespace=namespace)
 
     def _flask(self, environ: dict[str, Any]) -> Flask:
         """The app whose handlers are called; a handed-in server's own doors do not name it."""
@@ -385,7 +436,7 @@ class FallbackTransport(Handlers):
 
     def _client(self, sid: str, namespace: str) -> tuple[Session, dict[str, Any]]:
         assert self._sessions is not None, "set by init_app"
-        environ: dict[str, Any] = self.server.get_environ(sid, namespace)
+        environ: dict[str, Any] = self._server.get_environ(sid, namespace)
         return self._sessions.get(sid, namespace), environ
 
 

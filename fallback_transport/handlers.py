@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Concatenate, Literal, TypeVar, overload
@@ -64,7 +65,8 @@ class Handlers:
     def __init__(self, *, namespace: str = "/") -> None:
         self._namespace = namespace
         self._registrations: list[Registration] = []
-        self._users: list[Handlers] = []
+        # Not to keep apps alive, of which each test may make one.
+        self._users: weakref.WeakSet[Handlers] = weakref.WeakSet()
 
     @overload
     def on_connect(
@@ -160,7 +162,7 @@ class Handlers:
         """
         for each in handlers._registrations:
             self._add(each)
-        handlers._users.append(self)
+        handlers._users.add(self)
 
     # -- inside ------------------------------------------------------------------------
 
@@ -182,7 +184,7 @@ class Handlers:
             if (each.name, each.namespace) == (registration.name, registration.namespace):
                 raise ValueError(f"there is a handler for {each} already; only one would be called")
         self._registrations.append(registration)
-        for user in self._users:
+        for user in list(self._users):
             user._add(registration)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import threading
 import weakref
@@ -11,7 +12,7 @@ import pytest
 import socketio
 from socketio import packet as sio
 
-from fallback_transport.engine import Engine, RequestFailed
+from fallback_transport.engine import Engine, RequestFailed, server_at_work
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import End, Grant, Message
 from fallback_transport.protocol.errors import MessageRefused
@@ -726,7 +727,11 @@ def test_other_tasks_are_the_stock_engines() -> None:
     engine.stock.sleep = asked.append
     server.start_background_task(print, "later")
     server.sleep(2)
-    assert asked == [(print, "later"), 2]
+    [(run, *task), seconds] = asked
+    assert (task, seconds) == ([print, ("later",), {}], 2)
+    contextvars.copy_context().run(run, lambda: asked.append(server_at_work()), (), {})
+    assert asked[-1] is server
+    assert server_at_work() is None
     assert isinstance(server.eio.create_event(), threading.Event)
 
 

@@ -182,12 +182,16 @@ def test_before_init_app_there_is_no_server() -> None:
         made().emit("event")
 
 
-def test_a_transport_serves_one_app(app: flask.Flask) -> None:
-    transport = made(app)
-    with pytest.raises(RuntimeError, match="make one for each app"):
+def test_a_server_that_was_handed_in_serves_one_app(app: flask.Flask) -> None:
+    transport = FallbackTransport(app, server=socketio.Server(async_mode="threading"))
+    with pytest.raises(RuntimeError, match="make a server and a FallbackTransport for each app"):
         transport.init_app(flask.Flask("other"))
-    with pytest.raises(RuntimeError, match="make one for each app"):
-        transport.init_app(app)
+
+
+def test_a_client_manager_serves_one_app(app: flask.Flask) -> None:
+    transport = made(app, client_manager=socketio.Manager())
+    with pytest.raises(RuntimeError, match="FALLBACK_TRANSPORT_CLIENT_MANAGER"):
+        transport.init_app(flask.Flask("other"))
 
 
 def test_an_app_has_one_transport_at_a_path(app: flask.Flask) -> None:

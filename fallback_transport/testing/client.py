@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
+from flask import Flask
 from socketio.pubsub_manager import PubSubManager
 from werkzeug.test import Client as HTTPClient
 
@@ -50,7 +51,8 @@ class TestClient:
     A context manager: at its end the page goes, and the session with it.
 
     Args:
-        transport: the application's; `init_app` must have been called.
+        transport: the application's, `init_app` called; or the application, where it
+            has one, for one that serves several.
         over: ``"websocket"`` or ``"polling"``.
         auth: what handlers see as `client.auth`.
         headers: further headers of all its requests. The origin is the page's own
@@ -75,7 +77,7 @@ class TestClient:
 
     def __init__(
         self,
-        transport: FallbackTransport,
+        transport: FallbackTransport | Flask,
         *,
         over: str = "websocket",
         auth: Any = None,
@@ -85,11 +87,12 @@ class TestClient:
         raise_server_exceptions: bool = True,
     ) -> None:
         self._over = Transport(over)
-        self._runtime = _virtual(transport)
+        its = _transport(transport)
+        self._runtime = _virtual(its)
         self._tasks = self._runtime.tasks
         self._raises = raise_server_exceptions
-        assert transport._app is not None, "or there would be no runtime"
-        doors = Doors(transport._app, transport._path, headers or {}, cookies)
+        assert its._app is not None, "or there would be no runtime"
+        doors = Doors(its._app, its._path, headers or {}, cookies)
         self._page = Page(self._runtime, doors, namespace, auth)
         self._tasks.peers.append(self._page)
         try:
@@ -347,12 +350,23 @@ class TestClient:
             raise errors[0]
 
 
+def _transport(given: FallbackTransport | Flask) -> FallbackTransport:
+    """The one that is meant."""
+    if isinstance(given, FallbackTransport):
+        return given._meant()
+    # One at several paths is one.
+    found = list(dict.fromkeys(given.extensions.get("fallback_transport", {}).values()))
+    if len(found) != 1:
+        raise RuntimeError(f"the app has {len(found)} transports: give the one that is meant")
+    transport: FallbackTransport = found[0]
+    return transport
+
+
 def _virtual(transport: FallbackTransport) -> VirtualRuntime:
     """The transport's runtime in virtual time, on which it runs from now on."""
     engine = transport._engine
-    if engine is None:
-        raise RuntimeError("call init_app(app) first: there is nothing to connect to yet")
-    manager = transport.server.manager
+    assert engine is not None, "set by init_app"
+    manager = engine.server.manager
     if isinstance(manager, PubSubManager) and not manager.write_only:
         raise RuntimeError(
             f"{type(manager).__name__} waits for other processes, which have another clock: "
