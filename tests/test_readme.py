@@ -27,7 +27,11 @@ from fallback_transport import FallbackTransport, RequestFailed, Session
 from fallback_transport.options import Options
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.testing import TestClient
-from tests.integration.served import MODES, START_WAIT, free_port
+from tests.client.session import ClientSession
+from tests.client.waiting import eventually
+from tests.integration.redis_server import redis_server
+from tests.integration.served import MODES, START_WAIT, Served, free_port
+from tests.needs import find
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -264,6 +268,22 @@ def console(chromium: str, url: str, wanted: set[str]) -> set[str]:
         said.add(page.title())
         browser.close()
     return said
+
+
+@pytest.mark.requires("redis")
+def test_another_process_emits() -> None:
+    where = "redis://127.0.0.1:6379/0"
+    ast.parse(block("python", "client_manager="))
+    assert where in block("python", "client_manager=")
+    with (
+        redis_server(find("redis")) as url,
+        Served("threading", module="tests.integration.emitting_app", redis=url) as server,
+        ClientSession(server.port).open() as client,
+    ):
+        program = block("python", "outside.emit").replace(where, url)
+        # Until the server has subscribed, nothing is heard.
+        eventually(lambda: exec(program, {}) or client.named("chat"))
+        assert set(client.named("chat")) == {"hello from outside"}
 
 
 @pytest.mark.integration
