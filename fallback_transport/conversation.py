@@ -95,6 +95,7 @@ class Conversation:
 
     Args:
         id, machine, environ: its public name, its protocol, its hello's request.
+        subprotocol: the application's protocol, "" if none was agreed on.
         runtime: the async mode.
         application: makes the layer above for this conversation.
         schedule: asks for `timeout` to be called at a time, or not at all.
@@ -109,6 +110,7 @@ class Conversation:
         machine: ServerMachine,
         environ: dict[str, Any],
         *,
+        subprotocol: str = "",
         runtime: Runtime,
         application: Callable[[Conversation], Application],
         schedule: Callable[[Conversation, float | None], None],
@@ -119,6 +121,7 @@ class Conversation:
         self.id = id
         self.machine = machine
         self.environ = environ
+        self.subprotocol = subprotocol
         self.data: dict[Any, Any] = {}
         self.lock = make_lock()
         self.created = runtime.now()
@@ -251,7 +254,10 @@ class Conversation:
             self._attachments.setdefault(hello.attempt, attachment)
             greeting = self.machine.greeting(hello.attempt)
             self._wake()
-            return Welcome(self.id, hello.attempt, key, self.machine.grant, greeting)
+            # A resume's client has heard it.
+            subprotocol = self.subprotocol if hello.id is None else ""
+            grant = self.machine.grant
+            return Welcome(self.id, hello.attempt, key, grant, greeting, subprotocol)
 
     def receive(self, attempt: int, envelope: Envelope) -> End | None:
         """Take an envelope; an End if the connection (or the session) ends for it."""

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import socketio
@@ -20,6 +21,7 @@ from .options import Options, configured
 from .protocol.codes import CloseCode
 from .registry import Capacity, Registry
 from .runtime import Runtime
+from .script_tag import script_tag
 from .session import ConnectionRefused, Session, Sessions
 
 logger = logging.getLogger("fallback_transport")
@@ -89,8 +91,9 @@ class FallbackTransport(Handlers):
             return
         options = Options(**{**configured(app.config), **self._given})
         mounted: dict[str, FallbackTransport] = app.extensions.setdefault("fallback_transport", {})
-        if options.path in mounted:
-            raise RuntimeError(f"the app has a FallbackTransport at {options.path} already")
+        for path in options.paths:
+            if path in mounted:
+                raise RuntimeError(f"the app has a FallbackTransport at {path} already")
         server = self._socketio_server(options)
         engine = server.eio
         if not isinstance(engine, Engine):
@@ -105,9 +108,10 @@ class FallbackTransport(Handlers):
                 options.max_uncommitted,
                 options.max_uncommitted_per_address,
             ),
+            subprotocols=options.subprotocols,
         )
         door = GatewayOptions(
-            path=options.path,
+            paths=options.paths,
             origins=options.origins,
             stock_path=options.socketio_path if self._handed_in is None else None,
             max_held=options.max_held_polls,
@@ -123,12 +127,16 @@ class FallbackTransport(Handlers):
             door,
             # Flask-SocketIO looks for its app there; so do our handlers.
             {"flask.app": app},
+            # Whichever stands in front, the longest mount gets the request.
+            mounted,
         )
         app.wsgi_app = gateway  # type: ignore[method-assign]
-        mounted[options.path] = self
+        if not mounted:
+            app.context_processor(lambda: {"fallback_transport": partial(script_tag, mounted)})
+        mounted.update(dict.fromkeys(options.paths, self))
         self._app, self._server, self._runtime = app, server, engine.runtime
         self._registry, self._drain = registry, options.drain
-        self._engine, self._gateway, self._path = engine, gateway, options.path
+        self._engine, self._gateway, self._path = engine, gateway, options.paths[0]
         self._sessions = Sessions(engine)
         for each in self._registrations:
             self._to_server(each)

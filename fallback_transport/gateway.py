@@ -1,7 +1,6 @@
-"""The gateway: WSGI middleware that answers what is under the mount, and passes on the rest.
+"""The gateway: WSGI middleware that answers at the doors, and passes on the rest.
 
 Here every request is checked before a transport sees it: method, size, origin.
-What handlers will see of the request is cut down to plain values.
 """
 
 from __future__ import annotations
@@ -12,22 +11,29 @@ import itertools
 import logging
 import re
 import socket
-import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from .admission import Unproven, client_address
+from .files import FILES, load
 from .polling import Answer, HeldPoll, PollingDoor, answer, retry_after
+from .protocol.codec import END_MARK
 from .protocol.codes import CloseCode
-from .protocol.envelope import End
+from .protocol.envelope import End, Hello
 from .registry import Registry
+from .request import plain_request
 from .runtime import Runtime, UnsuitableServer, WSGIApplication, make_lock
-from .websocket import BadHandshake, BlockingDriver, WebSocketConnection, handshake
+from .websocket import (
+    SUBPROTOCOL,
+    BadHandshake,
+    BlockingDriver,
+    WebSocketConnection,
+    handshake,
+)
 
 logger = logging.getLogger("fallback_transport.gateway")
 
@@ -40,6 +46,11 @@ COMPRESS_FROM = 1400
 #: Bodies shorter than this are gone from our memory at once: a socket takes them without waiting.
 WEIGH_FROM = 16_384
 
+#: What is at a mount. The first two are in every path below it, too.
+_DOORS = ("ws", "poll", *FILES)
+#: What a page is told of a server that does not suit the async mode; the log knows more.
+UNSUITABLE = "the server is started in a way that cannot work; its log says why"
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -48,7 +59,7 @@ class GatewayOptions:
     """What the gateway is told.
 
     Args:
-        path: the mount, beginning with a slash and not ending with one.
+        paths: the mounts, each beginning with a slash, and only the root's ending with one.
         origins: further allowed origins; None for the page's own only, "*" for all.
         stock_path: the mount of the stock Socket.IO clients, None if somebody else serves it.
         max_held: see `PollingDoor`.
@@ -57,7 +68,7 @@ class GatewayOptions:
             yet, in all and from one address; beyond, a handshake is answered with 503.
     """
 
-    path: str = "/fallback"
+    paths: tuple[str, ...] = ("/fallback",)
     origins: tuple[str, ...] = ()
     stock_path: str | None = "/socket.io"
     max_held: int | None = None
@@ -75,6 +86,7 @@ class Gateway:
         stock: answers stock clients' requests.
         options: see `GatewayOptions`.
         extra: what is added to the environ that handlers and stock clients' handlers see.
+        mounts: the mounts of all gateways of this application, also of later ones.
     """
 
     def __init__(
@@ -85,6 +97,7 @@ class Gateway:
         stock: WSGIApplication,
         options: GatewayOptions,
         extra: dict[str, Any],
+        mounts: Collection[str] | None = None,
     ) -> None:
         self._app = app
         self._registry = registry
@@ -92,6 +105,7 @@ class Gateway:
         self._stock = stock
         self._options = options
         self._extra = extra
+        self._mounts = options.paths if mounts is None else mounts
         self._door = PollingDoor(registry, options.max_held)
         self._lock = make_lock()
         self._ungreeted = Unproven[str](options.max_ungreeted, options.max_ungreeted_per_address)
@@ -103,31 +117,71 @@ class Gateway:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        mount = self._options.path
-        if path.startswith(mount + "/"):
-            return self._session(path[len(mount) + 1 :], environ, start_response)
+        place, _, name = path.rpartition("/")
+        if name in _DOORS and self._has(place, name, environ):
+            return self._session(place, name, environ, start_response)
         stock = self._options.stock_path
         if stock is not None and (path == stock or path.startswith(stock + "/")):
             environ.update(self._extra)
             return self._stock(environ, start_response)
         return self._app(environ, start_response)
 
+    def _has(self, place: str, name: str, environ: dict[str, Any]) -> bool:
+        """Whether the door `name` in the path `place` is one of ours.
+
+        At a mount it is. Below, it may as well be the application's, so that only who asks
+        for it in our protocol gets it.
+        """
+        mounts = [m for m in self._mounts if (place + "/").startswith(m.rstrip("/") + "/")]
+        mount = max(mounts, key=len, default="")
+        if mount not in self._options.paths:
+            return False
+        if place == mount.rstrip("/"):
+            return True
+        if name == "ws":
+            return SUBPROTOCOL in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
+        return name == "poll" and self._is_poll(environ)
+
+    def _is_poll(self, environ: dict[str, Any]) -> bool:
+        """Whether the request's body ends as those of our clients do; it can be read again."""
+        length = environ.get("CONTENT_LENGTH") or ""
+        stated = re.fullmatch("[0-9]{1,12}", length, re.ASCII)
+        if environ["REQUEST_METHOD"] != "POST" or "HTTP_TRANSFER_ENCODING" in environ:
+            return False
+        if not stated or int(length) > self._registry.grant.body:
+            return False
+        # While the server's own stream is still there.
+        self._runtime.hurry(environ)
+        body = self._read(environ)
+        environ["wsgi.input"] = io.BytesIO(body)
+        return body.endswith(END_MARK.encode())
+
     def _session(
-        self, name: str, environ: dict[str, Any], start_response: StartResponse
+        self, place: str, name: str, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
         # Requests that come without a pause must not keep a hub from everybody else.
         self._runtime.give_way()
-        if name == "poll":
-            return self._respond(self._poll(environ), environ, start_response)
+        if name not in ("poll", "ws"):
+            return self._file(name, environ, start_response)
+        try:
+            self._runtime.check(environ)
+        except UnsuitableServer as error:
+            # The page is told, too, and does not try for ever.
+            text = f"{error}\n".encode()
+            end = answer(End(CloseCode.INTERNAL_ERROR, UNSUITABLE)).body
+            refusal = Answer(501, text if name == "ws" else end, unread=True)
+            return self._respond(refusal, environ, start_response)
+
+        def request(hello: Hello) -> dict[str, Any]:
+            return plain_request(environ, place, hello, self._extra)
+
         if name == "ws":
-            return self._websocket(environ, start_response)
-        if name == "fallback_transport.js":
-            return self._script(environ, start_response)
-        return self._respond(_refusal(404, "no such path", environ), environ, start_response)
+            return self._websocket(environ, request, start_response)
+        return self._respond(self._poll(environ, request), environ, start_response)
 
     # -- polling -----------------------------------------------------------------
 
-    def _poll(self, environ: dict[str, Any]) -> Answer:
+    def _poll(self, environ: dict[str, Any], request: Callable[[Hello], dict[str, Any]]) -> Answer:
         self._runtime.hurry(environ)
         if environ["REQUEST_METHOD"] != "POST":
             return _refusal(405, "POST is the only method here", environ, ("Allow", "POST"))
@@ -138,9 +192,7 @@ class Gateway:
         if isinstance(body, Answer):
             return body
         event = self._runtime.event()
-        taken = self._door.take(
-            body, lambda: self._request(environ), origin, event.set, self._address(environ)
-        )
+        taken = self._door.take(body, request, origin, event.set, self._address(environ))
         if isinstance(taken, HeldPoll):
             try:
                 event.wait(taken.patience)
@@ -159,19 +211,28 @@ class Gateway:
         if len(length) > 12 or int(length) > limit:
             logger.warning("poll: a body of %.20s bytes; at most %s", length, limit)
             return answer(End(CloseCode.TOO_LARGE, f"at most {limit} bytes"), unread=True)
-        try:
-            body: bytes = environ["wsgi.input"].read(int(length))
-        except (OSError, ValueError):
-            body = b""
+        body = self._read(environ)
         if len(body) < int(length):
             end = End(CloseCode.MALFORMED, "the body ended early")
             logger.warning("poll: %s", end.reason)
             return answer(end)
         return body
 
+    def _read(self, environ: dict[str, Any]) -> bytes:
+        try:
+            body: bytes = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        except (OSError, ValueError):
+            return b""
+        return body
+
     # -- WebSocket ---------------------------------------------------------------
 
-    def _websocket(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    def _websocket(
+        self,
+        environ: dict[str, Any],
+        request: Callable[[Hello], dict[str, Any]],
+        start_response: StartResponse,
+    ) -> Iterable[bytes]:
         origin = self._origin(environ)
         if origin is None:
             refusal = Answer(403, b"this origin is not allowed\n", unread=True)
@@ -183,19 +244,19 @@ class Gateway:
             refusal = _refusal(503, text, environ, *retry_after())
             return self._respond(refusal, environ, start_response)
         try:
-            request = handshake(environ)
+            opening = handshake(environ)
             sock = self._runtime.take_socket(environ)
             driver = BlockingDriver(sock, self._runtime)
             connection = WebSocketConnection(
                 self._registry,
-                lambda: self._request(environ),
+                request,
                 origin,
                 driver.wake,
                 driver.closing,
                 address=address,
                 greeted=lambda: self._greeted(key),
             )
-            connection.receive(request)
+            connection.receive(opening)
             driver.run(connection)
         except BadHandshake as error:
             refusal = _refusal(error.status, str(error), environ, *error.headers)
@@ -268,25 +329,35 @@ class Gateway:
             sock.shutdown(socket.SHUT_RDWR)
         return self._runtime.released(environ)
 
-    def _script(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    def _file(
+        self, name: str, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             refusal = _refusal(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
             return self._respond(refusal, environ, start_response)
-        body = script_path().read_bytes()
-        etag = f'"{zlib.crc32(body):08x}-{len(body)}"'
+        file = load(name)
+        etag = f'"{file.version}"'
+        body = file.body
+        versioned = f"v={file.version}" == environ.get("QUERY_STRING")
         headers = [
             ("ETag", etag),
-            ("Cache-Control", "no-cache"),
+            # A year, the most that RFC 9111's predecessor allowed, is what caches know as for ever.
+            ("Cache-Control", "public, max-age=31536000, immutable" if versioned else "no-cache"),
             ("X-Content-Type-Options", "nosniff"),
+            ("Vary", "Accept-Encoding"),
+            # It is no secret, and a page of another origin can check its integrity.
+            ("Access-Control-Allow-Origin", "*"),
         ]
         # There may be several, and a proxy that compresses makes it a weak one.
         if etag in environ.get("HTTP_IF_NONE_MATCH", ""):
             start_response("304 Not Modified", headers)
             return []
-        headers += [
-            ("Content-Type", "text/javascript; charset=utf-8"),
-            ("Content-Length", str(len(body))),
-        ]
+        if "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
+            body = file.packed
+            headers.append(("Content-Encoding", "gzip"))
+            # Other bytes: a strong tag would name both.
+            headers[0] = ("ETag", f"W/{etag}")
+        headers += [("Content-Type", file.kind), ("Content-Length", str(len(body)))]
         start_response("200 OK", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
@@ -303,30 +374,6 @@ class Gateway:
 
     def _address(self, environ: dict[str, Any]) -> str:
         return client_address(environ, self._options.trusted_proxies)
-
-    def _request(self, environ: dict[str, Any]) -> dict[str, Any]:
-        """What the session's handlers see of its hello's request: plain values, no streams."""
-        seen = {
-            name: value
-            for name, value in environ.items()
-            if isinstance(value, str) and not name.startswith("HTTP_SEC_WEBSOCKET")
-        }
-        if not seen.get("HTTP_ORIGIN") and seen.get("HTTP_SEC_FETCH_SITE") != "same-origin":
-            # Whose page sent it cannot be told, so it acts for nobody.
-            seen.pop("HTTP_COOKIE", None)
-        seen["REQUEST_METHOD"] = "GET"
-        seen.pop("CONTENT_LENGTH", None)
-        seen.pop("CONTENT_TYPE", None)
-        return {
-            **seen,
-            "wsgi.version": (1, 0),
-            "wsgi.input": io.BytesIO(),
-            "wsgi.errors": sys.stderr,
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": False,
-            "wsgi.run_once": False,
-            **self._extra,
-        }
 
 
 class _Weighed:
@@ -378,19 +425,3 @@ def _long_body(environ: dict[str, Any]) -> bool:
     length = environ.get("CONTENT_LENGTH") or "0"
     stated = "HTTP_TRANSFER_ENCODING" not in environ and re.fullmatch("[0-9]{1,5}", length)
     return not stated
-
-
-def script_path() -> Path:
-    """Where the browser's half is: in the wheel's package, or beside it in a checkout.
-
-    Raises:
-        FileNotFoundError: in neither place; the text names both.
-    """
-    package = Path(__file__).parent
-    for folder in (package / "static", package.parent / "static"):
-        if (folder / "fallback_transport.js").is_file():
-            return folder / "fallback_transport.js"
-    raise FileNotFoundError(
-        f"fallback_transport.js is neither in {package}/static nor in {package.parent}/static: "
-        "the installation is incomplete"
-    )

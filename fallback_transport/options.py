@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from .protocol.codec import valid_subprotocol
 from .protocol.envelope import Grant
 from .protocol.reliability import Bounds
 
@@ -38,10 +39,12 @@ class Options:
 
     Args:
         async_mode: "eventlet", "gevent" or "threading", for a server made here.
-        path: the mount of the sessions' doors and of the browser's file.
+        path: the mount of the sessions' doors and of the browser's file, or several.
         socketio_path: the mount for stock Socket.IO clients, for a server made
             here; None for none.
         origins: origins that may connect besides the page's own; "*" for all.
+        subprotocols: what a page can choose from, as a WebSocket's; it gets the
+            first of those that it offers.
         wait: seconds for which a poll may be held.
         keepalive: seconds of silence after which an end asks whether the other lives.
         inactivity: seconds for which a session lives with no connection; at least 120 is wise.
@@ -69,9 +72,10 @@ class Options:
     """
 
     async_mode: str = "eventlet"
-    path: str = "/fallback"
+    path: str | tuple[str, ...] = "/fallback"
     socketio_path: str | None = "/socket.io"
     origins: tuple[str, ...] = ()
+    subprotocols: tuple[str, ...] = ()
     wait: float = 25.0
     keepalive: float = 25.0
     inactivity: float = 120.0
@@ -94,17 +98,24 @@ class Options:
     def __post_init__(self) -> None:
         if self.async_mode not in ASYNC_MODES:
             raise ValueError(f"async_mode is one of {', '.join(ASYNC_MODES)}: {self.async_mode!r}")
-        for name in ("path", "socketio_path"):
-            path = getattr(self, name)
-            # None switches stock clients' door off.
-            if path is None and name == "socketio_path":
-                continue
-            if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
-                raise ValueError(f"{name} must begin with a slash and not end with one: {path!r}")
-        if self.path == self.socketio_path:
-            raise ValueError(f"path and socketio_path must differ: {self.path!r}")
-        if isinstance(self.origins, str):
-            object.__setattr__(self, "origins", (self.origins,))
+        for name in ("path", "origins", "subprotocols"):
+            value = getattr(self, name)
+            single = isinstance(value, str) or value is None
+            object.__setattr__(self, name, (value,) if single else tuple(value))
+        for path in self.paths:
+            # The root does both, and is a mount, too.
+            if path != "/":
+                _check_path("path", path)
+        if not self.paths or len(set(self.paths)) < len(self.paths):
+            raise ValueError(f"path must be one mount, or several different ones: {self.path!r}")
+        # None switches stock clients' door off.
+        if self.socketio_path is not None:
+            _check_path("socketio_path", self.socketio_path)
+        if self.socketio_path in self.paths:
+            raise ValueError(f"path and socketio_path must differ: {self.socketio_path!r}")
+        for subprotocol in self.subprotocols:
+            if not valid_subprotocol(subprotocol):
+                raise ValueError(f"{subprotocol!r} is no name of a subprotocol")
         for name in ("wait", "keepalive", "inactivity"):
             seconds = getattr(self, name)
             if not isinstance(seconds, (int, float)) or not 0 < seconds < MAX_SECONDS:
@@ -126,6 +137,12 @@ class Options:
             raise ValueError(f"max_body must be at least {MIN_BODY} bytes: {self.max_body}")
 
     @property
+    def paths(self) -> tuple[str, ...]:
+        """Every mount."""
+        assert isinstance(self.path, tuple), "made one when the options were"
+        return self.path
+
+    @property
     def grant(self) -> Grant:
         """What each session is granted."""
         return Grant(
@@ -142,6 +159,11 @@ class Options:
     def bounds(self) -> Bounds:
         """What each session's outbox may hold."""
         return Bounds(self.max_unconfirmed_messages, self.max_unconfirmed_bytes, self.max_message)
+
+
+def _check_path(name: str, path: Any) -> None:
+    if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
+        raise ValueError(f"{name} must begin with a slash and not end with one: {path!r}")
 
 
 def configured(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -228,7 +228,7 @@ class PollingDoor:
     def take(
         self,
         body: bytes,
-        environ: Callable[[], dict[str, Any]],
+        environ: Callable[[Hello], dict[str, Any]],
         origin: str,
         done: Callable[[], None],
         address: str = "",
@@ -262,7 +262,7 @@ class PollingDoor:
     def _greet(
         self,
         hello: Hello,
-        environ: Callable[[], dict[str, Any]],
+        environ: Callable[[Hello], dict[str, Any]],
         origin: str,
         done: Callable[[], None],
         address: str,

@@ -73,6 +73,7 @@ class Registry:
         runtime: the async mode.
         application: makes the layer above for each conversation.
         grant, bounds, capacity: the limits.
+        subprotocols: the application's, of which the first that a client offers is taken.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Registry:
         grant: Grant,
         bounds: Bounds,
         capacity: Capacity,
+        subprotocols: tuple[str, ...] = (),
     ) -> None:
         self.runtime = runtime
         self.grant = grant
@@ -92,6 +94,7 @@ class Registry:
         self._application = application
         self._bounds = bounds
         self._capacity = capacity
+        self._subprotocols = subprotocols
         self._lock = make_lock()
         self._sessions: dict[str, Conversation] = {}
         self._uncommitted = Unproven[Conversation](
@@ -163,14 +166,14 @@ class Registry:
         hello: Hello,
         transport: Transport,
         attachment: Attachment,
-        environ: Callable[[], dict[str, Any]],
+        environ: Callable[[Hello], dict[str, Any]],
         origin: str,
         address: str = "",
     ) -> tuple[Conversation | None, Welcome | End]:
         """Take a hello: a new session, a resume, or the same hello again.
 
         Args:
-            environ: makes the request that handlers will see, for a new session.
+            environ: makes the request that handlers will see, of a new session's hello.
             origin: the request's origin; a repeated hello must come from the same.
             address: whom a new session counts for, until it is committed.
         """
@@ -201,7 +204,7 @@ class Registry:
                         len(self._uncommitted),
                     )
                     return None, End(CloseCode.TRY_AGAIN_LATER, "the server is full")
-                conversation = self._create(environ(), address)
+                conversation = self._create(hello, environ(hello), address)
                 if hello.nonce is not None:
                     self._nonces[hello.nonce] = (conversation.id, _fingerprint(hello, origin))
                     self._nonce_of[conversation.id] = hello.nonce
@@ -283,7 +286,7 @@ class Registry:
         self._uncommitted.remove(oldest.id)
         return True, oldest
 
-    def _create(self, environ: dict[str, Any], address: str) -> Conversation:
+    def _create(self, hello: Hello, environ: dict[str, Any], address: str) -> Conversation:
         machine = ServerMachine(
             # 192 bits; the nonce's 128 are the client's.
             key=secrets.token_urlsafe(24),
@@ -295,6 +298,8 @@ class Registry:
             f"{self.tag}.{secrets.token_urlsafe(12)}",
             machine,
             environ,
+            # RFC 6455, section 4.2.2; the order of preference is the client's (section 4.1).
+            subprotocol=next((p for p in hello.protocols if p in self._subprotocols), ""),
             runtime=self.runtime,
             application=self._application,
             schedule=self._clock.schedule,
@@ -359,7 +364,7 @@ def _unfit(envelope: Envelope) -> End | None:
 
 
 def _fingerprint(hello: Hello, origin: str) -> bytes:
-    first = encode(Hello(0, envelope=hello.envelope))
+    first = encode(Hello(0, client=hello.client, envelope=hello.envelope))
     return hashlib.sha256(f"{origin}\n{first}".encode()).digest()
 
 

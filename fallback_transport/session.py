@@ -6,6 +6,7 @@ from typing import Any
 
 from .engine import Engine, RequestFailed
 from .protocol.codes import CloseCode, valid_close
+from .request import URL
 
 
 class ConnectionRefused(Exception):
@@ -58,6 +59,18 @@ class Session:
             return self._engine.transport(self._engine_id)
         except KeyError:
             return None
+
+    @property
+    def url(self) -> str:
+        """Path and query of the URL that the page has connected to; "" for a stock client."""
+        conversation = self._conversation
+        url: str = conversation.environ.get(URL, "") if conversation is not None else ""
+        return url
+
+    @property
+    def protocol(self) -> str:
+        """The subprotocol that it and the server have agreed on, "" if on none."""
+        return self._conversation.subprotocol if self._conversation is not None else ""
 
     @property
     def connected(self) -> bool:
@@ -159,7 +172,8 @@ class Session:
         """End the session, behind all that was sent.
 
         Args:
-            code: 1000, or 3000 to 4999; a stock client hears neither it nor the reason.
+            code: 1000, or 3000 to 4999, or 1005 for none; a stock client hears neither it
+                nor the reason.
             reason: at most 123 bytes of UTF-8.
 
         Raises:

@@ -72,7 +72,7 @@ class WebSocketConnection:
 
     Args:
         registry: where its hello is taken to.
-        environ: makes the request that handlers will see.
+        environ: makes the request that handlers will see, of the hello.
         origin, address: the request's origin, and whom a new session counts for.
         woken: called, from anywhere, when there may be something to write.
         closing: called once, from anywhere, when this side begins to close.
@@ -82,7 +82,7 @@ class WebSocketConnection:
     def __init__(
         self,
         registry: Registry,
-        environ: Callable[[], dict[str, Any]],
+        environ: Callable[[Hello], dict[str, Any]],
         origin: str,
         woken: Callable[[], None],
         closing: Callable[[], None],

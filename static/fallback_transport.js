@@ -47,6 +47,8 @@
   var NORMAL = 1000;
   var GOING_AWAY = 1001;
   var PROTOCOL_ERROR = 1002;
+  // What a close frame without a code means (RFC 6455, section 7.1.5).
+  var NO_CODE = 1005;
   var SERVICE_RESTART = 1012;
   var TRY_AGAIN = 1013;
   var MALFORMED = 4400;
@@ -377,6 +379,7 @@
 
   // Why code and reason cannot close a session, or null; see codes.py.
   function validClose(code, reason) {
+    if (code === NO_CODE && !reason) { return null; }
     if (!(code >= 3000 && code <= 4999 || code >= 1000 && code <= 1003 ||
         code >= 1007 && code <= 1014)) {
       return code + " is not a close code: use 1000, or 3000 to 4999";
@@ -428,6 +431,13 @@
     return value;
   }
 
+  function subprotocol(value) {
+    if (typeof value !== "string" || !/^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$/.test(value)) {
+      throw malformed("a subprotocol that cannot be");
+    }
+    return value;
+  }
+
   function decodeHead(head, messages) {
     if (!head || typeof head !== "object") { throw malformed("a head that is no object"); }
     if (head.end !== undefined) {
@@ -449,6 +459,7 @@
       attempt: number(head, "attempt"),
       key: head.key === undefined ? null : name(head.key),
       grant: grant,
+      protocol: head.protocol === undefined ? "" : subprotocol(head.protocol),
       envelope: checked(envelope({
         ack: number(head, "ack", 0), received: number(head, "received", 0),
         seq: head.seq === undefined ? null : number(head, "seq"), messages: messages,

@@ -6,6 +6,7 @@ is the browser's half over a registry, with the envelopes handed across directly
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from socketio import packet as sio
@@ -57,6 +58,7 @@ class Peer:
         *,
         nonce: str | None = "nonce",
         origin: str = "",
+        facts: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.machine = ClientMachine(grant=Grant(), bounds=Bounds(), now=runtime.now())
         self.texts: list[str | bytes] = []
@@ -69,6 +71,7 @@ class Peer:
         self._environ = {} if environ is None else environ
         self._nonce = nonce
         self._origin = origin
+        self._facts = facts
         self._attempt = 0
         self.conversation: Any = None
         self.handle = True
@@ -99,8 +102,9 @@ class Peer:
         now = self._runtime.now()
         self._attempt += 1
         hello = self.machine.hello(self._attempt, Transport.WEBSOCKET, self._nonce, now)
+        hello = replace(hello, client=self._facts)
         self.conversation, answer = self._registry.greet(
-            hello, Transport.WEBSOCKET, self, lambda: self._environ, self._origin
+            hello, Transport.WEBSOCKET, self, lambda hello: self._environ, self._origin
         )
         if isinstance(answer, Welcome):
             self._act(self.machine.welcomed(answer, now))

@@ -364,7 +364,7 @@ def test_it_is_gone_once_its_handlers_have_returned(room: Room) -> None:
     assert room.gone == [room.conversation]
 
 
-@pytest.mark.parametrize("code", [0, 1005, 2999, 5000])
+@pytest.mark.parametrize("code", [0, 1006, 2999, 5000])
 def test_an_impossible_close_is_refused(room: Room, code: int) -> None:
     with pytest.raises(ValueError, match="close code"):
         room.conversation.close(code, "")

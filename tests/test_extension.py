@@ -79,6 +79,7 @@ def test_options_reach_their_places(app: flask.Flask) -> None:
         app,
         path="/deep",
         origins="https://shop.example",
+        subprotocols=["a", "b"],
         socketio_path=None,
         wait=1.5,
         keepalive=2,
@@ -94,9 +95,10 @@ def test_options_reach_their_places(app: flask.Flask) -> None:
         max_held_polls=12,
     )
     options, sessions = gateway(app)._options, registry(app)
-    assert (options.path, options.stock_path, options.max_held) == ("/deep", None, 12)
+    assert (options.paths, options.stock_path, options.max_held) == (("/deep",), None, 12)
     assert options.origins == ("https://shop.example",)
     assert sessions.grant == Grant(6, 7, 4000, 50_000, 1.5, 2, 3)
+    assert sessions._subprotocols == ("a", "b")
     assert sessions._bounds == Bounds(8, 9, 4000)
     assert (sessions._capacity.sessions, sessions._capacity.uncommitted) == (10, 11)
 
@@ -136,10 +138,17 @@ def test_an_unknown_configuration_key_names_those_there_are(app: flask.Flask) ->
         ("async_mode", None, "async_mode is one of"),
         ("path", "fallback", "path must begin with a slash"),
         ("path", "/fallback/", "not end with one"),
-        ("path", "/", "not end with one"),
         ("path", "", "path must begin"),
         ("path", None, "path must begin"),
         ("path", "/socket.io", "must differ"),
+        ("path", ("/a", "/socket.io"), "must differ"),
+        ("path", ("/a", "b"), "path must begin with a slash and not end with one: 'b'"),
+        ("path", ["/a", 1], "path must begin"),
+        ("path", (), "one mount, or several different ones"),
+        ("path", ("/a", "/a"), "one mount, or several different ones"),
+        ("subprotocols", "a b", "'a b' is no name of a subprotocol"),
+        ("subprotocols", ("a", ""), "'' is no name of a subprotocol"),
+        ("subprotocols", (1,), "1 is no name"),
         ("socketio_path", "socket.io", "socketio_path must begin"),
         ("wait", 0, "wait must be a number of seconds above 0"),
         ("wait", "25", "wait must be a number of seconds above 0: '25'"),
@@ -200,6 +209,19 @@ def test_an_app_has_one_transport_at_a_path(app: flask.Flask) -> None:
         made(app)
     second = made(app, path="/second", socketio_path="/second.io")
     assert app.extensions["fallback_transport"] == {"/fallback": first, "/second": second}
+
+
+def test_one_transport_at_several_paths(app: flask.Flask, runtime: FakeRuntime) -> None:
+    app.config["FALLBACK_TRANSPORT_PATH"] = ["/", "/chat"]
+    first = made(app)
+    with pytest.raises(RuntimeError, match="at /chat already"):
+        made(app, path=("/other", "/chat"))
+    deep = made(app, path="/deep", socketio_path=None)
+    assert app.extensions["fallback_transport"] == {"/": first, "/chat": first, "/deep": deep}
+    inner = gateway(app)._app
+    assert isinstance(inner, Gateway)
+    # Each knows the other's mounts, though it was made first.
+    assert list(inner._mounts) == list(gateway(app)._mounts) == ["/", "/chat", "/deep"]
 
 
 def test_several_apps_do_not_mix(app: flask.Flask, runtime: FakeRuntime) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from fallback_transport.conversation import Conversation, MalformedPacket, Unit
-from fallback_transport.gateway import Gateway, GatewayOptions, script_path
+from fallback_transport.files import FILES, SCRIPT, folder, load
+from fallback_transport.gateway import Gateway, GatewayOptions
 from fallback_transport.polling import WELCOME_WAIT
 from fallback_transport.protocol.codec import decode_body, encode_body
 from fallback_transport.protocol.envelope import (
@@ -64,7 +65,15 @@ class Layer:
 class Doors:
     """A gateway, and requests to it."""
 
-    def __init__(self, *, sessions: int = 10, grant: Grant | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        sessions: int = 10,
+        grant: Grant | None = None,
+        mounts: Any = None,
+        subprotocols: tuple[str, ...] = (),
+        **options: Any,
+    ) -> None:
         self.runtime = FakeRuntime()
         self.layers: list[Layer] = []
         self.behind: list[str] = []
@@ -75,6 +84,7 @@ class Doors:
             grant=grant or Grant(),
             bounds=Bounds(),
             capacity=Capacity(sessions),
+            subprotocols=subprotocols,
         )
         self.gateway = Gateway(
             self._app,
@@ -83,6 +93,7 @@ class Doors:
             self._stock,
             GatewayOptions(**options),
             {"flask.app": "the app"},
+            mounts,
         )
         self.attempt = 0
 
@@ -176,15 +187,77 @@ def test_stock_clients_of_a_handed_in_server_go_on() -> None:
 
 
 def test_another_mount() -> None:
-    doors = Doors(path="/deep/er")
+    doors = Doors(paths=("/deep/er",))
     assert isinstance(doors.ask("/deep/er/poll", HELLO).unit, Welcome)
     assert doors.ask("/fallback/poll", HELLO).body == b"the app"
 
 
-def test_unknown_paths_below_the_mount_are_not_the_apps(doors: Doors) -> None:
-    response = doors.ask("/fallback/nothing", method="GET")
-    assert (response.status, doors.behind) == (404, [])
-    assert response.headers["Cache-Control"] == "no-store"
+def test_what_is_no_door_below_a_mount_goes_on() -> None:
+    doors = Doors(paths=("/chat", "/"))
+    for path in ("/chat", "/chat/", "/chat/room", "/chat/wss", "/chat/pol", "/", "/x"):
+        for method in ("GET", "POST"):
+            assert doors.ask(path, b"body", method).body == b"the app", path
+    assert len(doors.behind) == 14
+
+
+def test_several_mounts_lead_to_the_same_sessions() -> None:
+    doors = Doors(paths=("/", "/chat", "/fallback"))
+    welcome = doors.ask("/chat/poll", HELLO).unit
+    for door in ("/poll", "/chat/poll", "/fallback/poll"):
+        again = doors.ask(door, HELLO).unit
+        assert (again.id, again.key) == (welcome.id, welcome.key)
+    for door in ("/ws", "/chat/ws", "/fallback/ws"):
+        assert doors.ask(door, method="GET").status == 426
+    for door in ("/fallback_transport.js", "/chat/fallback_transport.js"):
+        assert doors.ask(door, method="GET").status == 200
+    assert doors.behind == []
+
+
+def test_below_a_mount_only_a_sessions_requests_are_taken() -> None:
+    doors = Doors(paths=("/chat", "/"), grant=Grant(body=20_000))
+    for place in ("/chat/room/5", "/other", "/chat/"):
+        assert isinstance(doors.ask(place + "/poll", HELLO).unit, Welcome)
+        headers = {"HTTP_SEC_WEBSOCKET_PROTOCOL": "fallback.v1"}
+        assert doors.ask(place + "/ws", b"", "GET", **headers).status == 426
+    assert doors.behind == []
+    others: list[tuple[str, str, bytes, dict[str, Any]]] = [
+        ("POST", "poll", b"my=form", {}),
+        ("POST", "poll", HELLO[:-1], {}),
+        ("POST", "poll", HELLO, {"CONTENT_LENGTH": None}),
+        ("POST", "poll", HELLO, {"CONTENT_LENGTH": "many"}),
+        ("POST", "poll", HELLO, {"HTTP_TRANSFER_ENCODING": "chunked"}),
+        ("POST", "poll", HELLO + b"." * 20_000, {}),
+        ("GET", "poll", HELLO, {}),
+        ("GET", "ws", b"", {}),
+        ("GET", "ws", b"", {"HTTP_SEC_WEBSOCKET_PROTOCOL": "chat"}),
+        ("GET", "fallback_transport.js", b"", {}),
+    ]
+    for method, name, body, headers in others:
+        answer = doors.ask(f"/chat/room/5/{name}", body, method, **headers)
+        assert answer.body == b"the app", (method, name, body)
+
+
+def test_the_application_can_still_read_what_was_looked_at() -> None:
+    doors = Doors(paths=("/chat",))
+    read: list[bytes] = []
+    before = doors._app
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        read.append(environ["wsgi.input"].read())
+        return before(environ, start_response)
+
+    doors.gateway._app = application
+    doors.ask("/chat/room/poll", b"vote=yes")
+    assert read == [b"vote=yes"]
+
+
+def test_the_longest_mount_of_the_application_gets_the_request() -> None:
+    """Two gateways, one behind the other, which know each other's mounts."""
+    doors = Doors(paths=("/",), mounts={"/": 1, "/deep": 2})
+    assert isinstance(doors.ask("/shallow/poll", HELLO).unit, Welcome)
+    assert doors.ask("/deep/poll", HELLO).body == b"the app"
+    assert doors.ask("/deep/er/poll", HELLO).body == b"the app"
+    assert isinstance(doors.ask("/deeper/poll", HELLO).unit, Welcome)
 
 
 # -- polls ----------------------------------------------------------------------------
@@ -495,6 +568,8 @@ def test_handlers_see_a_plain_request(doors: Doors) -> None:
         HTTP_USER_AGENT="browser",
         CONTENT_TYPE="text/plain",
         HTTP_SEC_WEBSOCKET_KEY="secret",
+        HTTP_CONNECTION="Upgrade",
+        HTTP_UPGRADE="websocket",
         **{"eventlet.input": object(), "werkzeug.socket": object()},
     )
     assert environ["REQUEST_METHOD"] == "GET"
@@ -505,8 +580,99 @@ def test_handlers_see_a_plain_request(doors: Doors) -> None:
     assert environ["wsgi.url_scheme"] == "http"
     assert environ["wsgi.input"].read() == b""
     # No stream or socket is kept for the session's life, and nothing of the transport's.
-    for name in ("eventlet.input", "werkzeug.socket", "CONTENT_TYPE", "HTTP_SEC_WEBSOCKET_KEY"):
+    others = ("CONTENT_TYPE", "HTTP_SEC_WEBSOCKET_KEY", "HTTP_CONNECTION", "HTTP_UPGRADE")
+    for name in ("eventlet.input", "werkzeug.socket", *others):
         assert name not in environ
+
+
+def hello_for(url: str | None = None, protocols: str | None = None) -> bytes:
+    facts = {"url": url, "protocols": protocols}
+    client = tuple((name, fact) for name, fact in facts.items() if fact is not None)
+    return encode_body(
+        Hello(1, "nonce", client=client, envelope=Envelope(0, 0, 1, (Message("0"),)))
+    )
+
+
+@pytest.mark.parametrize(
+    ("door", "url", "script", "path", "query", "told"),
+    [
+        ("/chat/poll", "/chat?room=1", "", "/chat", "room=1", "/chat?room=1"),
+        ("/chat/poll", "/chat", "", "/chat", "", "/chat"),
+        ("/chat/poll", "/chat/", "", "/chat/", "", "/chat/"),
+        ("/chat/poll", "/chat/5/%C3%A9?a=%20", "", "/chat/5/\xc3\xa9", "a=%20", None),
+        ("/chat/5/poll", "/chat/5?a", "", "/chat/5", "a", "/chat/5?a"),
+        ("/poll", "/?a", "", "/", "a", "/?a"),
+        ("/poll", "/any/where", "", "/any/where", "", "/any/where"),
+        ("/chat/poll", "/app/chat?a", "/app", "/chat", "a", "/app/chat?a"),
+        ("/chat/poll", "/app/chat/5", "/app", "/chat/5", "", "/app/chat/5"),
+        ("/poll", "/app?a", "/app", "/", "a", "/app?a"),
+        # A proxy in front has rewritten the path: what the server sees counts.
+        ("/chat/poll", "/app/chat?a=1", "", "/chat", "a=1", "/chat?a=1"),
+        ("/chat/poll", "/app/chat?a=1", "/srv", "/chat", "a=1", "/srv/chat?a=1"),
+        ("/poll", "/elsewhere", "/app", "/", "", "/app"),
+        # And what somebody makes up does not.
+        ("/chat/poll", "/chatter", "", "/chat", "", "/chat"),
+        ("/chat/poll", "/admin?a=1", "", "/chat", "a=1", "/chat?a=1"),
+        ("/chat/poll", "/chat/../admin", "", "/chat", "", "/chat"),
+        ("/chat/poll", "/chat/%2e%2e/admin", "", "/chat", "", "/chat"),
+        ("/chat/poll", "/chat%2f..%2fadmin", "", "/chat", "", "/chat"),
+    ],
+)
+def test_handlers_see_a_request_for_what_the_page_has_connected_to(
+    door: str, url: str, script: str, path: str, query: str, told: str | None
+) -> None:
+    doors = Doors(paths=("/", "/chat"))
+    raw = {"RAW_URI": door, "REQUEST_URI": door, "RAW_PATH_INFO": door, "QUERY_STRING": "x"}
+    assert doors.ask(door, hello_for(url), SCRIPT_NAME=script, **raw).status == 200
+    (conversation,) = doors.registry.all()
+    seen = conversation.environ
+    assert (seen["PATH_INFO"], seen["QUERY_STRING"], seen["SCRIPT_NAME"]) == (path, query, script)
+    assert seen["fallback_transport.url"] == (told or url)
+    assert not seen.keys() & {"RAW_URI", "REQUEST_URI", "RAW_PATH_INFO"}
+
+
+def test_without_a_url_it_is_the_mount(doors: Doors) -> None:
+    environ = seen(doors, SCRIPT_NAME="/a b\xc3\xa9")
+    assert environ["fallback_transport.url"] == "/a%20b%C3%A9/fallback"
+    assert environ["PATH_INFO"] == "/fallback/poll"
+    root = Doors(paths=("/",))
+    root.ask("/poll", HELLO)
+    assert root.registry.all()[0].environ["fallback_transport.url"] == "/"
+
+
+@pytest.mark.parametrize("url", ["chat", "/a#b", "/a b", "/\x00", "/" + "a" * 2048])
+def test_a_url_that_cannot_be_is_refused(doors: Doors, url: str) -> None:
+    response = doors.ask("/fallback/poll", hello_for(url))
+    assert (response.status, response.unit.code) == (400, 4400)
+    assert doors.registry.all() == []
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        ("v1", "v1"),
+        ("v2, v1", "v2"),
+        ("v1,v2", "v1"),
+        ("v3, v2", "v2"),
+        ("v3", ""),
+        ("V1", ""),
+        (None, ""),
+    ],
+)
+def test_the_first_offered_subprotocol_that_is_there_is_taken(
+    offered: str | None, chosen: str
+) -> None:
+    doors = Doors(subprotocols=("v1", "v2"))
+    welcome = doors.ask("/fallback/poll", hello_for(protocols=offered)).unit
+    assert welcome.protocol == chosen
+    (conversation,) = doors.registry.all()
+    assert conversation.subprotocol == chosen
+    seen = conversation.environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL")
+    assert seen == (offered and offered.replace("v1,v2", "v1, v2"))
+    # The same hello again hears the same; a resume has heard it.
+    assert doors.ask("/fallback/poll", hello_for(protocols=offered)).unit.protocol == chosen
+    resume = encode_body(Hello(3, id=welcome.id, key=welcome.key, envelope=Envelope(0, 0)))
+    assert doors.ask("/fallback/poll", resume).unit.protocol == ""
 
 
 @pytest.mark.parametrize(
@@ -525,34 +691,52 @@ def test_cookies_are_seen_only_from_a_known_page(
     assert ("HTTP_COOKIE" in environ) == cookie
 
 
-# -- the browser's file ---------------------------------------------------------------
+# -- the browser's files --------------------------------------------------------------
 
 
-@pytest.fixture
-def script() -> bytes:
-    return script_path().read_bytes()
-
-
-def test_the_browsers_file_is_served_and_revalidated(doors: Doors, script: bytes) -> None:
-    response = doors.ask("/fallback/fallback_transport.js", method="GET")
-    assert (response.status, response.body) == (200, script)
-    assert response.headers["Content-Type"].startswith("text/javascript")
+@pytest.mark.parametrize("name", FILES)
+def test_the_browsers_files_are_served_and_revalidated(doors: Doors, name: str) -> None:
+    path = f"/fallback/{name}"
+    response = doors.ask(path, method="GET")
+    assert (response.status, response.body) == (200, (folder() / name).read_bytes())
+    kind = "text/plain" if ".d." in name else "text/javascript"
+    assert response.headers["Content-Type"] == f"{kind}; charset=utf-8"
     assert response.headers["Cache-Control"] == "no-cache"
     etag = response.headers["ETag"]
-    again = doors.ask("/fallback/fallback_transport.js", method="GET", HTTP_IF_NONE_MATCH=etag)
+    again = doors.ask(path, method="GET", HTTP_IF_NONE_MATCH=etag)
     assert (again.status, again.body, again.headers["ETag"]) == (304, b"", etag)
-    other = doors.ask("/fallback/fallback_transport.js", method="GET", HTTP_IF_NONE_MATCH='"x"')
+    other = doors.ask(path, method="GET", HTTP_IF_NONE_MATCH='"x"')
     assert other.status == 200
+    packed = doors.ask(path, method="GET", HTTP_ACCEPT_ENCODING="gzip, br")
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == response.body
+    assert packed.headers["ETag"] == f"W/{etag}"
+    assert packed.headers["Vary"] == response.headers["Vary"] == "Accept-Encoding"
+    assert doors.ask(path, method="HEAD").body == b""
+    assert doors.ask(path).status == 405
+
+
+def test_a_versioned_url_is_kept_for_long(doors: Doors) -> None:
+    version = load(SCRIPT).version
+    now = doors.ask(f"/fallback/{SCRIPT}", method="GET", QUERY_STRING=f"v={version}")
+    assert now.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    # An older page's: what it gets is not what it asked for.
+    older = doors.ask(f"/fallback/{SCRIPT}", method="GET", QUERY_STRING="v=0123456789abcdef")
+    assert (older.status, older.headers["Cache-Control"]) == (200, "no-cache")
+
+
+def test_every_file_of_the_folder_is_served() -> None:
+    assert {path.name for path in folder().iterdir()} == set(FILES)
 
 
 def test_a_missing_browsers_file_is_an_incomplete_installation(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    from fallback_transport import gateway
+    from fallback_transport import files
 
-    monkeypatch.setattr(gateway, "__file__", str(tmp_path / "package" / "gateway.py"))
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "package" / "files.py"))
     with pytest.raises(FileNotFoundError, match="incomplete"):
-        script_path()
+        folder()
 
 
 # -- gevent's own server, and gunicorn behind socketio.WSGIApp --------------------------

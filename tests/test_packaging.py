@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from fallback_transport.files import FILES
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "fallback_transport"
 SCRIPT = f"static/{PACKAGE}.js"
@@ -60,13 +62,14 @@ def wheel(built: Path) -> Path:
     return path
 
 
-def test_the_wheel_holds_the_package_and_the_browser_file_and_no_more(wheel: Path) -> None:
+def test_the_wheel_holds_the_package_and_the_browser_files_and_no_more(wheel: Path) -> None:
     assert wheel.name == f"{PACKAGE}-0.1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = Parser().parsestr(archive.read(f"{PACKAGE}-0.1.0.dist-info/METADATA").decode())
         assert archive.read(f"{PACKAGE}/{SCRIPT}") == (ROOT / SCRIPT).read_bytes()
-    scripts = {f"{PACKAGE}/static/{path.name}" for path in (ROOT / "static").glob("*.js")}
+    scripts = {f"{PACKAGE}/static/{path.name}" for path in (ROOT / "static").iterdir()}
+    assert {f"{PACKAGE}/static/{name}" for name in FILES} == scripts
     info = {name for name in names if ".dist-info/" in name}
     assert {f"{PACKAGE}/py.typed", f"{PACKAGE}/PROTOCOL.md"} <= names
     assert names - info == sources() | scripts

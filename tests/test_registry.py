@@ -75,7 +75,7 @@ class Desk:
         self.layers.append(Silent(conversation))
         return self.layers[-1]
 
-    def environ(self) -> dict[str, Any]:
+    def environ(self, hello: Hello) -> dict[str, Any]:
         self.environs += 1
         return {"number": self.environs}
 
@@ -85,11 +85,13 @@ class Desk:
         *,
         origin: str = "",
         first: str = "0",
+        client: tuple[tuple[str, str], ...] = (),
         attempt: int = 1,
         transport: Transport = Transport.WEBSOCKET,
         address: str = "",
     ) -> Any:
-        hello = Hello(attempt, nonce=nonce, envelope=Envelope(0, 0, 1, (Message(first),)))
+        envelope = Envelope(0, 0, 1, (Message(first),))
+        hello = Hello(attempt, nonce=nonce, client=client, envelope=envelope)
         _, answer = self.registry.greet(hello, transport, Attached(), self.environ, origin, address)
         return answer
 
@@ -212,8 +214,16 @@ def test_after_the_first_commit_it_yields_no_key(desk: Desk) -> None:
     assert (again.id, again.key) == (welcome.id, None)
 
 
-@pytest.mark.parametrize("other", [{"first": "1"}, {"origin": "https://elsewhere"}])
-def test_another_hello_with_its_nonce_gets_nothing(desk: Desk, other: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"first": "1"},
+        {"origin": "https://elsewhere"},
+        {"client": (("url", "/other"),)},
+        {"client": (("protocols", "other"),)},
+    ],
+)
+def test_another_hello_with_its_nonce_gets_nothing(desk: Desk, other: dict[str, Any]) -> None:
     desk.greet()
     end = desk.greet(attempt=2, **other)
     assert end == End(CloseCode.MALFORMED, "a nonce that is in use, with another hello")

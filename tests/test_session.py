@@ -25,7 +25,7 @@ class Place:
         self.server = socketio.Server(async_mode="threading", **options)
         self.engine = Engine(self.server, self.runtime)
         self.app = flask.Flask(__name__)
-        self.transport = FallbackTransport(self.app, server=self.server)
+        self.transport = FallbackTransport(self.app, server=self.server, subprotocols=["v1"])
         self.clients: dict[str, Session] = {}
         self.ends: list[Any] = []
         self.transport.on_connect(self._connected)
@@ -34,11 +34,14 @@ class Place:
     def _connected(self, client: Session) -> None:
         self.clients[client.id] = client
 
-    def peer(self, auth: Any = None) -> tuple[Session, Peer]:
+    def peer(self, auth: Any = None, **facts: str) -> tuple[Session, Peer]:
         """A session of ours, and its other end."""
         assert isinstance(self.app.wsgi_app, Gateway)
         environ = EnvironBuilder("/fallback/poll").get_environ()
-        peer = Peer(self.app.wsgi_app._registry, self.runtime, environ, nonce=None)
+        if "url" in facts:
+            environ["fallback_transport.url"] = facts["url"]
+        told = tuple(facts.items())
+        peer = Peer(self.app.wsgi_app._registry, self.runtime, environ, nonce=None, facts=told)
         peer.connect(auth)
         peer.texts.clear()
         return self.clients[peer.id], peer
@@ -105,6 +108,15 @@ def test_a_session_of_ours(place: Place) -> None:
     assert client.rooms == [client.id]
     assert client.closure is None
     assert repr(client) == f"<Session {client.id} websocket>"
+
+
+def test_what_the_page_has_connected_to_and_agreed_on(place: Place) -> None:
+    client, _ = place.peer(url="/chat?room=1", protocols="v2, v1")
+    assert (client.url, client.protocol) == ("/chat?room=1", "v1")
+    other, _ = place.peer()
+    assert (other.url, other.protocol) == ("", "")
+    stock, _ = place.stock()
+    assert (stock.url, stock.protocol) == ("", "")
 
 
 def test_a_stock_client(place: Place) -> None:
@@ -301,7 +313,7 @@ def test_asking_in_the_first_and_last_handler_is_refused(place: Place) -> None:
 
     place = Place()
     place.server.handlers["/"].clear()
-    place.transport._registered.clear()
+    place.transport._registrations.clear()
     place.transport.on_connect(lambda client: place._connected(client) or ask(client))  # type: ignore[func-returns-value]
     place.transport.on_disconnect(ask)
     _, peer = place.peer()
@@ -341,7 +353,7 @@ def test_a_stock_client_is_disconnected(place: Place) -> None:
 
 
 @pytest.mark.parametrize("kind", ["peer", "stock"])
-@pytest.mark.parametrize(("code", "reason"), [(1, ""), (1005, ""), (1000, "x" * 124)])
+@pytest.mark.parametrize(("code", "reason"), [(1, ""), (1006, ""), (1000, "x" * 124)])
 def test_an_impossible_close_is_refused(place: Place, kind: str, code: int, reason: str) -> None:
     client, _ = place.peer() if kind == "peer" else place.stock()
     with pytest.raises(ValueError, match=r"close code|123"):

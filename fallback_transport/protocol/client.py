@@ -29,6 +29,8 @@ class ClientMachine(SessionMachine):
         self.outbox.grant(1, 0)
         self.id: str | None = None
         self.key: str | None = None
+        #: The subprotocol that the server has chosen.
+        self.protocol = ""
         #: How much one sending request carries; less where a proxy refuses so much.
         self.request_bytes = REQUEST_BYTES
         self._request = 0
@@ -74,6 +76,7 @@ class ClientMachine(SessionMachine):
             connection.keyless = connection.keyless and welcome.key is None
         self.id = welcome.id
         self.key = welcome.key or self.key
+        self.protocol = welcome.protocol or self.protocol
         self.grant = welcome.grant
         self.inbox.limit = welcome.grant.message
         self.outbox.grant(welcome.grant.messages, welcome.grant.bytes)

@@ -43,6 +43,16 @@ MAX_NUMBER = 10**15 - 1
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z", re.ASCII)
 _PART = re.compile(r"([0-9]{1,15})/([0-9]{1,15}),", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z", re.ASCII)
+#: RFC 7230's token, which is what RFC 6455 makes a subprotocol's name of.
+_TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PROTOCOL = re.compile(rf"(?=.{{1,256}}\Z){_TOKEN}\Z")
+#: What the client says of itself is short text; these have their own form, and more room: the
+#: path and query of a URL as browsers write it, and the subprotocols that the page offers.
+_FACT = re.compile(r"(?s:.{0,256})\Z")
+_FACTS = {
+    "url": re.compile(r"/[!\"$-~]{0,2047}\Z"),
+    "protocols": re.compile(rf"(?=.{{1,1024}}\Z){_TOKEN}(?:, ?{_TOKEN})*\Z"),
+}
 _MAX_HEAD = 4096
 _MAX_BINARY_HEAD = 192
 #: Empty messages cost two bytes on the way, and hundreds once they have arrived.
@@ -122,6 +132,8 @@ def _head(unit: Unit) -> tuple[str, Sequence[Carried]]:
         "keepalive": _milliseconds(grant.keepalive),
         "inactivity": _milliseconds(grant.inactivity),
     }
+    if unit.protocol:
+        welcome["protocol"] = unit.protocol
     return _json({**welcome, **_marks(unit.envelope)}), unit.envelope.messages
 
 
@@ -287,9 +299,15 @@ def _optional_name(head: dict[str, Any], name: str) -> str | None:
 def _facts(value: object) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, dict) or len(value) > 16:
         raise MalformedEnvelope("client must be a small object")
-    if not all(isinstance(fact, str) and len(fact) <= 256 for fact in value.values()):
-        raise MalformedEnvelope("what client says of itself must be short texts")
+    for name, fact in value.items():
+        if not isinstance(fact, str) or not _FACTS.get(name, _FACT).match(fact):
+            raise MalformedEnvelope(f"what client says as {name[:20]!r} cannot be")
     return tuple(value.items())
+
+
+def valid_subprotocol(name: object) -> bool:
+    """Whether `name` can be the name of a subprotocol."""
+    return isinstance(name, str) and _PROTOCOL.match(name) is not None
 
 
 def _seconds(grant: dict[str, Any], name: str) -> float:
@@ -338,7 +356,10 @@ def _json_unit(text: str, messages: tuple[Carried, ...]) -> Hello | Welcome | En
     attempt = _integer(head, "attempt")
     session_id, key = _optional_name(head, "id"), _optional_name(head, "key")
     if kind == "welcome":
-        return Welcome(_name(session_id), attempt, key, _grant(head.get("grant")), envelope)
+        grant, protocol = _grant(head.get("grant")), head.get("protocol", "")
+        if "protocol" in head and not valid_subprotocol(protocol):
+            raise MalformedEnvelope("a subprotocol that cannot be")
+        return Welcome(_name(session_id), attempt, key, grant, envelope, protocol)
     if (session_id is None) != (key is None):
         raise MalformedEnvelope("a resume has an id and a key")
     facts = _facts(head.get("client", {}))

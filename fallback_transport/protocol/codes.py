@@ -14,11 +14,15 @@ MAX_REASON_BYTES = 123
 
 
 class CloseCode(IntEnum):
-    """The close codes that this package sends by itself."""
+    """The close codes that this package sends by itself.
+
+    `NO_CODE` is a page's that calls `close()` as it would a WebSocket's.
+    """
 
     NORMAL = 1000
     GOING_AWAY = 1001
     PROTOCOL_ERROR = 1002
+    NO_CODE = 1005
     INVALID_TEXT = 1007
     MESSAGE_TOO_BIG = 1009
     INTERNAL_ERROR = 1011
@@ -41,8 +45,11 @@ def valid_close(code: int, reason: str) -> str | None:
 
     The codes are those that an application may pass to a browser's
     ``WebSocket.close()`` (1000, 3000 to 4999), plus 1001 to 1014 without the
-    ones that RFC 6455, section 7.4.1, keeps off the wire (1004 to 1006).
+    ones that RFC 6455, section 7.4.1, reserves (1004 and 1006). 1005 is what it says
+    of a close frame without a code: here that is said by the number, with no reason.
     """
+    if code == CloseCode.NO_CODE:
+        return "1005 says that no code was given, and takes no reason" if reason else None
     if not (3000 <= code <= 4999 or 1000 <= code <= 1003 or 1007 <= code <= 1014):
         return f"{code} is not a close code: use 1000, or 3000 to 4999"
     try:

@@ -212,6 +212,17 @@ class Hello:
     client: tuple[tuple[str, str], ...] = ()
     envelope: Envelope = field(default_factory=Envelope)
 
+    @property
+    def url(self) -> str:
+        """Path and query of what the page connects to, "" if it does not say."""
+        return dict(self.client).get("url", "")
+
+    @property
+    def protocols(self) -> list[str]:
+        """The subprotocols that the page offers, the one that it likes best first."""
+        offered = dict(self.client).get("protocols", "")
+        return [name.strip() for name in offered.split(",")] if offered else []
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -238,6 +249,7 @@ class Welcome:
     """The server's answer to a hello: the proof that the connection works both ways.
 
     `key` is None where the client has it already, or must prove that it does.
+    `protocol` is the subprotocol chosen for a new session, "" if there is none.
     """
 
     id: str
@@ -245,6 +257,7 @@ class Welcome:
     key: str | None = None
     grant: Grant = field(default_factory=Grant)
     envelope: Envelope = field(default_factory=Envelope)
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)

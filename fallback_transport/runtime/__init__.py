@@ -31,6 +31,7 @@ from .servers import (
     serve_gevent,
     serve_threads,
 )
+from .suitability import unsuitable
 
 __all__ = [
     "TURN",
@@ -70,7 +71,7 @@ class Driver(Protocol):
 
 
 class UnsuitableServer(RuntimeError):
-    """The WSGI server gives no access to the connection that a WebSocket needs."""
+    """The WSGI server is none for this async mode; the text says what to do."""
 
 
 class Runtime:
@@ -85,11 +86,37 @@ class Runtime:
         self._driver = driver
         self._watch = HubWatch() if self.mode == "eventlet" else None
         self._home: Home | None = None
+        self._suits = False
+        self._complained = False
 
     @property
     def driver(self) -> Driver:
         """What python-socketio calls for its own tasks and events, and the application's."""
         return self._driver
+
+    def check(self, environ: dict[str, Any]) -> None:
+        """See whether the server that asks suits the async mode; cheap once one did.
+
+        Raises:
+            UnsuitableServer: it does not, which is logged, once.
+        """
+        if self._suits:
+            return
+        problem = unsuitable(self.mode, environ)
+        if problem is None:
+            self._suits = True
+        else:
+            if not self._complained:
+                logger.error("%s", problem)
+            self._complained = True
+            raise UnsuitableServer(problem)
+        if environ.get("wsgi.multiprocess"):
+            logger.error(
+                "%s runs several processes behind one port, and they share no sessions: start it "
+                "with one, or give each a port of its own behind a balancer that sends a client "
+                "to the same one every time",
+                environ.get("SERVER_SOFTWARE") or "this WSGI server",
+            )
 
     @staticmethod
     def now() -> float:

@@ -264,6 +264,9 @@ class VirtualRuntime(Runtime):
     def now(self) -> float:  # type: ignore[override]
         return self.tasks.time
 
+    def check(self, environ: dict[str, Any]) -> None:
+        """There is no server that could suit or not."""
+
     def call_handler(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from tests.browser.tabs import Tab
 from tests.integration.served import Served
@@ -25,13 +25,19 @@ FLAGS = (
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    """Chromium. Not for the whole session: Playwright keeps an event loop running in this thread,
-    and other folders' tests may want one of their own."""
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=find("chromium"), args=list(FLAGS))
-        yield launched
-        launched.close()
+def playwright() -> Iterator[Playwright]:
+    """Not for the whole session: Playwright keeps an event loop running in this thread, and other
+    folders' tests may want one of their own."""
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="package")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    """Chromium."""
+    launched = playwright.chromium.launch(executable_path=find("chromium"), args=list(FLAGS))
+    yield launched
+    launched.close()
 
 
 @pytest.fixture(scope="package")

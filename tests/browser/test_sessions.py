@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.browser.tabs import PATIENCE, Tab, View
 from tests.integration.served import Served
@@ -244,3 +245,25 @@ def test_nothing_on_the_console(websocket: bool, tab: Callable[..., Tab], server
     page.page.wait_for_timeout(300)
     assert page.console == []
     assert page.errors == []
+
+
+@pytest.mark.parametrize("name", ["default", "named"])
+def test_the_module_is_the_same(browser: Browser, server: Served, name: str) -> None:
+    clause = "F" if name == "default" else "* as F"
+    text = f"""
+        import {clause} from "/fallback/fallback_transport.mjs";
+        const session = F.connect({{transports: ["polling"]}});
+        session.emit("echo", F.version, (error, reply) => {{
+          window.told = [String(error), reply];
+        }});
+    """
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    # It has no script of ours.
+    page.goto(server.url + "/login?user=me")
+    page.add_script_tag(type="module", content=text)
+    page.wait_for_function("window.told")
+    assert page.evaluate("window.told") == ["null", page.evaluate("FallbackTransport.version")]
+    page.close()
+    assert errors == []

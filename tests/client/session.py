@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -64,6 +65,7 @@ class ClientSession:
         headers: further headers of every request.
         nonce: the hello's, a random one unless given.
         mount: the path of the server's doors.
+        url, protocols: what the page has connected to, and the subprotocols that it offers.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class ClientSession:
         nonce: str | None = None,
         bounds: Bounds | None = None,
         mount: str = "/fallback",
+        url: str = "",
+        protocols: Sequence[str] = (),
     ) -> None:
         self.port = port
         self.changed = threading.Condition()
@@ -100,6 +104,8 @@ class ClientSession:
         self.holding = False
         self._held: list[int] = []
         self._mount = mount
+        facts = {"url": url, "protocols": ", ".join(protocols)}
+        self._facts = tuple((name, fact) for name, fact in facts.items() if fact)
         self._headers = headers
         self._nonce = nonce or new_nonce()
         self._links: dict[int, Link] = {}
@@ -346,6 +352,7 @@ class ClientSession:
             self._links[attempt] = link
             nonce = self._nonce if self.machine.id is None else None
             hello = self.machine.hello(attempt, kind, nonce, self.now())
+            hello = replace(hello, client=self._facts)
         try:
             unit = link.greet(hello)
         except BaseException:

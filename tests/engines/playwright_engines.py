@@ -27,13 +27,15 @@ FIREFOX_PREFERENCES: dict[str, Any] = {
 }
 
 
-def _chromium(playwright: Any, **options: Any) -> Any:
+def launch_chromium(playwright: Any, **options: Any) -> Any:
+    """Chromium, with Playwright's options."""
     return playwright.chromium.launch(
         executable_path=find("chromium"), args=list(CHROMIUM_FLAGS), **options
     )
 
 
-def _firefox(playwright: Any, **options: Any) -> Any:
+def launch_firefox(playwright: Any, **options: Any) -> Any:
+    """Firefox ESR, with Playwright's options."""
     preferences = dict(FIREFOX_PREFERENCES)
     proxy = options.get("proxy", {})
     if proxy and "username" not in proxy:
@@ -89,11 +91,11 @@ def _engine(name: str, title: str, needs: str, launch: Any, websocket: bool) -> 
     return Engine(name, title, (needs,), websocket, lambda visit: _visit(launch, websocket, visit))
 
 
-CHROMIUM = _engine("chromium", "Chromium", "chromium", _chromium, True)
+CHROMIUM = _engine("chromium", "Chromium", "chromium", launch_chromium, True)
 CHROMIUM_WITHOUT = _engine(
-    "chromium-without-websocket", "Chromium without WebSocket", "chromium", _chromium, False
+    "chromium-without-websocket", "Chromium without WebSocket", "chromium", launch_chromium, False
 )
-FIREFOX = _engine("firefox", "Firefox", "firefox", _firefox, True)
+FIREFOX = _engine("firefox", "Firefox", "firefox", launch_firefox, True)
 FIREFOX_WITHOUT = _engine(
-    "firefox-without-websocket", "Firefox without WebSocket", "firefox", _firefox, False
+    "firefox-without-websocket", "Firefox without WebSocket", "firefox", launch_firefox, False
 )

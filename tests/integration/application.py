@@ -214,6 +214,26 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
             "wrote": wrote,
         }
 
+    @transport.on_message("place")
+    def place(client: Any, data: Any) -> Any:
+        """What the page has connected to."""
+        request = flask.request
+        return {
+            "url": client.url,
+            "protocol": client.protocol,
+            "path": request.path,
+            "query": request.args.to_dict(),
+            "full": request.url,
+            "view": request.endpoint,
+            "offered": request.headers.get("Sec-WebSocket-Protocol"),
+        }
+
+    @app.route("/chat", methods=["GET", "POST"])
+    @app.route("/chat/<path:below>", methods=["GET", "POST"])
+    def chat(below: str = "") -> Any:
+        """An application's own pages where a mount is."""
+        return {"below": below, "body": flask.request.get_data(as_text=True)}
+
     @app.teardown_appcontext
     def torn_down(_: Any) -> None:
         app.config["TEARDOWNS"] = app.config.get("TEARDOWNS", 0) + 1

@@ -274,7 +274,8 @@ for name, segments in {
     "a close with a code of 5000 digits": [f'c[{"9" * 5000},""]'],
     "a close with code 0": ['c[0,""]'],
     "a close with a negative code": ['c[-1000,""]'],
-    "a close with code 1005": ['c[1005,""]'],
+    "a close with code 1005 and a reason": ['c[1005,"x"]'],
+    "a close with code 1006": ['c[1006,""]'],
     "a close with code 1015": ['c[1015,""]'],
     "a close with code 2999": ['c[2999,""]'],
     "a close with code 5000": ['c[5000,""]'],
@@ -414,6 +415,18 @@ for name, text in {
     "a client of 17 facts": hello(head={"client": {str(n): "" for n in range(17)}}),
     "a client with a number": hello(head={"client": {"a": 1}}),
     "a client with a long fact": hello(head={"client": {"a": "x" * 257}}),
+    "a client with a URL of 2049 characters": hello(head={"client": {"url": "/" + "x" * 2048}}),
+    "a client with a whole URL": hello(head={"client": {"url": "http://host/chat"}}),
+    "a client with a URL that has a line feed": hello(head={"client": {"url": "/chat\nX: y"}}),
+    "a client with a URL that has a fragment": hello(head={"client": {"url": "/chat#x"}}),
+    "a client with a URL not in ASCII": hello(head={"client": {"url": "/\u0430"}}),
+    "a client with a URL of NULs": hello(head={"client": {"url": "/\0\0"}}),
+    "a client with a subprotocol of spaces": hello(head={"client": {"protocols": "a b"}}),
+    "a client with an empty subprotocol": hello(head={"client": {"protocols": "a,,b"}}),
+    "a client with a header for subprotocol": hello(head={"client": {"protocols": "a\r\nX: y"}}),
+    "a client with 1025 characters of subprotocols": hello(
+        head={"client": {"protocols": "x" * 1025}}
+    ),
     "a version that is true": hello(head={"hello": True}),
     "a version in a text": hello(head={"hello": "1"}),
 }.items():
@@ -741,7 +754,8 @@ for path in (
     "/fallback/fallback_transport.py",
     "/fallback/\u00e9",
 ):
-    http(f"the path {path}", "404", request("GET", path))
+    # What is no door is the application's, which has nothing there.
+    http(f"the path {path}", "404", request("GET", path), lines=0)
 
 
 @case("GET of the script", "200", lines=0)

@@ -413,6 +413,34 @@ def test_the_server_closes(served: Served, transport: str) -> None:
         client.wait_for(lambda: all(link.over for link in client._links.values()))
 
 
+#: The first and last of what a browser's `close()` takes, what it means without an argument, and
+#: the longest reasons: 123 bytes, of characters of one to four bytes.
+CLOSES = [
+    (1000, ""),
+    (1005, ""),
+    (3000, ""),
+    (3000, "x" * 123),
+    (4999, "é" * 61 + "x"),
+    (4000, "\u20ac" * 41),
+    (4001, "\U0001f600" * 30 + "abc"),
+    (4002, '\0\x1e\n"\\\u2028'),
+]
+
+
+@both
+def test_code_and_reason_reach_the_other_side_whole(served: Served, transport: str) -> None:
+    for closure in CLOSES:
+        with ClientSession(served.port) as by_client, ClientSession(served.port) as by_server:
+            by_client.open(transport)
+            by_server.open(transport)
+            by_client.close(*closure)
+            by_server.emit("close", closure)
+            for client in (by_client, by_server):
+                assert client.wait_closed() == closure
+                eventually(lambda client=client: ends(served, client.id))
+                assert ends(served, client.id) == [["disconnect", *closure]]
+
+
 @both
 def test_a_close_arrives_over_a_resumed_connection(served: Served, transport: str) -> None:
     with ClientSession(served.port) as client:

@@ -596,7 +596,6 @@ def test_without_an_origin_handlers_see_no_cookies(
     ("method", "path", "status"),
     [
         ("GET", "/fallback/poll", 405),
-        ("POST", "/fallback/other", 404),
         ("GET", "/fallback/ws", 426),
     ],
 )

@@ -61,7 +61,10 @@ function writeUnit(unit) {
   if (unit.kind === "end") return unit;
   const grant = { ...unit.grant };
   for (const name of SECONDS) grant[name] /= 1000;
-  return { ...unit, grant, envelope: writeEnvelope(unit.envelope) };
+  const { protocol, ...rest } = unit;
+  return {
+    ...rest, grant, envelope: writeEnvelope(unit.envelope), ...(protocol ? { protocol } : {}),
+  };
 }
 
 function readItem(value, { Message, Part, Close }) {

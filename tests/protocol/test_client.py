@@ -386,3 +386,14 @@ def test_of_crossed_closes_the_servers_counts() -> None:
     client.close(4000, "mine", 0.0)
     assert hear(client, 'a1 r2 s1|c[4001,"theirs"]') == [SessionClosed(4001, "theirs", ())]
     assert client.closure == (4001, "theirs")
+
+
+def test_the_subprotocol_is_the_first_welcomes() -> None:
+    client = opening("0")
+    client.hello(1, POLLING, "n1", 0.0)
+    assert client.protocol == ""
+    client.welcomed(Welcome("s1", 1, "k1", protocol="v1"), 0.0)
+    client.commit(1)
+    client.hello(2, WEBSOCKET, None, 0.0)
+    client.welcomed(Welcome("s1", 2), 0.0)
+    assert client.protocol == "v1"

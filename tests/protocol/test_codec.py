@@ -89,6 +89,16 @@ UNITS: list[tuple[Unit, str]] = [
         f'{{"welcome":1,"id":"s1","attempt":1,{GRANT_TEXT},"ack":1,"received":2,"seq":3}}'
         '\x1emx\x1ec[1000,""]',
     ),
+    (
+        Hello(1, client=(("url", "/a?b=%22&c={|}"), ("protocols", "a, b"))),
+        '{"hello":1,"attempt":1,"client":{"url":"/a?b=%22&c={|}","protocols":"a, b"},'
+        '"ack":0,"received":0}',
+    ),
+    (
+        Welcome("s1", 1, "k1", GRANT, protocol="chat.v2"),
+        f'{{"welcome":1,"id":"s1","attempt":1,"key":"k1",{GRANT_TEXT},"protocol":"chat.v2",'
+        '"ack":0,"received":0}',
+    ),
 ]
 
 
@@ -218,6 +228,22 @@ HELLO = {"hello": 1, "attempt": 1}
 WELCOME = {"welcome": 1, "attempt": 1, "id": "s1", "grant": dict.fromkeys(Grant.__slots__, 1)}
 END = {"end": 1000}
 NUMBERS = [None, True, False, "1", -1, 0.5, 10**15, 10**100, [], [1], {}]
+WRONG_URLS = [
+    None,
+    1,
+    "",
+    "chat",
+    "http://host/chat",
+    "?room=1",
+    "/chat#top",
+    "/a b",
+    "/\0",
+    "/\n",
+    "/\x7f",
+    "/é",
+    "/" + "x" * 2048,
+]
+WRONG_OFFERS = [1, "", " ", ",", "a,", ",a", "a b", "a,,b", "a;b", "é", "a\0", "a\n", "x" * 1025]
 NAMES = [True, 1, 0, "", "a b", "a/b", "é", "a\n", "\0", "k" * 65, [], ["a"], {}]
 
 
@@ -238,6 +264,13 @@ NAMES = [True, 1, 0, "", "a b", "a/b", "é", "a\n", "\0", "k" * 65, [], ["a"], {
         (WELCOME, "id", [None, *NAMES]),
         (WELCOME, "key", NAMES),
         (WELCOME, "grant", [None, True, 1, "a", [], {}, {"messages": 1}]),
+        (
+            WELCOME,
+            "protocol",
+            [None, True, 1, [], {}, "", "a b", "a,b", "é", "a\n", "x" * 257],
+        ),
+        (HELLO, "client", [{"url": url} for url in WRONG_URLS]),
+        (HELLO, "client", [{"protocols": offer} for offer in WRONG_OFFERS]),
         (END, "end", NUMBERS),
         (END, "reason", [None, True, 1, [], {}, "\ud800"]),
         (END, "ack", NUMBERS),
@@ -329,6 +362,23 @@ def test_a_refusal_of_a_version_names_both() -> None:
 
 def hello_of(client: object) -> str:
     return json.dumps({"hello": 1, "attempt": 1, "client": client})
+
+
+@pytest.mark.parametrize(
+    ("facts", "url", "protocols"),
+    [
+        ({}, "", []),
+        ({"url": "/" + "~" * 2047}, "/" + "~" * 2047, []),
+        ({"url": "//x/../y?a=/?&b"}, "//x/../y?a=/?&b", []),
+        ({"protocols": "a,b, c"}, "", ["a", "b", "c"]),
+        ({"protocols": "x" * 1024}, "", ["x" * 1024]),
+        ({"protocols": "!#$%&'*+-.^_`|~09azAZ"}, "", ["!#$%&'*+-.^_`|~09azAZ"]),
+    ],
+)
+def test_what_the_page_connects_to(facts: object, url: str, protocols: list[str]) -> None:
+    hello = decode(hello_of(facts))
+    assert isinstance(hello, Hello)
+    assert (hello.url, hello.protocols) == (url, protocols)
 
 
 def end_of(length: int) -> str:
@@ -433,7 +483,7 @@ facts = st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=5).
 grants = st.builds(Grant, numbers, numbers, numbers, numbers, seconds, seconds, seconds)
 hellos = st.builds(Hello, numbers, st.none() | names, st.none(), st.none(), facts, marks)
 resumes = st.builds(Hello, numbers, st.none() | names, names, names, facts, marks)
-welcomes = st.builds(Welcome, names, numbers, st.none() | names, grants, marks)
+welcomes = st.builds(Welcome, names, numbers, st.none() | names, grants, marks, st.just("") | names)
 ends = st.builds(End, numbers, st.text(max_size=200), st.booleans(), numbers, numbers)
 polls = st.builds(
     PollRequest,
@@ -497,7 +547,7 @@ json_values = st.recursive(
 )
 fields = ["hello", "welcome", "end", "attempt", "ack", "received", "seq", "nonce", "id", "key"]
 objects = st.dictionaries(
-    st.sampled_from([*fields, "reason", "session", "client", "grant"]),
+    st.sampled_from([*fields, "reason", "session", "client", "grant", "protocol"]),
     st.just(1) | names | json_values,
 ).map(json.dumps)
 segments = st.builds(

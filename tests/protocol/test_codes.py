@@ -14,15 +14,13 @@ PROTOCOL = Path(fallback_transport.protocol.__path__[0]).parent / "PROTOCOL.md"
 
 
 @pytest.mark.parametrize(
-    "code", [1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4400, 4499, 4999]
+    "code", [1000, 1001, 1002, 1003, 1005, 1007, 1011, 1014, 3000, 3999, 4000, 4400, 4499, 4999]
 )
 def test_a_valid_code(code: int) -> None:
     assert valid_close(code, "") is None
 
 
-@pytest.mark.parametrize(
-    "code", [-1000, 0, 999, 1004, 1005, 1006, 1015, 2000, 2999, 5000, 65536, 10**20]
-)
+@pytest.mark.parametrize("code", [-1000, 0, 999, 1004, 1006, 1015, 2000, 2999, 5000, 65536, 10**20])
 def test_an_invalid_code_is_named(code: int) -> None:
     assert valid_close(code, "") == f"{code} is not a close code: use 1000, or 3000 to 4999"
 
@@ -44,6 +42,10 @@ def test_an_invalid_code_is_named(code: int) -> None:
 )
 def test_the_reason_must_fit_a_close_frame(reason: str, problem: str | None) -> None:
     assert valid_close(1000, reason) == problem
+
+
+def test_no_code_comes_without_a_reason() -> None:
+    assert valid_close(1005, "why") == "1005 says that no code was given, and takes no reason"
 
 
 def test_the_code_is_looked_at_before_the_reason() -> None:

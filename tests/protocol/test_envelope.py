@@ -89,10 +89,10 @@ def test_a_close_and_its_segment(code: int, reason: str, segment: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"), [(999, ""), (1005, ""), (5000, ""), (1000, "x" * 124), (1000, "\ud800")]
+    ("code", "reason"), [(999, ""), (1005, "x"), (5000, ""), (1000, "x" * 124), (1000, "\ud800")]
 )
 def test_a_close_that_cannot_go_over_the_wire_is_none(code: int, reason: str) -> None:
-    with pytest.raises(ValueError, match=r"close code|the reason"):
+    with pytest.raises(ValueError, match=r"close code|reason"):
         Close(code, reason)
 
 

@@ -111,10 +111,11 @@ def write_unit(unit: Unit) -> dict[str, Any]:
             inner = {"client": dict(client), "envelope": write_envelope(envelope)}
             names = {"nonce": nonce, "id": id, "key": key}
             return {"kind": "hello", "attempt": attempt, **names, **inner}
-        case Welcome(id, attempt, key, grant, envelope):
+        case Welcome(id, attempt, key, grant, envelope, protocol):
             terms = {name: getattr(grant, name) for name in Grant.__dataclass_fields__}
             inner = {"grant": terms, "envelope": write_envelope(envelope)}
-            return {"kind": "welcome", "id": id, "attempt": attempt, "key": key, **inner}
+            names = {"kind": "welcome", "id": id, "attempt": attempt, "key": key}
+            return {**names, **inner, **({"protocol": protocol} if protocol else {})}
         case End(code, reason, session, ack, received):
             end = {"kind": "end", "code": code, "reason": reason, "session": session}
             return {**end, "ack": ack, "received": received}

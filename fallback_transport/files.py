@@ -1,0 +1,71 @@
+"""The browser's files, which the gateway serves at each mount."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import gzip
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPT = "fallback_transport.js"
+
+#: Their types. There is none for TypeScript's; whoever opens those, is to read them.
+FILES = {
+    SCRIPT: "text/javascript; charset=utf-8",
+    "fallback_transport.mjs": "text/javascript; charset=utf-8",
+    "fallback_transport.d.ts": "text/plain; charset=utf-8",
+    "fallback_transport.d.mts": "text/plain; charset=utf-8",
+}
+
+
+def folder() -> Path:
+    """Where they are: in the wheel's package, or beside it in a checkout.
+
+    Raises:
+        FileNotFoundError: in neither place; the text names both.
+    """
+    package = Path(__file__).parent
+    for found in (package / "static", package.parent / "static"):
+        if (found / SCRIPT).is_file():
+            return found
+    raise FileNotFoundError(
+        f"{SCRIPT} is neither in {package}/static nor in {package.parent}/static: "
+        "the installation is incomplete"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as it is served.
+
+    Args:
+        kind: its Content-Type.
+        body: its bytes.
+        packed: the same, gzipped.
+        version: names these bytes and no others.
+        integrity: the same for a page's `integrity` (W3C Subresource Integrity).
+    """
+
+    kind: str
+    body: bytes
+    packed: bytes
+    version: str
+    integrity: str
+
+
+def load(name: str) -> File:
+    """One of `FILES`; read and packed anew only when it has changed."""
+    path = folder() / name
+    stat = path.stat()
+    return _load(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=2 * len(FILES))
+def _load(path: Path, time: int, size: int) -> File:
+    body = path.read_bytes()
+    digest = base64.b64encode(hashlib.sha384(body).digest()).decode()
+    version = hashlib.sha256(body).hexdigest()[:16]
+    # Without a time in it, that each process of a server has the same.
+    return File(FILES[path.name], body, gzip.compress(body, mtime=0), version, f"sha384-{digest}")

@@ -1,0 +1,79 @@
+"""The request that a session's handlers see: its hello's, cut down to plain values.
+
+Where the hello tells what the page has connected to, it is a request for that, and not for
+the door.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from .protocol.envelope import Hello
+
+#: Where `Session.url` finds the page's path and query.
+URL = "fallback_transport.url"
+
+#: What is about the body, or the connection: Flask would look for routes of WebSockets.
+_DOORS_OWN = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_CONNECTION", "HTTP_UPGRADE")
+#: What servers add of the path as it came: the door's.
+_RAW = ("RAW_URI", "REQUEST_URI", "RAW_PATH_INFO")
+#: What a path may hold as it is, by RFC 3986, section 3.3.
+_SAFE = "/:@!$&'()*+,;="
+
+
+def plain_request(
+    environ: dict[str, Any], place: str, hello: Hello, extra: dict[str, Any]
+) -> dict[str, Any]:
+    """What handlers see of the request `environ`, which came to a door in the path `place`.
+
+    Args:
+        extra: what is added.
+    """
+    seen = {
+        name: value
+        for name, value in environ.items()
+        if isinstance(value, str) and not name.startswith("HTTP_SEC_WEBSOCKET")
+    }
+    if not seen.get("HTTP_ORIGIN") and seen.get("HTTP_SEC_FETCH_SITE") != "same-origin":
+        # Whose page sent it cannot be told, so it acts for nobody.
+        seen.pop("HTTP_COOKIE", None)
+    seen["REQUEST_METHOD"] = "GET"
+    for name in _DOORS_OWN:
+        seen.pop(name, None)
+    if hello.protocols:
+        seen["HTTP_SEC_WEBSOCKET_PROTOCOL"] = ", ".join(hello.protocols)
+    here = seen.get("SCRIPT_NAME", "") + place
+    seen[URL] = quote_from_bytes(here.encode("latin-1"), _SAFE) or "/"
+    if hello.url:
+        path, mark, query = hello.url.partition("?")
+        inner = _below(here, path)
+        seen[URL] = (seen[URL] if inner is None else path) + mark + query
+        for name in _RAW:
+            seen.pop(name, None)
+        seen["PATH_INFO"] = place + (inner or "") or "/"
+        seen["QUERY_STRING"] = query
+    return {
+        **seen,
+        "wsgi.version": (1, 0),
+        "wsgi.input": io.BytesIO(),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        **extra,
+    }
+
+
+def _below(place: str, path: str) -> str | None:
+    """What a URL's `path` has beyond `place`, as WSGI has it; None if it does not lie there.
+
+    A proxy in front may have rewritten the path; and what it keeps people from must not be
+    named in another path that it lets pass.
+    """
+    whole = unquote_to_bytes(path).decode("latin-1")
+    if not (whole + "/").startswith(place + "/") or {".", ".."} & set(whole.split("/")):
+        return None
+    return whole[len(place) :]

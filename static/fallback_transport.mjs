@@ -1,0 +1,8 @@
+// The same as a module: `import FallbackTransport from "/fallback/fallback_transport.mjs"`.
+// It has no code of its own: where modules know no CommonJS, the script defines its global.
+import * as script from "./fallback_transport.js";
+
+const FallbackTransport = script.default || globalThis.FallbackTransport;
+
+export default FallbackTransport;
+export const { connect, version, WebSocket, install } = FallbackTransport;
