@@ -158,6 +158,10 @@ class Gateway:
         self._ungreeted = Unproven[str](options.max_ungreeted, options.max_ungreeted_per_address)
         self._handshakes = itertools.count()
 
+    def run_on(self, runtime: Runtime) -> None:
+        """Run on another runtime from now on."""
+        self._runtime = runtime
+
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         beside = self._beside.get(path)

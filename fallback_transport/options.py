@@ -72,6 +72,8 @@ class Options:
             lets it in; a response, or whatever else a view may return, is given instead; and
             anything false is answered with 403.
         metrics: `FallbackTransport.stats` at ``<path>/metrics``, for Prometheus; as `doctor`.
+        client_manager: a client manager of python-socketio, such as `RedisManager`,
+            for a server made here; None for a process that is alone.
     """
 
     async_mode: str = "eventlet"
@@ -98,6 +100,7 @@ class Options:
     drain: float = 10.0
     doctor: bool | Callable[[], Any] = True
     metrics: bool | Callable[[], Any] = False
+    client_manager: Any = None
 
     def __post_init__(self) -> None:
         if self.async_mode not in ASYNC_MODES:

@@ -122,6 +122,17 @@ class Registry:
         self._place = hashlib.sha256(place.encode()).hexdigest()[:6]
         self.tag = self._place + secrets.token_hex(3)
 
+    def run_on(self, runtime: Runtime) -> None:
+        """Run on another runtime from now on, while there are no sessions.
+
+        Raises:
+            RuntimeError: there are some.
+        """
+        if self._alive:
+            raise RuntimeError("there are sessions already, which run on another clock")
+        self.runtime = runtime
+        self._clock = Timekeeper(runtime)
+
     def find(self, session_id: str) -> Conversation | None:
         """The session with this id, for the layer above; None if there is none."""
         return self._sessions.get(session_id)
@@ -391,6 +402,10 @@ class Timekeeper:
         with self._lock:
             if when is None:
                 self._due.pop(conversation.id, None)
+                if not self._due and self._heap:
+                    # Nothing to wait for: the task ends, and the next deadline starts another.
+                    self._heap.clear()
+                    self._changed.set()
                 return
             if when <= now:
                 # It waits for a writer (an ack to a peer that does not read): asked for
