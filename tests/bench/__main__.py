@@ -1,56 +1,160 @@
-"""``python -m tests.bench``"""
+"""``python -m tests.bench``: this package and its peers, side by side.
+
+Each repetition of each row starts every subject anew, one after the other, so that whatever
+else the machine does strikes all alike; what counts is the ratio of two medians of one run.
+"""
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
-from .generator import Load, generate
-from .subject import ALL, Running, raise_limits
+from tests.needs import MissingError, node, npm
+
+from . import plots, table
+from .generator import GeneratorError, Outcome
+from .measures import BESIDE, ROWS, TRANSPORTS, Cell, Results, Row, applies, measure
+from .subject import ALL, Subject, raise_limits
+from .targets import FLASK, NODE, TARGETS
+
+PACKAGES = ("Flask-SocketIO", "python-socketio", "python-engineio", "eventlet", "gevent")
+NPM_PACKAGES = ("socket.io", "sockjs", "ws")
+
+
+def circumstances() -> dict[str, str]:
+    """What was measured with which versions, and where."""
+    found = {"Python": platform.python_version()}
+    found |= {name: version(name) for name in PACKAGES}
+    answer = subprocess.run([node(), "--version"], capture_output=True, text=True, check=True)
+    found["Node.js"] = answer.stdout.strip().lstrip("v")
+    for name in NPM_PACKAGES:
+        package = json.loads(Path(npm(), name, "package.json").read_text())
+        found[name] = package["version"]
+    return found
+
+
+def sentence(found: dict[str, str], repeat: int, seconds: float) -> str:
+    """The same, for below the table."""
+    versions = ", ".join(f"{name} {number}" for name, number in found.items())
+    return (
+        f"Medians of {repeat} repetitions of {seconds:g} s, one subject after the other, each time "
+        "a new server; CPU is user and system time of the server's process. Requests have the "
+        f"headers of Chromium, but for compression, which nobody is offered. {versions}."
+    )
+
+
+def run(rows: Sequence[Row], subjects: Sequence[Subject], repeat: int, seconds: float) -> Results:
+    """Measure it all, and tell of each row when it is done."""
+    results = Results()
+    for row in rows:
+        for transport in TRANSPORTS:
+            measured = [s for s in subjects if applies(row, transport, s)]
+            for _ in range(repeat):
+                for subject in measured:
+                    try:
+                        outcomes = measure(row, transport, subject, seconds)
+                    except (GeneratorError, RuntimeError) as error:
+                        print(f"{row.key}, {transport}, {subject.name}: {error}", file=sys.stderr)
+                        continue
+                    for key, outcome in outcomes.items():
+                        results.add(key, transport, subject.name, outcome)
+            if measured:
+                print(table.lines(row, transport, results), flush=True)
+                if row.others:
+                    print(table.lines(BESIDE, transport, results), flush=True)
+    return results
+
+
+def save(path: Path, results: Results, found: dict[str, Any]) -> None:
+    """Write all that was counted."""
+    cells = [asdict(cell) for cell in results]
+    path.write_text(json.dumps({"circumstances": found, "cells": cells}, indent=1) + "\n")
+
+
+def load(path: Path) -> tuple[Results, dict[str, Any]]:
+    """Read what `save` wrote."""
+    found = json.loads(path.read_text())
+    cells = [
+        Cell(
+            cell["row"],
+            cell["transport"],
+            cell["subject"],
+            tuple(Outcome(**outcome) for outcome in cell["outcomes"]),
+        )
+        for cell in found["cells"]
+    ]
+    return Results(cells), found["circumstances"]
+
+
+def _named(names: Sequence[str], all_names: Sequence[str]) -> list[str]:
+    chosen = [n for n in all_names if any(n.lower().startswith(w.lower()) for w in names)]
+    for word in names:
+        if not any(n.lower().startswith(word.lower()) for n in all_names):
+            raise SystemExit(f"{word!r} begins none of: {', '.join(all_names)}")
+    return chosen
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    add = parser.add_argument
+    add("--quick", action="store_true", help="a smoke run, under 2 minutes: its figures say little")
+    add("--only", nargs="+", metavar="ROW", help="rows, by the beginning of their keys")
+    add("--peer", nargs="+", metavar="NAME", help="subjects beside ours on eventlet, likewise")
+    add("--repeat", type=int, default=3, help="repetitions (3)")
+    add("--seconds", type=float, default=2.0, help="seconds of each load (2)")
+    add("--from", type=Path, dest="source", metavar="FILE", help="show what --json wrote")
+    add("--json", type=Path, metavar="FILE", help="write all that was counted")
+    add("--markdown", type=Path, metavar="FILE", help="write the tables")
+    add("--plots", type=Path, metavar="DIR", help="draw cost against clients (needs matplotlib)")
+    add("--targets", action="store_true", help="say which targets are met; 1 if one is missed")
+    chosen = parser.parse_args()
+
+    rows, subjects, repeat, seconds = list(ROWS), list(ALL), chosen.repeat, chosen.seconds
+    if chosen.quick:
+        rows = [replace(r, load=r.load | r.quick, seconds=0.0) for r in rows if r.quick is not None]
+        subjects = [s for s in subjects if s.name in (ALL[0].name, FLASK, NODE)]
+        repeat, seconds = 1, 0.5
+    if chosen.only:
+        keys = _named(chosen.only, [row.key for row in ROWS])
+        rows = [row for row in rows if row.key in keys]
+    if chosen.peer:
+        names = [ALL[0].name, *_named(chosen.peer, [subject.name for subject in ALL])]
+        subjects = [subject for subject in ALL if subject.name in names]
+
+    if chosen.source:
+        results, found = load(chosen.source)
+    else:
+        try:
+            found = circumstances()
+        except MissingError as missing:
+            raise SystemExit(str(missing)) from None
+        raise_limits()
+        results = run(rows, subjects, repeat, seconds)
+        found |= {"repeat": repeat, "seconds": seconds}
+    if chosen.json:
+        save(chosen.json, results, found)
+    if chosen.markdown:
+        versions = {k: v for k, v in found.items() if k not in ("repeat", "seconds")}
+        text = sentence(versions, found["repeat"], found["seconds"])
+        chosen.markdown.write_text(table.markdown(results, text) + "\n")
+    if chosen.plots:
+        for path in plots.draw(results, chosen.plots):
+            print(path)
+    if chosen.targets:
+        for target in TARGETS:
+            print(target.line(results))
+        return 1 if any(target.met(results) is False for target in TARGETS) else 0
+    return 0
+
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2)
-    parser.add_argument(
-        "--peer",
-        nargs="*",
-        default=["fallback_transport (eventlet)", "Flask-SocketIO (eventlet)", "Socket.IO"],
-    )
-    chosen = parser.parse_args()
-    raise_limits()
-    subjects = [s for s in ALL if any(s.name.startswith(p) for p in chosen.peer)]
-    rows = {
-        "echo, 50 clients, 4 on their way": {"clients": 50, "window": 4},
-        "fan-out to 500": {"mode": "fanout", "clients": 500},
-        "burst to 500": {"mode": "fanout", "clients": 500, "burst": 100, "warm": 2},
-    }
-    for row, loads in rows.items():
-        for transport in ("websocket", "polling"):
-            found = {s.name: [] for s in subjects}
-            for _ in range(chosen.repeat):
-                for subject in subjects:
-                    with Running(subject) as running:
-                        found[subject.name].append(
-                            generate(
-                                Load(
-                                    subject.protocol,
-                                    running.port,
-                                    running.pid,
-                                    transport,
-                                    seconds=chosen.seconds,
-                                    **loads,
-                                )
-                            )
-                        )
-            print(f"{row}, {transport}")
-            for name, outcomes in found.items():
-                cpu = statistics.median(o.cpu or 0 for o in outcomes)
-                share = statistics.median(o.server_cpu / o.seconds for o in outcomes)
-                trouble = "" if all(o.sound for o in outcomes) else ", NOT SOUND"
-                rate = max(o.rate for o in outcomes)
-                print(
-                    f"  {name:32} {cpu:8.1f} us/message, {rate:9.0f}/s at most, "
-                    f"server {share:.2f} core{trouble}",
-                    flush=True,
-                )
+    sys.exit(main())

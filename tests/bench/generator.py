@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 SOURCES = Path(__file__).with_name("generator")
-#: Share of a core beyond which it may be the generator that was measured.
+#: Share of a core beyond which it may be the generator that was measured: of the time for which
+#: it had one, as on a busy machine others may have it.
 BOUND = 0.8
 #: Seconds beyond those measured: to start ten thousand clients, to warm up, to drain.
 PATIENCE = 180
@@ -38,16 +39,19 @@ class Load:
     seconds: float = 2.0
     warm: float = 0.5
     burst: int = 1
+    ramp: int = 50
     interval: float = 0.0
     event: str | None = None
     path: str | None = None
+    #: Seconds without any message after which what has not come is lost.
+    lost_after: float | None = None
 
     def arguments(self) -> list[str]:
         """The command line, without the program."""
         words = []
         for name in self.__dataclass_fields__:
             if (value := getattr(self, name)) is not None:
-                words += [f"--{name}", str(value)]
+                words += ["--" + name.replace("_", "-"), str(value)]
         return words
 
 
@@ -58,8 +62,9 @@ class Outcome:
     Args:
         messages: echoes, or deliveries of a fan-out.
         server_cpu, generator_cpu: seconds of user and system time.
+        generator_waited: seconds for which the generator waited for a core.
         p50, p90, p99, max: milliseconds, of `samples` latencies.
-        missing: sent, and not come back 10 s after the end.
+        missing: sent, and not come back.
         uss_before, uss, pss_before, pss: kB of the server, before the clients and at the end.
     """
 
@@ -76,6 +81,7 @@ class Outcome:
     bytes_out: int
     server_cpu: float
     generator_cpu: float
+    generator_waited: float
     p50: float
     p90: float
     p99: float
@@ -102,9 +108,14 @@ class Outcome:
         return self.server_cpu / self.messages * 1e6 if self.messages else None
 
     @property
+    def share(self) -> float:
+        """How busy the generator was, while nobody kept it waiting for a core."""
+        return self.generator_cpu / max(self.seconds - self.generator_waited, self.generator_cpu)
+
+    @property
     def bound(self) -> bool:
         """Whether the generator, not the server, may have been the limit."""
-        return self.generator_cpu / self.seconds > BOUND
+        return self.share > BOUND
 
     @property
     def sound(self) -> bool:

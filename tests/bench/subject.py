@@ -54,6 +54,12 @@ def _python(name: str, program: str, mode: str, protocol: str) -> Subject:
     return Subject(f"{name} ({mode})", program, (mode,), protocol, mode=mode)
 
 
+def _floor(name: str, program: str, mode: str, protocol: str, transport: str) -> Subject:
+    return Subject(
+        f"{name} ({mode})", program, (mode,), protocol, (transport,), mode=mode, floor=True
+    )
+
+
 def _ours(mode: str) -> Subject:
     return _python("fallback_transport", "fallback_transport", mode, "fallback")
 
@@ -70,6 +76,14 @@ ALL = (
     Subject("Socket.IO (Node.js)", "socket_io.mjs", (), "socketio"),
     Subject("sockjs-node", "sockjs.mjs", (), "sockjs"),
     Subject("ws (Node.js)", "ws.mjs", (), "websocket", ("websocket",), floor=True),
+    *(
+        floor
+        for mode in ("eventlet", "gevent", "threading")
+        for floor in (
+            _floor("socket loop", "socket_loop", mode, "tcp", "websocket"),
+            _floor("empty WSGI", "empty_wsgi", mode, "http", "polling"),
+        )
+    ),
 )
 
 

@@ -22,10 +22,6 @@ buffer message, expected;
 /* Clients that owe an acknowledgement, in the order in which it is due. */
 static client **owing;
 static size_t owing_first, owing_count, owing_size;
-/* Clients that begin a new life, in the mode that connects again and again. */
-static client **reborn;
-static size_t reborn_count;
-bool reconnecting;
 static int complaints;
 
 static void compose(buffer *to, const char *event) {
@@ -48,7 +44,6 @@ void clients_init(void) {
   latencies = malloc(latency_capacity * sizeof *latencies);
   owing_size = (size_t)count;
   owing = calloc(owing_size, sizeof *owing);
-  reborn = calloc((size_t)count, sizeof *reborn);
   for (int i = 0; i < count; i++) {
     client *it = &clients[i];
     it->number = i;
@@ -61,26 +56,22 @@ void clients_init(void) {
 void client_start(client *it) {
   it->state = STARTING;
   it->id[0] = it->key[0] = 0;
-  it->began = 0;
   it->head = it->tail = 0;
   it->queue.length = it->posted = 0;
   it->first.role = it->websocket ? WEBSOCKET : WAITING;
   option.protocol->start(it);
 }
 
-static void start_more(void) {
-  while (started < option.clients && started - ready - dead < option.ramp)
-    client_start(&clients[started++]);
-}
-
-bool clients_start(double deadline) {
-  start_more();
-  while (ready + dead < option.clients && now() < deadline) {
+/* Let there be `count` clients, some at a time. */
+bool clients_start(int count, double deadline) {
+  for (;;) {
+    while (started < count && started - ready - dead < option.ramp)
+      client_start(&clients[started++]);
+    if (ready + dead >= count || now() >= deadline) break;
     network_turn(deadline);
     acknowledge_due();
-    start_more();
   }
-  return ready == option.clients;
+  return ready == count;
 }
 
 static void record(double seconds) {
@@ -89,32 +80,14 @@ static void record(double seconds) {
 
 void client_ready(client *it) {
   it->state = READY;
-  if (!reconnecting) {
-    ready++;
-    return;
-  }
-  counted.connects++;
+  ready++;
   record(now() - it->began);
-  reborn[reborn_count++] = it;
-}
-
-/* Whether nothing more is to be asked for: it is dead, or its next life begins. */
-bool client_over(const client *it) { return it->state == DEAD || (it->state == READY && reconnecting); }
-
-/* Begin the new lives: outside of whatever was being read. */
-void clients_reborn(void) {
-  while (reborn_count) {
-    client *it = reborn[--reborn_count];
-    connection_close(&it->first);
-    connection_close(&it->second);
-    client_start(it);
-  }
 }
 
 void client_dead(client *it, const char *why) {
   if (it->state == DEAD) return;
   if (complaints++ < 5) fprintf(stderr, "client %d: %s\n", it->number, why);
-  if (it->state == READY && !reconnecting) ready--;
+  if (it->state == READY) ready--;
   it->state = DEAD;
   dead++;
   counted.errors++;
@@ -141,7 +114,6 @@ void delivered(client *it, const char *data, size_t length) {
     client_ready(it);
     return;
   }
-  if (client_over(it)) return;
   if (expected.length && (length != expected.length || memcmp(data, expected.data, length)))
     counted.mismatched++;
   counted.delivered++;

@@ -88,6 +88,7 @@ void connection_open(connection *it) {
   to.sin_port = htons((uint16_t)option.port);
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   if (connect(it->fd, (void *)&to, sizeof to) < 0 && errno != EINPROGRESS) fail("connect");
+  it->life++;
   it->connecting = it->writable = true;
   it->upgraded = it->busy = false;
   it->in.length = it->out.length = it->written = 0;
@@ -98,6 +99,7 @@ void connection_open(connection *it) {
 void connection_close(connection *it) {
   if (it->fd >= 0) close(it->fd);
   it->fd = -1;
+  it->life++;
   it->busy = it->connecting = false;
   it->in.length = it->out.length = it->written = 0;
 }
@@ -129,11 +131,11 @@ void connection_flush(connection *it) {
 static size_t take(connection *it, const char *data, size_t length, bool ended) {
   size_t used = 0;
   while (used < length && it->fd >= 0) {
-    int fd = it->fd;
+    unsigned life = it->life;
     size_t n = it->role == STREAM      ? (client_read(it, data + used, length - used), length - used)
                : it->upgraded          ? websocket_read(it, data + used, length - used)
                                        : http_read(it, data + used, length - used, ended);
-    if (it->fd != fd) return length;
+    if (it->life != life) return length;
     if (!n) break;
     used += n;
   }
@@ -142,24 +144,24 @@ static size_t take(connection *it, const char *data, size_t length, bool ended) 
 
 static void readable(connection *it) {
   for (;;) {
-    int fd = it->fd;
-    ssize_t n = recv(fd, scratch, sizeof scratch, 0);
+    unsigned life = it->life;
+    ssize_t n = recv(it->fd, scratch, sizeof scratch, 0);
     if (n < 0 && errno == EAGAIN) return;
     if (n <= 0) {
       if (it->in.length) take(it, it->in.data, it->in.length, true);
-      if (it->fd == fd) connection_lost(it);
+      if (it->life == life) connection_lost(it);
       return;
     }
     counted.bytes_in += (uint64_t)n;
     if (it->in.length) {
       append(&it->in, scratch, (size_t)n);
       size_t used = take(it, it->in.data, it->in.length, false);
-      if (it->fd == fd) consume(&it->in, used);
+      if (it->life == life) consume(&it->in, used);
     } else {
       size_t used = take(it, scratch, (size_t)n, false);
-      if (it->fd == fd && used < (size_t)n) append(&it->in, scratch + used, (size_t)n - used);
+      if (it->life == life && used < (size_t)n) append(&it->in, scratch + used, (size_t)n - used);
     }
-    if (it->fd != fd || (size_t)n < sizeof scratch) return;
+    if (it->life != life || (size_t)n < sizeof scratch) return;
   }
 }
 

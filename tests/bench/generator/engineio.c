@@ -80,7 +80,7 @@ static void response(client *it, connection *from, int status, const char *body,
     const char *next = memchr(body, RECORD_SEPARATOR, (size_t)(end - body));
     received(it, body, (size_t)((next ? next : end) - body));
     body = next ? next + 1 : end;
-    if (client_over(it)) return;
+    if (it->state == DEAD) return;
   }
   poll(it);
 }

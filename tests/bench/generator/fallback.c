@@ -193,7 +193,7 @@ static bool envelope(client *it, const char *data, size_t length) {
   size_t head_length = (size_t)((at ? at : end) - head);
   uint64_t number = 0, question = 0;
   connection *first = &it->first;
-  int fd = first->fd;
+  unsigned life = first->life;
   if (head_length && head[0] == '{') {
     if (memmem(head, head_length, "\"end\":", 6)) {
       client_dead(it, "ended by the server");
@@ -217,7 +217,7 @@ static bool envelope(client *it, const char *data, size_t length) {
     it->acked = it->received;
     frame(it, &text);
   }
-  while (at && at + 1 < end && it->state != DEAD && first->fd == fd) {
+  while (at && at + 1 < end && it->state != DEAD && first->life == life) {
     const char *from = at + 1;
     at = memchr(from, RECORD_SEPARATOR, (size_t)(end - from));
     size_t n = (size_t)((at ? at : end) - from);
@@ -228,7 +228,7 @@ static bool envelope(client *it, const char *data, size_t length) {
     }
     if (segment(it, from, n)) number++;
   }
-  if (it->state == DEAD || first->fd != fd) return false;
+  if (it->state == DEAD || first->life != life) return false;
   if (it->websocket && it->received > it->acked) acknowledge_later(it);
   return true;
 }
@@ -245,7 +245,7 @@ static void response(client *it, connection *from, int status, const char *body,
     else post(it);
     return;
   }
-  if (envelope(it, body, length) && !client_over(it)) poll(it);
+  if (envelope(it, body, length)) poll(it);
 }
 
 void acknowledge(client *it) {

@@ -27,6 +27,7 @@ typedef enum { WEBSOCKET, WAITING, SENDING, STREAM } role;
 
 typedef struct {
   int fd;
+  unsigned life; /* how often it was opened or closed: a descriptor's number comes again */
   role role;
   bool connecting, upgraded, busy, writable;
   client *owner;
@@ -70,6 +71,7 @@ typedef struct {
   const char *host_path, *origin;
   int port, clients, window, size, burst, ramp;
   double seconds, warm, interval;
+  double lost_after; /* seconds without any message, after which what has not come is lost */
   bool websocket;
   const protocol *protocol;
 } options;
@@ -77,7 +79,7 @@ extern options option;
 
 /* What was counted; it is only ever added to. */
 typedef struct {
-  uint64_t delivered, sent, requests, errors, reopened, connects, bytes_in, bytes_out, mismatched;
+  uint64_t delivered, sent, requests, errors, reopened, bytes_in, bytes_out, mismatched;
 } counters;
 extern counters counted;
 
@@ -104,11 +106,10 @@ size_t websocket_read(connection *, const char *, size_t);
 
 /* client.c */
 void clients_init(void);
-bool clients_start(double deadline);
+bool clients_start(int count, double deadline);
 void client_start(client *);
 void client_ready(client *);
 void client_dead(client *, const char *why);
-bool client_over(const client *);
 void client_send(client *);
 void delivered(client *, const char *, size_t);
 void connection_lost(connection *);
@@ -125,5 +126,6 @@ typedef struct { double cpu; long uss, pss; } usage;
 void process_add(int pid);
 usage process_usage(bool memory);
 double own_cpu(void);
+double own_wait(void);
 
 #endif

@@ -59,3 +59,13 @@ double own_cpu(void) {
   return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
          (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e-6;
 }
+
+/* Seconds for which we could have run, and others did; 0 where the kernel does not tell. */
+double own_wait(void) {
+  unsigned long long ran, waited = 0;
+  FILE *file = fopen("/proc/self/schedstat", "r");
+  if (!file) return 0;
+  if (fscanf(file, "%llu %llu", &ran, &waited) != 2) waited = 0;
+  fclose(file);
+  return (double)waited * 1e-9;
+}

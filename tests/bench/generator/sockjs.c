@@ -77,7 +77,7 @@ static void response(client *it, connection *from, int status, const char *body,
     return;
   }
   received(it, body, length && body[length - 1] == '\n' ? length - 1 : length);
-  if (!client_over(it)) poll(it);
+  if (it->state != DEAD) poll(it);
 }
 
 const protocol sockjs = {

@@ -9,36 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from tests.bench.subjects import BURST, MAX_CONNECTIONS, MAX_MESSAGE, patch
-
-
-def serve(mode: str, application: Any, port: int) -> None:
-    """Serve until the process ends."""
-    if mode == "eventlet":
-        import eventlet
-
-        eventlet.wsgi.server(
-            eventlet.listen(("127.0.0.1", port)),
-            application,
-            max_size=MAX_CONNECTIONS,
-            log_output=False,
-            debug=False,
-        )
-    elif mode == "gevent":
-        from gevent import pywsgi
-
-        pywsgi.WSGIServer(("127.0.0.1", port), application, log=None).serve_forever()
-    else:
-        from werkzeug.serving import WSGIRequestHandler, run_simple
-
-        class Quiet(WSGIRequestHandler):
-            """No line per request: the others write none."""
-
-            def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-                pass
-
-        run_simple("127.0.0.1", port, application, threaded=True, request_handler=Quiet)
-
+from tests.bench.subjects import BURST, MAX_MESSAGE, patch, serve
 
 if __name__ == "__main__":
     mode, port = sys.argv[1], int(sys.argv[2])
