@@ -11,7 +11,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -51,8 +51,14 @@ def sentence(found: dict[str, str], repeat: int, seconds: float) -> str:
     )
 
 
-def run(rows: Sequence[Row], subjects: Sequence[Subject], repeat: int, seconds: float) -> Results:
-    """Measure it all, and tell of each row when it is done."""
+def run(
+    rows: Sequence[Row],
+    subjects: Sequence[Subject],
+    repeat: int,
+    seconds: float,
+    kept: Callable[[Results], None],
+) -> Results:
+    """Measure it all; tell and keep each row when it is done, as a run takes long."""
     results = Results()
     for row in rows:
         for transport in TRANSPORTS:
@@ -70,6 +76,7 @@ def run(rows: Sequence[Row], subjects: Sequence[Subject], repeat: int, seconds: 
                 print(table.lines(row, transport, results), flush=True)
                 if row.others:
                     print(table.lines(BESIDE, transport, results), flush=True)
+                kept(results)
     return results
 
 
@@ -95,11 +102,15 @@ def load(path: Path) -> tuple[Results, dict[str, Any]]:
 
 
 def _named(names: Sequence[str], all_names: Sequence[str]) -> list[str]:
-    chosen = [n for n in all_names if any(n.lower().startswith(w.lower()) for w in names)]
+    """Those that are named; by its beginning, what is not named in full."""
+    chosen = set()
     for word in names:
-        if not any(n.lower().startswith(word.lower()) for n in all_names):
+        found = [n for n in all_names if n.lower() == word.lower()]
+        found = found or [n for n in all_names if n.lower().startswith(word.lower())]
+        if not found:
             raise SystemExit(f"{word!r} begins none of: {', '.join(all_names)}")
-    return chosen
+        chosen.update(found)
+    return [n for n in all_names if n in chosen]
 
 
 def main() -> int:
@@ -138,10 +149,13 @@ def main() -> int:
         except MissingError as missing:
             raise SystemExit(str(missing)) from None
         raise_limits()
-        results = run(rows, subjects, repeat, seconds)
         found |= {"repeat": repeat, "seconds": seconds}
-    if chosen.json:
-        save(chosen.json, results, found)
+
+        def kept(results: Results) -> None:
+            if chosen.json:
+                save(chosen.json, results, found)
+
+        results = run(rows, subjects, repeat, seconds, kept)
     if chosen.markdown:
         versions = {k: v for k, v in found.items() if k not in ("repeat", "seconds")}
         text = sentence(versions, found["repeat"], found["seconds"])

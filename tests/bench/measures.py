@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .generator import Load, Outcome, finish, generate, start
+from .generator import SILENCE, Load, Outcome, finish, generate, start
 from .relay import Relay
 from .subject import Running, Subject
 from .subjects import BURST
@@ -142,7 +142,7 @@ ROWS = (
         "connect",
         (CONNECT, P50),
         {"mode": "connect", "clients": 1000},
-        quick={"clients": 200},
+        quick={"clients": 100},
     ),
     Row(
         "connect-near",
@@ -158,7 +158,10 @@ ROWS = (
         delay=FAR / 2,
         quick={"clients": 10},
     ),
-    _idle(1000, seconds=_IDLE_SECONDS, quick={"clients": 200, "seconds": 1}),
+    _idle(
+        1000,
+        seconds=_IDLE_SECONDS,
+    ),
     _idle(10_000, seconds=_IDLE_SECONDS),
     Row(
         "large",
@@ -198,7 +201,7 @@ class Cell:
         if any(outcome.bound for outcome in self.outcomes):
             notes.append("generator bound")
         if missing := sum(outcome.missing for outcome in self.outcomes):
-            notes.append(f"{missing:,} messages lost")
+            notes.append(f"{missing:,} messages missing after {SILENCE} s of silence")
         if wrong := sum(outcome.mismatched for outcome in self.outcomes):
             notes.append(f"{wrong:,} messages altered")
         if errors := sum(outcome.errors for outcome in self.outcomes):

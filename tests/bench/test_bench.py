@@ -97,7 +97,7 @@ def test_what_is_lost_or_altered_is_told() -> None:
     assert outcome.mismatched == 1
     assert not outcome.sound
     cell = Cell(ECHO, "websocket", OURS, (outcome,))
-    assert "1 messages lost" in cell.notes
+    assert "1 messages missing after 5 s of silence" in cell.notes
     assert "1 messages altered" in cell.notes
 
 
