@@ -11,7 +11,7 @@ const INTERFACE = `
   id state transport why roundTrip counters bufferedAmount
   type target code reason wasClean unconfirmed event data resumed text expires
   sent acknowledged received handled
-  unavailable threw refused unanswered silent closed unstable option proving
+  unavailable threw half-open refused unanswered silent closed unstable option proving
   auth transports namespace withCredentials remember resume timing environment
   hedge welcome probe probeMax verdict wait minWait shortWait shortWaitFor learned retry retryMax
   spread alive request margin late death deathWindow deaths
@@ -36,7 +36,7 @@ const PLATFORM = `
   setTimeout clearTimeout Date Math XMLHttpRequest WebSocket localStorage sessionStorage
   top document hidden createElement href performance getEntriesByName nextHopProtocol
   crypto msCrypto getRandomValues navigator sendBeacon persisted
-  online storage visibilitychange pageshow
+  online storage visibilitychange pageshow onpagehide pagehide unload
   open abort setRequestHeader getResponseHeader onreadystatechange readyState status responseText
   binaryType onmessage getItem setItem removeItem
 `;
