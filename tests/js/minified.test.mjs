@@ -5,9 +5,11 @@ import fs from "node:fs";
 import test from "node:test";
 import vm from "node:vm";
 
+import { parse } from "acorn";
+
 import { breaches } from "./es5_gate.mjs";
 import { FakeStorage } from "./fake_environment.mjs";
-import { minified } from "./minify.mjs";
+import { minified, RESERVED } from "./minify.mjs";
 import { Page } from "./page.mjs";
 import { sizes } from "./size.mjs";
 
@@ -37,6 +39,23 @@ test("it is small", async () => {
 });
 
 test("it is ECMAScript 5, with one global", () => assert.deepEqual(breaches(small), []));
+
+// A name that is shortened where it is a property and not where it is (part of) a text would be two.
+test("what is both a property and in a text keeps its name", () => {
+  // Of these, the texts are sentences, the ends of keys and of URLs.
+  const apart = ["read", "poll", "again", "ws", "answers", "at", "left", "ended"];
+  const properties = new Set();
+  const words = new Set();
+  (function visit(node) {
+    if (node.type === "MemberExpression" && !node.computed) properties.add(node.property.name);
+    if (node.type === "Property") properties.add(node.key.name ?? node.key.value);
+    if (node.type === "Literal" && typeof node.value === "string") node.value.split(/\W+/).forEach((word) => words.add(word));
+    for (const child of Object.values(node).flat()) if (child && typeof child.type === "string") visit(child);
+  })(parse(source, { ecmaVersion: 5 }));
+  assert.ok(words.has("Retry") && properties.has("bufferedAmount"));
+  const doubtful = [...words].filter((word) => properties.has(word) && !RESERVED.includes(word));
+  assert.deepEqual(doubtful.filter((word) => !apart.includes(word)), []);
+});
 
 both("messages, bytes and questions go both ways, and it closes", (transport) => {
   const page = open(transport, { auth: { user: "é" } });
