@@ -19,8 +19,8 @@ from tests.proxies.faults import Latency
 from tests.proxies.rules import Rule
 from tests.proxies.scenarios import scenario_rules
 
-#: What carries sessions, ours and those of stock Socket.IO clients.
-BROKEN = r"^/(fallback/(ws|poll)|socket\.io/)"
+#: What carries sessions, ours and those of stock Socket.IO clients, and what the doctor examines.
+BROKEN = r"^/(fallback/(doctor/)?(ws|poll)|socket\.io/)"
 LATENCY = 0.2
 #: The answer to a switch is to arrive before the connections are cut.
 ANSWER_TIME = 0.15

@@ -1,21 +1,12 @@
-"""``python -m demo.screenshot``: makes demo/screenshot.png, the picture in the README.
-
-Two Chromiums at the demo, one of them without WebSocket. Needs what the tests
-need; how the letters look depends on the fonts of the machine.
-"""
+"""Two Chromiums at the demo, one of them without WebSocket, for the picture in the README."""
 
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from demo.process import CHROMIUM_FLAGS, DemoProcess
-from tests.needs import find
-
-TARGET = Path(__file__).with_name("screenshot.png")
-WIDTH, HEIGHT = 790, 930
+WIDTH, HEIGHT = 790, 975
 
 # What Ada sees from her train, and sends.
 LANDSCAPE = """
@@ -97,21 +88,8 @@ def compose(browser: Browser, pictures: list[bytes]) -> bytes:
         viewport={"width": 2 * WIDTH + 3 * gap, "height": HEIGHT + 2 * gap}, device_scale_factor=1
     )
     page.set_content(
-        f"<style>body{{margin:0;padding:{gap}px;display:flex;gap:{gap}px}}"
+        f"<style>body{{margin:0;background:#e4e1da;padding:{gap}px;display:flex;gap:{gap}px}}"
         f"img{{width:{WIDTH}px;border-radius:14px;box-shadow:0 2px 12px #0004}}</style>{images}"
     )
     page.wait_for_function("[...document.images].every(image => image.complete)")
-    return page.screenshot(type="png", omit_background=True)
-
-
-def main() -> None:
-    """Make the picture."""
-    with DemoProcess() as demo, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find("chromium"), args=CHROMIUM_FLAGS)
-        TARGET.write_bytes(compose(browser, play(browser, demo.url)))
-        browser.close()
-    print(TARGET)
-
-
-if __name__ == "__main__":
-    main()
+    return page.screenshot(type="png")

@@ -2,8 +2,8 @@
 
 from .engine import RequestFailed
 from .extension import FallbackTransport
+from .handlers import Handlers
 from .session import ConnectionRefused, Session
+from .version import __version__ as __version__
 
-__version__ = "0.1.0"
-
-__all__ = ["ConnectionRefused", "FallbackTransport", "RequestFailed", "Session"]
+__all__ = ["ConnectionRefused", "FallbackTransport", "Handlers", "RequestFailed", "Session"]

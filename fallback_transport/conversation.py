@@ -102,6 +102,7 @@ class Conversation:
         proven: tells the registry that the client has committed a connection.
         forget: tells the registry that it is over.
         gone: tells the registry that its last handler has returned.
+        carried: tells it what carried it before, what does now, and why, if that is polling.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Conversation:
         proven: Callable[[Conversation], None],
         forget: Callable[[Conversation], None],
         gone: Callable[[Conversation], None],
+        carried: Callable[[str | None, str, str | None], None] = lambda before, now, why: None,
     ) -> None:
         self.id = id
         self.machine = machine
@@ -134,6 +136,9 @@ class Conversation:
         self._proven = proven
         self._forget = forget
         self._gone = gone
+        self._carried = carried
+        self._carrier: str | None = None
+        self._why: str | None = None
         self._attachments: dict[int, Attachment] = {}
         self._units: deque[Unit] = deque()
         self._working = False
@@ -240,6 +245,8 @@ class Conversation:
         `key` is the one that the welcome yields, None if it yields none.
         """
         with self.lock:
+            if transport is Transport.POLLING:
+                self._why = dict(hello.client).get("why")
             keyless = hello.id is None and key is None
             try:
                 events = self.machine.welcome(
@@ -363,6 +370,8 @@ class Conversation:
                 if not self.switches:
                     self._proven(self)
                 self.switches += 1
+                before, self._carrier = self._carrier, event.transport.value
+                self._carried(before, self._carrier, self._why)
             elif isinstance(event, CloseReceived):
                 self._fail_requests()
                 self._tell(event.code, event.reason, by_client=True, seq=event.seq)

@@ -43,9 +43,32 @@ _connecting: contextvars.ContextVar[Conversation | None] = contextvars.ContextVa
     "fallback_transport.connecting", default=None
 )
 
+#: The server whose background task this is.
+_task_of: contextvars.ContextVar[Any] = contextvars.ContextVar(
+    "fallback_transport.task_of", default=None
+)
+
+
+def server_at_work() -> Any:
+    """The `socketio.Server` that has started the task that calls, or None."""
+    return _task_of.get()
+
 
 class RequestFailed(Exception):
     """A request that the other side did not answer: it raised, timed out, or is gone."""
+
+
+class EventRefused(Exception):
+    """Raised instead of a handler's own error: the asker gets this one, and nothing is logged.
+
+    Args:
+        code, message: what the asker gets.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code, message)
+        self.code = int(code)
+        self.message = message
 
 
 class Engine:
@@ -89,7 +112,7 @@ class Engine:
         """Send one text or bytes to a client."""
         conversation = self.conversation(sid)
         if conversation is None:
-            self.stock.send(sid, data)
+            self.runtime.at_home(self.stock.send, sid, data)
         else:
             self._send(conversation, _message(data))
 
@@ -100,7 +123,7 @@ class Engine:
             # A packet keeps its first encoding, for polling or for WebSocket; the other kind of
             # client cannot read that of bytes. So each gets one of its own.
             own = eio.Packet(pkt.packet_type, pkt.data) if pkt.binary else pkt
-            self.stock.send_packet(sid, own)
+            self.runtime.at_home(self.stock.send_packet, sid, own)
             return
         # Kept with the packet, for the other recipients.
         message = getattr(pkt, "fallback_message", None)
@@ -112,12 +135,12 @@ class Engine:
         """End a client's connection, or everybody's."""
         conversation = self.conversation(sid) if sid is not None else None
         if conversation is not None:
-            conversation.close(CloseCode.NORMAL, "")
+            self.runtime.at_home(conversation.close, CloseCode.NORMAL, "")
             return
         if sid is None:
             for each in list(self._conversations.values()):
-                each.close(CloseCode.NORMAL, "")
-        self.stock.disconnect(sid)
+                self.runtime.at_home(each.close, CloseCode.NORMAL, "")
+        self.runtime.at_home(self.stock.disconnect, sid)
 
     def get_session(self, sid: str) -> dict[Any, Any]:
         """The user session of a client."""
@@ -167,7 +190,20 @@ class Engine:
             if conversation is not None:
                 target(*args, **kwargs)
                 return None
-        return self.stock.start_background_task(target, *args, **kwargs)
+        return self.runtime.driver.start_background_task(self._own, target, args, kwargs)
+
+    def _own(self, target: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Run a task, which may ask whose it is."""
+        _task_of.set(self.server)
+        return target(*args, **kwargs)
+
+    def sleep(self, seconds: float = 0) -> Any:
+        """Let the others run for so many seconds."""
+        return self.runtime.driver.sleep(seconds)
+
+    def create_event(self, *args: Any, **kwargs: Any) -> Any:
+        """A new event of the async mode."""
+        return self.runtime.driver.create_event(*args, **kwargs)
 
     # -- sending ---------------------------------------------------------------------
 
@@ -186,7 +222,7 @@ class Engine:
         if missing > 0:
             self._partial[slot] = missing, group
             return
-        conversation.send(group)
+        self.runtime.at_home(conversation.send, group)
         text = group[0].data
         kind = text[:1] if isinstance(text, str) else ""
         if kind in ("3", "6"):
@@ -198,7 +234,8 @@ class Engine:
         # What follows the namespace is an object of ours, or a text of python-socketio's.
         content = text[1:].partition(",")[2] if text[1:2] == "/" else text[1:]
         if text[0] == "1" and not content:
-            conversation.close(CloseCode.NORMAL, "disconnected by the server")
+            reason = "disconnected by the server"
+            self.runtime.at_home(conversation.close, CloseCode.NORMAL, reason)
             return
         # A DISCONNECT with content refuses, on a server with always_connect.
         error = json.loads(content) if content else ""
@@ -214,6 +251,7 @@ class Engine:
 
     def application(self, conversation: Conversation) -> _Client:
         """The layer above a new conversation."""
+        self.runtime.settle()
         self._conversations[conversation.id] = conversation
         return _Client(self, conversation)
 
@@ -355,6 +393,8 @@ class _Client:
             unanswered.add(session)
         try:
             self._call(repr(packet.data[0]), self._server._handle_event, *arguments)
+        except EventRefused as refused:
+            self._answer_error(packet, refused.code, refused.message)
         except BaseException:
             # Also the time-outs of eventlet and gevent, which are no `Exception`.
             self._answer_error(packet, CloseCode.INTERNAL_ERROR, "the handler raised")

@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-import inspect
+import contextlib
+import io
 import logging
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, TypeVar, overload
+from functools import partial
+from typing import Any
 
 import socketio
-from flask import Flask
+from flask import Flask, current_app, has_app_context
+from werkzeug.exceptions import HTTPException
 
 from .context import handler_context
 from .conversation import MalformedPacket
-from .engine import Engine
-from .gateway import Gateway, GatewayOptions
+from .doctor.door import DoctorDoor
+from .engine import Engine, EventRefused, server_at_work
+from .gateway import Gateway, GatewayOptions, Guard
+from .handlers import ANY, CONNECT, DISCONNECT, ERROR, Handlers, Registration, size, takes
+from .metrics import Metrics
 from .options import Options, configured
 from .protocol.codes import CloseCode
 from .registry import Capacity, Registry
-from .runtime import Runtime
+from .runtime import Runtime, WSGIApplication
+from .script_tag import script_tag
 from .session import ConnectionRefused, Session, Sessions
+from .version import __version__
 
 logger = logging.getLogger("fallback_transport")
 
-Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-NAMESPACE = "/"
 #: Seconds beyond the time for handlers after which a drain must be over: 5 for the clients to
 #: confirm, and some for the last bytes.
 LAST_RESORT = 7.0
-#: What `on_message` cannot take: events of the server's own, and all others together.
-_RESERVED = {
-    "connect": "use on_connect",
-    "disconnect": "use on_disconnect",
-    "*": "use transport.server.on, whose handlers get other arguments",
-}
 
 
-class FallbackTransport:
+class FallbackTransport(Handlers):
     """Sessions between browsers and a Flask app, over WebSocket or long polling.
 
     Args:
@@ -58,6 +57,7 @@ class FallbackTransport:
             raise TypeError(
                 f"unknown option {sorted(unknown)[0]!r}; there are {', '.join(sorted(known))}"
             )
+        super().__init__()
         self._given = options
         self._handed_in = server
         self._app: Flask | None = None
@@ -65,9 +65,14 @@ class FallbackTransport:
         self._runtime: Runtime | None = None
         self._sessions: Sessions | None = None
         self._registry: Registry | None = None
+        self._engine: Engine | None = None
+        self._gateway: Gateway | None = None
+        self._path = ""
+        #: That whose handlers this one has, for another app; and whether there are such.
+        self._origin: FallbackTransport | None = None
+        self._several = False
+        self._on_error: dict[str, Callable[..., Any]] = {}
         self._drain = 0.0
-        self._pending: list[Callable[[], None]] = []
-        self._registered: set[str] = set()
         if app is not None:
             self.init_app(app)
 
@@ -77,16 +82,18 @@ class FallbackTransport:
         """Put the sessions in front of `app`.
 
         Reads every field of `Options` from ``app.config`` in upper case behind
-        ``FALLBACK_TRANSPORT_``. One `FallbackTransport` serves one app: its
-        handlers run in that app's context.
+        ``FALLBACK_TRANSPORT_``. One may serve several apps, as where each test makes
+        its own: they share the handlers, and nothing else. Which of them `emit`, `send`,
+        `server` and `drain` mean is said by the session that is named, by Flask's current
+        app, or by the server whose task runs; otherwise they raise.
 
         Raises:
-            RuntimeError: it serves an app already, or `app` has one already at this path.
+            RuntimeError: `app` has one already at this path; or a second app is given
+                where there can be one server only.
         """
         if self._server is not None:
-            raise RuntimeError(
-                "this FallbackTransport serves an app already; make one for each app"
-            )
+            self._init_another(app)
+            return
         options = Options(**{**configured(app.config), **self._given})
         mounted: dict[str, FallbackTransport] = app.extensions.setdefault("fallback_transport", {})
         for path in options.paths:
@@ -108,7 +115,7 @@ class FallbackTransport:
             ),
             subprotocols=options.subprotocols,
         )
-        gateway = GatewayOptions(
+        door = GatewayOptions(
             paths=options.paths,
             origins=options.origins,
             stock_path=options.socketio_path if self._handed_in is None else None,
@@ -117,38 +124,47 @@ class FallbackTransport:
             max_ungreeted=options.max_ungreeted,
             max_ungreeted_per_address=options.max_ungreeted_per_address,
         )
-        app.wsgi_app = Gateway(  # type: ignore[method-assign]
+        doctor = None
+        if options.doctor is not False:
+            doctor = DoctorDoor(
+                engine.runtime, __version__, options.max_body, options.trusted_proxies
+            )
+        gateway = Gateway(
             app.wsgi_app,
             registry,
             engine.runtime,
             server.handle_request,
-            gateway,
+            door,
             # Flask-SocketIO looks for its app there; so do our handlers.
             {"flask.app": app},
             # Whichever stands in front, the longest mount gets the request.
             mounted,
+            doctor,
+            _guard(app, options.doctor),
+            Metrics(registry.stats) if options.metrics is not False else None,
+            _guard(app, options.metrics),
         )
+        app.wsgi_app = gateway  # type: ignore[method-assign]
+        if not mounted:
+            app.context_processor(lambda: {"fallback_transport": partial(script_tag, mounted)})
         mounted.update(dict.fromkeys(options.paths, self))
         self._app, self._server, self._runtime = app, server, engine.runtime
         self._registry, self._drain = registry, options.drain
+        self._engine, self._gateway, self._path = engine, gateway, options.paths[0]
         self._sessions = Sessions(engine)
+        for each in self._registrations:
+            self._to_server(each)
         if self._handed_in is None:
-            # Without a handler of the application's, every client is welcome.
-            self._register_connect(None)
-        for register in self._pending:
-            register()
-        self._pending.clear()
+            self._welcome_all("/")
 
     @property
     def server(self) -> Any:
         """The `socketio.Server` underneath: events, rooms, namespaces, managers.
 
         Raises:
-            RuntimeError: before `init_app`.
+            RuntimeError: before `init_app`, or several apps have one.
         """
-        if self._server is None:
-            raise RuntimeError("call init_app(app) first: there is no server yet")
-        return self._server
+        return self._meant()._server
 
     def run(self, app: Flask, host: str = "127.0.0.1", port: int = 5000) -> None:
         """Serve `app` with the async mode's own server, until the process ends.
@@ -162,12 +178,15 @@ class FallbackTransport:
             host: the address to listen on.
             port: its port.
         """
-        if self._server is None:
+        its = self._of(app)
+        if its is None:
             self.init_app(app)
-        assert self._runtime is not None, "set by init_app"
-        assert self._registry is not None, "set by init_app"
-        self._registry.alone_at(self._runtime.place(host, port))
-        self._runtime.serve(app, host, port, self.drain, self._drain + LAST_RESORT)
+            its = self._of(app)
+        assert its is not None, "made by init_app"
+        assert its._runtime is not None, "set by init_app"
+        assert its._registry is not None, "set by init_app"
+        its._registry.alone_at(its._runtime.place(host, port))
+        its._runtime.serve(app, host, port, its.drain, its._drain + LAST_RESORT)
 
     def drain(self, timeout: float | None = None) -> None:
         """End every session in order, before the process ends; blocks until it is done.
@@ -182,67 +201,50 @@ class FallbackTransport:
             timeout: seconds for the handlers; None for the option `drain`.
 
         Raises:
-            RuntimeError: before `init_app`.
+            RuntimeError: before `init_app`, or several apps have one.
         """
-        if self._registry is None:
-            raise RuntimeError("call init_app(app) first: there is nothing to drain yet")
-        self._registry.drain(self._drain if timeout is None else timeout)
+        its = self._meant()
+        assert its._registry is not None, "set by init_app"
+        its._registry.drain(its._drain if timeout is None else timeout)
 
-    # -- handlers ----------------------------------------------------------------------
+    def stats(self) -> dict[str, Any]:
+        """What has happened to the sessions of this process, in numbers that name nobody.
 
-    def on_connect(self, handler: Handler) -> Handler:
-        """Register ``f(client)``, called once for each session.
+        ``sessions`` (now, by what carries them), ``queue`` (``messages`` and ``bytes`` that
+        clients have not confirmed), and since the process began: sessions ``opened``; sessions
+        ``closed``, by code; ``switches`` of transport, by the new one; ``fallbacks``, each time
+        that long polling began to carry a session, by the reason that the page had;
+        ``messages`` ``up`` and ``down``; ``replays``, messages that were sent again; and
+        ``duplicates``, messages that came again and were dropped.
 
-        Raise `ConnectionRefused` in it to refuse the client.
+        Raises:
+            RuntimeError: before `init_app`, or several apps have one.
         """
-        self._once("connect")
-        self._when_ready(lambda: self._register_connect(handler))
-        return handler
-
-    @overload
-    def on_message(self, name: str) -> Callable[[Handler], Handler]: ...
-    @overload
-    def on_message(self, name: Handler) -> Handler: ...
-
-    def on_message(self, name: Any) -> Any:
-        """Register ``f(client, data)`` for messages.
-
-        ``@on_message`` takes the unnamed ones (`session.send` in the page),
-        ``@on_message("chat")`` those named "chat". What it returns is the
-        reply, if one was asked for; if it raises, the asker gets an error.
-        """
-        if callable(name):
-            return self.on_message("message")(name)
-        if not isinstance(name, str):
-            raise TypeError(f"on_message takes the name of an event, or a handler: {name!r}")
-        if name in _RESERVED:
-            raise ValueError(f"{name!r} is no message: {_RESERVED[name]}")
-
-        def register(handler: Handler) -> Handler:
-            self._once(name)
-            self._when_ready(lambda: self._register_message(name, handler))
-            return handler
-
-        return register
-
-    def on_disconnect(self, handler: Handler) -> Handler:
-        """Register ``f(client, code, reason)``, called once when a session is over."""
-        self._once("disconnect")
-        self._when_ready(lambda: self._register_disconnect(handler))
-        return handler
+        its = self._meant()
+        assert its._registry is not None, "set by init_app"
+        return its._registry.stats()
 
     # -- sending -----------------------------------------------------------------------
 
-    def emit(self, name: str, data: Any = None, to: Any = None, skip: Any = None) -> None:
+    def emit(
+        self,
+        name: str,
+        data: Any = None,
+        to: Any = None,
+        skip: Any = None,
+        namespace: str | None = None,
+    ) -> None:
         """Send a named event to many, through the server's client manager.
 
         Args:
             name, data: see `Session.emit`.
             to: a session, its id, or a room, or a list of them; None for everybody.
             skip: a session or id that does not get it, or a list of them.
+            namespace: the Socket.IO namespace; None for that of the session `to`, else "/".
 
         Raises:
             ValueError: `to` is empty, and no list.
+            RuntimeError: before `init_app`, or it does not say which app is meant.
         """
         target = _id(to)
         if target == []:
@@ -250,21 +252,89 @@ class FallbackTransport:
         if to is not None and not target:
             # To python-socketio, whatever is empty is everybody.
             raise ValueError(f"to={to!r} names nobody: give a session, a room, or None for all")
-        self.server.emit(name, data, to=target, skip_sid=_id(skip))
+        if namespace is None:
+            namespace = to._namespace if isinstance(to, Session) else "/"
+        server = to._engine.server if isinstance(to, Session) else self.server
+        server.emit(name, data, to=target, skip_sid=_id(skip), namespace=namespace)
 
-    def send(self, data: str | bytes, to: Any = None, skip: Any = None) -> None:
+    def send(
+        self,
+        data: str | bytes,
+        to: Any = None,
+        skip: Any = None,
+        namespace: str | None = None,
+    ) -> None:
         """Send an unnamed message to many; see `emit`."""
-        self.emit("message", data, to=to, skip=skip)
+        self.emit("message", data, to=to, skip=skip, namespace=namespace)
 
     # -- inside ------------------------------------------------------------------------
+
+    def _init_another(self, app: Flask) -> None:
+        if self._handed_in is not None:
+            raise RuntimeError(
+                "the server that was handed in serves an app already; make a server and a "
+                "FallbackTransport for each app"
+            )
+        if self._given.get("client_manager") is not None:
+            raise RuntimeError(
+                "a client_manager is one server's; give each app its own, in "
+                'app.config["FALLBACK_TRANSPORT_CLIENT_MANAGER"]'
+            )
+        another = FallbackTransport(**self._given)
+        another._origin = self
+        another.register(self)
+        another.init_app(app)
+        self._several = True
+
+    def _of(self, app: Flask) -> FallbackTransport | None:
+        """What serves `app` with these handlers; None if nothing does."""
+        for each in app.extensions.get("fallback_transport", {}).values():
+            if each is self or each._origin is self:
+                found: FallbackTransport = each
+                return found
+        return None
+
+    def _meant(self) -> FallbackTransport:
+        """The one, of several apps' with these handlers, that the caller means."""
+        if self._server is None:
+            raise RuntimeError("call init_app(app) first: there is no server yet")
+        if not self._several:
+            return self
+        found = self._of(current_app) if has_app_context() else None
+        if found is None:
+            server = server_at_work()
+            all_of_them = [self, *(each for each in self._users if isinstance(each, type(self)))]
+            found = next((each for each in all_of_them if each._server is server), None)
+        if found is None:
+            raise RuntimeError(
+                "this FallbackTransport serves several apps, and none of them is Flask's "
+                "current app here; say which one is meant: with app.app_context(): ..."
+            )
+        return found
+
+    def _run_on(self, runtime: Runtime) -> None:
+        """Run on another runtime from now on: that of `testing`.
+
+        Raises:
+            RuntimeError: there are sessions already.
+        """
+        assert self._registry is not None, "set by init_app"
+        assert self._engine is not None, "set by init_app"
+        assert self._gateway is not None, "set by init_app"
+        self._registry.run_on(runtime)
+        self._gateway.run_on(runtime)
+        self._engine.runtime = self._runtime = runtime
 
     def _socketio_server(self, options: Options) -> Any:
         server = self._handed_in
         if server is None:
             return socketio.Server(
                 async_mode=options.async_mode,
+                client_manager=options.client_manager,
                 cors_allowed_origins=_stock_origins(options.origins),
             )
+        if options.client_manager is not None:
+            raise RuntimeError("give client_manager to the server that is handed in")
         if not isinstance(server, socketio.Server):
             server = getattr(server, "server", None)
         if not isinstance(server, socketio.Server):
@@ -274,64 +344,128 @@ class FallbackTransport:
             )
         return server
 
-    def _once(self, name: str) -> None:
-        if name in self._registered:
-            raise ValueError(f"there is a handler for {name!r} already; only one would be called")
-        self._registered.add(name)
+    def _add(self, registration: Registration) -> None:
+        super()._add(registration)
+        if self._server is not None:
+            self._to_server(registration)
 
-    def _when_ready(self, register: Callable[[], None]) -> None:
-        if self._server is None:
-            self._pending.append(register)
+    def _to_server(self, registration: Registration) -> None:
+        name, namespace, handler = registration.name, registration.namespace, registration.handler
+        if self._handed_in is None and name != CONNECT:
+            self._welcome_all(namespace)
+        if name == ERROR:
+            self._on_error[namespace] = handler
+        elif name == CONNECT:
+            self._register(name, namespace, self._connected(namespace, handler))
+        elif name == DISCONNECT:
+            self._register(name, namespace, self._disconnected(namespace, handler))
         else:
-            register()
+            self._register(name, namespace, self._received(registration))
 
-    def _register_connect(self, handler: Callable[..., Any] | None) -> None:
+    def _welcome_all(self, namespace: str) -> None:
+        """Without a handler of the application's, every client is welcome."""
+        if CONNECT not in self._server.handlers.get(namespace, {}):
+            self._server.on(CONNECT, self._connected(namespace, None), namespace=namespace)
+
+    def _connected(self, namespace: str, handler: Callable[..., Any] | None) -> Callable[..., Any]:
         # `auth` has no default: on a TypeError python-socketio calls again without it, which
         # must fail here and not run the application's handler a second time.
         def connected(sid: str, environ: dict[str, Any], auth: Any) -> None:
             assert self._sessions is not None, "set by init_app"
-            client = self._sessions.create(sid, NAMESPACE, auth)
+            client = self._sessions.create(sid, namespace, auth)
             if handler is None:
                 return
             try:
-                with handler_context(self._flask(environ), environ):
-                    handler(client)
+                self._call(environ, client, CONNECT, handler)
             except ConnectionRefused as refused:
                 raise socketio.exceptions.ConnectionRefusedError(
                     refused.reason, {"code": refused.code, "reason": refused.reason}
                 ) from refused
 
-        self._register("connect", connected)
+        return connected
 
-    def _register_message(self, name: str, handler: Callable[..., Any]) -> None:
-        fits = _takes(handler)
+    def _received(self, registration: Registration) -> Callable[..., Any]:
+        namespace, handler, most = (
+            registration.namespace,
+            registration.handler,
+            registration.max_bytes,
+        )
+        fits = takes(handler)
 
         def received(sid: str, *data: Any) -> Any:
-            client, environ = self._client(sid)
-            if not fits(len(data) or 1):
+            return handle(registration.name, sid, data, data or (None,))
+
+        def anything(name: str, sid: str, *data: Any) -> Any:
+            return handle(name, sid, data, (name, *data))
+
+        def handle(name: str, sid: str, data: tuple[Any, ...], arguments: tuple[Any, ...]) -> Any:
+            client, environ = self._client(sid, namespace)
+            if not fits(len(arguments)):
                 raise MalformedPacket(f"event {name!r} with {len(data)} arguments")
-            with handler_context(self._flask(environ), environ):
-                return handler(client, *(data or (None,)))
+            try:
+                if most is not None and size(data) > most:
+                    raise EventRefused(CloseCode.TOO_LARGE, f"{name!r} takes {most} bytes at most")
+                return self._call(environ, client, name, handler, *arguments)
+            except EventRefused:
+                if client.reliable:
+                    raise
+                # Of errors, a stock client's protocol knows nothing.
+                return self._server.not_handled
 
-        self._register(name, received)
+        return anything if registration.name == ANY else received
 
-    def _register_disconnect(self, handler: Callable[..., Any]) -> None:
+    def _disconnected(self, namespace: str, handler: Callable[..., Any]) -> Callable[..., Any]:
         def disconnected(sid: str, reason: str) -> None:
-            client, environ = self._client(sid)
+            client, environ = self._client(sid, namespace)
             code, text = client.closure or (CloseCode.NORMAL, reason)
-            with handler_context(self._flask(environ), environ):
-                handler(client, int(code), text)
+            # Its error was handled, and there is nobody to tell.
+            with contextlib.suppress(EventRefused):
+                self._call(environ, client, DISCONNECT, handler, int(code), text)
 
-        self._register("disconnect", disconnected)
+        return disconnected
 
-    def _register(self, name: str, function: Callable[..., Any]) -> None:
-        handlers = self.server.handlers.get(NAMESPACE, {})
+    def _call(
+        self,
+        environ: dict[str, Any],
+        client: Session,
+        name: str,
+        handler: Callable[..., Any],
+        *data: Any,
+    ) -> Any:
+        """Call a handler in its contexts; what it raises goes to the handler of errors first."""
+        with handler_context(self._flask(environ), environ):
+            try:
+                return handler(client, *data)
+            except ConnectionRefused:
+                raise
+            except Exception as error:
+                on_error = self._on_error.get(client._namespace)
+                if on_error is None:
+                    raise
+                text = on_error(client, error, name)
+                if name == CONNECT:
+                    # There is no session for whom nobody could say whether it is welcome.
+                    raise
+                raise EventRefused(
+                    CloseCode.INTERNAL_ERROR, str(text or "the handler raised")
+                ) from error
+
+    def _register(self, name: str, namespace: str, function: Callable[..., Any]) -> None:
+        handlers = self._server.handlers.get(namespace, {})
         if self._handed_in is not None and name in handlers:
             raise ValueError(
                 f"the server that was handed in has a handler for {name!r} already; "
                 "only one would be called: keep that one, or this one"
             )
-        self.server.on(name, function, namespace=NAMESPACE)
+        if name == ANY:
+            if namespace in self._server.namespace_handlers:
+                raise ValueError(
+                    f"the server has a class for {namespace}, which takes all events that "
+                    "no handler takes: keep that one, or this one"
+                )
+            self._server.register_namespace(_CatchAll(namespace, function))
+        else:
+            self._server.on(name, function, namespace=namespace)
 
     def _flask(self, environ: dict[str, Any]) -> Flask:
         """The app whose handlers are called; a handed-in server's own doors do not name it."""
@@ -339,22 +473,50 @@ class FallbackTransport:
         named: Flask = environ.get("flask.app", self._app)
         return named
 
-    def _client(self, sid: str) -> tuple[Session, dict[str, Any]]:
+    def _client(self, sid: str, namespace: str) -> tuple[Session, dict[str, Any]]:
         assert self._sessions is not None, "set by init_app"
-        environ: dict[str, Any] = self.server.get_environ(sid, NAMESPACE)
-        return self._sessions.get(sid, NAMESPACE), environ
+        environ: dict[str, Any] = self._server.get_environ(sid, namespace)
+        return self._sessions.get(sid, namespace), environ
 
 
-def _takes(handler: Callable[..., Any]) -> Callable[[int], bool]:
-    """Whether `handler` can be called with its client and so many arguments."""
-    try:
-        parameters = inspect.signature(handler).parameters.values()
-    except (TypeError, ValueError):
-        return lambda count: True
-    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    least = sum(p.default is p.empty for p in places) - 1
-    many = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    return lambda count: count >= least and (many or count < len(places))
+def _guard(app: Flask, admits: bool | Callable[[], Any]) -> Guard:
+    """Asks the application, in the context of the request, whether it may go on."""
+
+    def guard(environ: dict[str, Any]) -> WSGIApplication | None:
+        if not callable(admits):
+            return None
+        # A context of its own: the body stays unread, for whoever answers.
+        with app.request_context({**environ, "wsgi.input": io.BytesIO()}):
+            try:
+                admitted = app.ensure_sync(admits)()
+                if admitted is True:
+                    return None
+            except HTTPException as aborted:
+                admitted = app.handle_http_exception(aborted)
+            response: WSGIApplication = app.make_response(admitted or ("not allowed\n", 403))
+            return response
+
+    return guard
+
+
+class _CatchAll(socketio.Namespace):  # type: ignore[misc]
+    """Gets the events of a namespace that no handler takes.
+
+    As a handler of "*" it would not know an event of that name, whose first argument
+    is the session, from another's, whose first argument is what the page calls it.
+
+    Args:
+        received: called with the name of the event, the session, and the data.
+    """
+
+    def __init__(self, namespace: str, received: Callable[..., Any]) -> None:
+        super().__init__(namespace)
+        self._received = received
+
+    def trigger_event(self, event: str, *args: Any) -> Any:
+        if event in (CONNECT, DISCONNECT):
+            return self.server.not_handled
+        return self._received(event, *args)
 
 
 def _id(target: Any) -> Any:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import gzip
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 SCRIPT = "fallback_transport.js"
@@ -13,6 +18,15 @@ FILES = {
     "fallback_transport.d.ts": "text/plain; charset=utf-8",
     "fallback_transport.d.mts": "text/plain; charset=utf-8",
 }
+
+#: Those of the doctor's page.
+DOCTOR_FILES = {
+    "doctor.html": "text/html; charset=utf-8",
+    "doctor.js": "text/javascript; charset=utf-8",
+    "doctor.css": "text/css; charset=utf-8",
+    "doctor_findings.json": "application/json; charset=utf-8",
+}
+_KINDS = {**FILES, **DOCTOR_FILES}
 
 
 def folder() -> Path:
@@ -29,3 +43,38 @@ def folder() -> Path:
         f"{SCRIPT} is neither in {package}/static nor in {package.parent}/static: "
         "the installation is incomplete"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as it is served.
+
+    Args:
+        kind: its Content-Type.
+        body: its bytes.
+        packed: the same, gzipped.
+        version: names these bytes and no others.
+        integrity: the same for a page's `integrity` (W3C Subresource Integrity).
+    """
+
+    kind: str
+    body: bytes
+    packed: bytes
+    version: str
+    integrity: str
+
+
+def load(name: str) -> File:
+    """One of `FILES`, or of `DOCTOR_FILES`; read and packed anew only when it has changed."""
+    path = folder() / name
+    stat = path.stat()
+    return _load(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=2 * len(_KINDS))
+def _load(path: Path, time: int, size: int) -> File:
+    body = path.read_bytes()
+    digest = base64.b64encode(hashlib.sha384(body).digest()).decode()
+    version = hashlib.sha256(body).hexdigest()[:16]
+    # Without a time in it, that each process of a server has the same.
+    return File(_KINDS[path.name], body, gzip.compress(body, mtime=0), version, f"sha384-{digest}")

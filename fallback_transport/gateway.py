@@ -19,7 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .admission import Unproven, client_address
-from .files import FILES, folder
+from .doctor.door import DoctorDoor, Stream
+from .files import FILES, load
+from .metrics import Metrics
 from .polling import Answer, HeldPoll, PollingDoor, answer, retry_after
 from .protocol.codec import END_MARK
 from .protocol.codes import CloseCode
@@ -48,7 +50,38 @@ WEIGH_FROM = 16_384
 
 #: What is at a mount. The first two are in every path below it, too.
 _DOORS = ("ws", "poll", *FILES)
+#: What a page is told of a server that does not suit the async mode; the log knows more.
+UNSUITABLE = "the server is started in a way that cannot work; its log says why"
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_PLAIN = (
+    ("Content-Type", "text/plain; charset=utf-8"),
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+
+#: For a page of ours: nothing of it is inline. To old browsers 'self' is no WebSocket.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'"
+)
+
+#: The doctor's page, and what it needs: paths below a mount, and files.
+_PAGE = {
+    "doctor": "doctor.html",
+    "doctor/doctor.js": "doctor.js",
+    "doctor/doctor.css": "doctor.css",
+    "doctor/findings.json": "doctor_findings.json",
+}
+_DOCTOR = (*_PAGE, "doctor/poll", "doctor/ws")
+
+#: Gives what answers a request, if it may not go on.
+Guard = Callable[[dict[str, Any]], "WSGIApplication | None"]
+
+
+def _open(environ: dict[str, Any]) -> WSGIApplication | None:
+    """The guard that lets everybody in."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +117,10 @@ class Gateway:
         options: see `GatewayOptions`.
         extra: what is added to the environ that handlers and stock clients' handlers see.
         mounts: the mounts of all gateways of this application, also of later ones.
+        doctor: the doctor's doors; None where there are none.
+        guard: asked for the doctor; gives what answers instead, if it says no.
+        metrics: the page for Prometheus; None where there is none.
+        metrics_guard: asked for that one.
     """
 
     def __init__(
@@ -95,6 +132,10 @@ class Gateway:
         options: GatewayOptions,
         extra: dict[str, Any],
         mounts: Collection[str] | None = None,
+        doctor: DoctorDoor | None = None,
+        guard: Guard = _open,
+        metrics: Metrics | None = None,
+        metrics_guard: Guard = _open,
     ) -> None:
         self._app = app
         self._registry = registry
@@ -103,13 +144,32 @@ class Gateway:
         self._options = options
         self._extra = extra
         self._mounts = options.paths if mounts is None else mounts
+        self._doctor = doctor
+        names = [*(_DOCTOR if doctor else ()), *(("metrics",) if metrics else ())]
+        #: What is beside the sessions' doors, by its whole path.
+        self._beside = {
+            mount.rstrip("/") + "/" + name: name for mount in options.paths for name in names
+        }
+        self._guard = guard
+        self._metrics = metrics
+        self._metrics_guard = metrics_guard
         self._door = PollingDoor(registry, options.max_held)
         self._lock = make_lock()
         self._ungreeted = Unproven[str](options.max_ungreeted, options.max_ungreeted_per_address)
         self._handshakes = itertools.count()
 
+    def run_on(self, runtime: Runtime) -> None:
+        """Run on another runtime from now on."""
+        self._runtime = runtime
+
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
+        beside = self._beside.get(path)
+        if beside is not None:
+            self._runtime.give_way()
+            if beside == "metrics":
+                return self._measure(environ, start_response)
+            return self._examine(beside, environ, start_response)
         place, _, name = path.rpartition("/")
         if name in _DOORS and self._has(place, name, environ):
             return self._session(place, name, environ, start_response)
@@ -154,15 +214,23 @@ class Gateway:
     ) -> Iterable[bytes]:
         # Requests that come without a pause must not keep a hub from everybody else.
         self._runtime.give_way()
+        if name not in ("poll", "ws"):
+            return self._file(name, environ, start_response)
+        try:
+            self._runtime.check(environ)
+        except UnsuitableServer as error:
+            # The page is told, too, and does not try for ever.
+            text = f"{error}\n".encode()
+            end = answer(End(CloseCode.INTERNAL_ERROR, UNSUITABLE)).body
+            refusal = Answer(501, text if name == "ws" else end, unread=True)
+            return self._respond(refusal, environ, start_response)
 
         def request(hello: Hello) -> dict[str, Any]:
             return plain_request(environ, place, hello, self._extra)
 
-        if name == "poll":
-            return self._respond(self._poll(environ, request), environ, start_response)
         if name == "ws":
             return self._websocket(environ, request, start_response)
-        return self._file(name, environ, start_response)
+        return self._respond(self._poll(environ, request), environ, start_response)
 
     # -- polling -----------------------------------------------------------------
 
@@ -265,18 +333,83 @@ class Gateway:
         with self._lock:
             self._ungreeted.remove(key)
 
+    # -- the doctor ----------------------------------------------------------------
+
+    def _examine(
+        self, name: str, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        doctor = self._doctor
+        assert doctor is not None, "else there is no such path"
+        if self._origin(environ) is None:
+            refusal = Answer(403, b"this origin is not allowed\n", unread=True)
+            return self._respond(refusal, environ, start_response)
+        if name in _PAGE:
+            refused = self._guard(environ) if name == "doctor" else None
+            if refused is not None:
+                return refused(environ, start_response)
+            return self._file(_PAGE[name], environ, start_response)
+        refusals: list[WSGIApplication] = []
+
+        def may_begin() -> bool:
+            refused = self._guard(environ)
+            refusals.extend([] if refused is None else [refused])
+            return refused is None
+
+        address = self._address(environ)
+        # As they are: what is compressed, something on the way has compressed.
+        environ.pop("HTTP_ACCEPT_ENCODING", None)
+        taken: Answer | Stream | None
+        if name == "doctor/poll" and environ["REQUEST_METHOD"] == "POST":
+            self._runtime.hurry(environ)
+            body = self._body(environ)
+            if isinstance(body, Answer):
+                return self._respond(body, environ, start_response)
+            place = environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"].rpartition("/")[0]
+            taken = doctor.poll(environ, body, address, place, may_begin)
+        elif name == "doctor/ws":
+            try:
+                taken = doctor.websocket(environ, address, may_begin)
+            except UnsuitableServer as error:
+                taken = _refusal(501, str(error), environ)
+        else:
+            taken = _refusal(405, "POST is the only method here", environ, ("Allow", "POST"))
+        if refusals:
+            return refusals[0](environ, start_response)
+        if taken is None:
+            return self._runtime.released(environ)
+        if isinstance(taken, Answer):
+            return self._respond(taken, environ, start_response)
+        # Else eventlet's server gathers what is short.
+        environ["eventlet.minimum_write_chunk_size"] = 0
+        start_response("200 OK", [*_PLAIN, *taken.headers])
+        return taken.parts
+
+    def _measure(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        metrics = self._metrics
+        assert metrics is not None, "else there is no such path"
+        refused = self._metrics_guard(environ)
+        if refused is not None:
+            return refused(environ, start_response)
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            refusal = _refusal(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
+            return self._respond(refusal, environ, start_response)
+        body = metrics.text()
+        headers = [
+            ("Content-Type", metrics.content_type),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Content-Length", str(len(body))),
+        ]
+        start_response("200 OK", headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
     # -- answers -------------------------------------------------------------------
 
     def _respond(
         self, answer: Answer, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
         body = answer.body
-        headers = [
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            *answer.headers,
-        ]
+        headers = [*_PLAIN, *answer.headers]
         if len(body) >= COMPRESS_FROM and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
             # Level 1: a third of level 9's time for nearly its size, on JSON.
             packer = zlib.compressobj(1, zlib.DEFLATED, 31)
@@ -320,21 +453,31 @@ class Gateway:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             refusal = _refusal(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
             return self._respond(refusal, environ, start_response)
-        body = (folder() / name).read_bytes()
-        etag = f'"{zlib.crc32(body):08x}-{len(body)}"'
+        file = load(name)
+        etag = f'"{file.version}"'
+        body = file.body
+        versioned = f"v={file.version}" == environ.get("QUERY_STRING")
         headers = [
             ("ETag", etag),
-            ("Cache-Control", "no-cache"),
+            # A year, the most that RFC 9111's predecessor allowed, is what caches know as for ever.
+            ("Cache-Control", "public, max-age=31536000, immutable" if versioned else "no-cache"),
             ("X-Content-Type-Options", "nosniff"),
+            ("Vary", "Accept-Encoding"),
+            # It is no secret, and a page of another origin can check its integrity.
+            ("Access-Control-Allow-Origin", "*"),
         ]
         # There may be several, and a proxy that compresses makes it a weak one.
         if etag in environ.get("HTTP_IF_NONE_MATCH", ""):
             start_response("304 Not Modified", headers)
             return []
-        headers += [
-            ("Content-Type", FILES[name]),
-            ("Content-Length", str(len(body))),
-        ]
+        if "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
+            body = file.packed
+            headers.append(("Content-Encoding", "gzip"))
+            # Other bytes: a strong tag would name both.
+            headers[0] = ("ETag", f"W/{etag}")
+        headers += [("Content-Type", file.kind), ("Content-Length", str(len(body)))]
+        if file.kind.startswith("text/html"):
+            headers.append(("Content-Security-Policy", _POLICY))
         start_response("200 OK", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -67,6 +67,13 @@ class Options:
             a fixed number of threads, half of them.
         drain: seconds for which handlers may finish what is received, when the server
             is told to end; see `FallbackTransport.drain`.
+        doctor: the doctor at ``<path>/doctor``: True for everybody, False for none. Or a
+            function without arguments, called in the context of the request that asks: True
+            lets it in; a response, or whatever else a view may return, is given instead; and
+            anything false is answered with 403.
+        metrics: `FallbackTransport.stats` at ``<path>/metrics``, for Prometheus; as `doctor`.
+        client_manager: a client manager of python-socketio, such as `RedisManager`,
+            for a server made here; None for a process that is alone.
     """
 
     async_mode: str = "eventlet"
@@ -91,6 +98,9 @@ class Options:
     trusted_proxies: int = 0
     max_held_polls: int | None = None
     drain: float = 10.0
+    doctor: bool | Callable[[], Any] = True
+    metrics: bool | Callable[[], Any] = False
+    client_manager: Any = None
 
     def __post_init__(self) -> None:
         if self.async_mode not in ASYNC_MODES:
@@ -123,6 +133,10 @@ class Options:
             raise ValueError(
                 f"trusted_proxies must be a whole number, 0 or more: {self.trusted_proxies!r}"
             )
+        for name in ("doctor", "metrics"):
+            admits = getattr(self, name)
+            if not isinstance(admits, bool) and not callable(admits):
+                raise ValueError(f"{name} must be True, False or a function: {admits!r}")
         for name in WHOLE_NUMBERS:
             number = getattr(self, name)
             if number is None and name == "max_held_polls":

@@ -22,6 +22,7 @@ from .protocol.machine import CLOSE_WAIT
 from .protocol.reliability import Bounds
 from .protocol.server import ServerMachine
 from .runtime import Runtime, make_lock
+from .stats import Stats
 
 logger = logging.getLogger("fallback_transport.registry")
 
@@ -107,6 +108,7 @@ class Registry:
         self._nonce_of: dict[str, str] = {}
         self._tombstones: OrderedDict[str, _Tombstone] = OrderedDict()
         self._clock = Timekeeper(runtime)
+        self._stats = Stats()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -120,6 +122,17 @@ class Registry:
         self._place = hashlib.sha256(place.encode()).hexdigest()[:6]
         self.tag = self._place + secrets.token_hex(3)
 
+    def run_on(self, runtime: Runtime) -> None:
+        """Run on another runtime from now on, while there are no sessions.
+
+        Raises:
+            RuntimeError: there are some.
+        """
+        if self._alive:
+            raise RuntimeError("there are sessions already, which run on another clock")
+        self.runtime = runtime
+        self._clock = Timekeeper(runtime)
+
     def find(self, session_id: str) -> Conversation | None:
         """The session with this id, for the layer above; None if there is none."""
         return self._sessions.get(session_id)
@@ -127,6 +140,13 @@ class Registry:
     def all(self) -> list[Conversation]:
         """Every session of the process."""
         return list(self._sessions.values())
+
+    def stats(self) -> dict[str, Any]:
+        """See `Stats`."""
+        with self._lock:
+            machines = [each.machine for each in self._sessions.values()]
+            weight = sum([each.weight for each in self._sessions.values()])
+            return self._stats.to_json(machines, weight)
 
     def resume(self, session_id: str, key: str) -> Conversation | End:
         """The session that `key` opens, or how it ended.
@@ -295,7 +315,9 @@ class Registry:
             proven=self._proven,
             forget=self._forget,
             gone=self._gone,
+            carried=self._stats.carried,
         )
+        self._stats.opened()
         self._sessions[conversation.id] = conversation
         self._uncommitted.add(address, conversation.id, conversation)
         self._alive.add(conversation.id)
@@ -311,7 +333,8 @@ class Registry:
 
     def _forget(self, conversation: Conversation) -> None:
         with self._lock:
-            self._sessions.pop(conversation.id, None)
+            if self._sessions.pop(conversation.id, None) is not None:
+                self._stats.ended(conversation.machine)
             self._uncommitted.remove(conversation.id)
             nonce = self._nonce_of.pop(conversation.id, None)
             end = conversation.machine.end()
@@ -379,6 +402,10 @@ class Timekeeper:
         with self._lock:
             if when is None:
                 self._due.pop(conversation.id, None)
+                if not self._due and self._heap:
+                    # Nothing to wait for: the task ends, and the next deadline starts another.
+                    self._heap.clear()
+                    self._changed.set()
                 return
             if when <= now:
                 # It waits for a writer (an ack to a peer that does not read): asked for

@@ -124,9 +124,14 @@ class Session:
             RequestFailed: its listener raised, no answer came in time, or the
                 session ended.
             RuntimeError: called in `on_connect`, where the client cannot answer yet, or
-                in `on_disconnect`.
+                in `on_disconnect`; or, on eventlet and gevent, in another thread.
         """
         server = self._engine.server
+        if self._engine.runtime.elsewhere:
+            raise RuntimeError(
+                f"request() in async mode {self._engine.runtime.mode!r} waits in the thread that "
+                "serves: call it in a handler, or in a task"
+            )
         if not server.manager.is_connected(self.id, self._namespace):
             raise RuntimeError(
                 "request() needs a connected client: in on_connect it cannot answer yet, "
@@ -178,7 +183,7 @@ class Session:
             raise ValueError(problem)
         conversation = self._conversation
         if conversation is not None:
-            conversation.close(code, reason)
+            self._engine.runtime.at_home(conversation.close, code, reason)
         else:
             self._engine.server.disconnect(self.id, namespace=self._namespace)
 

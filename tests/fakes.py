@@ -1,20 +1,14 @@
 """Time, tasks and a client for tests of one process: no socket, no thread, no sleep.
 
-`FakeRuntime` stands for an async mode. Its tasks are greenlets that run when a
-test says so, and its clock moves when a test moves it. `Peer` is the browser's
-half over a registry, with the envelopes handed across directly.
+`FakeRuntime` stands for an async mode: that of `fallback_transport.testing`. `Peer`
+is the browser's half over a registry, with the envelopes handed across directly.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import greenlet
 from socketio import packet as sio
 
 from fallback_transport.protocol.client import ClientMachine
@@ -27,124 +21,24 @@ from fallback_transport.protocol.events import (
 )
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Registry
-from fallback_transport.runtime import Runtime
+from fallback_transport.testing.tasks import VirtualRuntime
 
 
-class FakeRuntime(Runtime):
+class FakeRuntime(VirtualRuntime):
     """An async mode whose tasks and clock a test drives."""
-
-    def __init__(self) -> None:
-        self.tasks = FakeDriver()
-        super().__init__(self.tasks)
-
-    def now(self) -> float:  # type: ignore[override]
-        return self.tasks.time
 
     def run(self) -> None:
         """Run every task until all of them wait or are done."""
-        self.tasks.run()
+        self.tasks.settle()
 
     def advance(self, seconds: float) -> None:
         """Let time go by, waking each task at its time."""
         self.tasks.advance(seconds)
 
     @property
-    def errors(self) -> list[BaseException]:
+    def errors(self) -> list[Exception]:
         """What tasks died of."""
         return self.tasks.errors
-
-
-class FakeDriver:
-    """What an Engine.IO server has of an async mode; its tasks are greenlets."""
-
-    async_mode = "fake"
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-        self.errors: list[BaseException] = []
-        self.started = 0
-        self._ready: deque[greenlet.greenlet] = deque()
-        self._timers: list[tuple[float, int, greenlet.greenlet]] = []
-        self._order = itertools.count()
-        self._main = greenlet.getcurrent()
-
-    def start_background_task(self, target: Callable[..., Any], *args: Any) -> None:
-        self.started += 1
-        self._ready.append(greenlet.greenlet(lambda: target(*args), self._main))
-
-    def create_event(self) -> FakeEvent:
-        return FakeEvent(self)
-
-    def sleep(self, seconds: float = 0) -> None:
-        if seconds > 0:
-            self.create_event().wait(seconds)
-        else:
-            self._ready.append(greenlet.getcurrent())
-            self._main.switch()
-
-    def run(self) -> None:
-        while self._ready:
-            task = self._ready.popleft()
-            if not task.dead:
-                try:
-                    task.switch()
-                except Exception as error:
-                    # Like a thread that dies of it.
-                    self.errors.append(error)
-
-    def advance(self, seconds: float) -> None:
-        until = self.time + seconds
-        self.run()
-        while self._timers and self._timers[0][0] <= until:
-            self.time = max(self.time, self._timers[0][0])
-            self._ready.append(heapq.heappop(self._timers)[2])
-            self.run()
-        self.time = until
-
-    def pause(self, timeout: float | None) -> None:
-        """Let the others run; come back after a time, or when woken."""
-        current = greenlet.getcurrent()
-        assert current is not self._main, "only tasks wait; start one with spawn()"
-        if timeout is not None:
-            heapq.heappush(self._timers, (self.time + timeout, next(self._order), current))
-        self._main.switch()
-
-    def wake(self, task: greenlet.greenlet) -> None:
-        """A task that pauses is to run again."""
-        self._timers = [timer for timer in self._timers if timer[2] is not task]
-        heapq.heapify(self._timers)
-        self._ready.append(task)
-
-
-class FakeEvent:
-    """A `runtime.Event` of a `FakeDriver`."""
-
-    def __init__(self, driver: FakeDriver) -> None:
-        self._driver = driver
-        self._set = False
-        self._waiting: list[greenlet.greenlet] = []
-
-    def set(self) -> None:
-        self._set = True
-        waiting, self._waiting = self._waiting, []
-        for task in waiting:
-            self._driver.wake(task)
-
-    def clear(self) -> None:
-        self._set = False
-
-    def is_set(self) -> bool:
-        return self._set
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if not self._set:
-            task = greenlet.getcurrent()
-            self._waiting.append(task)
-            self._driver.pause(timeout)
-            if task in self._waiting:
-                self._waiting.remove(task)
-                return False
-        return True
 
 
 class Peer:

@@ -162,6 +162,7 @@ NEEDS: dict[str, Callable[[], str]] = {
     "wkhtmltopdf": wkhtmltopdf,
     "qtwebkit": qtwebkit,
     "edbrowse": edbrowse,
+    "redis": _program("redis-server", "redis-server"),
     "nginx": _program("nginx", "nginx"),
     "haproxy": _program("haproxy", "haproxy"),
     "squid": _program("squid", "squid"),
@@ -181,7 +182,7 @@ ZOO_NEEDS = frozenset(
     }
 )
 #: What makes a test an integration test.
-INTEGRATION_NEEDS = ZOO_NEEDS | {"chromium", "phantomjs", "nginx", "haproxy", "squid"}
+INTEGRATION_NEEDS = ZOO_NEEDS | {"chromium", "phantomjs", "nginx", "haproxy", "squid", "redis"}
 
 
 @functools.cache

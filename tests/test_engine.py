@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
+import threading
 import weakref
 from typing import Any
 
@@ -10,12 +12,13 @@ import pytest
 import socketio
 from socketio import packet as sio
 
-from fallback_transport.engine import Engine, RequestFailed
+from fallback_transport.engine import Engine, RequestFailed, server_at_work
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import End, Grant, Message
 from fallback_transport.protocol.errors import MessageRefused
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
+from fallback_transport.runtime import Runtime
 from tests.fakes import FakeRuntime, Peer
 
 
@@ -716,15 +719,25 @@ def test_user_sessions_belong_to_the_session(house: House) -> None:
     assert house.server.get_session(peer.id) == {}
 
 
-def test_other_tasks_are_the_stock_engines(house: House) -> None:
-    done: list[int] = []
-    house.server.start_background_task(done.append, 1).join()
-    assert done == [1]
+def test_other_tasks_are_the_stock_engines() -> None:
+    server = socketio.Server(async_mode="threading")
+    engine = Engine(server, Runtime(server.eio))
+    asked: list[Any] = []
+    engine.stock.start_background_task = lambda *task: asked.append(task)
+    engine.stock.sleep = asked.append
+    server.start_background_task(print, "later")
+    server.sleep(2)
+    [(run, *task), seconds] = asked
+    assert (task, seconds) == ([print, ("later",), {}], 2)
+    contextvars.copy_context().run(run, lambda: asked.append(server_at_work()), (), {})
+    assert asked[-1] is server
+    assert server_at_work() is None
+    assert isinstance(server.eio.create_event(), threading.Event)
 
 
 def test_stock_clients_handlers_keep_their_own_tasks(house: House) -> None:
     started: list[Any] = []
-    house.engine.stock.start_background_task = lambda *args: started.append(args)
+    house.runtime.tasks.start_background_task = lambda *args: started.append(args)
     stock_client(house)
     house.engine.stock.handlers["message"]("stock", '2["event"]')
     assert len(started) == 1

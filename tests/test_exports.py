@@ -9,7 +9,7 @@ import pytest
 
 import fallback_transport
 
-PUBLIC = ["ConnectionRefused", "FallbackTransport", "RequestFailed", "Session"]
+PUBLIC = ["ConnectionRefused", "FallbackTransport", "Handlers", "RequestFailed", "Session"]
 MODULES = [
     "fallback_transport",
     *(

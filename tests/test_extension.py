@@ -191,12 +191,16 @@ def test_before_init_app_there_is_no_server() -> None:
         made().emit("event")
 
 
-def test_a_transport_serves_one_app(app: flask.Flask) -> None:
-    transport = made(app)
-    with pytest.raises(RuntimeError, match="make one for each app"):
+def test_a_server_that_was_handed_in_serves_one_app(app: flask.Flask) -> None:
+    transport = FallbackTransport(app, server=socketio.Server(async_mode="threading"))
+    with pytest.raises(RuntimeError, match="make a server and a FallbackTransport for each app"):
         transport.init_app(flask.Flask("other"))
-    with pytest.raises(RuntimeError, match="make one for each app"):
-        transport.init_app(app)
+
+
+def test_a_client_manager_serves_one_app(app: flask.Flask) -> None:
+    transport = made(app, client_manager=socketio.Manager())
+    with pytest.raises(RuntimeError, match="FALLBACK_TRANSPORT_CLIENT_MANAGER"):
+        transport.init_app(flask.Flask("other"))
 
 
 def test_an_app_has_one_transport_at_a_path(app: flask.Flask) -> None:
@@ -357,7 +361,11 @@ def test_on_message_takes_a_name_or_a_handler() -> None:
     for wrong in (1, None, b"chat"):
         with pytest.raises(TypeError, match="takes the name of an event, or a handler"):
             made().on_message(wrong)
-    for name, cure in (("connect", "use on_connect"), ("disconnect", "on_disconnect"), ("*", "on")):
+    for name, cure in (
+        ("connect", "use on_connect"),
+        ("disconnect", "on_disconnect"),
+        ("", "a name"),
+    ):
         with pytest.raises(ValueError, match=cure):
             made().on_message(name)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fallback_transport.conversation import Conversation, MalformedPacket, Unit
-from fallback_transport.files import FILES, folder
+from fallback_transport.files import DOCTOR_FILES, FILES, SCRIPT, folder, load
 from fallback_transport.gateway import Gateway, GatewayOptions
 from fallback_transport.polling import WELCOME_WAIT
 from fallback_transport.protocol.codec import decode_body, encode_body
@@ -707,12 +707,27 @@ def test_the_browsers_files_are_served_and_revalidated(doors: Doors, name: str) 
     assert (again.status, again.body, again.headers["ETag"]) == (304, b"", etag)
     other = doors.ask(path, method="GET", HTTP_IF_NONE_MATCH='"x"')
     assert other.status == 200
+    packed = doors.ask(path, method="GET", HTTP_ACCEPT_ENCODING="gzip, br")
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == response.body
+    assert packed.headers["ETag"] == f"W/{etag}"
+    assert packed.headers["Vary"] == response.headers["Vary"] == "Accept-Encoding"
     assert doors.ask(path, method="HEAD").body == b""
     assert doors.ask(path).status == 405
 
 
+def test_a_versioned_url_is_kept_for_long(doors: Doors) -> None:
+    version = load(SCRIPT).version
+    now = doors.ask(f"/fallback/{SCRIPT}", method="GET", QUERY_STRING=f"v={version}")
+    assert now.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    # An older page's: what it gets is not what it asked for.
+    older = doors.ask(f"/fallback/{SCRIPT}", method="GET", QUERY_STRING="v=0123456789abcdef")
+    assert (older.status, older.headers["Cache-Control"]) == (200, "no-cache")
+
+
 def test_every_file_of_the_folder_is_served() -> None:
-    assert {path.name for path in folder().iterdir()} == set(FILES)
+    found = {path.name for path in folder().iterdir()}
+    assert set(FILES) <= found <= {*FILES, *DOCTOR_FILES}
 
 
 def test_a_missing_browsers_file_is_an_incomplete_installation(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fallback_transport.files import FILES
+from fallback_transport.files import DOCTOR_FILES, FILES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "fallback_transport"
@@ -69,11 +69,12 @@ def test_the_wheel_holds_the_package_and_the_browser_files_and_no_more(wheel: Pa
         metadata = Parser().parsestr(archive.read(f"{PACKAGE}-0.1.0.dist-info/METADATA").decode())
         assert archive.read(f"{PACKAGE}/{SCRIPT}") == (ROOT / SCRIPT).read_bytes()
     scripts = {f"{PACKAGE}/static/{path.name}" for path in (ROOT / "static").iterdir()}
-    assert {f"{PACKAGE}/static/{name}" for name in FILES} == scripts
+    assert scripts <= {f"{PACKAGE}/static/{name}" for name in (*FILES, *DOCTOR_FILES)}
     info = {name for name in names if ".dist-info/" in name}
     assert {f"{PACKAGE}/py.typed", f"{PACKAGE}/PROTOCOL.md"} <= names
     assert names - info == sources() | scripts
     assert f"{PACKAGE}-0.1.0.dist-info/licenses/LICENSE" in info
+    assert f"{PACKAGE}-0.1.0.dist-info/entry_points.txt" in info
     assert metadata["Name"] == "fallback-transport"
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.10"

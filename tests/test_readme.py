@@ -18,13 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 from playwright.sync_api import sync_playwright
 
 import fallback_transport
 from demo.process import CHROMIUM_FLAGS
-from fallback_transport import FallbackTransport, Session
+from fallback_transport import FallbackTransport, RequestFailed, Session
 from fallback_transport.options import Options
-from tests.integration.served import MODES, START_WAIT, free_port
+from fallback_transport.protocol.codes import CloseCode
+from fallback_transport.testing import TestClient
+from tests.client.session import ClientSession
+from tests.client.waiting import eventually
+from tests.integration.redis_server import redis_server
+from tests.integration.served import MODES, START_WAIT, Served, free_port
+from tests.needs import find
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -97,6 +104,19 @@ def test_the_python_names_exist_and_take_these_arguments() -> None:
         assert public <= {name for each, name in told if each is owner}, f"{owner} is not all told"
 
 
+def test_the_testing_clients_names_exist_and_take_these_arguments() -> None:
+    told = set()
+    for row in table(section("Testing your app")):
+        for text in code(row[0]):
+            name, _, arguments = text.partition("(")
+            name = name.partition(".")[2] or "__init__"
+            told.add(name)
+            thing = getattr(TestClient, name)
+            if arguments:
+                assert _parameters(arguments) == _signature(thing), text
+    assert {name for name in vars(TestClient) if not name.startswith("_")} <= told
+
+
 def _parameters(text: str) -> list[str]:
     return [part.strip() for part in text.rstrip(")").split(",") if part.strip()]
 
@@ -104,17 +124,48 @@ def _parameters(text: str) -> list[str]:
 def _signature(function: Callable[..., Any]) -> list[str]:
     found = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
-        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in found:
+        if parameter.kind is parameter.KEYWORD_ONLY and not any(p[0] == "*" for p in found):
             found.append("*")
         if parameter.kind is parameter.VAR_KEYWORD:
             found.append(f"**{parameter.name}")
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            found.append(f"*{parameter.name}")
         elif parameter.default is parameter.empty:
             found.append(parameter.name)
         else:
             default = parameter.default
-            text = str(int(default)) if isinstance(default, int) and default else f"{default!r}"
+            text = str(int(default)) if isinstance(default, CloseCode) else f"{default!r}"
             found.append(f"{parameter.name}={text}".replace("'", '"'))
     return found
+
+
+def test_a_group_of_handlers_is_registered() -> None:
+    module: dict[str, Any] = {}
+    exec(block("python", "Handlers(namespace="), module)
+    transport = FallbackTransport(Flask(__name__), async_mode="threading")
+    transport.register(module["admin"])
+    with TestClient(transport, namespace="/admin", auth={"token": "secret"}) as client:
+        assert client.request("move", 1, 2) == 3
+        with pytest.raises(RequestFailed, match="100 bytes"):
+            client.request("move", "x" * 100, "")
+    with TestClient(transport, namespace="/admin") as client:
+        assert client.closed == (4401, "admins only")
+
+
+def test_the_tests_of_your_app_pass(tmp_path: Path) -> None:
+    program = block("python", "transport.run(app)")
+    serves = 'if __name__ == "__main__":\n    transport.run(app)'
+    (tmp_path / "app.py").write_text(program.replace("transport.run(app)", serves))
+    example = block("python", "import TestClient")
+    (tmp_path / "test_app.py").write_text(example)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", "."],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert f"{example.count('def test_')} passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_every_exported_name_is_told() -> None:
@@ -216,6 +267,22 @@ def console(chromium: str, url: str, wanted: set[str]) -> set[str]:
         said.add(page.title())
         browser.close()
     return said
+
+
+@pytest.mark.requires("redis")
+def test_another_process_emits() -> None:
+    where = "redis://127.0.0.1:6379/0"
+    ast.parse(block("python", "client_manager="))
+    assert where in block("python", "client_manager=")
+    with (
+        redis_server(find("redis")) as url,
+        Served("threading", module="tests.integration.emitting_app", redis=url) as server,
+        ClientSession(server.port).open() as client,
+    ):
+        program = block("python", "outside.emit").replace(where, url)
+        # Until the server has subscribed, nothing is heard.
+        eventually(lambda: exec(program, {}) or client.named("chat"))
+        assert set(client.named("chat")) == {"hello from outside"}
 
 
 @pytest.mark.integration

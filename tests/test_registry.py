@@ -616,12 +616,33 @@ def test_a_timer_that_fails_stops_nobody(clock: Clock) -> None:
 
 
 def test_no_task_waits_for_nothing(clock: Clock) -> None:
+    started = []
+    spawn = clock.runtime.spawn
+    clock.runtime.spawn = lambda *task: (started.append(task), spawn(*task))
     timed = clock.timed()
     for second in (1, 3):
         clock.schedule(timed, second)
         clock.runtime.advance(2)
     assert timed.calls == [1, 3]
-    assert clock.runtime.tasks.started == 2
+    assert len(started) == 2
+
+
+def test_the_task_ends_with_the_last_time(clock: Clock) -> None:
+    started = []
+    driver = clock.runtime.driver
+    clock.runtime.spawn = lambda *task: started.append(driver.start_background_task(*task))
+    one, two = clock.timed(), clock.timed()
+    clock.schedule(one, 1)
+    clock.schedule(two, 2)
+    clock.schedule(one, None)
+    clock.runtime.run()
+    assert [task.is_alive() for task in started] == [True]
+    clock.schedule(two, None)
+    clock.runtime.run()
+    assert [task.is_alive() for task in started] == [False]
+    clock.schedule(one, 3)
+    clock.runtime.advance(4)
+    assert (one.calls, two.calls) == ([3], [])
 
 
 def test_times_that_were_replaced_do_not_pile_up(clock: Clock) -> None:

@@ -313,7 +313,7 @@ def test_asking_in_the_first_and_last_handler_is_refused(place: Place) -> None:
 
     place = Place()
     place.server.handlers["/"].clear()
-    place.transport._registered.clear()
+    place.transport._registrations.clear()
     place.transport.on_connect(lambda client: place._connected(client) or ask(client))  # type: ignore[func-returns-value]
     place.transport.on_disconnect(ask)
     _, peer = place.peer()

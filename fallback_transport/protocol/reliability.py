@@ -53,6 +53,9 @@ class Outbox:
         #: How many units of message `received` + 1 the peer has, in parts.
         self.got = 0
         self.bytes = 0
+        #: The highest number that was read to be sent, and how many were once more.
+        self.sent = 0
+        self.replays = 0
         self._numbered: deque[_Entry] = deque()
         self._held: deque[tuple[_Entry, ...]] = deque()
         self._held_count = 0
@@ -147,6 +150,11 @@ class Outbox:
             items.append(item)
             if isinstance(item, Part) and not item.finished:
                 break
+        if items:
+            # The rest of a message that goes in parts is no message again.
+            again = min(seq + len(items) - 1, self.sent) - seq + (not offset)
+            self.replays += max(0, again)
+            self.sent = max(self.sent, seq + len(items) - 1)
         return tuple(items)
 
     def unconfirmed(self) -> list[Item]:
@@ -236,6 +244,8 @@ class Inbox:
         self.received = 0
         self.handled = 0
         self.pending_bytes = 0
+        #: How many messages came that had come before.
+        self.duplicates = 0
         self._sizes: dict[int, int] = {}
         self._partial: _Partial | None = None
 
@@ -263,6 +273,7 @@ class Inbox:
         fresh: list[tuple[int, Item]] = []
         for number, item in enumerate(items, seq):
             if number <= self.received:
+                self.duplicates += 1
                 continue
             if isinstance(item, Part):
                 if fresh and item.offset:

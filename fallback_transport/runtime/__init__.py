@@ -21,6 +21,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
+from .home import Home, original_ident
 from .hub_watch import HubWatch
 from .servers import (
     FAREWELL,
@@ -30,6 +31,7 @@ from .servers import (
     serve_gevent,
     serve_threads,
 )
+from .suitability import unsuitable
 
 __all__ = [
     "TURN",
@@ -61,13 +63,15 @@ class Driver(Protocol):
 
     async_mode: str
 
-    def start_background_task(self, target: Callable[..., Any], *args: Any) -> Any: ...
-    def create_event(self) -> Any: ...
+    def start_background_task(
+        self, target: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any: ...
+    def create_event(self, *args: Any, **kwargs: Any) -> Any: ...
     def sleep(self, seconds: float) -> Any: ...
 
 
 class UnsuitableServer(RuntimeError):
-    """The WSGI server gives no access to the connection that a WebSocket needs."""
+    """The WSGI server is none for this async mode; the text says what to do."""
 
 
 class Runtime:
@@ -81,6 +85,38 @@ class Runtime:
         self.mode = driver.async_mode
         self._driver = driver
         self._watch = HubWatch() if self.mode == "eventlet" else None
+        self._home: Home | None = None
+        self._suits = False
+        self._complained = False
+
+    @property
+    def driver(self) -> Driver:
+        """What python-socketio calls for its own tasks and events, and the application's."""
+        return self._driver
+
+    def check(self, environ: dict[str, Any]) -> None:
+        """See whether the server that asks suits the async mode; cheap once one did.
+
+        Raises:
+            UnsuitableServer: it does not, which is logged, once.
+        """
+        if self._suits:
+            return
+        problem = unsuitable(self.mode, environ)
+        if problem is None:
+            self._suits = True
+        else:
+            if not self._complained:
+                logger.error("%s", problem)
+            self._complained = True
+            raise UnsuitableServer(problem)
+        if environ.get("wsgi.multiprocess"):
+            logger.error(
+                "%s runs several processes behind one port, and they share no sessions: start it "
+                "with one, or give each a port of its own behind a balancer that sends a client "
+                "to the same one every time",
+                environ.get("SERVER_SOFTWARE") or "this WSGI server",
+            )
 
     @staticmethod
     def now() -> float:
@@ -90,6 +126,25 @@ class Runtime:
     def spawn(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function` beside everything else."""
         self._driver.start_background_task(function, *args)
+
+    def settle(self) -> None:
+        """This is the thread that serves; what others hand over is done here."""
+        if self._home is None and self.mode in ("eventlet", "gevent"):
+            ident = original_ident(self.mode)
+            self._home = Home(ident, self._socket_pair(), self.spawn, self.give_way)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether this is a thread that cannot wait for what happens in the one that serves."""
+        return self._home is not None and not self._home.here()
+
+    def at_home(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call `function` in the thread that serves: at once, or soon if this is another."""
+        home = self._home
+        if home is None or home.here():
+            function(*args)
+        else:
+            home.call(function, *args)
 
     def event(self) -> Event:
         """A new event of the async mode."""

@@ -286,7 +286,8 @@ def test_the_keyboard_is_enough(pair: tuple[Visitor, Visitor]) -> None:
             page.keyboard.press("Enter")
         if focused == "websocket":
             page.keyboard.press("ArrowDown")
-    assert reached == ["scroll", "text", "picture", "submit", "websocket", "latency", "cut", "off"]
+    chat, breaker = ["scroll", "text", "picture", "submit"], ["websocket", "latency", "cut", "off"]
+    assert reached == [*chat, *breaker, "doctor"]
     ben.sees("#log", "typed")
     ben.sees("#light", "Long polling", SHOWN_IN + SLACK)
     page.focus("#off")
@@ -302,6 +303,17 @@ def test_a_phone_shows_all_of_it(browser: Browser, demo: DemoProcess) -> None:
     assert width <= 360, "it scrolls sideways"
     still = "getComputedStyle(document.querySelector('.lamp')).transitionDuration"
     assert visitor.page.evaluate(still) == "0s"
+
+
+def test_the_doctor_finds_what_a_switch_breaks(browser: Browser, demo: DemoProcess) -> None:
+    visitor = Visitor(browser, demo, "Ann", viewport={"width": 1100, "height": 900})
+    visitor.chooses("refused")
+    visitor.shows("Long polling", SWITCHES["refused"][1])
+    with visitor.page.expect_popup() as opened:
+        visitor.page.click("text=Ask the doctor")
+    opened.value.wait_for_selector("body[data-state=finished]")
+    verdict = opened.value.inner_text("#verdict")
+    assert verdict.startswith("Your network refuses the WebSocket handshake. Long polling works: ")
 
 
 @pytest.mark.parametrize("mode", MODES)

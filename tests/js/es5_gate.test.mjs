@@ -36,3 +36,8 @@ for (const [name, body, pattern] of [
 test("sees that the one global is missing", () => {
   assert.match(breaches("(function () {})();")[0], /defines the globals \[\]/);
 });
+
+test("lets a page's own file have no global, and sees one that it has", () => {
+  assert.deepEqual(breaches("(function () {})();", []), []);
+  assert.match(breaches("var leak = 1;", [])[0], /defines the globals \[leak\]/);
+});

@@ -55,6 +55,7 @@ for (const [what, prepare, reason] of [
     assert.deepEqual(greetingTimes(page), [0]);
     assert.equal(page.session.transport, "polling");
     assert.equal(page.session.why.reason, reason);
+    assert.equal(JSON.parse(greetings(page)[0].body.split("\u001e")[0]).client.why, reason);
     once(page.talks());
   });
 }

@@ -579,3 +579,34 @@ def test_what_is_cut_arrives_whole(sent: list[str | bytes], size: int, data: st.
         if data.draw(st.booleans()):
             out.confirm(0, box.received, box.got)
     assert got == sent
+
+
+# -- what is counted ------------------------------------------------------------------
+
+
+def test_what_is_read_once_more_is_a_replay() -> None:
+    box = outbox("abc")
+    box.read(1, EVERYTHING, 2)
+    assert (box.sent, box.replays) == (2, 0)
+    box.read(1, EVERYTHING, EVERYTHING)
+    assert (box.sent, box.replays) == (3, 2)
+    box.read(4, EVERYTHING, EVERYTHING)
+    assert (box.sent, box.replays) == (3, 2)
+
+
+def test_the_rest_of_a_message_is_no_replay() -> None:
+    box = Outbox(Bounds())
+    box.append([m("abcdef"), m("b")])
+    box.read(1, 4, EVERYTHING)
+    box.read(1, 4, EVERYTHING, offset=4)
+    assert (box.sent, box.replays) == (2, 0)
+    box.read(1, 4, EVERYTHING)
+    assert (box.sent, box.replays) == (2, 1)
+
+
+def test_what_comes_once_more_is_a_duplicate() -> None:
+    box = Inbox()
+    box.take(1, [m("a"), m("b")])
+    assert box.duplicates == 0
+    box.take(1, [m("a"), m("b"), m("c")])
+    assert (box.received, box.duplicates) == (3, 2)

@@ -30,6 +30,7 @@ class Hop:
         proxy: what is to be set in the browser, if anything.
         credentials: user and password, which that proxy demands.
         insecure: whether the server's certificate is one that nobody trusts.
+        ca: a file with who vouches for it, where that is known.
         pids: the proxy's processes, as far as they were started here.
     """
 
@@ -37,6 +38,7 @@ class Hop:
     proxy: str | None = None
     credentials: tuple[str, str] | None = None
     insecure: bool = False
+    ca: str | None = None
     pids: tuple[int, ...] = ()
 
 
@@ -48,7 +50,7 @@ class Entry:
         name: its key in ``ZOO``.
         title: what a reader of a table is shown.
         needs: names of ``tests/needs.py``.
-        websocket: whether a modern browser's WebSocket gets through.
+        findings: the codes of what the doctor in a terminal finds, in their order.
         run: gives the way to the server on a loopback port; see `start`.
         impossible: why no HTTP at all gets through, where that is so.
         slow: seconds that the proxy itself may take before it answers.
@@ -57,7 +59,7 @@ class Entry:
     name: str
     title: str
     kind: Kind
-    websocket: bool
+    findings: str
     run: Callable[[int], AbstractContextManager[Hop]]
     needs: tuple[str, ...] = ()
     impossible: str | None = None
@@ -70,6 +72,11 @@ class Entry:
             raise ValueError(f"{self.name} has no title")
         if self.slow < 0:
             raise ValueError(f"{self.name}: {self.slow} seconds")
+
+    @property
+    def websocket(self) -> bool:
+        """Whether a modern browser's WebSocket gets through."""
+        return "ws-ok" in self.findings.split()
 
     def start(self, upstream_port: int) -> AbstractContextManager[Hop]:
         """Start it before the server on this loopback port, and end it with the context.

@@ -20,7 +20,7 @@ def _forward(
     name: str,
     title: str,
     *,
-    websocket: bool,
+    findings: str,
     credentials: tuple[str, str] | None = None,
 ) -> Entry:
     @contextmanager
@@ -33,7 +33,7 @@ def _forward(
                 pids=(proxy.pid,),
             )
 
-    return Entry(name, title, Kind.FORWARD, websocket=websocket, run=run, needs=(program.name,))
+    return Entry(name, title, Kind.FORWARD, findings=findings, run=run, needs=(program.name,))
 
 
 def _squid(part: str, files: Sequence[Path] = ()) -> Program:
@@ -57,35 +57,43 @@ FORWARD = (
         _squid("squid-default.conf"),
         "squid-default",
         "squid as Debian sets it up: CONNECT to port 443 only",
-        websocket=False,
+        findings="ws-tunnel-refused poll-ok proxied",
     ),
     _forward(
-        _squid("squid-no-connect.conf"), "squid-no-connect", "squid, no CONNECT", websocket=False
+        _squid("squid-no-connect.conf"),
+        "squid-no-connect",
+        "squid, no CONNECT",
+        findings="ws-tunnel-refused poll-ok proxied",
     ),
-    _forward(_squid("squid-open.conf"), "squid-open", "squid, CONNECT to any port", websocket=True),
+    _forward(
+        _squid("squid-open.conf"),
+        "squid-open",
+        "squid, CONNECT to any port",
+        findings="ws-ok poll-ok proxied",
+    ),
     _forward(
         _squid("squid-credentials.conf", [CONFIGS / "squid-credentials.sh"]),
         "squid-credentials",
         "squid, 407 without credentials, CONNECT to any port",
-        websocket=True,
+        findings="ws-ok poll-ok proxied",
         credentials=CREDENTIALS,
     ),
     _forward(
         _tinyproxy("tinyproxy-443.conf"),
         "tinyproxy-443",
         "tinyproxy, `ConnectPort 443`",
-        websocket=False,
+        findings="ws-tunnel-refused poll-ok proxied",
     ),
     _forward(
         _tinyproxy("tinyproxy-open.conf"),
         "tinyproxy-open",
         "tinyproxy, CONNECT to any port",
-        websocket=True,
+        findings="ws-ok poll-ok proxied",
     ),
     _forward(
         Program("privoxy", ["--no-daemon", "@{folder}/config"], "privoxy.conf"),
         "privoxy",
         "Privoxy",
-        websocket=True,
+        findings="ws-ok poll-ok",
     ),
 )

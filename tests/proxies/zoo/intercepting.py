@@ -17,8 +17,8 @@ ADDONS = Path(__file__).with_name("addons")
 
 
 @contextmanager
-def tls(upstream: int) -> Iterator[tuple[str, int]]:
-    """The server, by https, with a certificate that nobody trusts: its URL and nginx's pid."""
+def tls(upstream: int) -> Iterator[tuple[str, int, Path]]:
+    """The server, by https: its URL, nginx's pid, and its certificate, which nobody trusts."""
     address = addresses.origin_address()
     with tempfile.TemporaryDirectory(prefix="certificate-") as name:
         folder = Path(name)
@@ -32,7 +32,7 @@ def tls(upstream: int) -> Iterator[tuple[str, int]]:
             [folder / "certificate.pem", folder / "key.pem"],
         )
         with running(program, address=addresses.server_address(), upstream=upstream) as terminator:
-            yield f"https://{address}:{terminator.port}", terminator.pid
+            yield f"https://{address}:{terminator.port}", terminator.pid, folder / "certificate.pem"
 
 
 def _certificate(folder: Path, address: str) -> None:
@@ -50,7 +50,7 @@ def _certificate(folder: Path, address: str) -> None:
     assert made.returncode == 0, made.stderr
 
 
-def _intercepting(name: str, title: str, *addons: str, websocket: bool = False) -> Entry:
+def _intercepting(name: str, title: str, *addons: str, findings: str) -> Entry:
     program = Program(
         "mitmproxy",
         [
@@ -66,11 +66,12 @@ def _intercepting(name: str, title: str, *addons: str, websocket: bool = False) 
 
     @contextmanager
     def run(upstream: int) -> Iterator[Hop]:
-        with tls(upstream) as (url, terminator), running(program) as proxy:
+        with tls(upstream) as (url, terminator, _), running(program) as proxy:
             yield Hop(
                 url,
                 proxy=f"http://127.0.0.1:{proxy.port}",
                 insecure=True,
+                ca=str(proxy.folder / "mitmproxy-ca-cert.pem"),
                 pids=(proxy.pid, terminator),
             )
 
@@ -78,26 +79,44 @@ def _intercepting(name: str, title: str, *addons: str, websocket: bool = False) 
         name,
         f"mitmproxy opens TLS, {title}",
         Kind.FORWARD,
-        websocket=websocket,
+        findings=findings,
         run=run,
         needs=("mitmproxy", "nginx"),
     )
 
 
 INTERCEPTING = (
-    _intercepting("mitmproxy-strip", "strips `Upgrade`", "strip_upgrade.py"),
-    _intercepting("mitmproxy-swallow", "accepts WebSocket and swallows it", "swallow.py"),
+    _intercepting(
+        "mitmproxy-strip",
+        "strips `Upgrade`",
+        "strip_upgrade.py",
+        findings="ws-stripped poll-ok poll-buffered private-ca",
+    ),
+    _intercepting(
+        "mitmproxy-swallow",
+        "accepts WebSocket and swallows it",
+        "swallow.py",
+        findings="ws-silent poll-ok poll-buffered private-ca",
+    ),
     _intercepting(
         "mitmproxy-truncate",
         "strips `Upgrade`, cuts every second answer short",
         "strip_upgrade.py",
         "truncate.py",
+        findings="ws-stripped poll-ok poll-unreliable poll-buffered private-ca",
     ),
     _intercepting(
         "mitmproxy-twice",
         "strips `Upgrade`, sends every POST twice",
         "strip_upgrade.py",
         "twice.py",
+        findings="ws-stripped poll-ok poll-buffered repeated private-ca",
     ),
-    _intercepting("mitmproxy-headers", "drops custom headers and cookies", "well_known_headers.py"),
+    _intercepting(
+        "mitmproxy-headers",
+        "drops custom headers and cookies",
+        "well_known_headers.py",
+        findings="ws-stripped poll-ok poll-buffered headers-dropped cookies-dropped "
+        "intercepted private-ca",
+    ),
 )

@@ -13,7 +13,7 @@ DIRECT = Entry(
     "direct",
     "no proxy",
     Kind.DIRECT,
-    websocket=True,
+    findings="ws-ok poll-ok",
     run=lambda upstream: nullcontext(Hop(f"http://{addresses.open_address()}:{upstream}")),
 )
 
@@ -36,52 +36,76 @@ def nginx(part: str) -> Program:
 
 
 def _reverse(
-    program: Program, name: str, title: str, *, websocket: bool, needs: tuple[str, ...] = ()
+    program: Program, name: str, title: str, *, findings: str, needs: tuple[str, ...] = ()
 ) -> Entry:
     return Entry(
         name,
         title,
         Kind.REVERSE,
-        websocket=websocket,
+        findings=findings,
         run=before(program),
         needs=needs or (program.name,),
     )
 
 
-def _nginx(name: str, title: str, *, websocket: bool) -> Entry:
-    return _reverse(nginx(f"{name}.conf"), name, title, websocket=websocket)
+def _nginx(name: str, title: str, *, findings: str) -> Entry:
+    return _reverse(nginx(f"{name}.conf"), name, title, findings=findings)
 
 
-def _haproxy(name: str, title: str) -> Entry:
+def _haproxy(name: str, title: str, *, findings: str) -> Entry:
     program = Program("haproxy", ["-db", "-f", "@{folder}/config"], "haproxy.cfg", f"{name}.cfg")
-    return _reverse(program, name, title, websocket=True)
+    return _reverse(program, name, title, findings=findings)
 
 
-def _apache(name: str, title: str, *, websocket: bool) -> Entry:
+def _apache(name: str, title: str, *, findings: str) -> Entry:
     arguments = ["-DFOREGROUND", "-f", "@{folder}/config"]
     program = Program("apache", arguments, "apache.conf", f"{name}.conf")
-    return _reverse(program, name, title, websocket=websocket)
+    return _reverse(program, name, title, findings=findings)
 
 
-def _varnish(name: str, title: str, *, websocket: bool) -> Entry:
+def _varnish(name: str, title: str, *, findings: str) -> Entry:
     # Its own folder with -n; no jail, which needs root; no cache to speak of.
     place = ["-F", "-n", "@{folder}/run", "-a", "@{address}:@{port}", "-f", "@{folder}/config"]
     program = Program("varnish", [*place, "-s", "malloc,16m", "-j", "none"], f"{name}.vcl")
-    return _reverse(program, name, title, websocket=websocket)
+    return _reverse(program, name, title, findings=findings)
 
 
 REVERSE = (
-    _nginx("nginx-no-upgrade", "nginx, no upgrade headers", websocket=False),
-    _nginx("nginx-upgrade", "nginx, upgrade headers", websocket=True),
-    _nginx("nginx-buffering", "nginx, upgrade headers, buffering and gzip on", websocket=True),
-    _nginx("nginx-timeout-5s", "nginx, upgrade headers, `proxy_read_timeout 5s`", websocket=True),
     _nginx(
-        "nginx-body-1k", "nginx, no upgrade headers, `client_max_body_size 1k`", websocket=False
+        "nginx-no-upgrade",
+        "nginx, no upgrade headers",
+        findings="ws-stripped poll-ok poll-buffered",
     ),
-    _haproxy("haproxy-server-5s", "HAProxy, `timeout server 5s`"),
-    _haproxy("haproxy-tunnel-5s", "HAProxy, `timeout tunnel 5s`"),
-    _apache("apache-no-upgrade", "Apache, no `upgrade=websocket`", websocket=False),
-    _apache("apache-upgrade", "Apache, `upgrade=websocket`", websocket=True),
-    _varnish("varnish-pass", "Varnish, `pass`", websocket=False),
-    _varnish("varnish-pipe", "Varnish, `pipe` for upgrades", websocket=True),
+    _nginx("nginx-upgrade", "nginx, upgrade headers", findings="ws-ok poll-ok"),
+    _nginx(
+        "nginx-buffering",
+        "nginx, upgrade headers, buffering and gzip on",
+        findings="ws-ok poll-ok poll-buffered compressed",
+    ),
+    _nginx(
+        "nginx-timeout-5s",
+        "nginx, upgrade headers, `proxy_read_timeout 5s`",
+        findings="ws-ok ws-cut-idle poll-ok poll-cut",
+    ),
+    _nginx(
+        "nginx-body-1k",
+        "nginx, no upgrade headers, `client_max_body_size 1k`",
+        findings="ws-stripped poll-ok poll-buffered body-limit",
+    ),
+    _haproxy(
+        "haproxy-server-5s",
+        "HAProxy, `timeout server 5s`",
+        findings="ws-ok ws-cut-idle poll-ok poll-cut",
+    ),
+    _haproxy(
+        "haproxy-tunnel-5s", "HAProxy, `timeout tunnel 5s`", findings="ws-ok ws-cut-idle poll-ok"
+    ),
+    _apache(
+        "apache-no-upgrade",
+        "Apache, no `upgrade=websocket`",
+        findings="ws-stripped poll-ok proxied",
+    ),
+    _apache("apache-upgrade", "Apache, `upgrade=websocket`", findings="ws-ok poll-ok proxied"),
+    _varnish("varnish-pass", "Varnish, `pass`", findings="ws-stripped poll-ok proxied"),
+    _varnish("varnish-pipe", "Varnish, `pipe` for upgrades", findings="ws-ok poll-ok proxied"),
 )

@@ -12,10 +12,10 @@ from . import addresses
 from .entry import Entry, Hop, Kind
 
 #: The page and its script come as they are.
-_DOORS = r"^/fallback/(ws|poll)"
+_DOORS = r"^/fallback/(doctor/)?(ws|poll)"
 
 
-def _scripted(name: str, title: str, *scenarios: str) -> Entry:
+def _scripted(name: str, title: str, *scenarios: str, findings: str) -> Entry:
     @contextmanager
     def run(upstream: int) -> Iterator[Hop]:
         address = addresses.open_address()
@@ -23,25 +23,46 @@ def _scripted(name: str, title: str, *scenarios: str) -> Entry:
         with FaultProxy(upstream, rules, host=address) as proxy:
             yield Hop(f"http://{address}:{proxy.port}", pids=(proxy.pid,))
 
-    return Entry(name, f"fault proxy: {title}", Kind.REVERSE, websocket=False, run=run)
+    return Entry(name, f"fault proxy: {title}", Kind.REVERSE, findings=findings, run=run)
 
 
 SCRIPTED = (
-    _scripted("fault-accept-silent", "101, then silence", "accept_silent"),
-    _scripted("fault-drop-up", "101, drops what the page sends", "drop_up"),
-    _scripted("fault-drop-down", "101, drops what the server sends", "drop_down"),
-    _scripted("fault-swallow-upgrade", "the upgrade is never answered", "swallow_upgrade"),
-    _scripted("fault-reset-upgrade", "the upgrade is reset", "reset_upgrade"),
+    _scripted(
+        "fault-accept-silent", "101, then silence", "accept_silent", findings="ws-silent poll-ok"
+    ),
+    _scripted(
+        "fault-drop-up",
+        "101, drops what the page sends",
+        "drop_up",
+        findings="ws-up-blocked poll-ok",
+    ),
+    _scripted(
+        "fault-drop-down",
+        "101, drops what the server sends",
+        "drop_down",
+        findings="ws-down-blocked poll-ok",
+    ),
+    _scripted(
+        "fault-swallow-upgrade",
+        "the upgrade is never answered",
+        "swallow_upgrade",
+        findings="ws-unanswered poll-ok",
+    ),
+    _scripted(
+        "fault-reset-upgrade", "the upgrade is reset", "reset_upgrade", findings="ws-reset poll-ok"
+    ),
     _scripted(
         "fault-duplicate-posts",
         "no WebSocket, every POST twice",
         "refuse_upgrade",
         "duplicate_posts",
+        findings="ws-refused poll-ok repeated",
     ),
     _scripted(
         "fault-drop-responses",
         "no WebSocket, one answer in five is lost",
         "refuse_upgrade",
         "drop_responses",
+        findings="ws-refused poll-ok poll-unreliable",
     ),
 )

@@ -1,0 +1,170 @@
+"""A WebSocket that shows what happens to it: RFC 6455 by `websockets`' sans-I/O core.
+
+What is to be sent never holds up what is to be read: a peer, or a proxy, that reads nothing is one
+of the things to be found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from ..websocket import READ_BYTES, SUBPROTOCOL, framing_logger
+
+#: Bytes of the largest message that the doctor's server sends.
+MAX_MESSAGE = 70_000
+
+
+class Ended(Exception):
+    """The connection has ended; the text says how.
+
+    Args:
+        code: of the close frame, None where there was none.
+    """
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class WebSocketClient:
+    """See the module.
+
+    Args:
+        sock: the way to the server, connected.
+        uri: beginning with ``ws:`` or ``wss:``.
+        origin, headers: what the handshake has.
+        now: seconds on a clock that never goes back.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        uri: str,
+        origin: str,
+        headers: Mapping[str, str],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sock = sock
+        self._now = now
+        self._framing = ClientProtocol(
+            parse_uri(uri),
+            origin=origin,  # type: ignore[arg-type]
+            subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+            max_size=MAX_MESSAGE,
+            logger=framing_logger,
+        )
+        self._pending = bytearray()
+        self._messages: deque[str] = deque()
+        self._part = bytearray()
+        self._eof = False
+        self.response: Response | None = None
+        sock.setblocking(False)
+        request = self._framing.connect()
+        request.headers.update(headers)
+        self._framing.send_request(request)
+
+    def open(self, timeout: float) -> bool:
+        """Wait for the handshake: whether there is a WebSocket; else `response` says why.
+
+        Raises:
+            TimeoutError: no answer.
+            Ended: the connection ended without one.
+        """
+        self._until(lambda: self.response is not None, timeout)
+        failed = self._framing.handshake_exc
+        if failed is not None and not isinstance(failed, InvalidStatus):
+            raise Ended(str(failed))
+        return failed is None
+
+    def send(self, text: str) -> None:
+        """Send a message, as soon as the connection takes it.
+
+        Raises:
+            Ended: it is over.
+        """
+        if self._framing.state is not State.OPEN:
+            self._over()
+        self._framing.send_text(text.encode())
+        self._pump()
+
+    def receive(self, timeout: float) -> str:
+        """The next message.
+
+        Raises:
+            TimeoutError: none came.
+            Ended: none will come.
+        """
+        self._until(lambda: bool(self._messages), timeout)
+        return self._messages.popleft()
+
+    def close(self) -> None:
+        """Say goodbye, without waiting for the answer."""
+        with contextlib.suppress(OSError):
+            if self._framing.state is State.OPEN:
+                self._framing.send_close(1000)
+                self._pump()
+        self._sock.close()
+        self._framing.parser.close()
+
+    def _until(self, done: Callable[[], bool], timeout: float) -> None:
+        deadline = self._now() + timeout
+        while not done():
+            if self._eof:
+                self._over()
+            if self._pump() or done():
+                continue
+            left = deadline - self._now()
+            if left <= 0:
+                raise TimeoutError
+            select.select([self._sock], [self._sock] if self._pending else [], [], left)
+
+    def _over(self) -> NoReturn:
+        code = self._framing.close_code if self._framing.close_rcvd else None
+        raise Ended("the connection ended", code)
+
+    def _pump(self) -> bool:
+        """Write what can be written and read what there is; whether something was read."""
+        try:
+            self._pending += b"".join(self._framing.data_to_send())
+            with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                while self._pending:
+                    del self._pending[: self._sock.send(self._pending)]
+            data = self._sock.recv(READ_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError:
+            data = b""
+        if data:
+            self._framing.receive_data(data)
+        else:
+            self._eof = True
+            self._framing.receive_eof()
+        for event in self._framing.events_received():
+            if isinstance(event, Response):
+                self.response = event
+            elif isinstance(event, Frame):
+                self._frame(event)
+        return True
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.opcode in (Opcode.TEXT, Opcode.CONT):
+            self._part += frame.data
+            if frame.fin:
+                self._messages.append(self._part.decode(errors="replace"))
+                self._part.clear()
+        elif frame.opcode is Opcode.CLOSE:
+            self._eof = True

@@ -1,0 +1,343 @@
+"""The doctor's doors: `POST doctor/poll` and `GET doctor/ws`, as ``DOCTOR.md`` has them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+
+from ..polling import Answer
+from ..runtime import Runtime, make_lock
+from ..websocket import READ_BYTES, SUBPROTOCOL, BadHandshake, framing_logger, handshake
+from .findings import PROOF
+from .runs import Handshake, Run, Runs, valid_name
+
+logger = logging.getLogger("fallback_transport.doctor")
+
+HEADER = "X-Fallback-Transport-Doctor"
+COOKIE = "fallback_transport_doctor"
+#: Seconds for which a request may be held.
+MAX_HOLD = 300.0
+#: Seconds after which a WebSocket on which nothing is said is closed: behind the longest silence
+#: that a client may choose.
+MAX_SILENCE = 310.0
+#: Messages of a client on one WebSocket, and bytes of the largest: an examination takes 4.
+MAX_MESSAGES = 100
+MAX_MESSAGE = 70_000
+#: Bytes of the largest answer that can be asked for.
+MAX_GIVEN = 1_000_000
+#: What waits at once, in all, and of one run: held requests, streams and WebSockets.
+MAX_WAITING = 100
+MAX_WAITING_PER_RUN = 4
+#: Seconds between two parts of a stream, and the bytes of one: more than the 1 kB that a browser
+#: keeps back to guess a type, and less than what proxies keep in a buffer.
+STREAM_GAP = 0.5
+STREAM_PARTS = 3
+STREAM_BYTES = 2048
+
+# Nothing that could be compressed, beyond what a compressor looks back for (32 kB).
+_PADDING = secrets.token_urlsafe(48 * 1024).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer in parts, with pauses."""
+
+    headers: tuple[tuple[str, str], ...]
+    parts: Iterator[bytes]
+
+
+class Refused(Exception):
+    """A request that is not served: the status, and why."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class DoctorDoor:
+    """See the module.
+
+    Args:
+        runtime: the async mode.
+        version: of this library.
+        max_body: bytes of the largest request.
+        trusted_proxies: see `client_address`.
+    """
+
+    def __init__(
+        self, runtime: Runtime, version: str, max_body: int, trusted_proxies: int = 0
+    ) -> None:
+        self.runs = Runs(runtime.now)
+        self._runtime = runtime
+        self._version = version
+        self._max_body = max_body
+        self._trusted_proxies = trusted_proxies
+        self._lock = make_lock()
+        self._waiting = 0
+
+    def known(self, name: object) -> bool:
+        """Whether a run has begun, so that nobody need be asked whether it may."""
+        return isinstance(name, str) and self.runs.find(name) is not None
+
+    # -- by HTTP -------------------------------------------------------------------
+
+    def poll(
+        self,
+        environ: dict[str, Any],
+        body: bytes,
+        address: str,
+        cookie_path: str,
+        may_begin: Callable[[], bool],
+    ) -> Answer | Stream:
+        """Answer a command.
+
+        Args:
+            body: all of it.
+            address: whom a new run counts for.
+            cookie_path: where the doctor is.
+            may_begin: whether this client may begin a run.
+        """
+        try:
+            command = _command(body)
+            run = self._run(command.get("run"), address, may_begin)
+            what = command.get("do")
+            if what == "serial":
+                run.serial += 1
+                return _answer({"serial": run.serial})
+            number = command.get("number")
+            if type(number) is not int or not 0 <= number < 10**9:
+                raise Refused(400, "a command has a number")
+            run.numbered(number)
+            if what == "begin":
+                return self._begin(number, cookie_path)
+            if what == "echo":
+                return _answer({"number": number, "bytes": len(body), **_arrived(environ)})
+            if what == "give":
+                size = int(_number(command, "bytes", MAX_GIVEN))
+                return _answer({"number": number}, size=size)
+            if what == "hold":
+                return self._hold(run, number, _number(command, "seconds", MAX_HOLD))
+            if what == "stream":
+                return Stream(_HEADERS, self._stream(run, number))
+            if what == "seen":
+                return _answer({"number": number, "seen": run.seen(environ, self._trusted_proxies)})
+            raise Refused(400, "an unknown command")
+        except Refused as refused:
+            return _refusal(refused)
+
+    def _run(self, name: object, address: str, may_begin: Callable[[], bool]) -> Run:
+        if not valid_name(name):
+            raise Refused(400, "a run has a name")
+        assert isinstance(name, str)
+        run = self.runs.find(name)
+        if run is None:
+            if not may_begin():
+                raise Refused(403, "not allowed")
+            run = self.runs.begin(name, address)
+        if not run.request():
+            raise Refused(429, "too many requests of one run")
+        return run
+
+    def _begin(self, number: int, cookie_path: str) -> Answer:
+        cookie = f"{COOKIE}=1; Path={cookie_path}; Max-Age=600; HttpOnly; SameSite=Strict"
+        facts = {
+            "number": number,
+            "library": self._version,
+            "body": self._max_body,
+            "time": int(time.time() * 1000),
+        }
+        return _answer(facts, ("Set-Cookie", cookie))
+
+    def _hold(self, run: Run, number: int, seconds: float) -> Answer:
+        with self._place(run):
+            self._runtime.sleep(seconds)
+        return _answer({"number": number, "held": seconds})
+
+    def _stream(self, run: Run, number: int) -> Iterator[bytes]:
+        # Here and not before: what is never begun is never ended either.
+        try:
+            with self._place(run):
+                yield json.dumps({"number": number}).encode() + b"\n" + _PADDING[:STREAM_BYTES]
+                for _ in range(STREAM_PARTS - 1):
+                    self._runtime.sleep(STREAM_GAP)
+                    yield _PADDING[:STREAM_BYTES]
+                yield b"."
+        except Refused as refused:
+            yield _refusal(refused).body
+
+    @contextlib.contextmanager
+    def _place(self, run: Run) -> Iterator[None]:
+        """A place to wait in."""
+        with self._lock:
+            if self._waiting >= MAX_WAITING or run.waiting >= MAX_WAITING_PER_RUN:
+                raise Refused(503, "too many wait")
+            self._waiting += 1
+            run.waiting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                run.waiting -= 1
+
+    # -- by WebSocket --------------------------------------------------------------
+
+    def websocket(
+        self, environ: dict[str, Any], address: str, may_begin: Callable[[], bool]
+    ) -> Answer | None:
+        """Serve a request for the WebSocket; None once the socket was used, and is over.
+
+        Raises:
+            UnsuitableServer: there is no socket to be had.
+        """
+        query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        try:
+            run = self._run(query.get("run", [None])[0], address, may_begin)
+            if "plain" in query:
+                run.plain += 1
+                raise Refused(426, "a WebSocket is here")
+            seen = run.handshake(environ)
+            seen.status = 501
+            try:
+                request = handshake(environ)
+                with self._place(run):
+                    _Talk(self._runtime.take_socket(environ), seen).run(request)
+            except BadHandshake as error:
+                seen.status = error.status
+                return _refusal(Refused(error.status, str(error)), *error.headers)
+            except Refused as refused:
+                seen.status = refused.status
+                raise
+        except Refused as refused:
+            return _refusal(refused)
+        return None
+
+
+class _Talk:
+    """One WebSocket: what is sent unasked, and an answer to every message."""
+
+    def __init__(self, sock: Any, seen: Handshake) -> None:
+        self._sock = sock
+        self._seen = seen
+        self._length = 0
+        self._framing = ServerProtocol(
+            subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+            max_size=MAX_MESSAGE,
+            logger=framing_logger,
+        )
+
+    def run(self, request: bytes) -> None:
+        framing, seen = self._framing, self._seen
+        self._sock.settimeout(MAX_SILENCE)
+        try:
+            framing.receive_data(request)
+            for event in framing.events_received():
+                if isinstance(event, Request):
+                    response = framing.accept(event)
+                    seen.status = response.status_code
+                    framing.send_response(response)
+            self._flush()
+            if seen.status == 101:
+                for length in PROOF:
+                    framing.send_text(b"x" * length)
+                    self._flush()
+                    seen.down.append(length)
+            while not self._receive(self._sock.recv(READ_BYTES)):
+                pass
+        except OSError:
+            # Cut, or silent for too long: that is what it is there for.
+            pass
+        finally:
+            seen.closed = framing.close_code if framing.close_rcvd else None
+            framing.parser.close()
+            with contextlib.suppress(OSError):
+                self._sock.close()
+
+    def _receive(self, data: bytes) -> bool:
+        """Take bytes; True at the end."""
+        framing = self._framing
+        if data:
+            framing.receive_data(data)
+        else:
+            framing.receive_eof()
+        for event in framing.events_received():
+            if isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.CONT):
+                self._length += len(event.data)
+                if event.fin:
+                    self._got(self._length)
+                    self._length = 0
+        self._flush()
+        return not data
+
+    def _got(self, length: int) -> None:
+        up = self._seen.up
+        if len(up) < MAX_MESSAGES:
+            up.append(length)
+            if self._framing.state.name == "OPEN":
+                self._framing.send_text(f"got {length}".encode())
+        elif self._framing.state.name == "OPEN":
+            self._framing.send_close(CloseCode.POLICY_VIOLATION)
+
+    def _flush(self) -> None:
+        for data in self._framing.data_to_send():
+            if data:
+                self._sock.sendall(data)
+            else:
+                with contextlib.suppress(OSError):
+                    self._sock.shutdown(1)
+
+
+_HEADERS = ((HEADER, "1"),)
+
+
+def _command(body: bytes) -> dict[str, Any]:
+    line = body.partition(b"\n")[0]
+    if len(line) > 1000:
+        raise Refused(400, "a line of JSON is expected")
+    try:
+        command = json.loads(line)
+    except (ValueError, RecursionError):
+        command = None
+    if not isinstance(command, dict):
+        raise Refused(400, "a line of JSON is expected")
+    return command
+
+
+def _number(command: dict[str, Any], name: str, most: float) -> float:
+    number: Any = command.get(name)
+    known = isinstance(number, (int, float)) and not isinstance(number, bool)
+    if not known or not 0 <= number <= most:
+        raise Refused(400, f"{name} is a number up to {most:g}")
+    return float(number)
+
+
+def _arrived(environ: dict[str, Any]) -> dict[str, bool]:
+    cookies = environ.get("HTTP_COOKIE", "")
+    return {
+        "header": environ.get("HTTP_" + HEADER.upper().replace("-", "_")) == "1",
+        "cookie": f"{COOKIE}=1" in [each.strip() for each in cookies.split(";")],
+    }
+
+
+def _answer(facts: dict[str, Any], *headers: tuple[str, str], size: int = 0) -> Answer:
+    head = json.dumps(facts, separators=(",", ":")).encode() + b"\n"
+    missing = max(0, size - len(head) - 1)
+    padding = (_PADDING * (missing // len(_PADDING) + 1))[:missing]
+    return Answer(200, head + padding + b".", (*_HEADERS, *headers))
+
+
+def _refusal(refused: Refused, *headers: tuple[str, str]) -> Answer:
+    logger.info("%s %s", refused.status, refused)
+    body = json.dumps({"error": str(refused)}).encode() + b"\n."
+    return Answer(refused.status, body, (*_HEADERS, *headers))

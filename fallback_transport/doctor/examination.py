@@ -1,0 +1,472 @@
+"""The checks of ``DOCTOR.md``, made from this machine: what they observe, in its words."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import secrets
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.message import Message
+from typing import Any
+
+from .client import Ended, WebSocketClient
+from .findings import HELD_BACK, PROOF
+from .route import Route, TunnelRefused, Unreachable, Untrusted
+
+HEADER = "X-Fallback-Transport-Doctor"
+#: Seconds for a connection, for the handshake, for the proof, and for a small request.
+PATIENCE = 5.0
+#: Bytes a second of the slowest path that is waited for.
+SLOWEST = 8000
+#: How often a small request is tried.
+TRIES = 3
+#: Seconds within which a held request that fails was not cut for being held.
+SOON = 1.0
+ROUND_TRIPS = 8
+#: Bytes of requests, up to the largest that sessions send, and of answers.
+BODIES = (1000, 4000, 16_000, 64_000, 256_000)
+ANSWERS = (4000, 64_000, 500_000)
+
+Tell = Callable[[str, str], None]
+
+
+class NoDoctor(Exception):
+    """There is nothing at this address to examine with; the text says what there is."""
+
+
+class Failed(Exception):
+    """A request without a whole answer of the doctor's.
+
+    Args:
+        status: of the answer, if there was one.
+        foreign: what else there was.
+        late: whether it was waited for in vain.
+        away: whether there was nobody to ask.
+    """
+
+    def __init__(
+        self,
+        why: str,
+        status: int | None = None,
+        foreign: Mapping[str, Any] | None = None,
+        *,
+        late: bool = False,
+        away: bool = False,
+    ) -> None:
+        super().__init__(why)
+        self.status = status
+        self.foreign = foreign
+        self.late = late
+        self.away = away
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer of the doctor's.
+
+    Args:
+        facts: its first line.
+        ms: from the last byte of the request to the last of the answer.
+        spread: milliseconds from its body's first byte to its last.
+    """
+
+    facts: Mapping[str, Any]
+    headers: Message
+    ms: float
+    spread: float
+
+
+@dataclass(slots=True)
+class _Polling:
+    """What is observed of polling, as it grows."""
+
+    requests: int = 0
+    failed: int = 0
+    round_trips: list[float] = field(default_factory=list)
+    why: str | None = None
+    foreign: Mapping[str, Any] | None = None
+    encoded: bool = False
+    rest: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "requests": self.requests,
+            "failed": self.failed,
+            "round_trips": self.round_trips,
+            "why": self.why,
+            "foreign": self.foreign,
+            "encoded": self.encoded,
+            **self.rest,
+        }
+
+
+class Examination:
+    """One run of all checks.
+
+    Args:
+        route: the way to the server.
+        idle: seconds of silence on the WebSocket, and for which a poll is held.
+        headers: further ones of every request, such as a login's cookie.
+        tell: called with each check's name and what came of it, from several threads.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        idle: float,
+        headers: Mapping[str, str] | None = None,
+        tell: Tell = lambda check, result: None,
+    ) -> None:
+        self._route = route
+        self._idle = idle
+        self._headers = dict(headers or {})
+        self._tell = tell
+        self._run = secrets.token_urlsafe(16)
+        self._path = route.page.path + "/doctor"
+        self._padding = secrets.token_urlsafe(max(BODIES))
+        self._lock = threading.Lock()
+        self._number = 0
+        self._cookie: str | None = None
+        self._polling = _Polling()
+
+    def observe(self) -> dict[str, Any]:
+        """Make the checks, and return what was observed.
+
+        Raises:
+            NoDoctor: there is nothing to examine.
+        """
+        seen: dict[str, Any] = {"by": "terminal", "unreachable": None, "tls": None}
+        try:
+            if self._route.secure:
+                seen["tls"] = self._certificate()
+            seen["clock"] = self._begin()
+        except Untrusted as error:
+            seen["tls"] = {"error": str(error)}
+            self._tell("begin", f"the certificate cannot be verified: {error}")
+            return seen
+        except Unreachable as error:
+            seen["unreachable"] = str(error)
+            self._tell("begin", f"cannot be reached: {error}")
+            return seen
+        beside = [
+            threading.Thread(target=lambda: seen.update(websocket=self._websocket()), daemon=True)
+        ]
+        works = seen["clock"] is not None
+        if works:
+            beside.append(threading.Thread(target=self._hold, daemon=True))
+        for thread in beside:
+            thread.start()
+        if works:
+            self._requests()
+        for thread in beside:
+            thread.join()
+        seen["server"] = self._seen() if works else None
+        seen["polling"] = self._polling.to_json()
+        return seen
+
+    # -- polling ---------------------------------------------------------------------
+
+    def _certificate(self) -> dict[str, Any]:
+        try:
+            issuer, private = self._route.issuer(PATIENCE), self._route.private(PATIENCE)
+        except TunnelRefused:
+            # The requests will tell.
+            return {"error": None, "issuer": None, "private": None}
+        self._tell("begin", f"the certificate was issued by {issuer}")
+        return {"error": None, "issuer": issuer, "private": private}
+
+    def _begin(self) -> dict[str, Any] | None:
+        """Begin the run, and compare the clocks; None if no request gets through.
+
+        Raises:
+            Unreachable: at every try.
+            NoDoctor: the server has none.
+        """
+        away = 0
+        for _ in range(TRIES):
+            began = time.time()
+            try:
+                answered = self._counted("begin")
+            except Failed as failed:
+                away += failed.away
+                continue
+            # As a browser: the pair, without its attributes.
+            cookie = answered.headers.get("Set-Cookie")
+            self._cookie = cookie.partition(";")[0] if cookie else None
+            now = (began + time.time()) / 2
+            ahead = round(now - answered.facts["time"] / 1000, 3)
+            self._tell("begin", f"version {answered.facts['library']}, clock {ahead:+.1f} s")
+            return {"ahead": ahead}
+        if away == TRIES:
+            raise Unreachable(self._polling.why)
+        self._tell("begin", f"requests get no answer: {self._polling.why}")
+        return None
+
+    def _requests(self) -> None:
+        polling, rest = self._polling, self._polling.rest
+        echoes = []
+        for _ in range(ROUND_TRIPS):
+            if (echo := self._small("echo")) is not None:
+                polling.round_trips.append(round(echo.ms, 1))
+                echoes.append(echo)
+        self._tell("round-trip", f"{polling.round_trips} ms")
+        if echoes:
+            rest["header"] = {
+                "up": all(echo.facts["header"] for echo in echoes),
+                "down": all(echo.headers.get(HEADER) == "1" for echo in echoes),
+            }
+            rest["cookie"] = all(echo.facts["cookie"] for echo in echoes)
+        spread = self._spread()
+        if spread is not None and spread < HELD_BACK:
+            # The first pieces may have waited for a busy machine: what a network holds back, it
+            # holds back again.
+            spread = max(spread, self._spread() or 0)
+        rest["stream"] = None if spread is None else {"spread": spread}
+        self._tell("stream", f"{rest['stream']}")
+        serials = [each and each.facts["serial"] for each in (self._serial(), self._serial())]
+        rest["cached"] = None if None in serials else serials[0] == serials[1]
+        self._tell("cache", f"{rest['cached']}")
+        rest["body"] = self._bodies()
+        rest["answer"] = self._answers()
+        self._tell("sizes", f"requests {rest['body']}, answers {rest['answer']}")
+
+    def _spread(self) -> int | None:
+        stream = self._small("stream")
+        return None if stream is None else round(stream.spread)
+
+    def _serial(self) -> Answered | None:
+        return self._small("serial", numbered=False)
+
+    def _bodies(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"passed": 0, "refused": None, "status": None}
+        for size in BODIES:
+            failed = self._large(size, {"do": "echo"}, size=size)
+            if failed is not None:
+                found.update(refused=size, status=failed.status)
+                break
+            found["passed"] = size
+        return found
+
+    def _answers(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"passed": 0, "refused": None}
+        for size in ANSWERS:
+            if self._large(size, {"do": "give", "bytes": size}) is not None:
+                found["refused"] = size
+                break
+            found["passed"] = size
+        return found
+
+    def _large(self, weight: int, command: dict[str, Any], size: int = 0) -> Failed | None:
+        """A request that is tried as often as a small one, unless the answer is clear."""
+        for _ in range(TRIES):
+            try:
+                self._ask(command, PATIENCE + weight / SLOWEST, size=size)
+                return None
+            except Failed as error:
+                failed = error
+                if failed.status == 413 or failed.late:
+                    break
+        return failed
+
+    def _hold(self) -> None:
+        failed, seconds = None, 0.0
+        for _ in range(TRIES):
+            failed, began = None, time.monotonic()
+            try:
+                self._ask({"do": "hold", "seconds": self._idle}, self._idle + PATIENCE)
+            except Failed as error:
+                failed = error
+            seconds = round(time.monotonic() - began, 2)
+            if failed is None or seconds >= SOON:
+                break
+        # An answer that was given in time, and lost or cut, was held.
+        alive = failed is None or (not failed.late and seconds >= self._idle)
+        self._polling.rest["hold"] = {
+            "asked": self._idle,
+            "alive": alive,
+            "seconds": seconds,
+            "status": failed.status if failed is not None else None,
+        }
+        self._tell("hold", f"{seconds:.1f} s of {self._idle:g} s: {failed or 'answered'}")
+
+    def _seen(self) -> Mapping[str, Any] | None:
+        answered = self._small("seen")
+        return None if answered is None else answered.facts["seen"]
+
+    def _small(self, what: str, *, numbered: bool = True) -> Answered | None:
+        """A small request; None if it failed each time."""
+        for _ in range(TRIES):
+            with contextlib.suppress(Failed):
+                return self._counted(what, numbered=numbered)
+        return None
+
+    def _counted(self, what: str, *, numbered: bool = True) -> Answered:
+        """One try of a small request."""
+        self._polling.requests += 1
+        try:
+            return self._ask({"do": what}, PATIENCE, numbered=numbered)
+        except Failed as failed:
+            self._polling.failed += 1
+            self._polling.why = str(failed)
+            self._polling.foreign = failed.foreign or self._polling.foreign
+            raise
+
+    def _ask(
+        self, command: dict[str, Any], patience: float, *, size: int = 0, numbered: bool = True
+    ) -> Answered:
+        """One request on a connection of its own, so that nothing is repeated unasked.
+
+        Raises:
+            Failed: no whole answer of the doctor's.
+            NoDoctor: the server has none.
+        """
+        with self._lock:
+            self._number += 1
+            facts = {"run": self._run, **({"number": self._number} if numbered else {}), **command}
+        line = json.dumps(facts) + "\n"
+        body = (line + self._padding[: max(0, size - len(line))]).encode()
+        try:
+            connection, before, headers = self._route.connect(PATIENCE)
+        except TunnelRefused as refused:
+            raise Failed(f"status {refused.status}", refused.status) from refused
+        except (Unreachable, Untrusted) as error:
+            raise Failed(str(error), away=True) from error
+        headers.update(self._headers)
+        headers |= {HEADER: "1", "Accept-Encoding": "gzip", "Origin": self._route.origin}
+        headers["Content-Type"] = "text/plain;charset=UTF-8"
+        if self._cookie is not None:
+            headers["Cookie"] = "; ".join(filter(None, [headers.get("Cookie"), self._cookie]))
+        try:
+            return self._exchange(
+                connection, before + self._path + "/poll", body, headers, patience
+            )
+        except TimeoutError as error:
+            raise Failed("no answer", late=True) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise Failed("no whole answer") from error
+        finally:
+            connection.close()
+
+    def _exchange(
+        self,
+        connection: http.client.HTTPConnection,
+        target: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        patience: float,
+    ) -> Answered:
+        connection.sock.settimeout(patience)
+        began = time.monotonic()
+        connection.request("POST", target, body, dict(headers))
+        response = connection.getresponse()
+        content = response.read(1)
+        first = time.monotonic()
+        content += response.read()
+        now = time.monotonic()
+        encoding = response.headers.get("Content-Encoding")
+        if encoding is not None:
+            self._polling.encoded = True
+            try:
+                content = zlib.decompress(content, 47)
+            except zlib.error as error:
+                raise Failed("an answer in an unknown encoding", response.status) from error
+        try:
+            facts = json.loads(content.partition(b"\n")[0])
+            ours = isinstance(facts, dict) and content.endswith(b".")
+        except ValueError:
+            ours = False
+        if response.status == 404:
+            raise NoDoctor("there is no doctor at this address; perhaps it is switched off")
+        if not ours:
+            kind = response.headers.get_content_type()
+            foreign = {"status": response.status, "type": kind}
+            raise Failed(f"status {response.status}", response.status, foreign)
+        if response.status != 200:
+            raise Failed(f"status {response.status}", response.status)
+        ms, spread = (now - began) * 1000, (now - first) * 1000
+        return Answered(facts, response.headers, ms, spread)
+
+    # -- WebSocket -------------------------------------------------------------------
+
+    def _websocket(self) -> dict[str, Any]:
+        seen: dict[str, Any] = {"present": True, "handshake": "failed", "up": [], "down": []}
+        began = time.monotonic()
+        headers = dict(self._headers)
+        try:
+            connection, _, _ = self._route.connect(PATIENCE, tunnel=True)
+            sock = connection.sock
+            if self._route.secure:
+                sock = self._route.tls().wrap_socket(sock, server_hostname=self._route.host)
+            uri = self._route.url.replace("http", "ws", 1) + f"/doctor/ws?run={self._run}"
+            client = WebSocketClient(sock, uri, self._route.origin, headers)
+        except TunnelRefused as refused:
+            seen["tunnel"] = refused.status
+            self._tell("handshake", f"the proxy answers CONNECT with {refused.status}")
+            return seen
+        except (Unreachable, Untrusted, OSError) as error:
+            self._tell("handshake", f"no connection: {error}")
+            return seen
+        try:
+            opened = client.open(PATIENCE)
+            seen["handshake"] = "open" if opened else "failed"
+        except TimeoutError:
+            seen["handshake"] = "unanswered"
+        except Ended:
+            pass
+        seen["seconds"] = round(time.monotonic() - began, 2)
+        if client.response is not None:
+            response = client.response
+            seen["status"] = response.status_code
+            seen["headers"] = [[k[:100], v[:200]] for k, v in response.headers.raw_items()][:20]
+        self._tell("handshake", f"{seen['handshake']}, status {seen.get('status')}")
+        if seen["handshake"] == "open":
+            self._prove(client, seen)
+        client.close()
+        return seen
+
+    def _prove(self, client: WebSocketClient, seen: dict[str, Any]) -> None:
+        began = time.monotonic()
+        patience = PATIENCE
+        try:
+            for length in PROOF:
+                client.send("x" * length)
+            while len(seen["up"]) < len(PROOF) or len(seen["down"]) < len(PROOF):
+                text = client.receive(patience - (time.monotonic() - began))
+                # Something comes: the rest may take as long as on the slowest line.
+                patience = PATIENCE + sum(PROOF) / SLOWEST
+                if text.startswith("got "):
+                    seen["up"].append(int(text[4:]))
+                    if text == "got 1":
+                        seen["ms"] = round((time.monotonic() - began) * 1000, 1)
+                else:
+                    seen["down"].append(len(text))
+        except Ended as ended:
+            seconds = round(time.monotonic() - began, 2)
+            seen["closed"] = {"code": ended.code, "seconds": seconds}
+        except (TimeoutError, ValueError):
+            pass
+        self._tell("proof", f"up {seen['up']}, down {seen['down']}")
+        if len(seen["up"]) == len(seen["down"]) == len(PROOF):
+            self._idly(client, seen)
+
+    def _idly(self, client: WebSocketClient, seen: dict[str, Any]) -> None:
+        began = time.monotonic()
+        alive, cut = False, None
+        try:
+            client.receive(self._idle)
+        except TimeoutError:
+            try:
+                client.send("x")
+                alive = client.receive(PATIENCE) == "got 1"
+            except (TimeoutError, Ended):
+                pass
+            cut = self._idle
+        except Ended:
+            cut = round(time.monotonic() - began, 2)
+        seen["idle"] = {"asked": self._idle, "alive": alive, "seconds": cut}
+        self._tell("idle", f"{'alive' if alive else 'cut'} after {cut} s")

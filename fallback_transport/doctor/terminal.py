@@ -1,0 +1,130 @@
+"""``fallback-transport doctor URL``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any, NoReturn
+
+from ..version import __version__
+from .examination import Examination, NoDoctor
+from .findings import Diagnosis, diagnose
+from .route import Route
+
+#: The exit status, by the transport that works.
+STATUS = {"websocket": 0, "polling": 1, "none": 2}
+#: Where there was nothing to examine.
+NOTHING = 3
+MAX_IDLE = 300.0
+
+_MARKS = {"good": "+", "note": "-", "bad": "!"}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves the status 2 to the doctor."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(NOTHING, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is that of ``DOCTOR.md``."""
+    given = _parser().parse_args(arguments)
+    try:
+        route = Route.of_environment(given.url, given.ca)
+        # The file must be there before the checks begin.
+        route.tls()
+        headers = dict(_header(each) for each in given.header)
+    except (ValueError, OSError) as error:
+        print(f"fallback-transport doctor: {error}", file=sys.stderr)
+        return NOTHING
+    at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        observations = Examination(route, given.idle, headers, _tell).observe()
+    except NoDoctor as error:
+        print(f"fallback-transport doctor: {route.url}: {error}", file=sys.stderr)
+        return NOTHING
+    diagnosis = diagnose(observations)
+    if given.json:
+        print(json.dumps(report(route, at, diagnosis, observations), indent=2))
+    else:
+        print(text(route, at, diagnosis))
+    return STATUS[diagnosis.transport]
+
+
+def report(
+    route: Route, at: str, diagnosis: Diagnosis, observations: dict[str, Any]
+) -> dict[str, Any]:
+    """The report, as ``DOCTOR.md`` has it."""
+    return {
+        "doctor": 1,
+        "library": __version__,
+        "url": route.url,
+        "at": at,
+        "agent": f"fallback-transport {__version__}, Python {sys.version.split()[0]}",
+        **diagnosis.report(),
+        "observations": observations,
+    }
+
+
+def text(route: Route, at: str, diagnosis: Diagnosis) -> str:
+    """The same for people."""
+    lines = [f"{_MARKS[each.severity]} {each.text} ({each.code})" for each in diagnosis.findings]
+    return "\n".join([f"{route.url}, {at}", "", *lines, "", diagnosis.text])
+
+
+def _tell(check: str, result: str) -> None:
+    # In one piece, whatever other checks have to tell.
+    sys.stderr.write(f"{check + ':':<12}{result}\n")
+    sys.stderr.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fallback-transport", description="Tools for fallback_transport's sessions."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    doctor = parser.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "doctor",
+        help="examine the network between here and a server",
+        description="Examine the network between here and a server. It honours HTTPS_PROXY, "
+        "HTTP_PROXY, NO_PROXY and SSL_CERT_FILE.",
+        epilog="exit status: 0 WebSocket works, 1 only long polling, 2 neither, "
+        "3 there was nothing to examine",
+    )
+    doctor.add_argument("url", help="where the sessions are, such as https://host/fallback")
+    doctor.add_argument("--json", action="store_true", help="print the whole report as JSON")
+    doctor.add_argument("--ca", metavar="FILE", help="certificates to trust beside the system's")
+    doctor.add_argument(
+        "--idle",
+        metavar="SECONDS",
+        type=_seconds,
+        default=5.0,
+        help="for how long to be silent on the WebSocket, and to let a poll be held (default 5)",
+    )
+    doctor.add_argument(
+        "--header",
+        metavar="'NAME: VALUE'",
+        action="append",
+        default=[],
+        help="a header of every request, such as a login's cookie",
+    )
+    return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= MAX_IDLE:
+        raise ValueError(text)
+    return seconds
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not name.strip() or not (name + value).isprintable():
+        raise ValueError(f"this is no header such as 'Cookie: name=value': {line!r}")
+    return name.strip(), value.strip()

@@ -1,0 +1,66 @@
+"""Whether the server in front calls the application in the way that the async mode needs.
+
+Asked of a request, in the place where it is answered: each server can be started with any
+application, and only there it shows in what its requests run.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+_CURES = {
+    "eventlet": "serve with transport.run(app) or eventlet.wsgi; or set async_mode to "
+    '"gevent" or "threading", as this server has it',
+    "gevent": 'serve with transport.run(app), gevent.pywsgi or "gunicorn -k gevent"; or set '
+    'async_mode to "eventlet" or "threading", as this server has it',
+    "threading": 'serve with transport.run(app), "flask run" or "gunicorn -k gthread --threads N"; '
+    "or set async_mode to what this server runs",
+}
+
+
+def unsuitable(mode: str, environ: dict[str, Any]) -> str | None:
+    """Why a request's server does not suit the async mode, and the cure; None if it does.
+
+    Args:
+        mode: "eventlet", "gevent" or "threading".
+        environ: the request's, in the thread or task that answers it.
+    """
+    server = environ.get("SERVER_SOFTWARE") or "this WSGI server"
+    carrier = _carrier()
+    if carrier == "threading" and not environ.get("wsgi.multithread"):
+        return (
+            f"{server} answers one request at a time here, and a poll takes seconds: {_CURES[mode]}"
+        )
+    if mode == carrier or (mode == "threading" and _threads_are_patched_by(carrier)):
+        return None
+    runs = "threads" if carrier == "threading" else f"{carrier}'s greenlets"
+    return (
+        f"async mode {mode!r} does not work on {server}, whose requests run in {runs}: "
+        f"{_CURES[mode]}"
+    )
+
+
+def _carrier() -> str:
+    """What the caller runs in: a greenlet of eventlet's or gevent's, or a thread."""
+    # What is not imported runs nothing.
+    if "gevent" in sys.modules:
+        import gevent
+
+        if isinstance(gevent.getcurrent(), gevent.Greenlet):
+            return "gevent"
+    if "eventlet.hubs" in sys.modules:
+        from eventlet import hubs
+
+        # Those of patched threads are of no class of eventlet's. One without a parent is a thread's
+        # own, and asking for its hub would make one.
+        parent = hubs.greenlet.getcurrent().parent
+        if parent is not None and parent is hubs.get_hub().greenlet:
+            return "eventlet"
+    return "threading"
+
+
+def _threads_are_patched_by(carrier: str) -> bool:
+    """Whether this greenlet is what `threading` takes for a thread."""
+    return type(threading.Lock()).__module__.split(".")[0] == carrier

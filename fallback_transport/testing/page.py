@@ -1,0 +1,264 @@
+"""The page of a `TestClient`: the client's half of a session, and what it does with packets."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from typing import Any
+
+from flask import Flask
+from flask.testing import EnvironBuilder
+from socketio import packet as sio
+from werkzeug.test import Client as HTTPClient
+
+from ..engine import ERROR, RequestFailed
+from ..protocol.client import ClientMachine
+from ..protocol.envelope import End, Envelope, Grant, Message, Welcome
+from ..protocol.events import (
+    CloseReceived,
+    ConnectionDropped,
+    Event,
+    MessageReceived,
+    SessionClosed,
+    Transport,
+)
+from ..protocol.reliability import Bounds
+from .links import Link, PollingLink, WebSocketLink
+from .tasks import VirtualRuntime
+
+Callback = Callable[[RequestFailed | None, Any], None]
+
+_LINKS: dict[Transport, type[Link]] = {
+    Transport.WEBSOCKET: WebSocketLink,
+    Transport.POLLING: PollingLink,
+}
+
+
+class Doors:
+    """The application's WSGI callable, and the requests that a page makes there.
+
+    Args:
+        app, path: the application, and the mount of the session's doors.
+        headers, cookies: see `TestClient`.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        path: str,
+        headers: Mapping[str, str],
+        cookies: HTTPClient | Mapping[str, str] | None,
+    ) -> None:
+        self._app = app
+        self._path = path
+        self._headers = headers
+        self._cookies = cookies
+        builder = EnvironBuilder(app, environ_base={"REMOTE_ADDR": "127.0.0.1"})
+        builder.headers["Origin"] = f"{builder.url_scheme}://{builder.host}"
+        self._base = builder.get_environ()
+
+    def request(self, door: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
+        """The environ of a request; made by hand, for an hour of polls has many."""
+        environ = {**self._base, "PATH_INFO": f"{self._path}/{door}"}
+        for name, value in (*headers.items(), *self._headers.items()):
+            key = name.upper().replace("-", "_")
+            environ[key if key == "CONTENT_TYPE" else "HTTP_" + key] = value
+        if body is not None:
+            environ["REQUEST_METHOD"] = "POST"
+            environ["CONTENT_LENGTH"] = str(len(body))
+            environ["wsgi.input"] = BytesIO(body)
+        if isinstance(self._cookies, HTTPClient):
+            self._cookies._add_cookies_to_wsgi(environ)
+        elif self._cookies:
+            environ["HTTP_COOKIE"] = "; ".join(f"{k}={v}" for k, v in self._cookies.items())
+        return environ
+
+    def answer(self, environ: dict[str, Any]) -> tuple[int, bytes]:
+        """Status and body of the answer; status 0 if it was a WebSocket, and is over."""
+        status = [0]
+
+        def start_response(line: str, headers: Any, error: Any = None) -> Callable[[bytes], None]:
+            status[0] = int(line[:3])
+            return lambda data: None
+
+        chunks = self._app(environ, start_response)
+        try:
+            return status[0], b"".join(chunks)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+
+
+class Page:
+    """See the module. It is what its links, and the tasks, know of their client.
+
+    Args:
+        runtime: the server's.
+        doors: where its requests go.
+        namespace, auth: see `TestClient`.
+    """
+
+    def __init__(self, runtime: VirtualRuntime, doors: Doors, namespace: str, auth: Any) -> None:
+        self.runtime = runtime
+        self.tasks = runtime.tasks
+        self.doors = doors
+        self.machine = ClientMachine(grant=Grant(), bounds=Bounds(), now=runtime.now())
+        self.latency = 0.0
+        self.links: list[Link] = []
+        #: Each event that came: its name and its arguments.
+        self.received: list[tuple[str, tuple[Any, ...]]] = []
+        self.listeners: dict[str, list[Callable[..., Any]]] = {}
+        self.closed: tuple[int, str] | None = None
+        self._namespace = namespace
+        self._nonce = secrets.token_urlsafe(16)
+        self._attempt = 0
+        self._callbacks: dict[int, Callback] = {}
+        self._next_id = 0
+        self._partial: Any = None
+        self._send(sio.Packet(sio.CONNECT, data=auth, namespace=namespace))
+
+    # -- for the client ------------------------------------------------------------------
+
+    @property
+    def link(self) -> Link | None:
+        """The connection that carries the session."""
+        carrier = self.machine.carrier
+        attempt = carrier.attempt if carrier is not None and self.closed is None else None
+        return next((link for link in self.links if link.attempt == attempt), None)
+
+    def greet(self, transport: Transport) -> Link:
+        """Say hello on a new connection."""
+        self._attempt += 1
+        link = _LINKS[transport](self, self._attempt)
+        self.links.append(link)
+        nonce = self._nonce if self.machine.id is None else None
+        link.greet(self.machine.hello(link.attempt, transport, nonce, self.tasks.time))
+        return link
+
+    def emit(self, name: str, data: tuple[Any, ...], callback: Callback | None) -> None:
+        """Send an event."""
+        number = None
+        if callback is not None:
+            number = self._next_id = self._next_id + 1
+        packet = sio.Packet(sio.EVENT, data=[name, *data], namespace=self._namespace, id=number)
+        self._send(packet)
+        if number is not None and callback is not None:
+            self._callbacks[number] = callback
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the session."""
+        self._act(self.machine.close(code, reason, self.tasks.time))
+
+    # -- for its links (see `links.Owner`) -------------------------------------------------
+
+    def answered(self, link: Link) -> None:
+        answer = link.answer
+        if isinstance(answer, Welcome):
+            events = self.machine.welcomed(answer, self.tasks.time)
+            # First: the welcome may bring the server's close, which only what carries confirms.
+            self._act(self.machine.commit(link.attempt) + events)
+            return
+        link.kill()
+        self.lost(link.attempt)
+        if isinstance(answer, End) and answer.session:
+            self._act(self.machine.ended(answer))
+
+    def arrived(self, attempt: int, unit: Envelope | End) -> None:
+        if isinstance(unit, Envelope):
+            self._act(self.machine.receive(attempt, unit, self.tasks.time))
+        elif unit.session:
+            self._act(self.machine.ended(unit))
+
+    def lost(self, attempt: int) -> None:
+        self._act(self.machine.detach(attempt, self.tasks.time))
+
+    # -- for the tasks (see `tasks.Peer`) --------------------------------------------------
+
+    def exchange(self) -> bool:
+        moved = False
+        for link in list(self.links):
+            moved = link.read() or moved
+        deadline = self.machine.deadline()
+        if deadline is not None and deadline <= self.tasks.time:
+            self._act(self.machine.timeout(self.tasks.time))
+        for link in list(self.links):
+            moved = link.write() or moved
+        self.links = [link for link in self.links if not link.over]
+        return moved
+
+    def deadline(self) -> float | None:
+        return self.machine.deadline()
+
+    # -- inside --------------------------------------------------------------------------
+
+    def _act(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, MessageReceived):
+                self._take(event.data)
+                self._act(self.machine.handled(event.seq, self.tasks.time))
+            elif isinstance(event, CloseReceived):
+                self._act(self.machine.handled(event.seq, self.tasks.time))
+            elif isinstance(event, ConnectionDropped):
+                for link in self.links:
+                    if link.attempt == event.attempt:
+                        link.kill()
+            elif isinstance(event, SessionClosed):
+                self.closed = int(event.code), event.reason
+                callbacks, self._callbacks = self._callbacks, {}
+                for callback in callbacks.values():
+                    callback(RequestFailed("the session ended"), None)
+
+    def _send(self, packet: Any, *, urgent: bool = False) -> None:
+        encoded = packet.encode()
+        parts = encoded if isinstance(encoded, list) else [encoded]
+        self.machine.send([Message(part) for part in parts], self.tasks.time, urgent=urgent)
+
+    def _take(self, data: str | bytes) -> None:
+        if isinstance(data, bytes):
+            if self._partial.add_attachment(data):
+                self._packet(self._partial)
+        elif data[:1] == ERROR:
+            # The same shape as an ACK, with an object for the list.
+            packet = sio.Packet(encoded_packet="3" + data[1:])
+            self._reply(packet.id, RequestFailed(packet.data["message"]), None)
+        else:
+            self._partial = packet = sio.Packet(encoded_packet=data)
+            if not packet.attachment_count:
+                self._packet(packet)
+
+    def _packet(self, packet: Any) -> None:
+        if packet.packet_type in (sio.EVENT, sio.BINARY_EVENT):
+            name, *data = packet.data
+            self.received.append((name, tuple(data)))
+            self._listen(name, data, packet.id)
+        elif packet.packet_type in (sio.ACK, sio.BINARY_ACK):
+            self._reply(packet.id, None, one(tuple(packet.data)))
+
+    def _reply(self, number: int, error: RequestFailed | None, reply: Any) -> None:
+        callback = self._callbacks.pop(number, None)
+        if callback is not None:
+            callback(error, reply)
+
+    def _listen(self, name: str, data: list[Any], number: int | None) -> None:
+        listeners = self.listeners.get(name, [])
+        try:
+            replies = [listener(*data) for listener in listeners]
+        except Exception as error:
+            # The test's own, as an assertion that failed.
+            self.runtime.raised.append(error)
+            if number is not None:
+                namespace = "" if self._namespace == "/" else self._namespace + ","
+                text = f'{ERROR}{namespace}{number}{{"code":1011,"message":"the listener raised"}}'
+                self.machine.send([Message(text)], self.tasks.time, urgent=True)
+            return
+        if number is not None and replies and self.closed is None:
+            values = list(replies[-1]) if isinstance(replies[-1], tuple) else replies[-1:]
+            packet = sio.Packet(sio.ACK, data=values, namespace=self._namespace, id=number)
+            self._send(packet, urgent=True)
+
+
+def one(data: tuple[Any, ...]) -> Any:
+    """One value as it is, none as None, several as a tuple."""
+    return data if len(data) > 1 else data[0] if data else None

@@ -1,0 +1,285 @@
+"""The async mode of the tests: tasks that take turns, and a clock that stands until it is set.
+
+A task is a greenlet. It runs until it waits, and goes on when what it waits for
+has come; in between nothing else runs, so that a test has the same order each
+time. It waits in virtual time: nothing here sleeps, and there are no threads.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import greenlet
+
+from ..engine import EventRefused
+from ..runtime import Runtime
+
+#: What the clock says at first: not 0, which would hide who forgets to ask it.
+START = 1000.0
+#: After so many turns without rest at one time, it is an endless loop.
+RESTLESS = 100_000
+#: Seconds after which whoever could not do yet what was due is asked again.
+RETRY = 0.05
+
+
+class Peer(Protocol):
+    """What is outside the server, and takes turns with its tasks."""
+
+    def exchange(self) -> bool:
+        """Take what came and send what there is to send; whether there was anything."""
+
+    def deadline(self) -> float | None:
+        """When it has something to do by the clock."""
+
+
+class Task(greenlet.greenlet):
+    """A background task; `join` and `is_alive` are those of `threading.Thread`."""
+
+    def __init__(self, tasks: Tasks, run: Callable[[], object]) -> None:
+        super().__init__(run)
+        self._done = tasks.create_event()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it is over."""
+        if not self.dead:
+            self._done.wait(timeout)
+
+    def is_alive(self) -> bool:
+        """Whether it is not over."""
+        return not self.dead
+
+    def ended(self) -> None:
+        """Tell those who wait for it."""
+        self._done.set()
+
+
+class Wait:
+    """One task's wait, which ends once."""
+
+    __slots__ = ("over", "task")
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.over = False
+
+
+class Event:
+    """As `threading.Event`; threads may set it, tasks and the test itself may wait for it."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+        self._set = False
+        self._waits: list[Wait] = []
+
+    def set(self) -> None:
+        self._set = True
+        waits, self._waits = self._waits, []
+        for wait in waits:
+            self._tasks.wake(wait)
+
+    def clear(self) -> None:
+        self._set = False
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if self._set:
+            return True
+        task = self._tasks.current()
+        if task is None:
+            return self._tasks.drive(self.is_set, timeout)
+        wait = Wait(task)
+        self._waits.append(wait)
+        self._tasks.pause(wait, timeout)
+        if wait in self._waits:
+            self._waits.remove(wait)
+            return False
+        return True
+
+
+class Tasks:
+    """Tasks and their clock, as a driver of `runtime.Runtime`."""
+
+    async_mode = "testing"
+
+    def __init__(self) -> None:
+        self.time = START
+        #: What tasks died of.
+        self.errors: list[Exception] = []
+        self.peers: list[Peer] = []
+        self._ready: deque[Task] = deque()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._root = _root()
+        self._settling = False
+
+    # -- for the server: `runtime.Driver` ----------------------------------------------
+
+    def start_background_task(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
+        task = Task(self, lambda: target(*args, **kwargs))
+        self._ready.append(task)
+        return task
+
+    def create_event(self, *args: Any, **kwargs: Any) -> Event:
+        return Event(self)
+
+    def sleep(self, seconds: float = 0) -> None:
+        task = self.current()
+        if task is None:
+            self.advance(seconds)
+        elif seconds > 0:
+            self.pause(Wait(task), seconds)
+        else:
+            self._ready.append(task)
+            self._leave(task)
+
+    # -- for events ----------------------------------------------------------------------
+
+    def current(self) -> Task | None:
+        """The task that calls; None for the test itself.
+
+        Raises:
+            RuntimeError: it is neither, but another thread, that nobody could wake.
+        """
+        if _root() is not self._root:
+            raise RuntimeError(
+                "only the test and the server's own tasks can wait in virtual time; "
+                "start this one with transport.server.start_background_task"
+            )
+        running = greenlet.getcurrent()
+        return running if isinstance(running, Task) else None
+
+    def pause(self, wait: Wait, timeout: float | None) -> None:
+        """Let the others run, until `wait` is woken or its time is over."""
+        if timeout is not None:
+            self.at(self.time + max(0.0, timeout), lambda: self.wake(wait))
+        self._leave(wait.task)
+
+    def wake(self, wait: Wait) -> None:
+        """Its task is to go on."""
+        if not wait.over:
+            wait.over = True
+            self._ready.append(wait.task)
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        """Call something when the clock says `when`."""
+        heapq.heappush(self._timers, (when, next(self._order), call))
+
+    # -- for the test --------------------------------------------------------------------
+
+    def run(self) -> bool:
+        """Run the tasks until all of them wait; whether there were any."""
+        ran = 0
+        while self._ready:
+            ran += 1
+            if ran > RESTLESS:
+                raise RuntimeError(f"a task does not come to rest at {self.time}")
+            task = self._ready.popleft()
+            if task.dead:
+                continue
+            task.parent = greenlet.getcurrent()
+            try:
+                task.switch()
+            except Exception as error:
+                # Like a thread that dies of it.
+                self.errors.append(error)
+            if task.dead:
+                task.ended()
+        return ran > 0
+
+    def settle(self) -> None:
+        """Let everything happen that can happen now."""
+        if self._settling:
+            # Called by a peer: whoever called it goes on anyway.
+            return
+        self._settling = True
+        try:
+            for _ in range(RESTLESS):
+                moved = self.run()
+                for peer in list(self.peers):
+                    moved = peer.exchange() or moved
+                if not moved and not self._ready:
+                    return
+            raise RuntimeError(f"server and clients do not come to rest at {self.time}")
+        finally:
+            self._settling = False
+
+    def advance(self, seconds: float) -> None:
+        """Let time go by, with all that becomes due in it."""
+        self.drive(lambda: False, seconds)
+
+    def drive(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        """Let time go by until `condition`, at most for `timeout`; what it is then.
+
+        Without a time-out, it ends where nothing more will happen.
+        """
+        if self._settling:
+            raise RuntimeError("a client's listener cannot wait: it is called between two turns")
+        until = None if timeout is None else self.time + timeout
+        self.settle()
+        while not condition():
+            when = self._next()
+            if when is None or (until is not None and when > until):
+                break
+            self.time = max(self.time, when)
+            while self._timers and self._timers[0][0] <= self.time:
+                heapq.heappop(self._timers)[2]()
+            self.settle()
+        else:
+            return True
+        if until is not None:
+            self.time = until
+            self.settle()
+        return condition()
+
+    # -- inside --------------------------------------------------------------------------
+
+    def _next(self) -> float | None:
+        due = [peer.deadline() for peer in self.peers]
+        # What is due and was not done a moment ago is not to be asked for without a pause.
+        times = [max(when, self.time + RETRY) for when in due if when is not None]
+        if self._timers:
+            times.append(self._timers[0][0])
+        return min(times, default=None)
+
+    def _leave(self, task: Task) -> None:
+        assert task.parent is not None, "`run` has set it"
+        task.parent.switch()
+
+
+class VirtualRuntime(Runtime):
+    """The async mode of the tests, for all that asks a `Runtime`."""
+
+    def __init__(self) -> None:
+        self.tasks = Tasks()
+        #: What the application's handlers have raised.
+        self.raised: list[BaseException] = []
+        super().__init__(self.tasks)
+
+    def now(self) -> float:  # type: ignore[override]
+        return self.tasks.time
+
+    def check(self, environ: dict[str, Any]) -> None:
+        """There is no server that could suit or not."""
+
+    def call_handler(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return function(*args)
+        except (KeyboardInterrupt, SystemExit, EventRefused):
+            raise
+        except BaseException as error:
+            self.raised.append(error)
+            raise
+
+
+def _root() -> greenlet.greenlet:
+    """The greenlet that is the thread itself."""
+    found = greenlet.getcurrent()
+    while found.parent is not None:
+        found = found.parent
+    return found

@@ -1,0 +1,226 @@
+"""Whether the benchmark counts truthfully, and compares what it says it compares."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.server import ServerConnection, serve
+
+from tests.bench.generator import Load, Outcome, generate, program
+from tests.bench.measures import CPU, REQUESTS, ROWS, Cell, Results
+from tests.bench.relay import Relay
+from tests.bench.subject import ALL
+from tests.bench.table import MAIN, full_table, main_table, targets_table
+from tests.bench.targets import ECHO, FLASK, NODE, OURS, TARGETS, above_floor, ratio
+
+OUTCOME = Outcome(
+    **dict.fromkeys(Outcome.__dataclass_fields__, 0)  # type: ignore[arg-type]
+    | {"mode": "echo", "protocol": "fallback", "transport": "websocket"},
+)
+
+
+class Known:
+    """A WebSocket server that counts what comes, and gives it back."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.messages = 0
+        self.lock = threading.Lock()
+
+    def __call__(self, connection: ServerConnection) -> None:
+        with self.lock:
+            self.connections += 1
+        connection.send("first")
+        # The generator ends as a killed client does.
+        with contextlib.suppress(ConnectionClosedError):
+            for message in connection:
+                with self.lock:
+                    self.messages += 1
+                self.answer(connection, str(message))
+
+    def answer(self, connection: ServerConnection, message: str) -> None:
+        connection.send(message)
+
+
+@contextlib.contextmanager
+def served(known: Known) -> Iterator[int]:
+    """It listens on a free port."""
+    with serve(known, "127.0.0.1", 0, compression=None) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.socket.getsockname()[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """Not within a measured time."""
+    program()
+
+
+def load(port: int, **more: object) -> Load:
+    return Load("websocket", port, 0, seconds=0.3, warm=0.0, **more)  # type: ignore[arg-type]
+
+
+def test_each_echo_is_one_message() -> None:
+    known = Known()
+    with served(known) as port:
+        outcome = generate(load(port, clients=5, window=3))
+    assert known.connections == outcome.ready == 5
+    assert known.messages == outcome.messages == outcome.samples > 0
+    assert outcome.sound, outcome
+    # A frame's head, and the client's mask; the message's kind and its 32 bytes.
+    assert outcome.bytes_out == outcome.messages * (2 + 4 + 33)
+    assert outcome.bytes_in == outcome.messages * (2 + 33)
+
+
+def test_what_is_lost_or_altered_is_told() -> None:
+    class Careless(Known):
+        """Loses the second message, alters the third one."""
+
+        def answer(self, connection: ServerConnection, message: str) -> None:
+            if self.messages != 2:
+                connection.send(message[::-1] if self.messages == 3 else message)
+
+    with served(Careless()) as port:
+        # Three at a time, so that those behind the lost one come.
+        outcome = generate(load(port, window=3, lost_after=0.5))
+    assert outcome.missing == 1
+    assert outcome.mismatched == 1
+    assert not outcome.sound
+    cell = Cell(ECHO, "websocket", OURS, (outcome,))
+    assert "1 messages missing after 5 s of silence" in cell.notes
+    assert "1 messages altered" in cell.notes
+
+
+def test_a_delay_is_in_the_latency() -> None:
+    with served(Known()) as port, Relay(port, 0.025) as relay:
+        outcome = generate(load(relay.port))
+    # Scheduling, of this process too, comes on top.
+    assert 50 <= outcome.p50 < 100
+    assert outcome.sound
+
+
+def test_a_fan_out_is_counted_by_deliveries() -> None:
+    class Fanning(Known):
+        def __init__(self) -> None:
+            super().__init__()
+            self.all: set[ServerConnection] = set()
+
+        def __call__(self, connection: ServerConnection) -> None:
+            with self.lock:
+                self.all.add(connection)
+            super().__call__(connection)
+
+        def answer(self, connection: ServerConnection, message: str) -> None:
+            for each in self.all:
+                each.send(message)
+
+    known = Fanning()
+    with served(known) as port:
+        outcome = generate(load(port, mode="fanout", clients=4))
+    assert outcome.messages == known.messages * 4
+    assert outcome.samples == known.messages > 0
+    assert outcome.sound
+
+
+def test_a_generator_that_is_the_limit_says_so() -> None:
+    count = 50_000
+    with served(Known()) as port:
+        slow = generate(load(port, interval=0.05))
+    assert not slow.bound, slow
+
+    class Flooding(Known):
+        """Answers with a great many frames at once: to send them costs less than to read them."""
+
+        def answer(self, connection: ServerConnection, message: str) -> None:
+            text = f"f{message[1:]}".encode()
+            connection.socket.sendall((bytes([0x81, len(text)]) + text) * count)
+
+    with served(Flooding()) as port:
+        flooded = generate(load(port, mode="fanout", burst=count))
+    assert flooded.messages % count == 0
+    assert flooded.sound, flooded
+    assert flooded.share > 2 * slow.share, (slow, flooded)
+    # Whatever was the limit there: at this share it is told.
+    bound = replace(flooded, generator_cpu=0.5, generator_waited=1.0, seconds=1.6)
+    assert Cell("fan-1", "websocket", OURS, (bound,)).notes == ["generator bound"]
+    free = replace(bound, generator_waited=0.0)
+    assert not Cell("fan-1", "websocket", OURS, (free,)).notes
+
+
+def results(costs: dict[tuple[str, str, str], tuple[float, ...]], requests: int = 0) -> Results:
+    """Outcomes that cost so many microseconds a message."""
+    found = Results()
+    for (row, transport, subject), values in costs.items():
+        for value in values:
+            outcome = replace(
+                OUTCOME,
+                seconds=1.0,
+                messages=1000,
+                samples=1000,
+                requests=requests * 1000,
+                server_cpu=value / 1000,
+            )
+            found.add(row, transport, subject, outcome)
+    return found
+
+
+def test_ratios_are_of_the_medians_of_the_right_cells() -> None:
+    found = results(
+        {
+            (ECHO, "websocket", OURS): (9, 4, 5),
+            (ECHO, "websocket", NODE): (10, 11, 400),
+            (ECHO, "polling", OURS): (70,),
+            (ECHO, "polling", NODE): (35,),
+            ("fan-500", "websocket", OURS): (1000,),
+        }
+    )
+    assert ratio(ECHO, "websocket", CPU, NODE)(found) == pytest.approx(5 / 11)
+    assert ratio(ECHO, "polling", CPU, NODE)(found) == pytest.approx(2)
+    assert ratio(ECHO, "polling", CPU, FLASK)(found) is None
+    lines = [target.line(found) for target in TARGETS]
+    assert [line for line in lines if not line.endswith("| not measured | -")] == [
+        "WebSocket echo, 50 clients x 4, server CPU per message, by Node's Socket.IO: "
+        "at most 1.2 x | 0.455 x | ok",
+        "polling echo, 50 clients x 4, server CPU per message, by Node's Socket.IO: "
+        "at most 1 x | 2 x | missed",
+    ]
+
+
+def test_the_floor_is_taken_off_for_each_request() -> None:
+    found = results(
+        {
+            (ECHO, "polling", "python-socketio (gevent)"): (100,),
+            (ECHO, "polling", "empty WSGI (gevent)"): (30,),
+        },
+        requests=2,
+    )
+    assert found.value(ECHO, "polling", "python-socketio (gevent)", REQUESTS) == 2
+    assert above_floor("polling", "gevent", found, "python-socketio") == pytest.approx(40)
+
+
+def test_the_tables_have_every_figure() -> None:
+    found = results({(ECHO, "websocket", OURS): (4, 5, 6), (ECHO, "websocket", NODE): (10,)})
+    main = main_table(found)
+    assert main.splitlines()[0] == f"|  |  | {OURS} | {NODE} |"
+    assert main.splitlines()[-1].endswith("| server CPU per message | 5.0 µs | 10.0 µs |")
+    full = full_table(found)
+    assert "| 5.0 µs (4.0 to 6.0) |  |  |" in full
+    assert "| 10.0 µs | 2 |  |" in full
+    assert targets_table(found).count("\n") == len(TARGETS) + 1
+
+
+def test_every_name_is_one_of_those_that_there_are() -> None:
+    names = [subject.name for subject in ALL]
+    assert len(set(names)) == len(names)
+    assert {*MAIN, OURS, FLASK, NODE} <= set(names)
+    assert len({row.key for row in ROWS}) == len(ROWS)

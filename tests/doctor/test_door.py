@@ -1,0 +1,330 @@
+"""The doctor's doors: commands, bounds, and what the server remembers of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fallback_transport.doctor.door import (
+    MAX_WAITING,
+    MAX_WAITING_PER_RUN,
+    STREAM_BYTES,
+    STREAM_GAP,
+    DoctorDoor,
+    Stream,
+)
+from fallback_transport.doctor.runs import (
+    LIFETIME,
+    MAX_HANDSHAKES,
+    MAX_REQUESTS,
+    MAX_RUNS,
+    MAX_RUNS_PER_ADDRESS,
+    Runs,
+    valid_name,
+)
+from fallback_transport.polling import Answer
+from tests.fakes import FakeRuntime
+
+RUN = "a-run-of-the-tests"
+
+
+class Desk:
+    """A door, and commands to it."""
+
+    def __init__(self, trusted_proxies: int = 0) -> None:
+        self.runtime = FakeRuntime()
+        self.door = DoctorDoor(self.runtime, "9.9", 123_456, trusted_proxies)
+        self.number = 0
+        self.asked = 0
+        self.open = True
+        self.answers: list[Answer | Stream] = []
+
+    def may_begin(self) -> bool:
+        self.asked += 1
+        return self.open
+
+    def poll(self, body: bytes, address: str = "10.1.1.1", **environ: str) -> Answer | Stream:
+        seen = {"wsgi.url_scheme": "http", **environ}
+        return self.door.poll(seen, body, address, "/fallback/doctor", self.may_begin)
+
+    def raw(self, body: bytes) -> tuple[int, Any]:
+        answer = self.poll(body)
+        assert isinstance(answer, Answer)
+        assert answer.body.endswith(b"\n.")
+        return answer.status, json.loads(answer.body[:-2])
+
+    def do(self, what: str, *, run: str = RUN, padding: int = 0, **more: Any) -> Answer | Stream:
+        self.number += 1
+        environ = {name: more.pop(name) for name in list(more) if name.isupper()}
+        command = {"run": run, "number": self.number, "do": what, **more}
+        return self.poll(json.dumps(command).encode() + b"\n" + b"x" * padding, **environ)
+
+    def facts(self, what: str, **more: Any) -> dict[str, Any]:
+        answer = self.do(what, **more)
+        assert isinstance(answer, Answer)
+        assert answer.status == 200
+        assert ("X-Fallback-Transport-Doctor", "1") in answer.headers
+        head, _, rest = answer.body.partition(b"\n")
+        assert rest.endswith(b".")
+        facts: dict[str, Any] = json.loads(head)
+        return facts
+
+    def websocket(self, query: str = f"run={RUN}", **environ: Any) -> tuple[int, str]:
+        """A request for the WebSocket that is refused."""
+        seen = {"REQUEST_METHOD": "GET", "QUERY_STRING": query, "wsgi.input": io.BytesIO()}
+        answer = self.door.websocket({**seen, **environ}, "10.1.1.1", self.may_begin)
+        assert isinstance(answer, Answer)
+        return answer.status, json.loads(answer.body[:-2])["error"]
+
+    def seen(self, **environ: str) -> dict[str, Any]:
+        seen: dict[str, Any] = self.facts("seen", **environ)["seen"]
+        return seen
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def test_a_run_begins_with_a_cookie_and_the_clock(desk: Desk) -> None:
+    answer = desk.do("begin")
+    assert isinstance(answer, Answer)
+    facts = json.loads(answer.body[:-2])
+    assert {**facts, "time": 0} == {"number": 1, "library": "9.9", "body": 123_456, "time": 0}
+    assert facts["time"] > 1.7e12
+    cookie = dict(answer.headers)["Set-Cookie"]
+    assert cookie.startswith("fallback_transport_doctor=1; Path=/fallback/doctor; ")
+    assert "HttpOnly" in cookie
+
+
+def test_an_echo_tells_what_came(desk: Desk) -> None:
+    facts = desk.facts("echo", padding=500)
+    assert facts == {"number": 1, "bytes": facts["bytes"], "header": False, "cookie": False}
+    assert 500 < facts["bytes"] < 600
+    cookie = "a=b; fallback_transport_doctor=1"
+    facts = desk.facts("echo", HTTP_X_FALLBACK_TRANSPORT_DOCTOR="1", HTTP_COOKIE=cookie)
+    assert (facts["header"], facts["cookie"]) == (True, True)
+
+
+def test_a_serial_rises(desk: Desk) -> None:
+    body = json.dumps({"run": RUN, "do": "serial"}).encode()
+    assert [desk.raw(body)[1]["serial"] for _ in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("size", [0, 40, 4000, 1_000_000])
+def test_as_much_is_given_as_was_asked_for(desk: Desk, size: int) -> None:
+    answer = desk.do("give", bytes=size)
+    assert isinstance(answer, Answer)
+    assert len(answer.body) == max(size, len(b'{"number":1}\n.'))
+    assert answer.body.startswith(b'{"number":1}\n')
+    assert answer.body.endswith(b".")
+
+
+def test_a_request_is_held(desk: Desk) -> None:
+    desk.runtime.spawn(lambda: desk.answers.append(desk.do("hold", seconds=3)))
+    desk.runtime.advance(2.9)
+    assert desk.answers == []
+    desk.runtime.advance(0.2)
+    [answer] = desk.answers
+    assert isinstance(answer, Answer)
+    assert json.loads(answer.body[:-2]) == {"number": 1, "held": 3.0}
+
+
+def test_a_stream_has_pauses(desk: Desk) -> None:
+    stream = desk.do("stream")
+    assert isinstance(stream, Stream)
+    times: list[float] = []
+    body: list[bytes] = []
+
+    def read(parts: Iterator[bytes]) -> None:
+        for part in parts:
+            times.append(desk.runtime.now() - 1000)
+            body.append(part)
+
+    desk.runtime.spawn(read, stream.parts)
+    desk.runtime.advance(5)
+    assert times == pytest.approx([0, STREAM_GAP, 2 * STREAM_GAP, 2 * STREAM_GAP])
+    assert len(b"".join(body)) == len(b'{"number": 1}\n') + 3 * STREAM_BYTES + 1
+    assert body[-1] == b"."
+
+
+def test_few_wait_at_once(desk: Desk) -> None:
+    for _ in range(MAX_WAITING_PER_RUN):
+        desk.runtime.spawn(lambda: desk.answers.append(desk.do("hold", seconds=9)))
+    desk.runtime.run()
+    refused = desk.do("hold", seconds=9)
+    assert isinstance(refused, Answer)
+    assert refused.status == 503
+    stream = desk.do("stream")
+    assert isinstance(stream, Stream)
+    assert json.loads(b"".join(stream.parts)[:-2]) == {"error": "too many wait"}
+    for number in range(MAX_WAITING - MAX_WAITING_PER_RUN):
+        name = f"another-run-{number // MAX_WAITING_PER_RUN:06}"
+        desk.runtime.spawn(lambda n=name: desk.answers.append(desk.do("hold", run=n, seconds=9)))
+    desk.runtime.run()
+    refused = desk.do("hold", run="one-more-of-the-runs", seconds=9)
+    assert isinstance(refused, Answer)
+    assert refused.status == 503
+    desk.runtime.advance(10)
+    assert {a.status for a in desk.answers if isinstance(a, Answer)} == {200}
+    assert len(desk.answers) == MAX_WAITING
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "a line of JSON is expected"),
+        (b"[]", "a line of JSON is expected"),
+        (b"\xff", "a line of JSON is expected"),
+        (b"[" * 900, "a line of JSON is expected"),
+        (b'{"run":"' + b"x" * 1000, "a line of JSON is expected"),
+        (b"{}", "a run has a name"),
+        (b'{"run":"short"}', "a run has a name"),
+        (b'{"run":"a-run-of-the-tests"}', "a command has a number"),
+        (b'{"run":"a-run-of-the-tests","number":true,"do":"echo"}', "a command has a number"),
+        (b'{"run":"a-run-of-the-tests","number":-1,"do":"echo"}', "a command has a number"),
+        (b'{"run":"a-run-of-the-tests","number":1}', "an unknown command"),
+        (b'{"run":"a-run-of-the-tests","number":1,"do":{}}', "an unknown command"),
+        (
+            b'{"run":"a-run-of-the-tests","number":1,"do":"give","bytes":1000001}',
+            "bytes is a number up to 1e+06",
+        ),
+        (
+            b'{"run":"a-run-of-the-tests","number":1,"do":"hold","seconds":true}',
+            "seconds is a number up to 300",
+        ),
+        (
+            b'{"run":"a-run-of-the-tests","number":1,"do":"hold","seconds":NaN}',
+            "seconds is a number up to 300",
+        ),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused(desk: Desk, body: bytes, why: str) -> None:
+    assert desk.raw(body) == (400, {"error": why})
+
+
+def test_a_run_has_so_many_requests(desk: Desk) -> None:
+    for _ in range(MAX_REQUESTS):
+        desk.facts("echo")
+    refused = desk.do("echo")
+    assert isinstance(refused, Answer)
+    assert refused.status == 429
+
+
+def test_only_who_begins_is_asked_about(desk: Desk) -> None:
+    desk.open = False
+    refused = desk.do("begin")
+    assert isinstance(refused, Answer)
+    assert refused.status == 403
+    assert len(desk.door.runs) == 0
+    desk.open = True
+    desk.facts("begin")
+    desk.open = False
+    desk.facts("echo")
+    assert desk.asked == 2
+
+
+# -- what the server saw ----------------------------------------------------------------
+
+
+def test_nothing_was_seen_yet(desk: Desk) -> None:
+    assert desk.seen() == {
+        "handshakes": [],
+        "plain": 0,
+        "repeated": 1,
+        "proxies": {},
+        "secure": False,
+    }
+
+
+def test_a_number_that_comes_again_is_seen(desk: Desk) -> None:
+    body = json.dumps({"run": RUN, "number": 77, "do": "echo"}).encode()
+    for _ in range(3):
+        desk.raw(body)
+    assert desk.seen()["repeated"] == 3
+
+
+def test_a_stripped_handshake_and_a_plain_request_are_told_apart(desk: Desk) -> None:
+    assert desk.websocket(HTTP_SEC_WEBSOCKET_KEY="k") == (
+        426,
+        "a WebSocket handshake of version 13 is expected here",
+    )
+    assert desk.websocket(f"run={RUN}&plain") == (426, "a WebSocket is here")
+    seen = desk.seen()
+    assert seen["plain"] == 1
+    assert seen["handshakes"] == [
+        {
+            "upgrade": False,
+            "connection": False,
+            "key": True,
+            "status": 426,
+            "up": [],
+            "down": [],
+            "closed": None,
+        }
+    ]
+
+
+def test_few_handshakes_are_remembered(desk: Desk) -> None:
+    for _ in range(MAX_HANDSHAKES + 1):
+        desk.websocket()
+    assert len(desk.seen()["handshakes"]) == MAX_HANDSHAKES
+
+
+def test_a_websocket_without_a_run_is_refused(desk: Desk) -> None:
+    assert desk.websocket("") == (400, "a run has a name")
+    desk.open = False
+    assert desk.websocket() == (403, "not allowed")
+
+
+def test_proxies_that_are_not_ours_are_seen() -> None:
+    desk = Desk(trusted_proxies=1)
+    environ = {"HTTP_VIA": "1.1 box", "HTTP_X_FORWARDED_FOR": "10.0.0.1, 10.0.0.2 ,10.0.0.3"}
+    assert desk.seen(**environ)["proxies"] == {"x-forwarded-for": ["10.0.0.1", "10.0.0.2"]}
+    long = desk.seen(HTTP_VIA=",".join(["x" * 200] * 50))["proxies"]["via"]
+    assert [len(each) for each in long] == [100] * 8
+
+
+def test_nothing_is_told_of_other_runs(desk: Desk) -> None:
+    desk.websocket()
+    other = desk.facts("seen", run="another-run-of-the-tests")["seen"]
+    assert other["handshakes"] == []
+
+
+# -- runs -------------------------------------------------------------------------------
+
+
+def test_names_of_runs() -> None:
+    assert valid_name("abcdefghijklmno-_9")
+    for name in ("x" * 15, "x" * 65, "x" * 16 + "\n", "ä" * 20, None, 5):
+        assert not valid_name(name)
+
+
+def test_a_run_is_forgotten() -> None:
+    now = 0.0
+    runs = Runs(lambda: now)
+    run = runs.begin("one", "here")
+    assert runs.begin("one", "here") is run
+    now = LIFETIME - 1
+    assert runs.find("one") is run
+    now = LIFETIME
+    assert runs.find("one") is None
+    assert len(runs) == 0
+
+
+def test_an_address_has_so_many_runs_and_all_have() -> None:
+    runs = Runs(lambda: 0.0)
+    for number in range(MAX_RUNS_PER_ADDRESS + 1):
+        runs.begin(f"run {number}", "one address")
+    assert len(runs) == MAX_RUNS_PER_ADDRESS
+    assert runs.find("run 0") is None
+    for number in range(MAX_RUNS - MAX_RUNS_PER_ADDRESS + 5):
+        runs.begin(f"other {number}", f"address {number}")
+    assert len(runs) == MAX_RUNS
+    # Room was made by those who had the most.
+    assert runs.find("other 0") is not None

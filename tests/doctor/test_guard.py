@@ -1,0 +1,151 @@
+"""The option `doctor`: for everybody, for nobody, or as the application says."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import flask
+import pytest
+from werkzeug.serving import make_server
+
+from fallback_transport import FallbackTransport
+from fallback_transport.doctor.examination import Examination
+from fallback_transport.doctor.findings import diagnose
+from fallback_transport.doctor.route import Route
+
+RUN = "a-run-of-the-tests"
+
+
+class Site:
+    """An app with the option, and a browser that asks it."""
+
+    def __init__(self, **options: Any) -> None:
+        self.app = flask.Flask("site")
+        self.app.secret_key = "only for tests"
+        FallbackTransport(self.app, async_mode="threading", **options)
+        self.browser = self.app.test_client()
+
+    def poll(self, what: str = "begin", run: str = RUN) -> Any:
+        body = json.dumps({"run": run, "number": 1, "do": what})
+        return self.browser.post("/fallback/doctor/poll", data=body, content_type="text/plain")
+
+
+PATHS = ("", "/doctor.js", "/findings.json", "/poll", "/ws", "/nothing")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_for_nobody(path: str) -> None:
+    assert Site(doctor=False).browser.get("/fallback/doctor" + path).status_code == 404
+    app = flask.Flask("site")
+    app.config["FALLBACK_TRANSPORT_DOCTOR"] = False
+    FallbackTransport(app, async_mode="threading")
+    assert app.test_client().get("/fallback/doctor" + path).status_code == 404
+
+
+def test_for_everybody() -> None:
+    site = Site()
+    findings = site.browser.get("/fallback/doctor/findings.json")
+    assert findings.status_code == 200
+    assert findings.content_type == "application/json; charset=utf-8"
+    assert {"code", "about", "severity", "text"} == set(findings.json[0])
+    answer = site.poll()
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Content-Encoding" not in answer.headers
+    assert site.browser.get("/fallback/doctor/poll").status_code == 405
+    assert site.browser.get("/fallback/doctor/nothing").status_code == 404
+    assert site.browser.get(f"/fallback/doctor/ws?run={RUN}&plain").status_code == 426
+
+
+def test_answers_are_never_compressed_here() -> None:
+    body = json.dumps({"run": RUN, "number": 1, "do": "give", "bytes": 50_000})
+    headers = {"Accept-Encoding": "gzip"}
+    answer = Site().browser.post("/fallback/doctor/poll", data=body, headers=headers)
+    assert len(answer.data) == 50_000
+    assert "Content-Encoding" not in answer.headers
+
+
+def test_a_foreign_page_is_refused() -> None:
+    site = Site()
+    headers = {"Origin": "https://evil.test"}
+    for path in ("", "/findings.json", f"/ws?run={RUN}"):
+        answer = site.browser.get("/fallback/doctor" + path, headers=headers)
+        assert answer.status_code == 403
+    assert site.browser.post("/fallback/doctor/poll", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("says", "status", "text"),
+    [
+        (False, 403, "not allowed\n"),
+        (None, 403, "not allowed\n"),
+        ("", 403, "not allowed\n"),
+        ("log in first", 200, "log in first"),
+        (("log in first", 401), 401, "log in first"),
+    ],
+    ids=repr,
+)
+def test_as_the_application_says(says: Any, status: int, text: str) -> None:
+    site = Site(doctor=lambda: says)
+    for answer in (
+        site.browser.get("/fallback/doctor"),
+        site.poll(),
+        site.browser.get(f"/fallback/doctor/ws?run={RUN}"),
+    ):
+        assert (answer.status_code, answer.text) == (status, text)
+
+
+def test_the_application_aborts_or_redirects() -> None:
+    assert Site(doctor=lambda: flask.abort(401)).poll().status_code == 401
+    answer = Site(doctor=lambda: flask.redirect("/login")).browser.get("/fallback/doctor")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/login")
+
+
+def test_it_sees_the_request_and_its_login() -> None:
+    asked = []
+
+    def guard() -> bool:
+        asked.append(flask.request.path)
+        return flask.session.get("user") == "me"
+
+    site = Site(doctor=guard)
+    assert site.poll().status_code == 403
+    with site.browser.session_transaction() as session:
+        session["user"] = "me"
+    assert site.poll().status_code == 200
+    # A run that has begun goes on, though the network may drop its cookies.
+    with site.browser.session_transaction() as session:
+        del session["user"]
+    assert site.poll("echo").status_code == 200
+    assert site.poll("begin", "another-run-of-the-tests").status_code == 403
+    assert asked == ["/fallback/doctor/poll"] * 3
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None, 0])
+def test_another_value_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="doctor must be True, False or a function"):
+        Site(doctor=value)
+
+
+@pytest.fixture
+def served() -> Iterator[str]:
+    """A site that asks for a header, on a port."""
+    site = Site(doctor=lambda: flask.request.headers.get("X-Login") == "me")
+    server = make_server("127.0.0.1", 0, site.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/fallback"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.integration
+def test_the_terminal_logs_in_by_a_header(served: str) -> None:
+    stranger = diagnose(Examination(Route(served), 0.1).observe())
+    assert stranger.codes == ["ws-refused", "login-page"]
+    known = diagnose(Examination(Route(served), 0.1, {"X-Login": "me"}).observe())
+    assert known.codes == ["ws-ok", "poll-ok"]

@@ -1,0 +1,212 @@
+"""``fallback-transport doctor``: the command, its exit status, and networks that are broken."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from fallback_transport.doctor import terminal
+from fallback_transport.doctor.examination import Examination
+from fallback_transport.doctor.findings import diagnose
+from fallback_transport.doctor.route import Route
+from tests.integration.served import MODES, ROOT, Served, free_port
+from tests.proxies.fault_process import FaultProxy
+from tests.proxies.faults import AcceptClose, Gateway, LoginPage, Refuse
+from tests.proxies.rules import Rule
+from tests.proxies.zoo import ZOO
+from tests.proxies.zoo.intercepting import tls
+
+#: Seconds of silence, where it is not about silence.
+IDLE = 0.3
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Served]:
+    with Served() as served:
+        yield served
+
+
+def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run it, in an environment without proxies but for those given."""
+    clean = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    return subprocess.run(
+        [sys.executable, "-m", "fallback_transport", "doctor", "--idle", str(IDLE), *arguments],
+        cwd=ROOT,
+        env={**clean, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def codes(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What a run with --json has found."""
+    return [finding["code"] for finding in json.loads(done.stdout)["findings"]]
+
+
+# -- the command ------------------------------------------------------------------------
+
+
+@pytest.mark.integration
+def test_the_report(server: Served) -> None:
+    done = command(server.url + "/fallback/", "--json")
+    assert done.returncode == 0
+    report = json.loads(done.stdout)
+    assert set(report) == {
+        *("doctor", "library", "url", "at", "agent", "verdict", "findings", "observations")
+    }
+    assert report["url"] == server.url + "/fallback"
+    assert codes(done) == ["ws-ok", "poll-ok"]
+    assert report["verdict"]["transport"] == "websocket"
+    [handshake] = report["observations"]["server"]["handshakes"]
+    assert handshake == {
+        "upgrade": True,
+        "connection": True,
+        "key": True,
+        "status": 101,
+        "up": [1, 4096, 65536, 1],
+        "down": [1, 4096, 65536],
+        "closed": 1000,
+    }
+    # As it goes, beside the report.
+    for check in ("begin", "handshake", "proof", "idle", "round-trip", "stream", "sizes", "hold"):
+        assert f"\n{check}:" in "\n" + done.stderr
+
+
+@pytest.mark.integration
+def test_in_words(server: Served) -> None:
+    done = command(server.url + "/fallback")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[-1].startswith("WebSocket works: ")
+    assert "(ws-ok)" in lines[2]
+
+
+@pytest.mark.integration
+@pytest.mark.requires("squid")
+def test_the_proxies_of_the_environment(server: Served) -> None:
+    with ZOO["squid-credentials"].start(server.port) as hop:
+        assert hop.proxy
+        done = command(hop.url + "/fallback", "--json", HTTP_PROXY=hop.proxy, NO_PROXY="other.test")
+        assert (done.returncode, codes(done)) == (2, ["ws-tunnel-refused", "proxy-credentials"])
+        proxy = hop.proxy.replace("//", "//user:secret@")
+        done = command(hop.url + "/fallback", "--json", http_proxy=proxy)
+        assert (done.returncode, codes(done)) == (0, ["ws-ok", "poll-ok", "proxied"])
+        done = command(hop.url + "/fallback", "--json", HTTP_PROXY=hop.proxy, NO_PROXY="127.0.0.1")
+        assert (done.returncode, codes(done)) == (0, ["ws-ok", "poll-ok"])
+
+
+@pytest.mark.integration
+@pytest.mark.requires("nginx")
+def test_certificates(server: Served) -> None:
+    with tls(server.port) as (url, _, certificate):
+        done = command(url + "/fallback", "--json")
+        assert (done.returncode, codes(done)) == (2, ["tls-untrusted"])
+        done = command(url + "/fallback", "--json", "--ca", str(certificate))
+        assert (done.returncode, codes(done)) == (0, ["ws-ok", "poll-ok", "private-ca"])
+        assert json.loads(done.stdout)["observations"]["tls"]["issuer"] == "test"
+        done = command(url + "/fallback", "--json", SSL_CERT_FILE=str(certificate))
+        assert (done.returncode, codes(done)) == (0, ["ws-ok", "poll-ok"])
+
+
+@pytest.mark.integration
+def test_nobody_is_there() -> None:
+    done = command(f"http://127.0.0.1:{free_port()}/fallback")
+    assert done.returncode == 2
+    assert done.stdout.splitlines()[-1] == "The server cannot be reached: connection refused."
+
+
+@pytest.mark.integration
+def test_there_is_no_doctor(server: Served) -> None:
+    with Served(doctor=False) as off:
+        for url in (server.url + "/elsewhere", off.url + "/fallback"):
+            done = command(url)
+            assert done.returncode == 3
+            assert "there is no doctor at this address" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["doctor"],
+        ["doctor", "host/fallback"],
+        ["doctor", "ftp://host/fallback"],
+        ["doctor", "http://host:99999/fallback"],
+        ["doctor", "https://me@host/fallback"],
+        ["doctor", "http://host/", "--idle", "0"],
+        ["doctor", "http://host/", "--idle", "301"],
+        ["doctor", "http://host/", "--idle", "nan"],
+        ["doctor", "http://host/", "--ca", "/nowhere"],
+        ["doctor", "http://host/", "--header", "no header"],
+        ["doctor", "http://host/", "--header", "A: b\r\nC: d"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    status: Any
+    try:
+        status = terminal.main(arguments)
+    except SystemExit as left:
+        status = left.code
+    assert status == 3
+    assert "fallback-transport" in capsys.readouterr().err
+
+
+def test_a_proxy_that_is_none_by_http(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "socks5://10.0.0.1:1080")
+    assert terminal.main(["doctor", "http://host.test/fallback"]) == 3
+    assert "only proxies by http" in capsys.readouterr().err
+
+
+# -- networks ---------------------------------------------------------------------------
+
+_POSTS = "^/fallback/doctor/poll"
+BROKEN: dict[str, tuple[str, list[Any]]] = {
+    "a login page, and no WebSocket": (
+        "ws-refused login-page",
+        [Rule(LoginPage(), on="http"), Rule(Refuse(403), on="ws")],
+    ),
+    "no POST gets through": ("ws-ok poll-blocked", [Rule(Gateway(502), path=_POSTS)]),
+    "a WebSocket is closed at once": ("ws-closed poll-ok", [AcceptClose()]),
+    "every second request fails": (
+        "ws-ok poll-ok poll-unreliable",
+        [Rule(Gateway(502), path=_POSTS, every=2)],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def examined(server: Served) -> Iterator[dict[str, list[str]]]:
+    """What is found in each, all at once."""
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(BROKEN)) as threads:
+        runs = {}
+        for name, (_, rules) in BROKEN.items():
+            proxy = stack.enter_context(FaultProxy(server.port, rules))
+            runs[name] = threads.submit(Examination(Route(proxy.url + "/fallback"), IDLE).observe)
+        yield {name: diagnose(run.result()).codes for name, run in runs.items()}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_networks(name: str, examined: dict[str, list[str]]) -> None:
+    assert " ".join(examined[name]) == BROKEN[name][0]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("mode", [m for m in MODES if m != "eventlet"])
+def test_in_every_async_mode(mode: str) -> None:
+    with Served(mode) as served:
+        observations = Examination(Route(served.url + "/fallback"), IDLE).observe()
+    assert diagnose(observations).codes == ["ws-ok", "poll-ok"]

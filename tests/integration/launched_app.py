@@ -1,0 +1,84 @@
+"""A Flask app like its users', for all the ways in which they start one.
+
+The async mode is in the environment (ASYNC_MODE); ``python -m tests.integration.launched_app
+SERVER PORT`` starts it as a program of one's own would, with one of SERVERS.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+MODE = os.environ.get("ASYNC_MODE", "threading")
+if __name__ == "__main__":
+    if MODE == "eventlet":
+        import eventlet
+
+        eventlet.monkey_patch()
+    elif MODE == "gevent":
+        from gevent import monkey
+
+        monkey.patch_all()
+
+from flask import Flask  # noqa: E402 - only now, as a program that patches has it
+
+from fallback_transport import FallbackTransport  # noqa: E402
+
+app = Flask(__name__)
+transport = FallbackTransport(app, async_mode=MODE, wait=5.0)
+
+
+@app.get("/")
+def index() -> str:
+    return "an ordinary page"
+
+
+@transport.on_message("echo")
+def echo(client: Any, data: Any) -> Any:
+    return data
+
+
+@transport.on_message("tell")
+def tell(client: Any, data: Any) -> None:
+    transport.emit("told", data)
+
+
+def by_run(port: int) -> None:
+    transport.run(app, port=port)
+
+
+def by_flask(port: int) -> None:
+    app.run(port=port)
+
+
+def by_eventlet(port: int) -> None:
+    import eventlet
+    from eventlet import wsgi
+
+    wsgi.server(eventlet.listen(("127.0.0.1", port)), app)
+
+
+def by_gevent(port: int) -> None:
+    from gevent.pywsgi import WSGIServer
+
+    WSGIServer(("127.0.0.1", port), app).serve_forever()
+
+
+def by_wsgiref(port: int) -> None:
+    from wsgiref.simple_server import make_server
+
+    make_server("127.0.0.1", port, app).serve_forever()
+
+
+SERVERS: dict[str, Callable[[int], None]] = {
+    "run": by_run,
+    "flask": by_flask,
+    "eventlet": by_eventlet,
+    "gevent": by_gevent,
+    "wsgiref": by_wsgiref,
+}
+
+if __name__ == "__main__":
+    SERVERS[sys.argv[1]](int(sys.argv[2]))

@@ -1,0 +1,167 @@
+"""However the application is started, sessions work, or the log and the answers say why not."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.client.session import ClientSession, Ended
+from tests.client.waiting import eventually
+from tests.integration.served import ROOT, START_WAIT, free_port
+
+pytestmark = pytest.mark.integration
+
+APP = "tests.integration.launched_app"
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Protocol": "fallback.v1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A running application: where it is, and the file of what it says."""
+
+    port: int
+    log: Path
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+        """Status and text of a plain GET."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", path, headers=headers or {})
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+
+@contextmanager
+def launched(mode: str, command: str) -> Iterator[Launched]:
+    """Start the application by a command, in which PORT stands for its port."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                _arguments(command, port),
+                cwd=ROOT,
+                env={**os.environ, "ASYNC_MODE": mode, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                # Reloaders and gunicorn have processes of their own, which end with the group.
+                start_new_session=True,
+            )
+        try:
+            _wait(process, port, log)
+            yield Launched(port, log)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+            process.wait()
+
+
+def _arguments(command: str, port: int) -> Sequence[str]:
+    program, *rest = command.replace("PORT", str(port)).split()
+    if program == "python":
+        return [sys.executable, "-W", "ignore::DeprecationWarning", *rest]
+    return [str(Path(sys.executable).with_name(program)), *rest]
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_WAIT
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"{process.args} does not listen:\n{log.read_text(errors='replace')}")
+
+
+def gevent(*values: str) -> object:
+    """A case that needs gevent."""
+    return pytest.param(*values, marks=[pytest.mark.requires("gevent")])
+
+
+@pytest.mark.parametrize(
+    ("mode", "command"),
+    [
+        ("threading", f"flask --app {APP} run -p PORT"),
+        ("threading", f"flask --app {APP} run --debug -p PORT"),
+        ("threading", f"python -m {APP} flask PORT"),
+        ("eventlet", f"python -m {APP} flask PORT"),
+        gevent("gevent", f"python -m {APP} flask PORT"),
+        ("eventlet", f"python -m {APP} eventlet PORT"),
+        gevent("gevent", f"python -m {APP} gevent PORT"),
+        gevent("gevent", f"gunicorn -k gevent -b 127.0.0.1:PORT {APP}:app"),
+        gevent("threading", f"gunicorn -k gevent -b 127.0.0.1:PORT {APP}:app"),
+        ("threading", f"gunicorn -k gthread --threads 8 -b 127.0.0.1:PORT {APP}:app"),
+    ],
+)
+def test_it_works(mode: str, command: str) -> None:
+    with launched(mode, command) as server:
+        assert server.get("/") == (200, "an ordinary page")
+        for transport in ("websocket", "polling"):
+            with ClientSession(server.port) as client, ClientSession(server.port) as other:
+                client.open(transport)
+                other.open(transport)
+                assert client.request("echo", "hello") == "hello"
+                client.emit("tell", transport)
+                other.wait_for(lambda told=other: told.named("told"))
+        assert "Traceback" not in server.said()
+        assert "does not work" not in server.said()
+
+
+@pytest.mark.parametrize(
+    ("mode", "command", "words"),
+    [
+        ("eventlet", f"flask --app {APP} run -p PORT", "Werkzeug threads eventlet.wsgi"),
+        gevent("gevent", f"flask --app {APP} run -p PORT", "Werkzeug threads gevent.pywsgi"),
+        ("threading", f"gunicorn -k sync -b 127.0.0.1:PORT {APP}:app", "gunicorn one gthread"),
+        gevent("gevent", f"gunicorn -k gthread --threads 8 -b 127.0.0.1:PORT {APP}:app", "threads"),
+        gevent("eventlet", f"gunicorn -k gevent -b 127.0.0.1:PORT {APP}:app", "gevent's greenlets"),
+        ("threading", f"python -m {APP} eventlet PORT", "eventlet's greenlets flask"),
+        gevent("threading", f"python -m {APP} gevent PORT", "gevent's greenlets flask"),
+        ("threading", f"python -m {APP} wsgiref PORT", "WSGIServer one at a time"),
+    ],
+)
+def test_it_says_why_it_cannot_work(mode: str, command: str, words: str) -> None:
+    with launched(mode, command) as server:
+        # The rest of the application is as it was.
+        assert server.get("/") == (200, "an ordinary page")
+        status, text = server.get("/fallback/ws", HANDSHAKE)
+        assert status == 501
+        assert [word for word in (*words.split(), "transport.run(app)") if word not in text] == []
+        with ClientSession(server.port) as client, pytest.raises(Ended) as ended:
+            client.open("polling")
+        assert ended.value.end.code == 1011
+        assert "its log says why" in ended.value.end.reason
+        # Once, however many clients come.
+        assert server.said().count(text.strip()) == 1
+        assert "Traceback" not in server.said()
+
+
+def test_two_processes_that_share_no_sessions_are_noticed() -> None:
+    command = f"gunicorn -k gthread --threads 8 -w 2 -b 127.0.0.1:PORT {APP}:app"
+    with launched("threading", command) as server:
+        with ClientSession(server.port) as client:
+            client.open("polling")
+        eventually(lambda: "several processes behind one port" in server.said())

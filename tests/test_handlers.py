@@ -1,0 +1,414 @@
+"""Handlers: their arguments, errors, limits, namespaces and groups, and what mypy says of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+import socketio
+from mypy import api as mypy
+
+from fallback_transport import (
+    ConnectionRefused,
+    FallbackTransport,
+    Handlers,
+    RequestFailed,
+    Session,
+)
+from fallback_transport.handlers import size
+from fallback_transport.testing import TestClient
+
+
+@pytest.fixture
+def transport() -> FallbackTransport:
+    return FallbackTransport(flask.Flask(__name__), async_mode="threading")
+
+
+# -- arguments ------------------------------------------------------------------------
+
+
+def test_as_many_arguments_as_the_page_has_given(transport: FallbackTransport) -> None:
+    seen: list[Any] = []
+    transport.on_message("move")(lambda client, x, y: seen.append((x, y)))
+    transport.on_message("one")(lambda client, data: seen.append(data))
+    transport.on_message("many")(lambda client, *data: seen.append(data))
+    transport.on_message("default")(lambda client, x, y=7: seen.append((x, y)))
+    with TestClient(transport) as client:
+        client.emit("move", 1, 2)
+        client.emit("one", [1, 2])
+        client.emit("one")
+        client.emit("many", 1, b"\x00", None)
+        client.emit("many")
+        client.emit("default", 1)
+        client.emit("default", 1, 2)
+    assert seen == [(1, 2), [1, 2], None, (1, b"\x00", None), (None,), (1, 7), (1, 2)]
+
+
+def test_too_many_or_too_few_arguments_are_an_error(transport: FallbackTransport) -> None:
+    transport.on_message("move")(lambda client, x, y: "moved")
+    with TestClient(transport, raise_server_exceptions=False) as client:
+        for data in ((), (1,), (1, 2, 3)):
+            with pytest.raises(RequestFailed, match="the handler raised"):
+                client.request("move", *data)
+        assert client.request("move", 1, 2) == "moved"
+
+
+def test_several_values_go_back_as_several(transport: FallbackTransport) -> None:
+    transport.on_message("swap")(lambda client, a, b: (b, a))
+    transport.on_connect(lambda client: client.emit("pair", (1, 2)))
+    with TestClient(transport) as client:
+        assert client.request("swap", 1, 2) == (2, 1)
+        assert client.received("pair") == [(1, 2)]
+
+
+# -- all that nobody else takes ---------------------------------------------------------
+
+
+def test_the_catch_all_takes_what_nobody_else_takes(transport: FallbackTransport) -> None:
+    seen: list[Any] = []
+
+    @transport.on_message("*")
+    def anything(client: Session, name: str, *data: Any) -> str:
+        seen.append((name, *data))
+        return "caught"
+
+    transport.on_message("chat")(lambda client, data: "chatted")
+    with TestClient(transport) as client:
+        assert client.request("chat", 1) == "chatted"
+        assert client.request("other", 1, 2) == "caught"
+        assert client.request("*") == "caught"
+        client.send("unnamed")
+    assert seen == [("other", 1, 2), ("*",), ("message", "unnamed")]
+
+
+def test_a_catch_all_of_few_arguments_takes_no_more(transport: FallbackTransport) -> None:
+    transport.on_message("*")(lambda client, name, data: [name, data])
+    with TestClient(transport, raise_server_exceptions=False) as client:
+        assert client.request("one", 1) == ["one", 1]
+        for data in ((), (1, 2)):
+            with pytest.raises(RequestFailed):
+                client.request("other", *data)
+
+
+def test_a_class_of_the_servers_takes_all_already(transport: FallbackTransport) -> None:
+    transport.server.register_namespace(socketio.Namespace("/"))
+    with pytest.raises(ValueError, match="a class for /, which takes all"):
+        transport.on_message("*")(print)
+
+
+def test_nobody_acts_for_another_by_a_name(transport: FallbackTransport) -> None:
+    transport.on_message("*")(lambda client, name, *data: client.id)
+    with TestClient(transport) as one, TestClient(transport) as two:
+        for name, data in ((two.id, one.id), ("*", two.id), (two.id, two.id)):
+            assert one.request(name, data) == one.id
+
+
+# -- errors -------------------------------------------------------------------------------
+
+
+def test_errors_go_to_their_handler(
+    transport: FallbackTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Any] = []
+
+    @transport.on_error
+    def failed(client: Session, error: Exception, name: str) -> str | None:
+        seen.append((client.id, type(error), name, flask.request.path))
+        return "try again" if name == "chat" else None
+
+    transport.on_message("chat")(lambda client, data: data["missing"])
+    transport.on_message("*")(lambda client, name, data: 1 / 0)
+    transport.on_disconnect(lambda client, code, reason: [][0])
+    with TestClient(transport) as client:
+        with pytest.raises(RequestFailed, match="try again"):
+            client.request("chat", {})
+        with pytest.raises(RequestFailed, match="the handler raised"):
+            client.request("other", 1)
+        client.emit("chat", {})
+        assert client.connected
+    path = "/fallback/ws"
+    assert seen == [
+        (client.id, KeyError, "chat", path),
+        (client.id, ZeroDivisionError, "other", path),
+        (client.id, KeyError, "chat", path),
+        (client.id, IndexError, "disconnect", path),
+    ]
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_a_connect_handler_that_raises_still_ends_the_session(
+    transport: FallbackTransport,
+) -> None:
+    seen: list[str] = []
+    transport.on_error(lambda client, error, name: seen.append(name))
+    transport.on_connect(lambda client: 1 / 0)
+    with TestClient(transport, raise_server_exceptions=False) as client:
+        assert client.closed == (1011, "the connect handler raised")
+    assert seen == ["connect"]
+
+
+def test_to_refuse_is_no_error(transport: FallbackTransport) -> None:
+    @transport.on_connect
+    def connected(client: Session) -> None:
+        raise ConnectionRefused(4003, "closed on Sundays")
+
+    transport.on_error(lambda client, error, name: pytest.fail("no error"))
+    with TestClient(transport) as client:
+        assert client.closed == (4003, "closed on Sundays")
+
+
+def test_what_the_error_handler_raises_is_logged(transport: FallbackTransport) -> None:
+    @transport.on_error
+    def failed(client: Session, error: Exception, name: str) -> None:
+        raise error
+
+    transport.on_message("chat")(lambda client, data: 1 / 0)
+    with TestClient(transport) as client, pytest.raises(ZeroDivisionError):
+        client.emit("chat", 1)
+
+
+# -- the size of one event ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("over", ["websocket", "polling"])
+def test_what_is_too_large_is_an_error_and_not_handled(
+    transport: FallbackTransport, over: str
+) -> None:
+    seen: list[Any] = []
+    transport.on_message("chat", max_bytes=10)(lambda client, *data: seen.append(data))
+    transport.on_error(lambda client, error, name: pytest.fail("no handler has raised"))
+    with TestClient(transport, over=over) as client:
+        client.emit("chat", "12345678")
+        for data in (("123456789",), ("ééééé",), (b"12345678901",), ("123", "4567")):
+            with pytest.raises(RequestFailed, match="'chat' takes 10 bytes at most"):
+                client.request("chat", *data)
+        client.emit("chat", "a page that does not ask is not told")
+        client.emit("chat", "1")
+        assert client.connected
+    assert seen == [("12345678",), ("1",)]
+
+
+def test_the_size_is_that_of_the_pages_json() -> None:
+    assert size(()) == 0
+    assert size(("é",)) == 4
+    assert size(({"a": [1, b"xyz"]}, None)) == len('{"a":[1,null]},null') + 3
+    assert size(("\ud800",)) == 5
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, "10", True])
+def test_an_impossible_size_says_so(transport: FallbackTransport, wrong: Any) -> None:
+    with pytest.raises(ValueError, match="max_bytes must be a whole number, 0 or more"):
+        transport.on_message("chat", max_bytes=wrong)(print)
+
+
+def test_a_stock_client_is_held_to_it_too(transport: FallbackTransport) -> None:
+    seen: list[Any] = []
+    transport.on_message("chat", max_bytes=10)(lambda client, data: seen.append(data))
+    server = transport.server
+    server.eio.stock.send = lambda sid, data: sent.append(data)
+    sent: list[str] = []
+    server.eio.stock.handlers["connect"]("stock", {})
+    server.eio.stock.get_session = lambda sid, known={}: known
+    server.eio.stock.handlers["message"]("stock", "0")
+    sid = server.manager.sid_from_eio_sid("stock", "/")
+    for text in ("short", "far too long"):
+        server._handle_event_internal(server, sid, "stock", ["chat", text], "/", 1)
+    assert seen == ["short"]
+    assert sent[1:] == ["31[]"]
+
+
+# -- namespaces -----------------------------------------------------------------------------
+
+
+def test_a_namespace_has_handlers_of_its_own(transport: FallbackTransport) -> None:
+    ends: list[Any] = []
+
+    @transport.on_connect(namespace="/admin")
+    def connected(client: Session) -> None:
+        if client.auth != {"admin": True}:
+            raise ConnectionRefused(reason="admins only")
+        client.join("admins")
+
+    transport.on_message("who")(lambda client, data: "user")
+    transport.on_message("who", namespace="/admin")(lambda client, data: "admin")
+    transport.on_message(namespace="/admin")(lambda client, data: client.send(data))
+    transport.on_disconnect(namespace="/admin")(lambda client, *end: ends.append(end))
+    with TestClient(transport) as user:
+        with TestClient(transport, namespace="/admin") as stranger:
+            assert stranger.closed == (4401, "admins only")
+        with TestClient(transport, namespace="/admin", auth={"admin": True}) as admin:
+            assert (user.request("who"), admin.request("who")) == ("user", "admin")
+            admin.send("echo")
+            transport.emit("news", 1)
+            transport.emit("news", 2, namespace="/admin")
+            transport.send("hush", to="admins", namespace="/admin")
+            assert user.received() == [("news", 1)]
+            assert admin.received() == [("message", "echo"), ("news", 2), ("message", "hush")]
+    assert ends == [(1001, "the page is leaving")]
+
+
+def test_a_session_names_its_namespace(transport: FallbackTransport) -> None:
+    transport.on_message("hello", namespace="/deep")(
+        lambda client, data: transport.emit("hello", data, to=client)
+    )
+    with TestClient(transport, namespace="/deep") as client:
+        client.emit("hello", 1)
+        assert client.received("hello") == [1]
+
+
+def test_errors_of_a_namespace_go_to_its_own_handler(transport: FallbackTransport) -> None:
+    transport.on_error(namespace="/one")(lambda client, error, name: "one")
+    for namespace in ("/one", "/two"):
+        transport.on_message("boom", namespace=namespace)(lambda client, data: 1 / 0)
+    for namespace, text in (("/one", "one"), ("/two", "the handler raised")):
+        with (
+            TestClient(transport, namespace=namespace, raise_server_exceptions=False) as client,
+            pytest.raises(RequestFailed, match=text),
+        ):
+            client.request("boom")
+
+
+def test_a_namespace_that_nobody_has_refuses(transport: FallbackTransport) -> None:
+    with TestClient(transport, namespace="/nowhere") as client:
+        assert client.closed == (4401, "Unable to connect")
+
+
+def test_a_namespace_begins_with_a_slash(transport: FallbackTransport) -> None:
+    with pytest.raises(ValueError, match="begins with a slash: 'admin'"):
+        transport.on_message("chat", namespace="admin")(print)
+
+
+# -- groups ---------------------------------------------------------------------------------
+
+
+def test_a_group_is_registered_later(transport: FallbackTransport) -> None:
+    chat = Handlers()
+    chat.on_message("before")(lambda client, data: "before")
+    transport.register(chat)
+    chat.on_message("after")(lambda client, data: "after")
+    with TestClient(transport) as client:
+        assert [client.request("before"), client.request("after")] == ["before", "after"]
+
+
+def test_a_group_has_a_namespace_and_several_transports() -> None:
+    admin = Handlers(namespace="/admin")
+    admin.on_connect(lambda client: client.emit("welcome"))
+    admin.on_message("who")(lambda client, data: flask.current_app.name)
+    admin.on_message("who", namespace="/")(lambda client, data: "elsewhere")
+    for name in ("one", "two"):
+        early = FallbackTransport(async_mode="threading")
+        early.register(admin)
+        early.init_app(flask.Flask(name))
+        with TestClient(early, namespace="/admin") as client, TestClient(early) as other:
+            assert client.received() == [("welcome",)]
+            assert (client.request("who"), other.request("who")) == (name, "elsewhere")
+
+
+def test_a_group_may_have_groups(transport: FallbackTransport) -> None:
+    inner, outer = Handlers(), Handlers()
+    outer.register(inner)
+    transport.register(outer)
+    inner.on_message("deep")(lambda client, data: "deep")
+    with TestClient(transport) as client:
+        assert client.request("deep") == "deep"
+
+
+def test_of_two_handlers_only_one_would_be_called(transport: FallbackTransport) -> None:
+    chat = Handlers()
+    chat.on_message("chat")(print)
+    transport.on_message("chat")(print)
+    with pytest.raises(ValueError, match="a handler for 'chat' already; only one"):
+        transport.register(chat)
+    transport.on_error(print)
+    with pytest.raises(ValueError, match="a handler for errors already"):
+        transport.on_error(print)
+    transport.on_message("x", namespace="/a")(print)
+    with pytest.raises(ValueError, match="'x' in /a already"):
+        transport.on_message("x", namespace="/a")(print)
+
+
+def test_what_the_server_that_was_handed_in_has_stays() -> None:
+    server = socketio.Server(async_mode="threading")
+    server.on("chat", lambda sid, data: "the server's", namespace="/a")
+    transport = FallbackTransport(flask.Flask(__name__), server=server)
+    with pytest.raises(ValueError, match="has a handler for 'chat' already"):
+        transport.on_message("chat", namespace="/a")(print)
+    transport.on_message("chat")(lambda client, data: "ours")
+    with TestClient(transport) as one, TestClient(transport, namespace="/a") as two:
+        assert (one.request("chat", 1), two.request("chat", 1)) == ("ours", "the server's")
+
+
+# -- what mypy says ---------------------------------------------------------------------------
+
+SAMPLE = """
+from collections.abc import Callable
+from typing import Any
+from fallback_transport import FallbackTransport, Handlers, Session
+
+transport = FallbackTransport()
+group = Handlers(namespace="/admin")
+transport.register(group)
+
+@transport.on_connect
+def connected(client: Session) -> None: ...
+@transport.on_connect(namespace="/a")
+def connected_there(client: Session) -> bool: return True
+@transport.on_message
+def unnamed(client: Session, data: str | bytes) -> None: ...
+@transport.on_message("chat")
+def chat(client: Session, text: str) -> str: return text
+@transport.on_message("move", max_bytes=100)
+def move(client: Session, x: int, y: int = 0) -> tuple[int, int]: return x, y
+@transport.on_message("many", namespace="/a")
+def many(client: Session, *data: Any) -> None: ...
+@transport.on_message(max_bytes=10)
+def small(client: Session, data: bytes) -> None: ...
+@transport.on_message("*")
+def anything(client: Session, name: str, *data: Any) -> None: ...
+@transport.on_disconnect
+def disconnected(client: Session, code: int, reason: str) -> None: ...
+@transport.on_error
+def failed(client: Session, error: Exception, name: str) -> str: return name
+@group.on_error(namespace="/a")
+def failed_there(client: Session, error: Exception, name: str) -> None: ...
+text: str = chat(Session.__new__(Session), "a handler keeps its own type")
+
+@transport.on_connect
+def wrong_1(client: Session, auth: dict[str, Any]) -> None: ...
+@transport.on_connect(namespace="/a")
+def wrong_2() -> None: ...
+@transport.on_message
+def wrong_3(data: bytes) -> None: ...
+@transport.on_message("chat")
+def wrong_4(client: Session) -> None: ...
+@transport.on_message("chat")
+def wrong_5(sid: str, data: Any) -> None: ...
+@transport.on_message("*")
+def wrong_6(client: Session, number: int) -> None: ...
+@transport.on_disconnect
+def wrong_7(client: Session) -> None: ...
+@group.on_error
+def wrong_8(error: Exception) -> None: ...
+@group.on_error()
+def wrong_9(client: Session, error: Exception, name: str) -> int: return 1
+transport.on_message(7)  # wrong_10
+transport.on_message("chat", max_bytes="10")  # wrong_11
+"""
+
+
+def test_mypy_checks_a_handlers_signature(tmp_path: Path) -> None:
+    sample = tmp_path / "sample.py"
+    sample.write_text(SAMPLE)
+    said, trouble, _ = mypy.run(["--strict", "--no-error-summary", str(sample)])
+    assert trouble == ""
+    lines = SAMPLE.splitlines()
+    found = set()
+    for number in re.findall(r"sample\.py:(\d+): error", said):
+        # At the decorator, or at the line itself.
+        there = " ".join(lines[int(number) - 1 : int(number) + 1])
+        found |= set(re.findall(r"wrong_\d+", there)) or {f"line {number}: {there}"}
+    assert found == {f"wrong_{number}" for number in range(1, 12)}, said

@@ -1,0 +1,60 @@
+"""Runs the tests of tests/testing_app; how many passed, in how many seconds of the processor.
+
+python tests/testing/suite.py MODE [patched]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+mode, patched = sys.argv[1], sys.argv[2:] == ["patched"]
+if patched and mode == "eventlet":
+    import eventlet
+
+    eventlet.monkey_patch()
+elif patched and mode == "gevent":
+    import gevent.monkey
+
+    gevent.monkey.patch_all()
+
+sys.path.insert(0, str(ROOT))
+
+import pytest  # noqa: E402
+
+# What any application's tests import is none of their own time.
+import tests.testing_app.app  # noqa: E402, F401
+
+
+class Clock:
+    """Adds up what the tests take, fixtures and all."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.passed = 0
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Iterator[None]:
+        began = time.process_time()
+        result = yield
+        self.seconds += time.process_time() - began
+        return result
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.passed += report.when == "call" and report.passed
+
+
+os.environ["TESTING_APP_MODE"] = mode
+clock = Clock()
+chosen = [str(ROOT / "tests/testing_app"), "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+status = pytest.main([*chosen, "-W", "ignore"], plugins=[clock])
+threads = [thread.name for thread in threading.enumerate()]
+print(json.dumps([int(status), clock.passed, clock.seconds, threads]))
+sys.exit(status)

@@ -1,0 +1,557 @@
+"""`TestClient`: what each of its calls does, over both transports."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flask
+import flask_socketio
+import pytest
+import socketio
+
+from fallback_transport import ConnectionRefused, FallbackTransport, RequestFailed, Session
+from fallback_transport.protocol.errors import SessionOver
+from fallback_transport.testing import ConnectionFailed, TestClient
+
+KINDS = ["websocket", "polling"]
+OTHER = {"websocket": "polling", "polling": "websocket"}
+
+
+class Application:
+    """An application that notes what its handlers get."""
+
+    def __init__(self, **options: Any) -> None:
+        self.app = flask.Flask(__name__)
+        self.app.secret_key = "only for tests"
+        self.transport = FallbackTransport(self.app, **{"async_mode": "threading", **options})
+        self.handled: list[Any] = []
+        self.ends: list[tuple[int, str]] = []
+        self.transport.on_message("note")(self.note)
+        self.transport.on_message("everybody")(self.everybody)
+        self.transport.on_disconnect(lambda client, *end: self.ends.append(end))
+
+    def note(self, client: Session, data: Any) -> Any:
+        self.handled.append(data)
+        return data
+
+    def everybody(self, client: Session, data: Any) -> None:
+        self.transport.emit("news", data)
+
+    def client(self, **options: Any) -> TestClient:
+        return TestClient(self.transport, **options)
+
+
+@pytest.fixture
+def application() -> Application:
+    return Application()
+
+
+@pytest.fixture(params=KINDS)
+def client(application: Application, request: pytest.FixtureRequest) -> Iterator[TestClient]:
+    with application.client(over=request.param) as client:
+        yield client
+
+
+def test_it_is_connected_at_once(application: Application, client: TestClient) -> None:
+    assert client.connected
+    assert client.transport in KINDS
+    assert client.closed is None
+    assert client.id in repr(client)
+    assert application.transport._registry.find(client.id) is not None
+
+
+def test_a_handler_runs_within_emit(application: Application, client: TestClient) -> None:
+    client.emit("note", {"deep": [1, b"\x00", "é\x1e"]})
+    assert application.handled == [{"deep": [1, b"\x00", "é\x1e"]}]
+
+
+def test_a_reply_comes_to_callback_and_request(client: TestClient) -> None:
+    answers: list[Any] = []
+    client.emit("note", 1, callback=lambda error, reply: answers.append((error, reply)))
+    assert answers == [(None, 1)]
+    assert client.request("note", b"\x01") == b"\x01"
+    assert client.request("note") is None
+
+
+def test_what_came_is_kept_in_order(application: Application, client: TestClient) -> None:
+    application.transport.emit("none")
+    application.transport.emit("several", (1, 2))
+    application.transport.send("text")
+    assert client.received() == [
+        ("none",),
+        ("several", 1, 2),
+        ("message", "text"),
+    ]
+    assert client.received("several") == [(1, 2)]
+    assert client.received("nothing") == []
+
+
+def test_clients_share_the_server_and_its_clock(application: Application) -> None:
+    with application.client() as one, application.client(over="polling") as two:
+        one.emit("everybody", b"\x02")
+        assert one.received("news") == two.received("news") == [b"\x02"]
+        application.transport.emit("news", "only", skip=one.id)
+        assert two.received("news") == [b"\x02", "only"]
+        two.advance(10)
+        assert one._runtime.now() == two._runtime.now()
+    assert application.ends == [(1001, "the page is leaving")] * 2
+
+
+@pytest.mark.parametrize("lose", [None, "sent", "received"])
+def test_what_is_under_way_is_lost_and_comes_again(
+    application: Application, client: TestClient, lose: str | None
+) -> None:
+    client.delay(0.5)
+    client.emit("note", "up")
+    application.transport.emit("news", "down")
+    assert (application.handled, client.received("news")) == ([], [])
+    client.cut(lose)
+    assert application.handled == (["up"] if lose == "received" else [])
+    assert client.received("news") == (["down"] if lose == "sent" else [])
+    assert not client.connected
+    client.reconnect()
+    client.advance(1)
+    assert application.handled == ["up"]
+    assert client.received("news") == ["down"]
+    assert application.ends == []
+
+
+@pytest.mark.parametrize("lose", ["sent", "received"])
+def test_there_must_be_something_to_lose(client: TestClient, lose: str) -> None:
+    with pytest.raises(RuntimeError, match=r"nothing was under way; after delay\(seconds\)"):
+        client.cut(lose)
+
+
+def test_what_is_delayed_takes_its_time(application: Application, client: TestClient) -> None:
+    client.delay(2)
+    began = client._runtime.now()
+    client.emit("note", 1)
+    client.advance(1.9)
+    assert application.handled == []
+    client.advance(0.2)
+    assert application.handled == [1]
+    assert client.request("note", 2) == 2
+    # Polls: the second goes when the first is answered.
+    assert 6 <= client._runtime.now() - began <= 8
+    client.delay(0)
+    with pytest.raises(ValueError, match="0 or more: -1"):
+        client.delay(-1)
+
+
+def test_changes_of_transport(application: Application, client: TestClient) -> None:
+    first = client.transport
+    assert first is not None
+    client.switch(OTHER[first])
+    assert client.transport == OTHER[first]
+    client.cut()
+    client.reconnect()
+    assert client.transport == OTHER[first]
+    client.cut()
+    client.switch(first)
+    assert client.transport == first
+    client.emit("note", "still")
+    assert application.handled == ["still"]
+    assert application.ends == []
+    with pytest.raises(ValueError, match="carrier pigeon"):
+        client.switch("carrier pigeon")
+
+
+def test_only_what_is_cut_reconnects(client: TestClient) -> None:
+    with pytest.raises(RuntimeError, match="carries the session still"):
+        client.reconnect()
+    client.cut()
+    for call in (client.cut, client.repeat):
+        with pytest.raises(RuntimeError, match="nothing carries"):
+            call()
+
+
+def test_a_repeated_request_is_handled_once(application: Application) -> None:
+    with application.client(over="polling") as client:
+        client.repeat()
+        client.emit("note", 1)
+        client.repeat()
+        client.emit("note", 2)
+        assert application.handled == [1, 2]
+        client.switch("websocket")
+        with pytest.raises(RuntimeError, match="switch"):
+            client.repeat()
+
+
+def test_a_quiet_session_stays(application: Application, client: TestClient) -> None:
+    client.advance(3600)
+    assert client.connected
+    assert client.request("note", "here") == "here"
+    assert application.ends == []
+
+
+def test_one_that_is_away_for_too_long_is_over(application: Application) -> None:
+    client = application.client()
+    client.cut()
+    client.emit("note", "kept")
+    client.advance(119)
+    assert application.ends == []
+    client.advance(2)
+    assert application.ends == [(4408, "no connection for 120 s")]
+    assert client.closed is not None
+    assert client.closed[0] == 4408
+    with pytest.raises(RuntimeError, match="the session has ended: 4408"):
+        client.reconnect()
+    with pytest.raises(SessionOver):
+        client.emit("note", "too late")
+
+
+def test_what_the_server_lost_is_over(application: Application, client: TestClient) -> None:
+    client.cut()
+    application.transport._registry.find(client.id).abort(1011, "a defect")
+    client.reconnect()
+    assert client.closed == (1011, "a defect")
+
+
+def test_closing_is_told_to_both(application: Application, client: TestClient) -> None:
+    client.emit("note", 1)
+    client.close(4321, "enough")
+    assert client.closed == (4321, "enough")
+    assert application.ends == [(4321, "enough")]
+    with pytest.raises(ValueError, match="123"):
+        client.close(4321, "x" * 124)
+
+
+def test_closing_without_a_connection_takes_five_seconds(client: TestClient) -> None:
+    client.cut()
+    client.close(4000)
+    assert client.closed is None
+    client.advance(5)
+    assert client.closed == (4000, "")
+
+
+def test_the_server_closes(application: Application, client: TestClient) -> None:
+    @application.transport.on_message("leave")
+    def leave(it: Session, data: Any) -> None:
+        it.emit("bye")
+        it.close(4001, "as you wish")
+
+    answers: list[Any] = []
+    client.emit("leave", callback=lambda error, reply: answers.append(error))
+    assert client.received() == [("bye",)]
+    assert client.closed == (4001, "as you wish")
+    assert application.ends == [(4001, "as you wish")]
+    assert isinstance(answers[0], RequestFailed)
+
+
+def test_a_refused_client_is_told_why(application: Application) -> None:
+    @application.transport.on_connect
+    def connect(client: Session) -> None:
+        if client.auth != {"token": "right"}:
+            raise ConnectionRefused(4007, "no such token")
+
+    for over in KINDS:
+        with application.client(over=over, auth={"token": "wrong"}) as client:
+            assert client.closed == (4007, "no such token")
+            assert not client.connected
+        with application.client(over=over, auth={"token": "right"}) as client:
+            assert client.connected
+
+
+def test_headers_and_cookies_are_seen_by_handlers() -> None:
+    application = Application()
+
+    @application.app.get("/log-in")
+    def log_in() -> str:
+        flask.session["user"] = "ann"
+        return ""
+
+    @application.transport.on_message("who")
+    def who(client: Session, data: Any) -> list[Any]:
+        request = flask.request
+        return [flask.session.get("user"), request.headers.get("X-It"), request.cookies.get("a")]
+
+    browser = application.app.test_client()
+    with application.client(cookies=browser) as client:
+        assert client.request("who") == [None, None, None]
+    browser.get("/log-in")
+    for over in KINDS:
+        with application.client(cookies=browser, over=over, headers={"X-It": "1"}) as client:
+            assert client.request("who") == ["ann", "1", None]
+        with application.client(cookies={"a": "b", "c": "d"}, over=over) as client:
+            assert client.request("who") == [None, None, "b"]
+
+
+def test_the_host_is_the_applications() -> None:
+    application = Application()
+    application.app.config.update(SERVER_NAME="shop.example", PREFERRED_URL_SCHEME="https")
+
+    @application.transport.on_message("where")
+    def where(client: Session, data: Any) -> str:
+        return flask.request.host_url
+
+    with application.client() as client:
+        assert client.request("where") == "https://shop.example/"
+
+
+@pytest.mark.parametrize("over", KINDS)
+def test_a_foreign_origin_does_not_connect(application: Application, over: str) -> None:
+    with pytest.raises(ConnectionFailed, match="this origin is not allowed") as failed:
+        application.client(over=over, headers={"Origin": "https://evil.example"})
+    assert failed.value.code == (403 if over == "websocket" else 4403)
+    with application.client(over=over) as client:
+        assert client.connected
+
+
+def test_a_full_server_does_not_take_another() -> None:
+    application = Application(max_sessions=1)
+    with application.client(), pytest.raises(ConnectionFailed, match="full") as failed:
+        application.client(over="polling")
+    assert failed.value.code == 1013
+
+
+def test_a_handler_that_sleeps_goes_on_by_the_clock(
+    application: Application, client: TestClient
+) -> None:
+    @application.transport.on_message("slow")
+    def slow(it: Session, seconds: float) -> str:
+        application.transport.server.sleep(seconds)
+        application.handled.append("slept")
+        return "rested"
+
+    client.emit("slow", 5)
+    client.advance(4)
+    assert application.handled == []
+    client.advance(2)
+    assert application.handled == ["slept"]
+    began = client._runtime.now()
+    assert client.request("slow", 50) == "rested"
+    assert client._runtime.now() == began + 50
+    with pytest.raises(RequestFailed, match="no reply in 10 s"):
+        client.request("slow", 50, timeout=10)
+
+
+def test_background_tasks_run_by_the_clock(application: Application, client: TestClient) -> None:
+    def tick() -> None:
+        for number in range(100):
+            application.transport.server.sleep(1)
+            application.transport.emit("tick", number)
+
+    task = application.transport.server.start_background_task(tick)
+    client.advance(10.5)
+    assert client.received("tick") == list(range(10))
+    task.join()
+    assert len(client.received("tick")) == 100
+
+
+def test_the_page_answers_a_handler(application: Application, client: TestClient) -> None:
+    @application.transport.on_message("ask")
+    def ask(it: Session, timeout: float) -> Any:
+        try:
+            return it.request("question", 20, timeout=timeout)
+        except RequestFailed as error:
+            return str(error)
+
+    assert client.request("ask", 3) == "no answer in 3 s"
+    client.on("question", lambda data: 2 * data)
+    assert client.request("ask", 3) == 40
+    client.on("question", lambda data: (data, b"\x03"))
+    assert client.request("ask", 3) == (20, b"\x03")
+
+
+def test_a_view_may_ask_the_page(application: Application, client: TestClient) -> None:
+    @application.app.get("/ask")
+    def ask() -> str:
+        conversation = application.transport._registry.find(client.id)
+        session = application.transport._sessions.get(conversation.id, "/")
+        return str(session.request("question", timeout=5))
+
+    client.on("question", lambda: "answer")
+    assert application.app.test_client().get("/ask").text == "answer"
+
+
+def test_a_listener_that_raises_fails_the_test(
+    application: Application, client: TestClient
+) -> None:
+    @application.transport.on_message("ask")
+    def ask(it: Session, data: Any) -> Any:
+        try:
+            return it.request("question")
+        except RequestFailed as error:
+            return str(error)
+
+    def listener() -> None:
+        assert [] == [1]
+
+    client.on("question", listener)
+    replies: list[Any] = []
+    with pytest.raises(AssertionError):
+        client.emit("ask", callback=lambda error, reply: replies.append(reply))
+    assert replies == ["the listener raised"]
+
+
+def test_a_listener_may_emit_and_not_wait(application: Application, client: TestClient) -> None:
+    def listener(number: int) -> None:
+        if number < 5:
+            client.emit("everybody", number + 1)
+        else:
+            client.request("note")
+
+    client.on("news", listener)
+    with pytest.raises(RuntimeError, match="listener cannot wait"):
+        client.emit("everybody", 0)
+    assert client.received("news") == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_handlers_raise_is_raised(application: Application, client: TestClient) -> None:
+    @application.transport.on_message("boom")
+    def boom(it: Session, data: Any) -> None:
+        raise KeyError(data)
+
+    with pytest.raises(KeyError, match="one"):
+        client.emit("boom", "one")
+    with pytest.raises(KeyError, match="two"):
+        client.request("boom", "two")
+    assert client.request("note", "on") == "on"
+
+
+def test_what_tasks_and_other_handlers_raise_is_raised() -> None:
+    application = Application()
+
+    @application.transport.on_connect
+    def connect(client: Session) -> None:
+        if client.auth:
+            raise LookupError("no room")
+
+    @application.transport.on_message("start")
+    def start(client: Session, data: Any) -> None:
+        application.transport.server.start_background_task(lambda: 1 / 0)
+
+    with application.client() as client:
+        with pytest.raises(ZeroDivisionError):
+            client.emit("start")
+        with pytest.raises(LookupError):
+            application.client(auth={"a": 1})
+        assert client.connected
+
+
+def test_or_it_is_only_logged(application: Application, caplog: pytest.LogCaptureFixture) -> None:
+    @application.transport.on_message("boom")
+    def boom(it: Session, data: Any) -> None:
+        raise KeyError(data)
+
+    with application.client(raise_server_exceptions=False) as client:
+        with caplog.at_level(logging.ERROR):
+            client.emit("boom", "one")
+        assert "KeyError: 'one'" in caplog.text
+        with pytest.raises(RequestFailed, match="the handler raised"):
+            client.request("boom", "two")
+        with pytest.raises(RequestFailed, match="no handler takes this event"):
+            client.request("unknown")
+
+
+def test_a_thread_of_the_applications_may_emit(
+    application: Application, client: TestClient
+) -> None:
+    thread = threading.Thread(target=application.transport.emit, args=("news", "from a thread"))
+    thread.start()
+    thread.join()
+    assert client.received("news") == ["from a thread"]
+
+
+def test_no_thread_and_no_object_is_left() -> None:
+    before = threading.enumerate()
+
+    def use() -> weakref.ref[flask.Flask]:
+        application = Application()
+        with application.client() as one, application.client(over="polling"):
+            one.emit("everybody", 1)
+            one.switch("polling")
+        return weakref.ref(application.app)
+
+    gone = use()
+    gc.collect()
+    assert threading.enumerate() == before
+    assert gone() is None
+
+
+@pytest.mark.parametrize("mode", ["eventlet", "gevent", "threading"])
+def test_any_async_mode(mode: str, need: Callable[[str], str]) -> None:
+    if mode == "gevent":
+        need("gevent")
+    application = Application(async_mode=mode)
+    for over in KINDS:
+        with application.client(over=over) as client:
+            assert client.request("note", mode) == mode
+    assert application.transport.server.async_mode == mode
+
+
+def test_under_flask_socketio() -> None:
+    app = flask.Flask(__name__)
+    server = flask_socketio.SocketIO(app, async_mode="threading")
+    transport = FallbackTransport(app, server=server)
+
+    @server.on("chat")
+    def chat(text: str) -> str:
+        server.sleep(1)
+        flask_socketio.emit("chat", text, broadcast=True)
+        return "heard"
+
+    @server.on("chat", namespace="/admin")
+    def admin(text: str) -> str:
+        return flask.request.namespace
+
+    with TestClient(transport) as client, TestClient(transport, namespace="/admin") as other:
+        client.cut()
+        client.emit("chat", "hello")
+        client.reconnect()
+        client.advance(1)
+        assert client.received("chat") == ["hello"]
+        assert other.request("chat", "who") == "/admin"
+
+
+def test_several_transports_on_one_server_have_one_clock() -> None:
+    server = socketio.Server(async_mode="threading")
+    apps = [flask.Flask(f"app{number}") for number in range(2)]
+    transports = [FallbackTransport(app, server=server) for app in apps]
+    transports[0].on_connect(lambda client: None)
+    with TestClient(transports[0]) as one, TestClient(transports[1]) as two:
+        transports[0].emit("news", 1)
+        assert one.received("news") == two.received("news") == [1]
+        one.advance(5)
+        assert one._runtime.now() == two._runtime.now()
+
+
+def test_there_must_be_an_app() -> None:
+    with pytest.raises(RuntimeError, match="init_app"):
+        TestClient(FallbackTransport())
+
+
+def test_other_processes_have_another_clock() -> None:
+    manager = socketio.PubSubManager()
+    server = socketio.Server(async_mode="threading", client_manager=manager)
+    transport = FallbackTransport(flask.Flask(__name__), server=server)
+    with pytest.raises(RuntimeError, match="PubSubManager waits for other processes"):
+        TestClient(transport)
+
+
+def test_a_transport_that_serves_already_stays_as_it_is(application: Application) -> None:
+    application.transport._registry._alive.add("a session in real time")
+    with pytest.raises(RuntimeError, match="sessions already"):
+        application.client()
+
+
+def test_a_failed_with_block_shows_its_own_error(application: Application) -> None:
+    @application.transport.on_message("boom")
+    def boom(it: Session, data: Any) -> None:
+        raise KeyError(data)
+
+    with pytest.raises(AssertionError), application.client() as client:  # noqa: PT012
+        client._page.emit("boom", ("later",), None)
+        raise AssertionError
+
+
+def test_draining_ends_the_sessions(application: Application, client: TestClient) -> None:
+    application.transport.drain()
+    assert client.closed == (1012, "the server restarts")
+    with pytest.raises(ConnectionFailed, match="restarts"):
+        application.client()

@@ -1,0 +1,1 @@
+"""A small application and its own tests, written as its author would: see test_testing_app.py."""
