@@ -3098,7 +3098,7 @@
   if (Target) { Object.setPrototypeOf(members, Target.prototype); } else { extend(members, listening); }
 
   function fix(object, name, value, more) {
-    Object.defineProperty(object, name, extend({ value: value }, more));
+    Object.defineProperty(object, name, extend({ value: value }, more || {}));
   }
 
   function numbered(object) {

@@ -180,7 +180,8 @@ def evaluate(node: str, expression: str) -> Any:
 
 
 def test_the_javascript_names_exist(need: Callable[[str], str]) -> None:
-    names = [text for row in table(section("JavaScript")) for text in code(row[0])]
+    rows = table(section("JavaScript")) + table(section("As a WebSocket"))
+    names = [text for row in rows for text in code(row[0])]
     members = {text.partition("(")[0].partition(".")[2] for text in names if "session." in text}
     assert members
     there = evaluate(
@@ -191,7 +192,9 @@ def test_the_javascript_names_exist(need: Callable[[str], str]) -> None:
     assert members <= set(there)
     public = {name for name in there if not name.startswith("_")} - {"onerror"}
     assert public <= members, "not all is told"
-    library = {text.partition("(")[0].partition(".")[2] for text in names if text[0] == "F"}
+    library = {
+        found[1] for text in names if (found := re.search(r"\bFallbackTransport\.(\w+)", text))
+    }
     assert library == set(evaluate(need("node"), "Object.keys(F)")) - {"_core"}
 
 
