@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from .engine import Engine, RequestFailed
@@ -10,7 +11,7 @@ from .request import URL
 
 
 class ConnectionRefused(Exception):
-    """Raise it in an `on_connect` handler to refuse the client.
+    """Raise it in an `on_connect` handler to refuse the client, in `on_resume` to end its session.
 
     Args:
         code: the close code that the page sees: 4000 to 4399 are the
@@ -215,6 +216,15 @@ class Sessions:
         except KeyError:
             return self.create(sid, namespace, None)
         return session
+
+    def all(self, namespace: str, room: str | None = None) -> list[Session]:
+        """The view of each client of this process in a namespace, or in a room of it."""
+        found = []
+        for sid, _ in self._engine.server.manager.get_participants(namespace, room):
+            # Other threads let them go meanwhile.
+            with contextlib.suppress(KeyError):
+                found.append(self.get(sid, namespace))
+        return found
 
     def _engine_id(self, sid: str, namespace: str) -> str:
         manager = self._engine.server.manager

@@ -58,6 +58,9 @@ class Layer:
             raise MalformedPacket("no packet")
         return Unit((seq,), lambda: self.log.append(data))
 
+    def resumed(self, environ: dict[str, Any]) -> None:
+        pass
+
     def over(self, code: int, reason: str, by_client: bool) -> None:
         pass
 

@@ -28,6 +28,84 @@ def transport() -> FallbackTransport:
     return FallbackTransport(flask.Flask(__name__), async_mode="threading")
 
 
+# -- resuming -------------------------------------------------------------------------
+
+
+def test_on_resume_is_told_of_each_new_connection_of_its_namespace(
+    transport: FallbackTransport,
+) -> None:
+    told: list[Any] = []
+    admin = Handlers(namespace="/admin")
+    admin.on_resume(lambda client: told.append(("admin", client.id, flask.request.method)))
+    transport.on_resume(namespace="/other")(lambda client: told.append("other"))
+    transport.register(admin)
+    with TestClient(transport, namespace="/admin") as client, TestClient(transport) as bystander:
+        assert told == []
+        client.cut()
+        bystander.cut()
+        assert told == []
+        client.reconnect()
+        bystander.reconnect()
+        client.advance(100)
+        client.switch("polling")
+        client.advance(100)
+        assert told == [("admin", client.id, "GET")] * 2
+
+
+def test_who_is_refused_when_it_resumes_hears_why(transport: FallbackTransport) -> None:
+    handled: list[Any] = []
+    ends: list[Any] = []
+
+    @transport.on_resume
+    def resumed(client: Session) -> None:
+        raise ConnectionRefused(4002, "expired")
+
+    transport.on_message("chat")(lambda client, data: handled.append(data))
+    transport.on_disconnect(lambda client, *end: ends.append(end))
+    with TestClient(transport) as client:
+        client.cut()
+        client.emit("chat", 1)
+        client.reconnect()
+        assert client.closed == (4002, "expired")
+    assert (handled, ends) == ([], [(4002, "expired")])
+
+
+def test_a_resume_handler_that_raises_is_told_to_the_handler_of_errors(
+    transport: FallbackTransport,
+) -> None:
+    told: list[Any] = []
+
+    @transport.on_resume
+    def resumed(client: Session) -> None:
+        raise KeyError("no such user")
+
+    transport.on_error(lambda client, error, name: told.append((repr(error), name)))
+    with TestClient(transport, raise_server_exceptions=False) as client:
+        client.cut()
+        client.reconnect()
+        assert client.closed == (1011, "the resume handler raised")
+    assert told == [("KeyError('no such user')", "resume")]
+
+
+def test_a_client_that_was_refused_before_is_not_resumed(transport: FallbackTransport) -> None:
+    told: list[Any] = []
+
+    @transport.on_connect
+    def connected(client: Session) -> None:
+        raise ConnectionRefused(4001, "no")
+
+    transport.on_resume(told.append)
+    with TestClient(transport) as client:
+        assert client.closed == (4001, "no")
+    assert told == []
+
+
+def test_one_handler_of_resumes(transport: FallbackTransport) -> None:
+    transport.on_resume(lambda client: None)
+    with pytest.raises(ValueError, match="there is a handler for resumes already"):
+        transport.on_resume(lambda client: None)
+
+
 # -- arguments ------------------------------------------------------------------------
 
 
