@@ -13,6 +13,7 @@ from typing import Any
 import socketio
 from flask import Flask, current_app, has_app_context
 from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .context import handler_context
 from .conversation import MalformedPacket
@@ -139,8 +140,14 @@ class FallbackTransport(Handlers):
             doctor = DoctorDoor(
                 engine.runtime, __version__, options.max_body, options.trusted_proxies
             )
+        behind: WSGIApplication = app.wsgi_app
+        fix: ProxyFix | None = None
+        while isinstance(behind, ProxyFix):
+            # What it makes of a request is to count for the origin, too.
+            fix = behind
+            behind = fix.app
         gateway = Gateway(
-            app.wsgi_app,
+            behind,
             registry,
             engine.runtime,
             server.handle_request,
@@ -154,7 +161,10 @@ class FallbackTransport(Handlers):
             Metrics(registry.stats) if options.metrics is not False else None,
             _guard(app, options.metrics),
         )
-        app.wsgi_app = gateway  # type: ignore[method-assign]
+        if fix is None:
+            app.wsgi_app = gateway  # type: ignore[method-assign]
+        else:
+            fix.app = gateway
         if not mounted:
             app.context_processor(lambda: {"fallback_transport": partial(script_tag, mounted)})
         mounted.update(dict.fromkeys(options.paths, self))
