@@ -171,8 +171,10 @@ class Conversation:
         """Whether messages can still be sent."""
         return self.machine.state.accepts_messages
 
-    def send(self, messages: list[Message]) -> None:
+    def send(self, messages: list[Message], latest: str | None = None) -> None:
         """Send messages that belong together. A session that is over ignores them.
+
+        One alone with a key, `latest`, replaces that of the same key if it was not sent yet.
 
         An outbox beyond its bounds ends the session with 4429 and its count.
 
@@ -183,7 +185,7 @@ class Conversation:
             if not self.open:
                 return
             try:
-                self.machine.send(messages, self.runtime.now())
+                self.machine.send(messages, self.runtime.now(), latest=latest)
             except OutboxFull as full:
                 self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
             self._wake()

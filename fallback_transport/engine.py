@@ -8,13 +8,14 @@ pinned by a contract test (``tests/test_engine_contract.py``).
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import json
 import logging
 import math
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,6 +48,22 @@ _connecting: contextvars.ContextVar[Conversation | None] = contextvars.ContextVa
 _task_of: contextvars.ContextVar[Any] = contextvars.ContextVar(
     "fallback_transport.task_of", default=None
 )
+
+
+#: The key of the message that is being emitted, if it may replace the last of its key.
+_latest: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+    "fallback_transport.latest", default=None
+)
+
+
+@contextlib.contextmanager
+def only_latest(key: str | None) -> Iterator[None]:
+    """What is emitted within replaces what has the same key and was not sent yet."""
+    token = _latest.set(key)
+    try:
+        yield
+    finally:
+        _latest.reset(token)
 
 
 def server_at_work() -> Any:
@@ -229,7 +246,7 @@ class Engine:
         if missing > 0:
             self._partial[slot] = missing, group
             return
-        self.runtime.at_home(conversation.send, group)
+        self.runtime.at_home(conversation.send, group, _latest.get())
         text = group[0].data
         kind = text[:1] if isinstance(text, str) else ""
         if kind in ("3", "6"):

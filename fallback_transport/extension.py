@@ -18,7 +18,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from .context import handler_context
 from .conversation import MalformedPacket
 from .doctor.door import DoctorDoor
-from .engine import Engine, EventRefused, Resumed, server_at_work
+from .engine import Engine, EventRefused, Resumed, only_latest, server_at_work
 from .gateway import Gateway, GatewayOptions, Guard
 from .handlers import (
     ANY,
@@ -253,11 +253,13 @@ class FallbackTransport(Handlers):
         to: Any = None,
         skip: Any = None,
         namespace: str | None = None,
+        *,
+        latest: str | None = None,
     ) -> None:
         """Send a named event to many, through the server's client manager.
 
         Args:
-            name, data: see `Session.emit`.
+            name, data, latest: see `Session.emit`; sessions of other processes get all.
             to: a session, its id, or a room, or a list of them; None for everybody.
             skip: a session or id that does not get it, or a list of them.
             namespace: the Socket.IO namespace; None for that of the session `to`, else "/".
@@ -275,7 +277,8 @@ class FallbackTransport(Handlers):
         if namespace is None:
             namespace = to._namespace if isinstance(to, Session) else "/"
         server = to._engine.server if isinstance(to, Session) else self.server
-        server.emit(name, data, to=target, skip_sid=_id(skip), namespace=namespace)
+        with only_latest(latest):
+            server.emit(name, data, to=target, skip_sid=_id(skip), namespace=namespace)
 
     def send(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from .engine import Engine, RequestFailed
+from .engine import Engine, RequestFailed, only_latest
 from .protocol.codes import CloseCode, valid_close
 from .request import URL
 
@@ -97,15 +97,19 @@ class Session:
         rooms: list[str] = self._engine.server.rooms(self.id, namespace=self._namespace)
         return rooms
 
-    def emit(self, name: str, data: Any = None) -> None:
+    def emit(self, name: str, data: Any = None, *, latest: str | None = None) -> None:
         """Send it a named event.
 
         Args:
             name: the event's name, as in the page's `session.on(name, …)`.
             data: what JSON can express, with bytes anywhere in it; a tuple is
                 several arguments.
+            latest: a key of your own, such as "cursor:7": what was emitted with it before and
+                was not sent yet is replaced, in its place. What has bytes in it is not replaced
+                and replaces nothing; to stock clients, all is sent.
         """
-        self._engine.server.emit(name, data, to=self.id, namespace=self._namespace)
+        with only_latest(latest):
+            self._engine.server.emit(name, data, to=self.id, namespace=self._namespace)
 
     def send(self, data: str | bytes) -> None:
         """Send it an unnamed message, text or bytes."""
