@@ -106,6 +106,54 @@ def test_one_handler_of_resumes(transport: FallbackTransport) -> None:
         transport.on_resume(lambda client: None)
 
 
+# -- only the latest ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("over", ["websocket", "polling"])
+def test_only_the_latest_of_a_key_waits_for_who_is_away(
+    transport: FallbackTransport, over: str
+) -> None:
+    clients: list[Session] = []
+    transport.on_connect(clients.append)
+    with TestClient(transport, over=over) as there, TestClient(transport, over=over) as away:
+        away.cut()
+        # The answer to a poll that was cut: it is on its way, nobody knows whereto.
+        transport.emit("chat", "first")
+        for number in range(3):
+            transport.emit("cursor", number, latest="cursor:7")
+            transport.emit("cursor", number, latest="cursor:8")
+            clients[1].emit("price", number, latest="price")
+            transport.emit("chat", number)
+            there.advance(0.1)
+        # Bytes travel with their event.
+        transport.emit("cursor", b"\x00", latest="cursor:7")
+        away.reconnect()
+        away.advance(1)
+        assert there.received("cursor") == [0, 0, 1, 1, 2, 2, b"\x00"]
+        assert away.received() == [
+            *[("chat", "first"), ("cursor", 2), ("cursor", 2), ("price", 2)],
+            *[("chat", number) for number in range(3)],
+            ("cursor", b"\x00"),
+        ]
+
+
+def test_the_latest_of_a_key_never_fills_a_session() -> None:
+    app = flask.Flask(__name__)
+    transport = FallbackTransport(app, async_mode="threading", max_unconfirmed_messages=5)
+    with TestClient(transport) as client:
+        client.cut()
+        for number in range(1000):
+            transport.emit("cursor", number, latest="cursor:7")
+        client.reconnect()
+        assert client.received() == [("cursor", 999)]
+        client.cut()
+        for number in range(1000):
+            transport.emit("cursor", number)
+        client.reconnect()
+        assert client.closed is not None
+        assert client.closed[0] == 4429
+
+
 # -- arguments ------------------------------------------------------------------------
 
 
