@@ -453,7 +453,7 @@ def test_long_answers_are_compressed_for_who_can_read_it(doors: Doors) -> None:
     body = encode_body(request)
     plain = doors.ask("/fallback/poll", body)
     packed = doors.ask(
-        "/fallback/poll", body.replace(b"n2", b"n3"), HTTP_ACCEPT_ENCODING="gzip, deflate"
+        "/fallback/poll", body.replace(b" n2", b" n3"), HTTP_ACCEPT_ENCODING="gzip, deflate"
     )
     assert "Content-Encoding" not in plain.headers
     assert packed.headers["Content-Encoding"] == "gzip"
