@@ -2,15 +2,7 @@
  * fallback_transport 0.1.0 (MIT licence)
  * One session with a server, over WebSocket or long polling: nothing lost, repeated or reordered.
  */
-(function (root, factory) {
-  if (typeof module === "object" && module.exports) {
-    module.exports = factory(root);
-  } else if (typeof define === "function" && define.amd) {
-    define([], function () { return factory(root); });
-  } else {
-    root.FallbackTransport = factory(root);
-  }
-})(typeof self !== "undefined" ? self : this, function (root) {
+(function (root) {
   "use strict";
 
   // This is the file that ships: ES5, no build step, no dependencies. It runs in browsers that
@@ -100,20 +92,16 @@
   // --- Small things ------------------------------------------------------------------------
 
   function extend(target, source) {
-    Object.keys(source).forEach(function (name) { target[name] = source[name]; });
+    Object.keys(source || {}).forEach(function (name) { target[name] = source[name]; });
     return target;
   }
 
-  function failure(code, text) {
-    var error = new Error(text);
-    error.code = code;
-    return error;
+  // Where the peer broke a rule `code` answers it; `fatal` ends the session and not just a connection.
+  function failure(code, text, fatal) {
+    return extend(new Error(text), { code: code, fatal: fatal });
   }
 
-  // The peer broke a rule: `code` answers it, `fatal` ends the session and not just a connection.
-  function breach(code, text, fatal) { return extend(failure(code, text), { fatal: !!fatal }); }
-
-  function malformed() { return breach(MALFORMED, "malformed"); }
+  function malformed() { return failure(MALFORMED, "malformed"); }
 
   function isText(data) { return typeof data === "string"; }
 
@@ -229,7 +217,7 @@
   function isUnfinished(item) { return item && item.end < item.total; }
 
   function isNumber(value) {
-    return typeof value === "number" && value >= 0 && value < 1e15 && Math.floor(value) === value;
+    return typeof value === "number" && value >= 0 && value < 1e15 && value % 1 === 0;
   }
 
   // What a head has, in this order: of a hello in JSON, of all others as tokens.
@@ -397,11 +385,11 @@
 
   function decodeBinary(bytes) {
     var head = "";
-    for (var i = 0; i < 128 && String.fromCharCode(bytes[i]) !== SEPARATOR; i++) {
+    for (var i = 0; i < 128 && bytes[i] !== 0x1e; i++) {
       head += String.fromCharCode(bytes[i]);
     }
     var found = /^([\s\S]*?)(?: o(\d{1,15}) u(\d{1,15}))?$/.exec(head);
-    if (String.fromCharCode(bytes[i]) !== SEPARATOR) { throw malformed(); }
+    if (bytes[i] !== 0x1e) { throw malformed(); }
     return decodeTokens(found[1], [new Message(bytes.subarray(i + 1), found[2], found[3])]);
   }
 
@@ -424,15 +412,13 @@
     this.numbered = 0;
     // Until the welcome grants more: the first message alone.
     this._credit = { messages: 1, bytes: 0 };
-    this._usedMessages = 0;
-    this._usedBytes = 0;
   }
 
   Outbox.prototype = {
     last: function () { return this.confirmed + this.numbered; },
 
-    grant: function (messages, bytes) {
-      this._credit = { messages: messages, bytes: bytes };
+    grant: function (credit) {
+      this._credit = credit;
       this._release();
     },
 
@@ -459,10 +445,9 @@
       var partial = this.items[received - this.confirmed];
       if (handled > last || received > last || (got && received >= this.confirmed &&
           (received === last || got >= partial.data.length))) {
-        throw breach(PROTOCOL_ERROR, "an ack of what was never sent", true);
+        throw failure(PROTOCOL_ERROR, "an ack of what was never sent", true);
       }
       var gone = this.items.splice(0, Math.max(0, handled - this.confirmed));
-      this._use(gone, -1);
       this.bytes -= sizeOf(gone);
       this.confirmed += gone.length;
       this.numbered -= gone.length;
@@ -509,22 +494,16 @@
       return items;
     },
 
-    _use: function (items, sign) {
-      var counted = items.filter(function (item) { return !item.urgent; });
-      this._usedMessages += sign * counted.length;
-      this._usedBytes += sign * sizeOf(counted);
-    },
-
     // Number what waits, as far as there is credit for it.
     _release: function () {
-      var group;
-      // Whatever comes alone is allowed: a credit smaller than it would be a deadlock.
-      while (this.numbered < this.items.length && (group = this.items[this.numbered].group) &&
-          (!this._usedMessages || group[0].code ||
-          (this._usedMessages + group.length <= this._credit.messages &&
-          this._usedBytes + sizeOf(group) <= this._credit.bytes))) {
-        this.numbered += group.length;
-        this._use(group, 1);
+      for (var next; (next = this.items[this.numbered]); this.numbered += next.group.length) {
+        var group = next.group;
+        var used = this.items.slice(0, this.numbered).filter(function (item) { return !item.urgent; });
+        // Whatever comes alone is allowed: a credit smaller than it would be a deadlock.
+        if (used.length && !next.code && (used.length + group.length > this._credit.messages ||
+            sizeOf(used.concat(group)) > this._credit.bytes)) {
+          return;
+        }
       }
     }
   };
@@ -542,7 +521,7 @@
   Inbox.prototype = {
     // The new ones among `items`, which begin at `seq`, each with its number.
     take: function (seq, items) {
-      if (seq > this.received + 1) { throw breach(PROTOCOL_ERROR, "a gap"); }
+      if (seq > this.received + 1) { throw failure(PROTOCOL_ERROR, "a gap"); }
       var fresh = [];
       for (var i = 0; i < items.length; i++) {
         var item = items[i];
@@ -568,7 +547,7 @@
       var data = part.data;
       var text = isText(data);
       var partial = this.partial;
-      if (part.offset > this.got) { throw breach(PROTOCOL_ERROR, "a gap"); }
+      if (part.offset > this.got) { throw failure(PROTOCOL_ERROR, "a gap"); }
       if (this.got && (partial.total !== part.total || isText(partial.data) !== text)) {
         throw malformed();
       }
@@ -587,7 +566,7 @@
     },
 
     _limited: function (size) {
-      if (size > this.limit) { throw breach(TOO_LARGE, "a message beyond the grant", true); }
+      if (size > this.limit) { throw failure(TOO_LARGE, "a message beyond the grant", true); }
     },
 
     // Message `seq` is handled: how many bytes it had.
@@ -623,17 +602,17 @@
     this.closed = false;
     this._peerClose = Infinity;
     this._closeDeadline = Infinity;
-    this._commit = 0;
+    this.commits = 0;
     this._unstatedBytes = 0;
     this._nextAsk = 0;
-    this._request = 0;
+    this.requests = 0;
     this._toAnnounce = null;
   }
 
   ClientMachine.prototype = {
     state: function () {
       return this.closed ? "closed" : this.closedBy ? "closing" : this.carrier ? "attached" :
-        this._commit ? "detached" : "opening";
+        this.commits ? "detached" : "opening";
     },
 
     // Take messages that belong together; throws an Error with a `code` if they cannot be sent.
@@ -851,7 +830,7 @@
         isNew ? nonce ? 1 : 0 : REQUEST_MESSAGES, this.outbox.got, true);
       return extend(this._unit(seq, items), {
         hello: VERSION, attempt: attempt, id: this.id, key: this.key,
-        nonce: isNew && nonce ? nonce : undefined
+        nonce: isNew && nonce || undefined
       });
     },
 
@@ -863,7 +842,7 @@
       this.key = welcome.key || this.key;
       this.grant = welcome.grant;
       this.inbox.limit = welcome.grant.message;
-      this.outbox.grant(welcome.grant.messages, welcome.grant.bytes);
+      this.outbox.grant(welcome.grant);
       this.receive(welcome.attempt, welcome, now);
     },
 
@@ -873,7 +852,7 @@
       if (this.closed) { throw failure("closed", "the session is over"); }
       this._rewind(connection);
       this._toAnnounce = this.carrier = connection;
-      connection.commit = ++this._commit;
+      connection.commit = ++this.commits;
       this.unattachedSince = Infinity;
     },
 
@@ -882,7 +861,7 @@
       var seq = this.outbox.received + 1;
       return extend(this._envelope(this.carrier, seq, wait === undefined ? this.outbox.read(seq,
         this._fitting(this.requestBytes), REQUEST_MESSAGES, this.outbox.got) : []), {
-        id: this.id, key: this.key, attempt: this.carrier.attempt, number: ++this._request,
+        id: this.id, key: this.key, attempt: this.carrier.attempt, number: ++this.requests,
         wait: wait, limit: limit
       });
     },
@@ -1053,17 +1032,23 @@
 
   // --- Reload: what a page leaves to the next one in its tab ------------------------------------
 
+  function copy(source, names) {
+    var target = {};
+    names.split(" ").forEach(function (name) { target[name] = source[name]; });
+    return target;
+  }
+
   // All that another page needs to go on with this session, as JSON can hold it.
   function pack(machine) {
     var inbox = machine.inbox;
     var outbox = machine.outbox;
     return {
-      version: VERSION, id: machine.id, key: machine.key, grant: machine.grant,
-      commit: machine._commit, request: machine._request,
-      handled: inbox.handled, received: inbox.received, sizes: inbox.sizes,
+      version: VERSION,
+      machine: copy(machine, "id key grant commits requests"),
+      inbox: copy(inbox, "handled received sizes"),
+      outbox: copy(outbox, "confirmed received got"),
       partial: inbox.got &&
         segment(new Message(slice(inbox.partial.data, 0, inbox.got), 0, inbox.partial.total)),
-      confirmed: outbox.confirmed, taken: outbox.received, got: outbox.got,
       numbered: outbox.items.slice(0, outbox.numbered).map(function (item) {
         return [item.urgent, segment(item)];
       }),
@@ -1073,27 +1058,15 @@
   }
 
   function unpack(packed, now) {
-    var machine = new ClientMachine(now);
-    var inbox = machine.inbox;
-    var outbox = machine.outbox;
+    var machine = extend(new ClientMachine(now), packed.machine);
+    var outbox = extend(machine.outbox, packed.outbox);
     if (packed.version !== VERSION) { throw malformed(); }
-    machine.id = packed.id;
-    machine.key = packed.key;
-    machine.grant = packed.grant;
-    machine._commit = packed.commit;
-    machine._request = packed.request;
-    inbox.handled = packed.handled;
-    inbox.received = packed.received;
-    inbox.sizes = packed.sizes;
-    inbox.limit = packed.grant.message;
-    if (packed.partial) { inbox._add(decodeSegment(packed.partial)); }
-    outbox.confirmed = packed.confirmed;
-    outbox.received = packed.taken;
-    outbox.got = packed.got;
+    extend(machine.inbox, packed.inbox).limit = machine.grant.message;
+    if (packed.partial) { machine.inbox._add(decodeSegment(packed.partial)); }
     // What has a number keeps it; then the credit is what it was.
-    outbox.grant(Infinity, Infinity);
+    outbox.grant({ messages: Infinity, bytes: Infinity });
     packed.numbered.forEach(function (each) { outbox.append([decodeSegment(each[1])], each[0]); });
-    outbox.grant(packed.grant.messages, packed.grant.bytes);
+    outbox.grant(machine.grant);
     packed.held.forEach(function (each) { outbox.append(each.map(decodeSegment)); });
     return machine;
   }
@@ -1209,6 +1182,9 @@
     this.protocol = "";
     this.onopen = this.onclose = this.onerror = this.ontransport = this.onreset = null;
 
+    var random = window.Math.random;
+    // The clock that all tabs share.
+    var date = window.Date.now;
     var timing = extend(extend({}, TIMING), options.timing || {});
     var pollUrl = absolute(window, url.replace(/\/$/, "") + "/poll");
     var namespace = options.namespace || "/";
@@ -1287,7 +1263,7 @@
 
     // Wall-clock milliseconds that never go back; unlike performance.now they count sleep.
     function now() {
-      var time = window.Date.now() + clockOffset;
+      var time = date() + clockOffset;
       clockOffset += Math.max(0, lastTime - time);
       lastTime = Math.max(lastTime, time);
       return lastTime;
@@ -1330,7 +1306,7 @@
     // clients of one server do not come together.
     function backoff(n) {
       var cap = n < 2 ? 0 : Math.min(timing.retryMax, timing.retry * Math.pow(2, n - 1));
-      return Math.max(cap * (1 + window.Math.random()) / 2, notBefore - now());
+      return Math.max(cap * (1 + random()) / 2, notBefore - now());
     }
 
     function measured(time) {
@@ -1366,7 +1342,7 @@
     // its own in localStorage
 
     var turnsUnder = "fallback_transport poll " + pollUrl + " ";
-    var ownKey = turnsUnder + (nonce(window) || window.Math.random());
+    var ownKey = turnsUnder + (nonce(window) || random());
     var neighbour = { key: turnsUnder, own: ownKey, turn: turn };
     var restedAt = 0;
 
@@ -1396,7 +1372,7 @@
 
     // For how many milliseconds a poll may be held now; below zero: in how many the next one may.
     function share() {
-      var time = window.Date.now();
+      var time = date();
       var isHidden = window.document && window.document.hidden;
       var mark = isHidden ? " hidden" : "";
       var visible = [];
@@ -1443,7 +1419,7 @@
     }
 
     // A poll has brought nothing: no turn is missed before long.
-    function rested() { restedAt = window.Date.now(); }
+    function rested() { restedAt = date(); }
 
     // This page is shown or hidden, or others came, went, or were renewed, which wakes the hidden.
     function heard(event) {
@@ -1731,7 +1707,7 @@
         changed();
       }
       // Another network perhaps: what was known of WebSocket may be wrong.
-      if (!socket && !isJudged() && canOpen()) { open(); }
+      if (!socket && !isJudged()) { open(); }
     }
 
     // -- WebSocket
@@ -1930,7 +1906,7 @@
           return;
         }
         if (carrier) {
-          suspect("half-open");
+          suspicion = "half-open";
           buried();
           discard(socket);
         }
@@ -1958,7 +1934,7 @@
       if (isSocket && carried) {
         buried();
       } else if (reason && !troubled) {
-        suspect(reason);
+        suspicion = reason;
       }
       discard(connection);
       turnedAway(end || {});
@@ -2049,7 +2025,7 @@
       young = now() - begunAt < timing.death ? young + 1 : 0;
       begunAt = now();
       retries = Math.max(0, young - 1);
-      if (spread) { notBefore = Math.max(notBefore, now() + spread * window.Math.random()); }
+      if (spread) { notBefore = Math.max(notBefore, now() + spread * random()); }
       if (young || spread) { retry(); } else { connect(); }
       tick();
     }
@@ -2065,8 +2041,8 @@
       var unstable = recentDeaths() >= timing.deaths;
       suspicion = null;
       if (allows(POLLING) && retries < 2 && (unstable || isJudged())) {
-        if (unstable) { suspect("unstable"); }
-      } else if (canOpen()) {
+        if (unstable) { suspicion = "unstable"; }
+      } else {
         // Also where polling fails, whatever was thought of WebSocket.
         open();
       }
@@ -2078,10 +2054,11 @@
     }
 
     function open() {
+      if (!canOpen()) { return; }
       try {
         socket = new Socket();
       } catch (error) {
-        suspect("threw");
+        suspicion = "threw";
       }
     }
 
@@ -2104,7 +2081,7 @@
         giveUp(ABNORMAL, "the server is out of reach");
         return;
       }
-      set("retry", Math.max(0, backoff(retries)), function () {
+      set("retry", backoff(retries), function () {
         if (!socket && !poller) { connect(); }
       });
     }
@@ -2112,7 +2089,7 @@
     function probeLater() {
       if (socket || !canOpen() || timers.probe !== undefined) { return; }
       // That one opens says nothing, if they are unstable: not before the verdict expires.
-      set("probe", isUnstable() ? verdict.expires - now() : window.Math.random() *
+      set("probe", isUnstable() ? verdict.expires - now() : random() *
         Math.min(timing.probeMax, timing.probe * Math.pow(2, probes++)), probe);
     }
 
@@ -2147,10 +2124,6 @@
     }
 
     // -- Judging WebSocket
-
-    function suspect(reason) {
-      suspicion = { reason: reason, seconds: timing.welcome / 1000 };
-    }
 
     // A WebSocket that carried has died; too many young ones, and they count as unstable.
     function buried() {
@@ -2188,7 +2161,7 @@
     // Only called while polling is known to work, or to lift a verdict.
     function judge(found) {
       suspicion = null;
-      verdict = found && extend({ expires: now() + timing.verdict }, found);
+      verdict = found && { reason: found, expires: now() + timing.verdict };
       if (options.remember === false) { return; }
       try {
         if (verdict) {
@@ -2216,17 +2189,16 @@
 
     // Why polling, if it is polling.
     function reason() {
-      var judged = suspicion || verdict;
       return !allows(WEBSOCKET) ? "option" : !canOpen() ? "unavailable" :
-        judged ? judged.reason : "proving";
+        suspicion || (verdict ? verdict.reason : "proving");
     }
 
     function why() {
-      var judged = suspicion || verdict;
       if (!carrier) { return new Why(null, "none", "no connection", null); }
       if (carrier === socket) { return new Why(WEBSOCKET, "works", "WebSocket: works", null); }
       return new Why(POLLING, reason(), "long polling: " +
-        SENTENCES[reason()].replace("{s}", judged && judged.seconds), judged && judged.expires || null);
+        SENTENCES[reason()].replace("{s}", timing.welcome / 1000),
+        !suspicion && verdict ? verdict.expires : null);
     }
 
     // -- Running
@@ -2625,8 +2597,8 @@
       var kept = left && takeBack();
       if (!left || (kept && kept.by === left)) {
         hurry();
-      } else if (kept && kept.machine) {
-        fail(callbacks, failure(GONE, "another page had the session meanwhile"));
+      } else if (kept && kept.isOurs) {
+        fail(callbacks, failure(GONE, "another page has the session"));
         resume(kept);
       } else {
         over(notTaken(kept));
@@ -2638,16 +2610,16 @@
       if (away || !machine.id || !machine.accepts()) { return away; }
       lastWords();
       var kept = extend(pack(machine), {
-        by: String(nonce(window) || window.Math.random()),
+        by: String(nonce(window) || random()),
         attempt: attempt, nextId: nextId, accepted: isAccepted,
         // Whose attachments are still to come.
         packet: incoming && [incoming.text].concat(incoming.attachments.map(toBase64))
       });
       try {
-        fresh(window.localStorage, ONCE, window.Date.now(), DAY);
+        fresh(window.localStorage, ONCE, date(), DAY);
         // A duplicate of the tab gets a copy of its sessionStorage. Who takes the session has to take
         // this as well, and there is but one.
-        window.localStorage.setItem(ONCE + kept.by, window.Date.now());
+        window.localStorage.setItem(ONCE + kept.by, date());
         window.sessionStorage.setItem(keptUnder, JSON.stringify(
           (JSON.parse(window.sessionStorage.getItem(keptUnder)) || []).concat(kept)));
       } catch (error) {
@@ -2659,21 +2631,21 @@
       return true;
     }
 
-    // What a page in this tab has left, taken out for good; with a `machine` if nobody else has it.
+    // What a page in this tab has left, taken out for good; `isOurs` if nobody else has it.
     function takeBack() {
       var kept = null;
       try {
         var all = JSON.parse(window.sessionStorage.getItem(keptUnder)) || [];
         window.sessionStorage.removeItem(keptUnder);
         // Two sessions of one page: a page that comes back takes its own.
-        kept = all.filter(function (each) { return machine && each.id === machine.id; })[0] || all[0];
+        kept = all.filter(function (each) { return machine && each.machine.id === machine.id; })[0] || all[0];
         if (!kept) { return null; }
         if (all.length > 1) {
           all.splice(all.indexOf(kept), 1);
           window.sessionStorage.setItem(keptUnder, JSON.stringify(all));
         }
         kept.left = unpack(kept, now());
-        if (window.localStorage.getItem(ONCE + kept.by)) { kept.machine = kept.left; }
+        kept.isOurs = window.localStorage.getItem(ONCE + kept.by);
         window.localStorage.removeItem(ONCE + kept.by);
       } catch (error) {
         // Forbidden, altered, or left by another version.
@@ -2683,7 +2655,7 @@
 
     function notTaken(kept) {
       return {
-        code: GONE, reason: "what the page before has left is not to be had",
+        code: GONE, reason: "another page has the session",
         unconfirmed: kept && kept.left ? kept.left.outbox.items : []
       };
     }
@@ -2696,20 +2668,20 @@
       if (kept.packet) {
         incoming = decodePacket(kept.packet[0]);
         incoming.attachments = kept.packet.slice(1).map(fromBase64);
-        for (var seq = kept.handled + 1; seq <= kept.received; seq++) { incoming.seqs.push(seq); }
+        for (var seq = kept.inbox.handled + 1; seq <= kept.inbox.received; seq++) { incoming.seqs.push(seq); }
       }
       attempt = Math.max(attempt, kept.attempt);
-      begin(kept.machine);
+      begin(kept.left);
     }
 
     // Begin, or go on with what the page before has left.
     recall();
     if (!canOpen() && !allows(POLLING)) {
-      throw failure("unsupported", "none of the transports wanted can be had in this browser");
+      throw failure("unsupported", "this browser has none of the transports wanted");
     }
     listen("addEventListener");
     var left = resumes && takeBack();
-    if (left && left.machine) {
+    if (left && left.isOurs) {
       resume(left);
     } else {
       start(0);
@@ -3234,5 +3206,11 @@
     }
   };
 
-  return FallbackTransport;
-});
+  if (typeof module === "object" && module.exports) {
+    module.exports = FallbackTransport;
+  } else if (typeof define === "function" && define.amd) {
+    define(function () { return FallbackTransport; });
+  } else {
+    root.FallbackTransport = FallbackTransport;
+  }
+})(typeof self !== "undefined" ? self : this);

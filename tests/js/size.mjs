@@ -16,8 +16,11 @@ export async function sizes(source) {
   };
 }
 
+export function row(found) {
+  const cells = Object.entries(found).map(([name, bytes]) => `${name} ${(bytes / 1000).toFixed(1)} kB`);
+  return `| ${cells.join(" | ")} |`;
+}
+
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const found = await sizes(fs.readFileSync(process.argv[2] ?? FILE, "utf8"));
-  const kilobytes = (bytes) => `${(bytes / 1000).toFixed(1)} kB`;
-  console.log(`| ${Object.entries(found).map(([name, bytes]) => `${name} ${kilobytes(bytes)}`).join(" | ")} |`);
+  console.log(row(await sizes(fs.readFileSync(process.argv[2] ?? FILE, "utf8"))));
 }

@@ -104,7 +104,7 @@ const BREACHES = {
   "4413 true": "MessageTooLarge",
 };
 
-const nameOf = (error) => LOCAL_ERRORS[error.code] ?? BREACHES[`${error.code} ${error.fatal}`];
+const nameOf = (error) => LOCAL_ERRORS[error.code] ?? BREACHES[`${error.code} ${Boolean(error.fatal)}`];
 
 class Replay {
   constructor(library, transcript) {
