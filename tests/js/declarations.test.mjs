@@ -21,9 +21,7 @@ const FLAGS = [
   "--allowUmdGlobalAccess",
 ];
 // Of the tests, of the face of WebSocket, and not for pages.
-// Of a session, what only the face of WebSocket calls.
-const FACES = ["protocol", "take", "end"];
-const INTERNAL = ["environment", "client", "once", "paths"];
+const INTERNAL = ["environment", "paths"];
 
 async function check(...files) {
   try {
@@ -49,7 +47,7 @@ function names() {
   const reasons = Object.keys(new Function(`return ${/SENTENCES = (\{[^]*?\n  \})/.exec(source)[1]}`)());
   return {
     "typeof Library": Object.keys(FallbackTransport),
-    "Library.Session": Object.getOwnPropertyNames(session).filter((name) => !FACES.includes(name)),
+    "Library.Session": Object.getOwnPropertyNames(session),
     "Library.Session[\"counters\"]": Object.keys(session.counters),
     "Library.Timing": Object.keys(core.TIMING),
     "Library.Options": options.filter((name) => !INTERNAL.includes(name)),
