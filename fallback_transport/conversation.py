@@ -86,6 +86,9 @@ class Application(Protocol):
             MalformedPacket: it makes no sense.
         """
 
+    def resumed(self, environ: dict[str, Any]) -> None:
+        """A new connection resumes the session; called before what it brings is handled."""
+
     def over(self, code: int, reason: str, by_client: bool) -> None:
         """The session is over; called once, behind its last handler."""
 
@@ -140,6 +143,10 @@ class Conversation:
         self._carrier: str | None = None
         self._why: str | None = None
         self._attachments: dict[int, Attachment] = {}
+        #: The requests of connections that the application sees once they are committed.
+        self._unseen: dict[int, dict[str, Any]] = {}
+        #: The newest of those that it is about to see.
+        self._resuming: dict[str, Any] | None = None
         self._units: deque[Unit] = deque()
         self._working = False
         self._resting = self._retired = False
@@ -164,8 +171,10 @@ class Conversation:
         """Whether messages can still be sent."""
         return self.machine.state.accepts_messages
 
-    def send(self, messages: list[Message]) -> None:
+    def send(self, messages: list[Message], latest: str | None = None) -> None:
         """Send messages that belong together. A session that is over ignores them.
+
+        One alone with a key, `latest`, replaces that of the same key if it was not sent yet.
 
         An outbox beyond its bounds ends the session with 4429 and its count.
 
@@ -176,7 +185,7 @@ class Conversation:
             if not self.open:
                 return
             try:
-                self.machine.send(messages, self.runtime.now())
+                self.machine.send(messages, self.runtime.now(), latest=latest)
             except OutboxFull as full:
                 self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
             self._wake()
@@ -216,6 +225,16 @@ class Conversation:
             self._retired = self.open
             self.close(code, reason)
 
+    def refuse(self, code: int, reason: str) -> None:
+        """Close, and rest.
+
+        Raises:
+            ValueError: see `close`.
+        """
+        with self.lock:
+            self.rest()
+            self.close(code, reason)
+
     @property
     def busy(self) -> bool:
         """Whether a handler runs, or is about to."""
@@ -238,25 +257,40 @@ class Conversation:
     # -- for the transports ------------------------------------------------------
 
     def greet(
-        self, hello: Hello, transport: Transport, attachment: Attachment, *, key: str | None
+        self,
+        hello: Hello,
+        transport: Transport,
+        attachment: Attachment,
+        *,
+        key: str | None,
+        environ: Callable[[Hello], dict[str, Any]],
     ) -> Welcome | End:
         """Take a hello on a new connection; the answer goes out on it first.
 
-        `key` is the one that the welcome yields, None if it yields none.
+        Args:
+            key: the one that the welcome yields, None if it yields none.
+            environ: makes the request that handlers will see.
         """
         with self.lock:
             if transport is Transport.POLLING:
                 self._why = dict(hello.client).get("why")
             keyless = hello.id is None and key is None
+            known = self.machine.connections.get(hello.attempt)
+            repeated = known is not None and known.transport is transport is Transport.POLLING
             try:
                 events = self.machine.welcome(
                     hello.attempt, transport, hello.envelope, self.runtime.now(), keyless=keyless
                 )
             except RemoteProtocolError as error:
                 return self.refused(error)
+            if hello.id is not None and not repeated:
+                # Its key is proven, and its messages count from here on.
+                self._resumed(environ(hello))
             self._act(events)
             if self.machine.state is State.CLOSED:
                 return self.machine.end()
+            if keyless:
+                self._unseen[hello.attempt] = environ(hello)
             # A run of polls goes on when its hello comes again, with the polls that it holds.
             self._attachments.setdefault(hello.attempt, attachment)
             greeting = self.machine.greeting(hello.attempt)
@@ -282,11 +316,20 @@ class Conversation:
             self.machine.heard(attempt, self.runtime.now())
 
     def request(
-        self, request: PollRequest, parked: Callable[[PollRequest, Verdict], None]
+        self,
+        request: PollRequest,
+        parked: Callable[[PollRequest, Verdict], None],
+        environ: Callable[[Hello], dict[str, Any]],
     ) -> Envelope | End | None:
-        """Take a polling request: the answer, or None once `parked` was told to hold it."""
+        """Take a polling request: the answer, or None once `parked` was told to hold it.
+
+        `environ` makes what handlers see of it, should it bring a connection back.
+        """
         with self.lock:
             now = self.runtime.now()
+            attempt = request.attempt
+            if attempt not in self.machine.connections and self.machine.returns(request):
+                self._unseen[attempt] = environ(Hello(attempt))
             try:
                 events, verdict = self.machine.request(request, now)
             except RemoteProtocolError as error:
@@ -315,6 +358,7 @@ class Conversation:
         with self.lock:
             if self._attachments.get(attempt) is attachment:
                 del self._attachments[attempt]
+                self._unseen.pop(attempt, None)
                 self._act(self.machine.detach(attempt, self.runtime.now()))
                 self._wake()
 
@@ -358,6 +402,7 @@ class Conversation:
                 self._take(event)
             elif isinstance(event, ConnectionDropped):
                 attachment = self._attachments.pop(event.attempt, None)
+                self._unseen.pop(event.attempt, None)
                 if attachment is not None:
                     attachment.drop(event.code, event.reason)
                 if not over:
@@ -372,6 +417,9 @@ class Conversation:
                 self.switches += 1
                 before, self._carrier = self._carrier, event.transport.value
                 self._carried(before, self._carrier, self._why)
+                unseen = self._unseen.pop(event.attempt, None)
+                if unseen is not None:
+                    self._resumed(unseen)
             elif isinstance(event, CloseReceived):
                 self._fail_requests()
                 self._tell(event.code, event.reason, by_client=True, seq=event.seq)
@@ -407,6 +455,20 @@ class Conversation:
             self._arriving = 0, 0
             self.runtime.spawn(self._run_urgent, unit, count, size)
 
+    def _resumed(self, environ: dict[str, Any]) -> None:
+        """Queue the application's look at a request that resumes, before what comes with it."""
+        if self._told or self._resting or self.machine.state is State.CLOSED:
+            return
+        waiting, self._resuming = self._resuming is not None, environ
+        if not waiting:
+            self._enqueue(Unit((), self._look))
+
+    def _look(self) -> None:
+        with self.lock:
+            environ, self._resuming = self._resuming, None
+        assert environ is not None, "set when this was queued"
+        self._application.resumed(environ)
+
     def _finished(self, closed: SessionClosed) -> None:
         self._fail_requests()
         self._schedule(self, None)
@@ -414,6 +476,7 @@ class Conversation:
         end = self.machine.end()
         attachments = list(self._attachments.values())
         self._attachments.clear()
+        self._unseen.clear()
         for attachment in attachments:
             attachment.end(end)
         logger.log(

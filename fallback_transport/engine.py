@@ -8,13 +8,14 @@ pinned by a contract test (``tests/test_engine_contract.py``).
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import json
 import logging
 import math
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,9 +50,30 @@ _task_of: contextvars.ContextVar[Any] = contextvars.ContextVar(
 )
 
 
+#: The key of the message that is being emitted, if it may replace the last of its key.
+_latest: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+    "fallback_transport.latest", default=None
+)
+
+
+@contextlib.contextmanager
+def only_latest(key: str | None) -> Iterator[None]:
+    """What is emitted within replaces what has the same key and was not sent yet."""
+    token = _latest.set(key)
+    try:
+        yield
+    finally:
+        _latest.reset(token)
+
+
 def server_at_work() -> Any:
     """The `socketio.Server` that has started the task that calls, or None."""
     return _task_of.get()
+
+
+#: Given the Socket.IO id of a session and the request that resumes it; gives the code and the
+#: reason that it ends with, if it may not go on.
+Resumed = Callable[[str, dict[str, Any]], "tuple[int, str] | None"]
 
 
 class RequestFailed(Exception):
@@ -93,6 +115,8 @@ class Engine:
         self._partial: dict[tuple[str, int], tuple[int, list[Message]]] = {}
         #: Sessions whose event of just now is still to be answered.
         self.unanswered: set[str] = set()
+        #: For each namespace, what is told of our sessions that are resumed.
+        self.on_resume: dict[str, Resumed] = {}
         server.eio = self
 
     def __getattr__(self, name: str) -> Any:
@@ -222,7 +246,7 @@ class Engine:
         if missing > 0:
             self._partial[slot] = missing, group
             return
-        self.runtime.at_home(conversation.send, group)
+        self.runtime.at_home(conversation.send, group, _latest.get())
         text = group[0].data
         kind = text[:1] if isinstance(text, str) else ""
         if kind in ("3", "6"):
@@ -278,6 +302,7 @@ class _Client:
         self._conversation = conversation
         self._waiting: tuple[Any, list[int]] | None = None
         self._connected = False
+        self._namespace = "/"
 
     def unit(self, seq: int, data: str | bytes) -> Unit | None:
         """See `conversation.Application`."""
@@ -301,6 +326,24 @@ class _Client:
             self._waiting = packet, [seq]
             return _part(packet)
         return self._checked(packet, (seq,))
+
+    def resumed(self, environ: dict[str, Any]) -> None:
+        """See `conversation.Application`."""
+        engine, manager = self._engine, self._server.manager
+        sid = manager.sid_from_eio_sid(self._conversation.id, self._namespace)
+        # It may have been refused, or disconnected just now.
+        handler = engine.on_resume.get(self._namespace)
+        if handler is None or not manager.is_connected(sid, self._namespace):
+            return
+        try:
+            refused = self._call("on_resume", handler, sid, environ)
+        except BaseException:
+            # Nobody could say whether it is still welcome.
+            reason = "the resume handler raised"
+            self._conversation.refuse(CloseCode.INTERNAL_ERROR, reason)
+            raise
+        if refused is not None:
+            self._conversation.refuse(*refused)
 
     def over(self, code: int, reason: str, by_client: bool) -> None:
         """See `conversation.Application`."""
@@ -342,6 +385,7 @@ class _Client:
             if self._connected or not (data is None or isinstance(data, dict)):
                 raise MalformedPacket("CONNECT comes once, with an object")
             self._connected = True
+            self._namespace = packet.namespace or "/"
             return Unit(seqs, lambda: self._connect(packet))
         if not self._connected:
             raise MalformedPacket("a packet before CONNECT")
@@ -405,9 +449,9 @@ class _Client:
         finally:
             unanswered.discard(session)
 
-    def _call(self, name: str, function: Callable[..., Any], *args: Any) -> None:
+    def _call(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """Call what calls the application's handler."""
-        self._engine.runtime.call_handler(name, function, *args)
+        return self._engine.runtime.call_handler(name, function, *args)
 
     def _answer_error(self, packet: Any, code: int, message: str) -> None:
         if packet.id is None:

@@ -13,16 +13,27 @@ from typing import Any
 import socketio
 from flask import Flask, current_app, has_app_context
 from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .context import handler_context
 from .conversation import MalformedPacket
 from .doctor.door import DoctorDoor
-from .engine import Engine, EventRefused, server_at_work
+from .engine import Engine, EventRefused, Resumed, only_latest, server_at_work
 from .gateway import Gateway, GatewayOptions, Guard
-from .handlers import ANY, CONNECT, DISCONNECT, ERROR, Handlers, Registration, size, takes
+from .handlers import (
+    ANY,
+    CONNECT,
+    DISCONNECT,
+    ERROR,
+    RESUME,
+    Handlers,
+    Registration,
+    size,
+    takes,
+)
 from .metrics import Metrics
 from .options import Options, configured
-from .protocol.codes import CloseCode
+from .protocol.codes import CloseCode, valid_close
 from .registry import Capacity, Registry
 from .runtime import Runtime, WSGIApplication
 from .script_tag import script_tag
@@ -129,8 +140,14 @@ class FallbackTransport(Handlers):
             doctor = DoctorDoor(
                 engine.runtime, __version__, options.max_body, options.trusted_proxies
             )
+        behind: WSGIApplication = app.wsgi_app
+        fix: ProxyFix | None = None
+        while isinstance(behind, ProxyFix):
+            # What it makes of a request is to count for the origin, too.
+            fix = behind
+            behind = fix.app
         gateway = Gateway(
-            app.wsgi_app,
+            behind,
             registry,
             engine.runtime,
             server.handle_request,
@@ -144,7 +161,10 @@ class FallbackTransport(Handlers):
             Metrics(registry.stats) if options.metrics is not False else None,
             _guard(app, options.metrics),
         )
-        app.wsgi_app = gateway  # type: ignore[method-assign]
+        if fix is None:
+            app.wsgi_app = gateway  # type: ignore[method-assign]
+        else:
+            fix.app = gateway
         if not mounted:
             app.context_processor(lambda: {"fallback_transport": partial(script_tag, mounted)})
         mounted.update(dict.fromkeys(options.paths, self))
@@ -233,11 +253,13 @@ class FallbackTransport(Handlers):
         to: Any = None,
         skip: Any = None,
         namespace: str | None = None,
+        *,
+        latest: str | None = None,
     ) -> None:
         """Send a named event to many, through the server's client manager.
 
         Args:
-            name, data: see `Session.emit`.
+            name, data, latest: see `Session.emit`; sessions of other processes get all.
             to: a session, its id, or a room, or a list of them; None for everybody.
             skip: a session or id that does not get it, or a list of them.
             namespace: the Socket.IO namespace; None for that of the session `to`, else "/".
@@ -255,7 +277,8 @@ class FallbackTransport(Handlers):
         if namespace is None:
             namespace = to._namespace if isinstance(to, Session) else "/"
         server = to._engine.server if isinstance(to, Session) else self.server
-        server.emit(name, data, to=target, skip_sid=_id(skip), namespace=namespace)
+        with only_latest(latest):
+            server.emit(name, data, to=target, skip_sid=_id(skip), namespace=namespace)
 
     def send(
         self,
@@ -266,6 +289,56 @@ class FallbackTransport(Handlers):
     ) -> None:
         """Send an unnamed message to many; see `emit`."""
         self.emit("message", data, to=to, skip=skip, namespace=namespace)
+
+    # -- ending ------------------------------------------------------------------------
+
+    def disconnect(
+        self,
+        to: Any,
+        code: int = CloseCode.NORMAL,
+        reason: str = "",
+        namespace: str | None = None,
+    ) -> None:
+        """End sessions, each behind all that was sent on it, as where a user logs out.
+
+        Args:
+            to: a session, its id, or a room, or a list of them; or a function that is given
+                each `Session` and says whether it is meant.
+            code, reason: see `Session.close`.
+            namespace: the Socket.IO namespace; None for every one.
+
+        With a client manager, ids are looked for in all processes, without code and
+        reason; rooms and functions mean the clients of this one.
+
+        Raises:
+            ValueError: `to` is empty, and no list; or code or reason cannot go over the wire.
+            RuntimeError: before `init_app`, or it does not say which app is meant.
+        """
+        if problem := valid_close(code, reason):
+            raise ValueError(problem)
+        if isinstance(to, (list, tuple, set, frozenset)):
+            for each in to:
+                self.disconnect(each, code, reason, namespace)
+            return
+        if isinstance(to, Session):
+            to.close(code, reason)
+            return
+        if not to:
+            raise ValueError(f"to={to!r} names nobody: give a session, a room, or a function")
+        its = self._meant()
+        server, sessions = its._server, its._sessions
+        assert sessions is not None, "set by init_app"
+        namespaces = {*server.handlers, *server.namespace_handlers} - {"*"}
+        namespaces.update(list(server.manager.get_namespaces()))
+        for each in namespaces if namespace is None else [namespace]:
+            if callable(to):
+                meant = [client for client in sessions.all(each) if to(client)]
+            else:
+                meant = sessions.all(each, to)
+                if not meant:
+                    server.disconnect(to, namespace=each)
+            for client in meant:
+                client.close(code, reason)
 
     # -- inside ------------------------------------------------------------------------
 
@@ -355,6 +428,9 @@ class FallbackTransport(Handlers):
             self._welcome_all(namespace)
         if name == ERROR:
             self._on_error[namespace] = handler
+        elif name == RESUME:
+            assert self._engine is not None, "set by init_app"
+            self._engine.on_resume[namespace] = self._resumed(namespace, handler)
         elif name == CONNECT:
             self._register(name, namespace, self._connected(namespace, handler))
         elif name == DISCONNECT:
@@ -383,6 +459,17 @@ class FallbackTransport(Handlers):
                 ) from refused
 
         return connected
+
+    def _resumed(self, namespace: str, handler: Callable[..., Any]) -> Resumed:
+        def resumed(sid: str, environ: dict[str, Any]) -> tuple[int, str] | None:
+            client, _ = self._client(sid, namespace)
+            try:
+                self._call(environ, client, RESUME, handler)
+            except ConnectionRefused as refused:
+                return refused.code, refused.reason
+            return None
+
+        return resumed
 
     def _received(self, registration: Registration) -> Callable[..., Any]:
         namespace, handler, most = (
@@ -442,8 +529,8 @@ class FallbackTransport(Handlers):
                 on_error = self._on_error.get(client._namespace)
                 if on_error is None:
                     raise
-                text = on_error(client, error, name)
-                if name == CONNECT:
+                text = on_error(client, error, name.removeprefix("\0"))
+                if name in (CONNECT, RESUME):
                     # There is no session for whom nobody could say whether it is welcome.
                     raise
                 raise EventRefused(

@@ -13,7 +13,7 @@ import re
 import socket
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,6 +59,9 @@ _PLAIN = (
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
 )
+
+#: What a client heeds, beside those that every page may read.
+_READABLE = ("Access-Control-Expose-Headers", "Retry-After")
 
 #: For a page of ours: nothing of it is inline. To old browsers 'self' is no WebSocket.
 _POLICY = (
@@ -222,15 +225,19 @@ class Gateway:
             # The page is told, too, and does not try for ever.
             text = f"{error}\n".encode()
             end = answer(End(CloseCode.INTERNAL_ERROR, UNSUITABLE)).body
-            refusal = Answer(501, text if name == "ws" else end, unread=True)
+            body, readable = (text, ()) if name == "ws" else (end, self._readable(environ))
+            refusal = Answer(501, body, readable, unread=True)
             return self._respond(refusal, environ, start_response)
 
         def request(hello: Hello) -> dict[str, Any]:
-            return plain_request(environ, place, hello, self._extra)
+            trusted = self._trusts(environ)
+            return plain_request(environ, place, hello, self._extra, trusted=trusted)
 
         if name == "ws":
             return self._websocket(environ, request, start_response)
-        return self._respond(self._poll(environ, request), environ, start_response)
+        polled = self._poll(environ, request)
+        polled = replace(polled, headers=(*polled.headers, *self._readable(environ)))
+        return self._respond(polled, environ, start_response)
 
     # -- polling -----------------------------------------------------------------
 
@@ -491,6 +498,35 @@ class Gateway:
             return origin
         logger.warning("origin %.80r is not allowed", origin)
         return None
+
+    def _trusts(self, environ: dict[str, Any]) -> bool:
+        """Whether the request's page may act for the browser's user: it is known whose it is.
+
+        Not by "*", and "null" is every sandbox's. Browsers that know of origins state one, but
+        where a page asks for what is its own; there they may say that instead.
+        """
+        origin: str = environ.get("HTTP_ORIGIN", "")
+        if not origin:
+            return environ.get("HTTP_SEC_FETCH_SITE") == "same-origin"
+        named = origin in self._options.origins and origin not in ("*", "null")
+        return named or _same(origin, environ)
+
+    def _readable(self, environ: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+        """The headers that let a page of another origin read the answer to its poll.
+
+        Nobody has to ask before with a preflight: what a page sends is a simple request.
+        """
+        origin: str = environ.get("HTTP_ORIGIN", "")
+        if not origin or _same(origin, environ):
+            return ()
+        if not self._trusts(environ):
+            # It brings no credentials that count. A page that is refused may read that.
+            return ("Access-Control-Allow-Origin", "*"), _READABLE
+        return (
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Allow-Credentials", "true"),
+            _READABLE,
+        )
 
     def _address(self, environ: dict[str, Any]) -> str:
         return client_address(environ, self._options.trusted_proxies)

@@ -21,8 +21,14 @@ OnError = TypeVar("OnError", bound="Callable[[Session, Exception, str], str | No
 CONNECT, DISCONNECT, MESSAGE, ANY = "connect", "disconnect", "message", "*"
 #: No event of the server's, so that it is nobody's name.
 ERROR = ""
+RESUME = "\0resume"
 #: What `on_message` cannot take: the events that have a decorator of their own.
-_OTHERS = {CONNECT: "use on_connect", DISCONNECT: "use on_disconnect", ERROR: "give it a name"}
+_OTHERS = {
+    CONNECT: "use on_connect",
+    DISCONNECT: "use on_disconnect",
+    RESUME: "use on_resume",
+    ERROR: "give it a name",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class Registration:
     """One handler, and what it is for.
 
     Args:
-        name: of the event; `ERROR` for the handler of errors.
+        name: of the event; `ERROR` for the handler of errors, `RESUME` for that of resumes.
         namespace: the Socket.IO namespace.
         handler: the application's function.
         max_bytes: how large the event's data may be; None: as large as any message.
@@ -49,7 +55,7 @@ class Registration:
             raise ValueError(f"max_bytes must be a whole number, 0 or more: {size!r}")
 
     def __str__(self) -> str:
-        what = repr(self.name) if self.name != ERROR else "errors"
+        what = {ERROR: "errors", RESUME: "resumes"}.get(self.name, repr(self.name))
         return what if self.namespace == "/" else f"{what} in {self.namespace}"
 
 
@@ -128,6 +134,26 @@ class Handlers:
         return self._decorate(name, None, namespace, max_bytes)
 
     @overload
+    def on_resume(
+        self, handler: None = None, *, namespace: str | None = None
+    ) -> Callable[[OnConnect], OnConnect]: ...
+    @overload
+    def on_resume(self, handler: OnConnect) -> OnConnect: ...
+
+    def on_resume(self, handler: Any = None, *, namespace: str | None = None) -> Any:
+        """Register ``f(client)``, called when a new connection resumes a session.
+
+        That is after each loss of the last one and for each change of transport, not for
+        each poll; before anything that the connection brings is handled. `flask.request` is the
+        request that resumes, with the cookies of now: for what has to be asked again, as
+        whether a login still holds.
+
+        Raise `ConnectionRefused` in it to end the session; what waits for its handlers then
+        stays unconfirmed. So does whatever else it raises, with 1011.
+        """
+        return self._decorate(RESUME, handler, namespace)
+
+    @overload
     def on_disconnect(
         self, handler: None = None, *, namespace: str | None = None
     ) -> Callable[[OnDisconnect], OnDisconnect]: ...
@@ -148,7 +174,7 @@ class Handlers:
     def on_error(self, handler: Any = None, *, namespace: str | None = None) -> Any:
         """Register ``f(client, error, name)``, called with what a handler has raised.
 
-        `name` is the event's, "connect" or "disconnect". The asker gets an error all the
+        `name` is the event's, "connect", "resume" or "disconnect". The asker gets an error all the
         same; a text that it returns is the error's. Nothing is logged then: that is
         left to it.
         """

@@ -237,7 +237,7 @@ class PollingDoor:
 
         Args:
             body: the whole body.
-            environ: makes the request that handlers will see, for a new session.
+            environ: makes the request that handlers will see.
             origin: the request's origin.
             done: called when a held request has its answer.
             address: whom a new session counts for.
@@ -250,7 +250,7 @@ class PollingDoor:
         if isinstance(unit, Hello):
             return self._greet(unit, environ, origin, done, address)
         if isinstance(unit, PollRequest):
-            return self._request(unit, done)
+            return self._request(unit, environ, done)
         logger.warning("poll: not what a client sends here")
         return answer(End(CloseCode.MALFORMED, "not what a client sends here"))
 
@@ -282,7 +282,12 @@ class PollingDoor:
             self._held += 1
         return held
 
-    def _request(self, request: PollRequest, done: Callable[[], None]) -> Answer | HeldPoll:
+    def _request(
+        self,
+        request: PollRequest,
+        environ: Callable[[Hello], dict[str, Any]],
+        done: Callable[[], None],
+    ) -> Answer | HeldPoll:
         found = self._registry.resume(request.id, request.key)
         if isinstance(found, End):
             return answer(found)
@@ -306,7 +311,7 @@ class PollingDoor:
         if self._max_held is not None and self._held >= self._max_held:
             # Answered at once, with nothing: the client waits a little and asks again.
             request = _impatient(request)
-        unit = found.request(request, parked)
+        unit = found.request(request, parked, environ)
         return held if unit is None else answer(unit, weighs=found.weigh)
 
 

@@ -182,7 +182,7 @@ class Registry:
         """Take a hello: a new session, a resume, or the same hello again.
 
         Args:
-            environ: makes the request that handlers will see, of a new session's hello.
+            environ: makes the request that handlers will see, of the hello.
             origin: the request's origin; a repeated hello must come from the same.
             address: whom a new session counts for, until it is committed.
         """
@@ -190,7 +190,7 @@ class Registry:
             found = self.resume(hello.id, hello.key or "")
             if isinstance(found, End):
                 return None, found
-            return found, found.greet(hello, transport, attachment, key=None)
+            return found, found.greet(hello, transport, attachment, key=None, environ=environ)
         problem = _unfit(hello.envelope)
         if problem is not None:
             logger.warning("hello: %s", problem.reason)
@@ -221,7 +221,9 @@ class Registry:
             given_up.give_up(CloseCode.TRY_AGAIN_LATER, "never committed, and others wait")
         machine = conversation.machine
         key = None if machine.committed else machine.key
-        return conversation, conversation.greet(hello, transport, attachment, key=key)
+        return conversation, conversation.greet(
+            hello, transport, attachment, key=key, environ=environ
+        )
 
     def drain(self, timeout: float) -> None:
         """End every session in order, and take no new one any more.

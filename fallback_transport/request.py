@@ -16,6 +16,8 @@ from .protocol.envelope import Hello
 #: Where `Session.url` finds the page's path and query.
 URL = "fallback_transport.url"
 
+#: What a browser adds by itself, whatever page it is that asks.
+_CREDENTIALS = ("HTTP_COOKIE", "HTTP_AUTHORIZATION")
 #: What is about the body, or the connection: Flask would look for routes of WebSockets.
 _DOORS_OWN = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_CONNECTION", "HTTP_UPGRADE")
 #: What servers add of the path as it came: the door's.
@@ -25,21 +27,27 @@ _SAFE = "/:@!$&'()*+,;="
 
 
 def plain_request(
-    environ: dict[str, Any], place: str, hello: Hello, extra: dict[str, Any]
+    environ: dict[str, Any],
+    place: str,
+    hello: Hello,
+    extra: dict[str, Any],
+    *,
+    trusted: bool,
 ) -> dict[str, Any]:
     """What handlers see of the request `environ`, which came to a door in the path `place`.
 
     Args:
         extra: what is added.
+        trusted: whether its page may act for the browser's user.
     """
     seen = {
         name: value
         for name, value in environ.items()
         if isinstance(value, str) and not name.startswith("HTTP_SEC_WEBSOCKET")
     }
-    if not seen.get("HTTP_ORIGIN") and seen.get("HTTP_SEC_FETCH_SITE") != "same-origin":
-        # Whose page sent it cannot be told, so it acts for nobody.
-        seen.pop("HTTP_COOKIE", None)
+    if not trusted:
+        for name in _CREDENTIALS:
+            seen.pop(name, None)
     seen["REQUEST_METHOD"] = "GET"
     for name in _DOORS_OWN:
         seen.pop(name, None)

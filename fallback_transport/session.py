@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
-from .engine import Engine, RequestFailed
+from .engine import Engine, RequestFailed, only_latest
 from .protocol.codes import CloseCode, valid_close
 from .request import URL
 
 
 class ConnectionRefused(Exception):
-    """Raise it in an `on_connect` handler to refuse the client.
+    """Raise it in an `on_connect` handler to refuse the client, in `on_resume` to end its session.
 
     Args:
         code: the close code that the page sees: 4000 to 4399 are the
@@ -96,15 +97,19 @@ class Session:
         rooms: list[str] = self._engine.server.rooms(self.id, namespace=self._namespace)
         return rooms
 
-    def emit(self, name: str, data: Any = None) -> None:
+    def emit(self, name: str, data: Any = None, *, latest: str | None = None) -> None:
         """Send it a named event.
 
         Args:
             name: the event's name, as in the page's `session.on(name, …)`.
             data: what JSON can express, with bytes anywhere in it; a tuple is
                 several arguments.
+            latest: a key of your own, such as "cursor:7": what was emitted with it before and
+                was not sent yet is replaced, in its place. What has bytes in it is not replaced
+                and replaces nothing; to stock clients, all is sent.
         """
-        self._engine.server.emit(name, data, to=self.id, namespace=self._namespace)
+        with only_latest(latest):
+            self._engine.server.emit(name, data, to=self.id, namespace=self._namespace)
 
     def send(self, data: str | bytes) -> None:
         """Send it an unnamed message, text or bytes."""
@@ -215,6 +220,15 @@ class Sessions:
         except KeyError:
             return self.create(sid, namespace, None)
         return session
+
+    def all(self, namespace: str, room: str | None = None) -> list[Session]:
+        """The view of each client of this process in a namespace, or in a room of it."""
+        found = []
+        for sid, _ in self._engine.server.manager.get_participants(namespace, room):
+            # Other threads let them go meanwhile.
+            with contextlib.suppress(KeyError):
+                found.append(self.get(sid, namespace))
+        return found
 
     def _engine_id(self, sid: str, namespace: str) -> str:
         manager = self._engine.server.manager

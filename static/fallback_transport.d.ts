@@ -214,6 +214,8 @@ export interface Session {
   /** What carries it; null while nothing does. */
   readonly transport: Transport | null;
   readonly why: Why;
+  /** The subprotocol that the server has chosen, as a WebSocket's; else empty. */
+  readonly protocol: string;
   /** Bytes that the server has not confirmed. */
   readonly bufferedAmount: number;
   /** Smoothed, in milliseconds; null while unknown. */

@@ -44,6 +44,7 @@
   var NO_CODE = 1005;
   var ABNORMAL = 1006;
   var TOO_BIG = 1009;
+  var INTERNAL_ERROR = 1011;
   var SERVICE_RESTART = 1012;
   var TRY_AGAIN = 1013;
   var MALFORMED = 4400;
@@ -92,7 +93,7 @@
   // --- Small things ------------------------------------------------------------------------
 
   function extend(target, source) {
-    Object.keys(source).forEach(function (name) { target[name] = source[name]; });
+    Object.keys(source || {}).forEach(function (name) { target[name] = source[name]; });
     return target;
   }
 
@@ -1157,6 +1158,9 @@
 
   // The ends after which a new session begins by itself: the server has lost this one.
   var RESETS = [GONE, INACTIVE, SERVICE_RESTART];
+  // What a server says that would say it again: this origin, this version, a server that is started
+  // in a way that cannot work.
+  var FINAL = [BAD_ORIGIN, BAD_VERSION, INTERNAL_ERROR];
 
   // The anchor does what `new URL` does where there is none.
   function absolute(window, url) {
@@ -1169,7 +1173,7 @@
 
   // What the page holds, and what it rides on: the variables are the session's state. All times of
   // `timing` are in PROTOCOL.md, "Negotiation".
-  function Session(url, options) {
+  function Session(url, options, face) {
     var session = this;
     // For tests, another one.
     var window = options.environment || root;
@@ -1178,6 +1182,7 @@
     }
     this.id = null;
     this.state = "connecting";
+    this.protocol = "";
     this.transport = null;
     this.onopen = this.onclose = this.onerror = this.ontransport = this.onreset = null;
 
@@ -1227,6 +1232,8 @@
     var shortUntil = 0;
     var learned = {};
     var begunAt = -Infinity;
+    // When what is being tried again failed for the first time.
+    var brokenAt = -Infinity;
     var polledAt = -Infinity;
     var wokeAt = -Infinity;
     var notBefore = 0;
@@ -1237,6 +1244,8 @@
     var verdict = null;
     var retries = 0;
     var strangers = 0;
+    // The processes that sessions were lost from while others answered; ids begin with their names.
+    var lostFrom = {};
     var probes = 0;
 
     var listeners = {
@@ -1245,18 +1254,8 @@
     // The oldest have no pagehide.
     listeners["onpagehide" in window ? "pagehide" : "unload"] = pageHides;
 
-    // For tests, and for a WebSocket, below.
+    // For tests.
     this._core = {
-      protocol: "",
-      // Nothing is on its way before the page's script has ended.
-      take: function (items) {
-        machine.send(items);
-        flushSoon();
-      },
-      end: function (code, reason) {
-        machine.close(code, reason, now());
-        flushSoon();
-      },
       machine: function () { return machine; }, attempt: function () { return attempt; },
       giveUp: giveUp, ended: ended, doubt: doubt, named: named,
       callbacks: function () { return callbacks; }
@@ -1313,8 +1312,11 @@
 
     // The backoff before the n-th attempt again: at once, then growing; with jitter, so that many
     // clients of one server do not come together.
-    function backoff(n) {
-      var cap = n < 2 ? 0 : Math.min(timing.retryMax, timing.retry * Math.pow(2, n - 1));
+    // How late the end of an outage is noticed is bounded by a quarter of it; what is `steady` is none.
+    function backoff(n, steady) {
+      if (steady || n < 2) { brokenAt = steady ? -Infinity : now(); }
+      var cap = n < 2 ? 0 : Math.min(timing.retryMax, timing.retry * Math.pow(2, n - 1),
+        Math.max(2 * timing.retry, (now() - brokenAt) / 4));
       return Math.max(cap * (1 + random()) / 2, notBefore - now());
     }
 
@@ -1567,7 +1569,7 @@
             // What says nothing and comes at once is a proxy's or a busy server's; do not run in
             // circles.
             empties = silent && took < Math.min(1000, time / 2) ? empties + 1 : 0;
-            return backoff(empties);
+            return backoff(empties, true);
           });
       }
 
@@ -1889,7 +1891,7 @@
 
     function hello(connection) {
       return extend(machine.hello(connection.attempt, connection.transport, sessionNonce, now()),
-        { client: extend({ library: FallbackTransport.version, why: reason() }, options.client || {}) });
+        { client: extend({ library: FallbackTransport.version, why: reason() }, face && face.client) });
     }
 
     function welcomed(connection, welcome) {
@@ -1898,9 +1900,14 @@
         lost(connection);
         return;
       }
+      if (!machine.id && lostFrom[welcome.id.split(".")[0]]) {
+        // It is still there: each session would be lost so.
+        giveUp(MISDIRECTED, "several server processes answer, and share no sessions");
+        return;
+      }
       strangers = 0;
       troubled = false;
-      session._core.protocol = welcome.protocol || session._core.protocol;
+      session.protocol = welcome.protocol || session.protocol;
       if (!take(connection, welcome)) { return; }
       if (connection === socket) {
         discard(poller);
@@ -1956,7 +1963,7 @@
       } else if (carried) {
         // At once; but not WebSocket alone, over and over.
         retries = allows(POLLING) ? 0 : Math.max(0, recentDeaths() - 1);
-        if (retries) { retry(); } else { connect(); }
+        if (retries) { retry(true); } else { connect(); }
       } else {
         fallBack();
       }
@@ -1968,8 +1975,9 @@
       // Another process of the server answers for ours: three times running, and ours is gone.
       if (end.code === MISDIRECTED && !carrier && ++strangers > 2) {
         strangers = 0;
+        lostFrom[machine.id.split(".")[0]] = true;
         giveUp(GONE, "another server process answers");
-      } else if ((end.code === BAD_ORIGIN || end.code === BAD_VERSION) && !socket && !poller) {
+      } else if (FINAL.indexOf(end.code) >= 0 && !socket && !poller) {
         giveUp(end.code, end.reason);
       }
     }
@@ -2035,7 +2043,7 @@
       begunAt = now();
       retries = Math.max(0, young - 1);
       if (spread) { notBefore = Math.max(notBefore, now() + spread * random()); }
-      if (young || spread) { retry(); } else { connect(); }
+      if (young || spread) { retry(young); } else { connect(); }
       tick();
     }
 
@@ -2084,13 +2092,13 @@
       if (!poller) { retry(); }
     }
 
-    function retry() {
+    function retry(steady) {
       retries += 1;
-      if (options.once && machine.id === undefined && retries >= TRIES) {
+      if (face && machine.id === undefined && retries >= TRIES) {
         giveUp(ABNORMAL, "the server is out of reach");
         return;
       }
-      set("retry", backoff(retries), function () {
+      set("retry", backoff(retries, steady), function () {
         if (!socket && !poller) { connect(); }
       });
     }
@@ -2360,6 +2368,18 @@
       return session.emit.apply(session, ["message", data].concat(callback || []));
     };
 
+    // For a WebSocket, below. Nothing is on its way before the page's script has ended.
+    if (face) {
+      face.take = function (items) {
+        machine.send(items);
+        flushSoon();
+      };
+      face.end = function (code, reason) {
+        machine.close(code, reason, now());
+        flushSoon();
+      };
+    }
+
     // Close behind all that was sent; `onclose` follows. 1000 or 3000 to 4999, as WebSocket has it.
     this.close = function (code, reason) {
       code = code === undefined ? NORMAL : code;
@@ -2531,7 +2551,7 @@
           (machine.closedBy === "local" && !machine.outbox.items.length),
         unconfirmed: readable(event.unconfirmed)
       };
-      var isReset = RESETS.indexOf(event.code) >= 0 && !refused && !options.once;
+      var isReset = RESETS.indexOf(event.code) >= 0 && !refused && !face;
       if (isReset) {
         session.state = "reconnecting";
         // The page may have no new `auth` to give.
@@ -2788,6 +2808,9 @@
     var discarded = 0;
     var isFull = false;
 
+    this.client = {
+      url: place.path + place.query, protocols: names.length ? names.join(", ") : undefined
+    };
     this.url = place.url;
     this.readyState = 0;
     this.protocol = this.extensions = "";
@@ -2815,10 +2838,8 @@
     function connect() {
       try {
         session = new Session(place.mount, extend(extend({}, options), {
-          namespace: "/", resume: false, once: true, client: {
-            url: place.path + place.query, protocols: names.length ? names.join(", ") : undefined
-          }
-        }));
+          namespace: "/", resume: false
+        }), own);
       } catch (error) {
         // Neither transport is to be had.
         task(over, {});
@@ -2851,7 +2872,7 @@
     }
 
     function opened() {
-      var chosen = session._core.protocol;
+      var chosen = session.protocol;
       if (own.readyState) { return; }
       if (names.length ? names.indexOf(chosen) < 0 : chosen) {
         leave(PROTOCOL_ERROR);
@@ -2892,16 +2913,16 @@
     function leave(code) {
       if (!session) { return; }
       session.onopen = session.onclose = null;
-      session.off("message")._core.end(code, "");
+      session.off("message");
+      own.end(code, "");
     }
 
     // Hand to the session what is ready, in order.
     function pump() {
       var next = waiting[0];
       if (!next || isFull || !(next.items || next.code)) { return; }
-      var inner = session._core;
       try {
-        if (next.code) { inner.end(next.code, next.reason); } else { inner.take(next.items); }
+        if (next.code) { own.end(next.code, next.reason); } else { own.take(next.items); }
       } catch (error) {
         if (error.code === "full") {
           isFull = true;
@@ -2911,7 +2932,7 @@
           }, FULL);
         } else if (error.code === "too-large") {
           own.readyState = 2;
-          inner.end(TOO_BIG, "");
+          own.end(TOO_BIG, "");
         }
         // Closed by the server: it stays here.
         return;
@@ -3176,10 +3197,15 @@
     };
   }
 
+  // The mount of the page's own server, which may have said on this script's element.
+  var element = root.document && root.document.currentScript;
+  var home = element && element.getAttribute("data-url") || "/fallback";
+
   var FallbackTransport = {
     version: "0.1.0",
 
-    // Open a session with the server at `url` ("/fallback" of the page's own by default).
+    // Open a session with the server at `url` (by default what is `data-url` of the script's element,
+    // or "/fallback").
     // Options: auth (an object, or a function that gives one, for on_connect), transports,
     // namespace, withCredentials, remember (false: keep no verdict in localStorage), resume (go
     // on with the session of the page before in this tab, and leave it to the next), timing
@@ -3189,7 +3215,7 @@
         options = url;
         url = undefined;
       }
-      return new Session(url || "/fallback", options || {});
+      return new Session(url || home, options || {});
     },
 
     // `new FallbackTransport.WebSocket(url, protocols, options)`, for one and for all.

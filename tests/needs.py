@@ -167,17 +167,19 @@ NEEDS: dict[str, Callable[[], str]] = {
     "haproxy": _program("haproxy", "haproxy"),
     "squid": _program("squid", "squid"),
     "apache": _program("apache2", "apache2"),
+    "caddy": _program("caddy", "caddy"),
     "varnish": _program("varnishd", "varnish"),
     "tinyproxy": _program("tinyproxy", "tinyproxy"),
     "privoxy": _program("privoxy", "privoxy"),
     "mitmproxy": mitmproxy,
     "network": network,
+    "systemd": _program("systemd-analyze", "systemd"),
 }
 
 #: What only `tests/run --zoo` installs; tests that need it have the mark `zoo`.
 ZOO_NEEDS = frozenset(
     {
-        *("apache", "varnish", "tinyproxy", "privoxy", "mitmproxy", "network"),
+        *("apache", "caddy", "varnish", "tinyproxy", "privoxy", "mitmproxy", "network", "systemd"),
         *("firefox", "wkhtmltopdf", "qtwebkit", "edbrowse"),
     }
 )

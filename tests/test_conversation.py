@@ -29,6 +29,11 @@ from tests.fakes import FakeRuntime
 WEBSOCKET, POLLING = Transport.WEBSOCKET, Transport.POLLING
 
 
+def seen_of(hello: Hello) -> dict[str, Any]:
+    """The request of a hello, as handlers see it."""
+    return {"attempt": hello.attempt}
+
+
 class Attached:
     """A connection that notes what is done to it."""
 
@@ -79,6 +84,9 @@ class Layer:
         if data == "crash":
             raise RuntimeError("a defect of the application")
 
+    def resumed(self, environ: dict[str, Any]) -> None:
+        self.log.append(("resumed", environ))
+
     def over(self, code: int, reason: str, by_client: bool) -> None:
         self.log.append((int(code), reason, by_client))
 
@@ -115,7 +123,18 @@ class Room:
 
     def greet(self, attempt: int, transport: Transport, attached: Any) -> Welcome | End:
         hello = Hello(attempt, nonce="nonce")
-        return self.conversation.greet(hello, transport, attached, key="key")
+        return self.conversation.greet(hello, transport, attached, key="key", environ=seen_of)
+
+    def resume(
+        self, attempt: int, transport: Transport = WEBSOCKET, *texts: str, keyless: bool = False
+    ) -> Welcome | End:
+        """A hello that resumes, with messages; or, keyless, the first one again."""
+        messages = tuple(Message(text) for text in texts)
+        envelope = Envelope(seq=self.seq if texts else None, messages=messages)
+        self.seq += len(texts)
+        named = {"nonce": "nonce"} if keyless else {"id": "id", "key": "key"}
+        hello = Hello(attempt, envelope=envelope, **named)
+        return self.conversation.greet(hello, transport, Attached(), key=None, environ=seen_of)
 
     def receive(self, *texts: Any, attempt: int = 1, **more: Any) -> End | None:
         """An envelope from the client, with messages; then every task runs."""
@@ -475,7 +494,7 @@ def test_hellos_and_envelopes_after_the_end_get_it(room: Room) -> None:
     assert isinstance(answer, End)
     assert (answer.code, answer.session) == (4000, True)
     request = PollRequest("id", "key", 1, 1, 20.0, envelope=Envelope(commit=9))
-    assert room.conversation.request(request, _never) == answer
+    assert room.conversation.request(request, _never, seen_of) == answer
 
 
 def _never(request: PollRequest, verdict: Verdict) -> None:
@@ -486,7 +505,7 @@ def polled(room: Room, number: int, parked: Callable[..., None] = _never, **more
     commit = more.pop("commit", 2)
     envelope = Envelope(commit=commit, **more.pop("envelope", {}))
     request = PollRequest("id", "key", 2, number, more.pop("wait", None), None, envelope)
-    return room.conversation.request(request, parked)
+    return room.conversation.request(request, parked, seen_of)
 
 
 def test_a_waiting_request_is_held_until_there_is_something(room: Room) -> None:
@@ -518,6 +537,86 @@ def test_one_attachment_for_each_polling_connection(room: Room) -> None:
     first, second = Attached(), Attached()
     assert room.conversation.adopt(5, first) is first
     assert room.conversation.adopt(5, second) is first
+
+
+def resumed(room: Room) -> list[int]:
+    """The attempts whose requests the layer above has seen."""
+    room.runtime.run()
+    return [each[1]["attempt"] for each in room.layer.log if each[0] == "resumed"]
+
+
+@pytest.mark.parametrize("transport", [WEBSOCKET, POLLING])
+def test_a_resume_is_looked_at_before_what_it_brings(room: Room, transport: Transport) -> None:
+    room.receive("wait")
+    room.resume(2, transport, "one")
+    room.runtime.run()
+    assert room.layer.log == ["wait"]
+    room.layer.go.set()
+    room.runtime.run()
+    assert room.layer.log == ["wait", "done wait", ("resumed", {"attempt": 2}), "one"]
+
+
+def test_many_resumes_are_looked_at_once_and_the_newest_counts(room: Room) -> None:
+    room.receive("wait")
+    for attempt in range(2, 50):
+        room.resume(attempt)
+    assert len(room.conversation._units) == 1
+    room.layer.go.set()
+    assert resumed(room) == [49]
+    room.resume(50)
+    assert resumed(room) == [49, 50]
+
+
+def test_a_repeated_polling_hello_is_looked_at_once(room: Room) -> None:
+    for _ in range(2):
+        room.resume(2, POLLING)
+        room.runtime.run()
+    assert resumed(room) == [2]
+
+
+def test_a_first_connection_is_not_resumed(room: Room) -> None:
+    room.greet(2, POLLING, Attached())
+    polled(room, 1)
+    assert resumed(room) == []
+
+
+def test_the_first_hello_again_is_looked_at_once_it_has_proved_the_key(room: Room) -> None:
+    room.resume(2, keyless=True)
+    room.resume(3, keyless=True)
+    room.conversation.receive(2, Envelope(commit=2, key="wrong"))
+    assert resumed(room) == []
+    room.receive("one", attempt=3, commit=2, key="key")
+    assert room.layer.log == [("resumed", {"attempt": 3}), "one"]
+    assert room.conversation._unseen == {}
+
+
+def test_a_polling_connection_that_was_given_up_and_comes_back_is_looked_at(room: Room) -> None:
+    polled(room, 1, envelope={"seq": 1, "messages": (Message("one"),)})
+    room.runtime.run()
+    assert room.layer.log == [("resumed", {"attempt": 2}), "one"]
+    polled(room, 2)
+    assert resumed(room) == [2]
+
+
+def test_a_refused_resume_begins_no_more_handlers(room: Room) -> None:
+    room.receive("wait")
+    room.resume(2, WEBSOCKET, "one")
+    room.conversation.refuse(4001, "expired")
+    room.layer.go.set()
+    room.runtime.run()
+    assert room.layer.log == ["wait", "done wait"]
+    room.resume(3)
+    assert resumed(room) == []
+    assert room.handled == 1
+
+
+def test_what_is_not_committed_any_more_is_forgotten(room: Room) -> None:
+    room.resume(2, keyless=True)
+    attached = room.conversation._attachments[2]
+    room.conversation.detach(2, attached)
+    room.resume(3, keyless=True)
+    room.conversation.abort(4000, "enough")
+    assert room.conversation._unseen == {}
 
 
 def test_it_asks_for_its_next_deadline(room: Room) -> None:

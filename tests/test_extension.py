@@ -580,3 +580,88 @@ def test_run_serves_and_sets_up_if_need_be(app: flask.Flask, runtime: FakeRuntim
         (app, "::1", 80, transport.drain, 17.0),
     ]
     assert isinstance(app.wsgi_app, Gateway)
+
+
+# -- ending sessions --------------------------------------------------------------------
+
+
+@pytest.fixture
+def clients(app: flask.Flask, runtime: FakeRuntime) -> list[Session]:
+    """Four, the last in a namespace of its own; they are in rooms "0" and "1" in turn."""
+    transport = made(app)
+    connected: list[Session] = []
+    transport.on_connect(connected.append)
+    transport.on_connect(connected.append, namespace="/admin")
+    for _ in range(3):
+        peer(app, runtime)
+    Peer(registry(app), runtime).open("0/admin,")
+    for number, client in enumerate(connected):
+        client.join(str(number % 2))
+    return connected
+
+
+@pytest.mark.parametrize(
+    ("to", "namespace", "ended"),
+    [
+        ("0", None, [0, 2]),
+        ("1", None, [1, 3]),
+        ("1", "/", [1]),
+        ("1", "/admin", [3]),
+        ("nobody", None, []),
+        (["0", "1"], "/", [0, 1, 2]),
+        ([], None, []),
+        (0, None, [0]),
+        ([3, "0"], None, [0, 2, 3]),
+        (lambda client: "1" in client.rooms, None, [1, 3]),
+        (lambda client: True, "/admin", [3]),
+        (lambda client: False, None, []),
+    ],
+)
+@pytest.mark.parametrize("known", [lambda client: client, lambda client: client.id])
+def test_sessions_end_by_id_room_or_function(
+    app: flask.Flask,
+    clients: list[Session],
+    known: Any,
+    to: Any,
+    namespace: str | None,
+    ended: list[int],
+) -> None:
+    def named(to: Any) -> Any:
+        if isinstance(to, list):
+            return [named(each) for each in to]
+        return known(clients[to]) if isinstance(to, int) else to
+
+    transport = app.extensions["fallback_transport"]["/fallback"]
+    transport.disconnect(named(to), 4001, "logged out", namespace)
+    closures = [client.closure for client in clients]
+    assert [number for number, closure in enumerate(closures) if closure] == ended
+    assert {closure for closure in closures if closure} <= {(4001, "logged out")}
+
+
+@pytest.mark.parametrize("to", [None, "", 0])
+def test_nobody_named_is_not_everybody(app: flask.Flask, clients: list[Session], to: Any) -> None:
+    transport = app.extensions["fallback_transport"]["/fallback"]
+    with pytest.raises(ValueError, match="names nobody"):
+        transport.disconnect(to)
+    with pytest.raises(ValueError, match="3 is not a close code"):
+        transport.disconnect("0", 3)
+    assert [client.closure for client in clients] == [None] * 4
+
+
+def test_ids_of_other_processes_are_passed_on(app: flask.Flask) -> None:
+    class Manager(socketio.PubSubManager):
+        name = "test"
+
+        def __init__(self) -> None:
+            super().__init__(write_only=True)
+            self.published: list[Any] = []
+
+        def _publish(self, data: Any) -> None:
+            self.published.append(data)
+
+    manager = Manager()
+    transport = made(app, client_manager=manager)
+    transport.on_connect(lambda client: None)
+    transport.disconnect("somebody's id")
+    told = [(each["method"], each["sid"], each["namespace"]) for each in manager.published]
+    assert told == [("disconnect", "somebody's id", "/")]

@@ -58,6 +58,9 @@ class Layer:
             raise MalformedPacket("no packet")
         return Unit((seq,), lambda: self.log.append(data))
 
+    def resumed(self, environ: dict[str, Any]) -> None:
+        pass
+
     def over(self, code: int, reason: str, by_client: bool) -> None:
         pass
 
@@ -450,7 +453,7 @@ def test_long_answers_are_compressed_for_who_can_read_it(doors: Doors) -> None:
     body = encode_body(request)
     plain = doors.ask("/fallback/poll", body)
     packed = doors.ask(
-        "/fallback/poll", body.replace(b"n2", b"n3"), HTTP_ACCEPT_ENCODING="gzip, deflate"
+        "/fallback/poll", body.replace(b" n2", b" n3"), HTTP_ACCEPT_ENCODING="gzip, deflate"
     )
     assert "Content-Encoding" not in plain.headers
     assert packed.headers["Content-Encoding"] == "gzip"
@@ -524,6 +527,44 @@ def test_the_origin_is_checked_on_every_request(doors: Doors) -> None:
     request = PollRequest(welcome.id, welcome.key, 1, 1, 20.0, None, Envelope(commit=1))
     response = doors.ask("/fallback/poll", encode_body(request), HTTP_ORIGIN="http://evil.com")
     assert (response.status, response.unit.code) == (403, 4403)
+
+
+ALLOW, CREDENTIALS = "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials"
+SHOP = "https://shop.example"
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "status", "allow", "credentials"),
+    [
+        ((), "http://example.com", 200, None, None),
+        ((), None, 200, None, None),
+        ((SHOP,), SHOP, 200, SHOP, "true"),
+        (("*", SHOP), SHOP, 200, SHOP, "true"),
+        (("*",), SHOP, 200, "*", None),
+        (("null",), "null", 200, "*", None),
+        # Whose page hears no more than that.
+        ((), SHOP, 403, "*", None),
+        ((SHOP,), "https://evil.example", 403, "*", None),
+    ],
+)
+def test_a_page_of_another_origin_can_read_its_answer(
+    origins: tuple[str, ...],
+    origin: str | None,
+    status: int,
+    allow: str | None,
+    credentials: str | None,
+) -> None:
+    doors = Doors(origins=origins)
+    headers = doors.hello(HTTP_ORIGIN=origin).headers
+    assert (headers.get(ALLOW), headers.get(CREDENTIALS)) == (allow, credentials)
+    assert ("Access-Control-Expose-Headers" in headers) == (allow is not None)
+    for body in (b"no envelope", b"x" * 2_000_000):
+        response = doors.ask("/fallback/poll", body, HTTP_ORIGIN=origin)
+        assert response.status in (400, 413, 403)
+        assert response.headers.get(ALLOW) == allow
+    # A WebSocket needs none of it, and nobody else reads it.
+    answers = [doors.ask(path, method="GET", HTTP_ORIGIN=origin) for path in ("/", "/fallback/ws")]
+    assert [ALLOW in answer.headers for answer in answers] == [False, False]
 
 
 # -- WebSocket ------------------------------------------------------------------------
@@ -676,19 +717,28 @@ def test_the_first_offered_subprotocol_that_is_there_is_taken(
 
 
 @pytest.mark.parametrize(
-    ("headers", "cookie"),
+    ("origins", "headers", "cookie"),
     [
-        ({"HTTP_ORIGIN": "http://example.com"}, True),
-        ({"HTTP_SEC_FETCH_SITE": "same-origin"}, True),
-        ({"HTTP_SEC_FETCH_SITE": "cross-site"}, False),
-        ({}, False),
+        ((), {"HTTP_ORIGIN": "http://example.com"}, True),
+        ((), {"HTTP_SEC_FETCH_SITE": "same-origin"}, True),
+        ((), {"HTTP_SEC_FETCH_SITE": "cross-site"}, False),
+        ((), {}, False),
+        ((SHOP,), {"HTTP_ORIGIN": SHOP}, True),
+        (("*", SHOP), {"HTTP_ORIGIN": SHOP}, True),
+        (("*",), {"HTTP_ORIGIN": "http://example.com"}, True),
+        (("*",), {"HTTP_ORIGIN": SHOP}, False),
+        (("*",), {"HTTP_ORIGIN": SHOP, "HTTP_SEC_FETCH_SITE": "same-origin"}, False),
+        (("*",), {"HTTP_ORIGIN": "*"}, False),
+        # Every sandbox's.
+        (("null",), {"HTTP_ORIGIN": "null"}, False),
     ],
 )
-def test_cookies_are_seen_only_from_a_known_page(
-    doors: Doors, headers: dict[str, str], cookie: bool
+def test_credentials_are_seen_only_from_a_known_page(
+    origins: tuple[str, ...], headers: dict[str, str], cookie: bool
 ) -> None:
-    environ = seen(doors, HTTP_COOKIE="session=1", **headers)
-    assert ("HTTP_COOKIE" in environ) == cookie
+    credentials = {"HTTP_COOKIE": "session=1", "HTTP_AUTHORIZATION": "Basic eDp5"}
+    environ = seen(Doors(origins=origins), **credentials, **headers)
+    assert [name in environ for name in credentials] == [cookie] * 2
 
 
 # -- the browser's files --------------------------------------------------------------

@@ -28,6 +28,132 @@ def transport() -> FallbackTransport:
     return FallbackTransport(flask.Flask(__name__), async_mode="threading")
 
 
+# -- resuming -------------------------------------------------------------------------
+
+
+def test_on_resume_is_told_of_each_new_connection_of_its_namespace(
+    transport: FallbackTransport,
+) -> None:
+    told: list[Any] = []
+    admin = Handlers(namespace="/admin")
+    admin.on_resume(lambda client: told.append(("admin", client.id, flask.request.method)))
+    transport.on_resume(namespace="/other")(lambda client: told.append("other"))
+    transport.register(admin)
+    with TestClient(transport, namespace="/admin") as client, TestClient(transport) as bystander:
+        assert told == []
+        client.cut()
+        bystander.cut()
+        assert told == []
+        client.reconnect()
+        bystander.reconnect()
+        client.advance(100)
+        client.switch("polling")
+        client.advance(100)
+        assert told == [("admin", client.id, "GET")] * 2
+
+
+def test_who_is_refused_when_it_resumes_hears_why(transport: FallbackTransport) -> None:
+    handled: list[Any] = []
+    ends: list[Any] = []
+
+    @transport.on_resume
+    def resumed(client: Session) -> None:
+        raise ConnectionRefused(4002, "expired")
+
+    transport.on_message("chat")(lambda client, data: handled.append(data))
+    transport.on_disconnect(lambda client, *end: ends.append(end))
+    with TestClient(transport) as client:
+        client.cut()
+        client.emit("chat", 1)
+        client.reconnect()
+        assert client.closed == (4002, "expired")
+    assert (handled, ends) == ([], [(4002, "expired")])
+
+
+def test_a_resume_handler_that_raises_is_told_to_the_handler_of_errors(
+    transport: FallbackTransport,
+) -> None:
+    told: list[Any] = []
+
+    @transport.on_resume
+    def resumed(client: Session) -> None:
+        raise KeyError("no such user")
+
+    transport.on_error(lambda client, error, name: told.append((repr(error), name)))
+    with TestClient(transport, raise_server_exceptions=False) as client:
+        client.cut()
+        client.reconnect()
+        assert client.closed == (1011, "the resume handler raised")
+    assert told == [("KeyError('no such user')", "resume")]
+
+
+def test_a_client_that_was_refused_before_is_not_resumed(transport: FallbackTransport) -> None:
+    told: list[Any] = []
+
+    @transport.on_connect
+    def connected(client: Session) -> None:
+        raise ConnectionRefused(4001, "no")
+
+    transport.on_resume(told.append)
+    with TestClient(transport) as client:
+        assert client.closed == (4001, "no")
+    assert told == []
+
+
+def test_one_handler_of_resumes(transport: FallbackTransport) -> None:
+    transport.on_resume(lambda client: None)
+    with pytest.raises(ValueError, match="there is a handler for resumes already"):
+        transport.on_resume(lambda client: None)
+
+
+# -- only the latest ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("over", ["websocket", "polling"])
+def test_only_the_latest_of_a_key_waits_for_who_is_away(
+    transport: FallbackTransport, over: str
+) -> None:
+    clients: list[Session] = []
+    transport.on_connect(clients.append)
+    with TestClient(transport, over=over) as there, TestClient(transport, over=over) as away:
+        away.cut()
+        # The answer to a poll that was cut: it is on its way, nobody knows whereto.
+        transport.emit("chat", "first")
+        for number in range(3):
+            transport.emit("cursor", number, latest="cursor:7")
+            transport.emit("cursor", number, latest="cursor:8")
+            clients[1].emit("price", number, latest="price")
+            transport.emit("chat", number)
+            there.advance(0.1)
+        # Bytes travel with their event.
+        transport.emit("cursor", b"\x00", latest="cursor:7")
+        away.reconnect()
+        away.advance(1)
+        assert there.received("cursor") == [0, 0, 1, 1, 2, 2, b"\x00"]
+        assert away.received() == [
+            *[("chat", "first"), ("cursor", 2), ("cursor", 2), ("price", 2)],
+            *[("chat", number) for number in range(3)],
+            ("cursor", b"\x00"),
+        ]
+
+
+def test_the_latest_of_a_key_never_fills_a_session() -> None:
+    app = flask.Flask(__name__)
+    transport = FallbackTransport(app, async_mode="threading", max_unconfirmed_messages=5)
+    with TestClient(transport) as client:
+        client.cut()
+        for number in range(1000):
+            transport.emit("cursor", number, latest="cursor:7")
+        client.reconnect()
+        assert client.received() == [("cursor", 999)]
+        client.cut()
+        for number in range(1000):
+            transport.emit("cursor", number)
+        client.reconnect()
+        assert client.closed is not None
+        assert client.closed[0] == 4429
+
+
 # -- arguments ------------------------------------------------------------------------
 
 

@@ -17,8 +17,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import flask_login
 import pytest
-from flask import Flask
+from flask import Flask, redirect
 from playwright.sync_api import sync_playwright
 
 import fallback_transport
@@ -180,7 +181,8 @@ def evaluate(node: str, expression: str) -> Any:
 
 
 def test_the_javascript_names_exist(need: Callable[[str], str]) -> None:
-    names = [text for row in table(section("JavaScript")) for text in code(row[0])]
+    rows = table(section("JavaScript")) + table(section("As a WebSocket"))
+    names = [text for row in rows for text in code(row[0])]
     members = {text.partition("(")[0].partition(".")[2] for text in names if "session." in text}
     assert members
     there = evaluate(
@@ -191,7 +193,9 @@ def test_the_javascript_names_exist(need: Callable[[str], str]) -> None:
     assert members <= set(there)
     public = {name for name in there if not name.startswith("_")} - {"onerror"}
     assert public <= members, "not all is told"
-    library = {text.partition("(")[0].partition(".")[2] for text in names if text[0] == "F"}
+    library = {
+        found[1] for text in names if (found := re.search(r"\bFallbackTransport\.(\w+)", text))
+    }
     assert library == set(evaluate(need("node"), "Object.keys(F)")) - {"_core"}
 
 
@@ -340,3 +344,42 @@ socket.ontransport = function (event) {{ console.log(String(event.why)); }};
     with serving(tmp_path, program, page) as url:
         said = console(need("chromium"), url, {"delivered", "open", "WebSocket: works"})
     assert {"delivered", "open", "WebSocket: works", "hello"} <= said
+
+
+def test_the_login_example_works() -> None:
+    app = Flask("login")
+    app.secret_key = "only for tests"
+    transport = FallbackTransport(app, async_mode="threading")
+    known = {"ann", "bob"}
+    manager = flask_login.LoginManager(app)
+
+    @manager.user_loader
+    def load(name: str) -> flask_login.UserMixin | None:
+        user = flask_login.UserMixin()
+        user.id = name
+        return user if name in known else None
+
+    @app.get("/login/<name>")
+    def login(name: str) -> str:
+        flask_login.login_user(load(name))
+        return "in"
+
+    names = {**vars(flask_login), "redirect": redirect, "transport": transport, "app": app}
+    exec(block("python", "You have logged out."), {**names, **vars(fallback_transport)})
+    pages = {name: app.test_client() for name in known}
+    for name, page in pages.items():
+        page.get(f"/login/{name}")
+    with (
+        TestClient(transport) as stranger,
+        TestClient(transport, cookies=pages["ann"]) as ann,
+        TestClient(transport, cookies=pages["bob"]) as bob,
+    ):
+        assert stranger.closed == (4001, "Please log in.")
+        bob.cut()
+        bob.reconnect()
+        pages["ann"].post("/logout")
+        assert (ann.closed, bob.closed) == ((4001, "You have logged out."), None)
+        known.remove("bob")
+        bob.cut()
+        bob.reconnect()
+        assert bob.closed == (4001, "Your login has expired.")

@@ -30,6 +30,9 @@ class Silent:
     def unit(self, seq: int, data: str | bytes) -> None:
         return None
 
+    def resumed(self, environ: dict[str, Any]) -> None:
+        pass
+
     def over(self, code: int, reason: str, by_client: bool) -> None:
         self.ends.append((code, reason, by_client))
 
@@ -253,7 +256,9 @@ def test_a_session_is_resumed_with_its_key(desk: Desk) -> None:
     welcome = desk.greet()
     again = desk.resume(welcome.id, welcome.key)
     assert (again.id, again.attempt, again.key) == (welcome.id, 2, None)
-    assert desk.environs == 1
+    assert len(desk.registry) == 1
+    # The request that resumes it is for `on_resume`.
+    assert desk.environs == 2
 
 
 def test_unknown_id_and_wrong_key_are_answered_alike(desk: Desk) -> None:

@@ -24,6 +24,9 @@ class Silent:
     def unit(self, seq: int, data: str | bytes) -> None:
         return None
 
+    def resumed(self, environ: dict[str, Any]) -> None:
+        pass
+
     def over(self, code: int, reason: str, by_client: bool) -> None:
         pass
 

@@ -27,8 +27,8 @@ apt_install_idle() (
 # What the whole zoo needs beside the proxies of every run.
 install_zoo() {
     local name package wanted=() done=1
-    for name in apache:apache2 varnish:varnish tinyproxy:tinyproxy privoxy:privoxy \
-        network:"iproute2 nftables util-linux"; do
+    for name in apache:apache2 caddy:caddy varnish:varnish tinyproxy:tinyproxy privoxy:privoxy \
+        network:"iproute2 nftables util-linux" systemd:systemd; do
         package=${name#*:}
         # shellcheck disable=SC2206 # several packages, one a word
         present "${name%%:*}" || wanted+=($package)

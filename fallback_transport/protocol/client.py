@@ -36,12 +36,19 @@ class ClientMachine(SessionMachine):
         self._request = 0
         self._to_announce: Connection | None = None
 
-    def send(self, items: list[Message], now: float, *, urgent: bool = False) -> None:
+    def send(
+        self,
+        items: list[Message],
+        now: float,
+        *,
+        urgent: bool = False,
+        latest: str | None = None,
+    ) -> None:
         """See `SessionMachine.send`; what belongs together must fit the credit together."""
         size, most = sum([item.size for item in items]), self.grant.bytes + self.grant.message
         if size > most:
             raise MessageRefused(f"{size} bytes that belong together exceed the limit of {most}")
-        super().send(items, now, urgent=urgent)
+        super().send(items, now, urgent=urgent, latest=latest)
 
     def hello(self, attempt: int, transport: Transport, nonce: str | None, now: float) -> Hello:
         """The first text of connection `attempt`.

@@ -127,8 +127,15 @@ class SessionMachine:
         """Code and reason of the close, once the state is CLOSING or CLOSED."""
         return self._closure
 
-    def send(self, items: list[Message], now: float, *, urgent: bool = False) -> None:
-        """Take messages that belong together; `pull` sends them.
+    def send(
+        self,
+        items: list[Message],
+        now: float,
+        *,
+        urgent: bool = False,
+        latest: str | None = None,
+    ) -> None:
+        """Take messages that belong together; `pull` sends them. See `Outbox.append`.
 
         Raises:
             SessionOver: the session is closing or closed.
@@ -142,7 +149,7 @@ class SessionMachine:
                 raise MessageRefused(
                     f"a message of {item.size} bytes exceeds the limit of {self.grant.message}"
                 )
-        self.outbox.append(items, urgent=urgent)
+        self.outbox.append(items, urgent=urgent, latest=latest)
 
     def handled(self, seq: int, now: float) -> list[Event]:
         """Message `seq` (or the close) was handled, or its handler raised."""

@@ -56,9 +56,13 @@ class Outbox:
         #: The highest number that was read to be sent, and how many were once more.
         self.sent = 0
         self.replays = 0
+        #: How many messages were replaced by a later one before they were sent.
+        self.replaced = 0
         self._numbered: deque[_Entry] = deque()
         self._held: deque[tuple[_Entry, ...]] = deque()
         self._held_count = 0
+        #: For each key, the number of the last message that has it; what is on the wire lingers.
+        self._latest: dict[str, int] = {}
         self._credit: tuple[int, int] | None = None
         self._used_messages = 0
         self._used_bytes = 0
@@ -81,17 +85,23 @@ class Outbox:
         self._credit = (messages, size)
         self._release()
 
-    def append(self, items: Sequence[Item], *, urgent: bool = False) -> None:
+    def append(
+        self, items: Sequence[Item], *, urgent: bool = False, latest: str | None = None
+    ) -> None:
         """Take messages to send, that belong together.
 
         Args:
             items: the messages, or the close that ends this direction.
             urgent: they may exceed the peer's credit and overtake what waits for it.
+            latest: one message alone replaces, in its place, that of the same key, if this was
+                never read to be sent.
 
         Raises:
             MessageRefused: one is larger than any message may be.
             OutboxFull: the bounds are reached; a close is always taken.
         """
+        if latest is not None and len(items) == 1 and self._replace(latest, items[0]):
+            return
         size = sum([item.size for item in items])
         if not isinstance(items[0], Close):
             self._check(items, size)
@@ -99,6 +109,8 @@ class Outbox:
         group = tuple([_Entry(item, urgent) for item in items])
         if urgent or (not self._held and self._has_credit(group)):
             self._number(group)
+            if latest is not None and len(items) == 1:
+                self._remember(latest)
         else:
             self._held.append(group)
             self._held_count += len(group)
@@ -161,6 +173,32 @@ class Outbox:
         """What the peer has not confirmed, in order; it may have been handled."""
         held = [entry for group in self._held for entry in group]
         return [entry.item for entry in (*self._numbered, *held)]
+
+    def _replace(self, key: str, item: Item) -> bool:
+        """Put `item` where the last of its key waits; False if none does, or it does not fit."""
+        number = self._latest.get(key, 0)
+        # What was read has this number on the wire.
+        if number <= self.sent:
+            return False
+        index = number - self.confirmed - 1
+        entry = self._numbered[index]
+        grown = item.size - entry.item.size
+        # One that is larger must fit the bounds, and the credit that the other has taken.
+        room = 0 if self._credit is not None else self.bounds.bytes - self.bytes
+        if item.size > self.bounds.message or grown > max(0, room):
+            return False
+        self._numbered[index] = _Entry(item, entry.urgent)
+        self.bytes += grown
+        if not entry.urgent:
+            self._used_bytes += grown
+        self.replaced += 1
+        return True
+
+    def _remember(self, key: str) -> None:
+        self._latest[key] = self.last
+        if len(self._latest) > 2 * len(self._numbered) + 16:
+            # No more keys than messages that wait, but not at the price of a look at each time.
+            self._latest = {k: n for k, n in self._latest.items() if n > self.sent}
 
     def _check_got(self, received: int, got: int) -> None:
         if not got or received < self.confirmed:

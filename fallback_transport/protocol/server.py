@@ -157,10 +157,9 @@ class ServerMachine(SessionMachine):
         Raises:
             SequenceGap, ImpossibleMark: see `receive`.
         """
-        commit = request.envelope.commit or 0
         events: list[Event] = []
         known = request.attempt in self.connections
-        if not known and commit > self._commit and self.state is not State.CLOSED:
+        if not known and self.returns(request):
             # It was given up here, and the client goes back to it.
             self.connections[request.attempt] = PollConnection(
                 request.attempt, Transport.POLLING, now, now, self._resume()
@@ -174,6 +173,10 @@ class ServerMachine(SessionMachine):
         if request.wait is None or self.state is State.CLOSED:
             return events, Verdict(Poll.ANSWER)
         return events, self._wait(connection, request.number, request.wait, request.limit, now)
+
+    def returns(self, request: PollRequest) -> bool:
+        """Whether a request of a connection that is not there brings it back."""
+        return (request.envelope.commit or 0) > self._commit and self.state is not State.CLOSED
 
     def receive(self, attempt: int, envelope: Envelope, now: float) -> list[Event]:
         """See `SessionMachine.receive`; what it confirms lifts a doubt, or puts it off."""

@@ -80,9 +80,10 @@ class Tab:
         self.page.add_init_script(path=HARNESS)
         self.page.goto(f"{url}/page")
 
-    def connect(self, options: dict[str, Any] | None = None) -> View:
-        """Open a session."""
-        index = self.page.evaluate("options => harness.connect(undefined, options)", options or {})
+    def connect(self, options: dict[str, Any] | None = None, mount: str = "/fallback") -> View:
+        """Open a session, at a mount or in a path below one."""
+        connect = "([mount, options]) => harness.connect(mount, options)"
+        index = self.page.evaluate(connect, [mount, options or {}])
         return View(self, index)
 
     def requests(self) -> int:

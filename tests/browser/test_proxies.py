@@ -71,7 +71,7 @@ def visits(request: pytest.FixtureRequest, browser: Browser, server: Served) -> 
     chosen = {
         item.callspec.params["name"]
         for item in request.session.items
-        if isinstance(item, pytest.Function) and "visits" in item.fixturenames
+        if item.path == request.path and "visits" in getattr(item, "fixturenames", ())
     }
     found: dict[str, Visit | Exception] = {}
     with ExitStack() as stack:

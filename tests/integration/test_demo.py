@@ -244,7 +244,7 @@ def test_each_switch_shows_and_nothing_is_lost(pair: tuple[Visitor, Visitor]) ->
 def test_a_stock_client_joins(pair: tuple[Visitor, Visitor], demo: DemoProcess) -> None:
     ann, _ = pair
     readme = (ROOT / "README.md").read_text()
-    [program] = re.findall(r"```python\n(import socketio.*?)```", readme, re.DOTALL)
+    [program] = re.findall(r"```python\n(import socketio\n\nsio = .*?)```", readme, re.DOTALL)
     names: dict[str, Any] = {}
     exec(program.replace("http://127.0.0.1:5000", demo.url), names)
     sio = names["sio"]

@@ -21,7 +21,7 @@ const FLAGS = [
   "--allowUmdGlobalAccess",
 ];
 // Of the tests, of the face of WebSocket, and not for pages.
-const INTERNAL = ["environment", "client", "once", "paths"];
+const INTERNAL = ["environment", "paths"];
 
 async function check(...files) {
   try {

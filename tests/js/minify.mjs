@@ -46,7 +46,7 @@ const PLATFORM = `
   defaultPrevented currentTarget Event DOMException EventTarget Reflect construct
   setPrototypeOf isPrototypeOf defineProperty configurable enumerable writable
   Symbol iterator toStringTag hasInstance from toLowerCase reduce
-  URL location protocol host baseURI MessageChannel port1 port2 postMessage
+  URL location protocol host baseURI currentScript getAttribute MessageChannel port1 port2 postMessage
   Blob size FileReader readAsArrayBuffer onload onerror result origin
   binaryType onmessage getItem setItem removeItem
 `;

@@ -1,6 +1,7 @@
 // What the page holds: events, replies, bytes, close, refusals; on both transports.
 
 import assert from "node:assert/strict";
+import fs from "node:fs";
 import test from "node:test";
 import vm from "node:vm";
 
@@ -1055,4 +1056,23 @@ test("utf8Length, base64", () => {
 
 test("the browser's environment is refused where it cannot work", () => {
   assert.throws(() => FallbackTransport.connect("/fallback"), refuses("unsupported"));
+});
+
+test("without a URL it goes where the script's element says", () => {
+  const source = fs.readFileSync(new URL("../../static/fallback_transport.js", import.meta.url), "utf8");
+  for (const [element, path] of [
+    [{ getAttribute: (name) => name === "data-url" ? "/app/live" : null }, "/app/live"],
+    [{ getAttribute: () => null }, "/fallback"], [null, "/fallback"],
+  ]) {
+    const page = new Page({ connect: false, options: { transports: ["polling"] } });
+    const self = { document: { currentScript: element } };
+    new Function("self", "module", source)(self);
+    page.library = { connect: (url, options) => self.FallbackTransport.connect(options) };
+    page.connect();
+    page.advance(5);
+    assert.equal(page.posts[0].url, `http://page.test${path}/poll`);
+    self.FallbackTransport.connect("/other", { environment: page.environment, transports: ["polling"] });
+    page.advance(5);
+    assert.ok(page.posts.some((post) => post.url === "http://page.test/other/poll"));
+  }
 });

@@ -610,3 +610,136 @@ def test_what_comes_once_more_is_a_duplicate() -> None:
     assert box.duplicates == 0
     box.take(1, [m("a"), m("b"), m("c")])
     assert (box.received, box.duplicates) == (3, 2)
+
+
+# -- only the latest of a key ---------------------------------------------------------------
+
+
+def keyed(*sent: str, bounds: Bounds | None = None) -> Outbox:
+    """An outbox that took these; "x=1" has the key "x"."""
+    made = Outbox(bounds or Bounds())
+    for text in sent:
+        key, equals, _ = text.partition("=")
+        made.append([m(text)], latest=key if equals else None)
+    return made
+
+
+def test_the_latest_of_a_key_takes_the_others_place() -> None:
+    box = keyed("a", "x=1", "b", "y=1", "x=22", "x=333", "c")
+    assert [item.data for item in box.unconfirmed()] == ["a", "x=333", "b", "y=1", "c"]
+    assert (len(box), box.last, box.bytes, box.replaced) == (5, 5, 11, 2)
+
+
+def test_what_has_been_read_is_replaced_by_nothing() -> None:
+    box = keyed("x=1", "y=1")
+    assert len(box.read(1, EVERYTHING, 1)) == 1
+    box.append([m("x=2")], latest="x")
+    box.append([m("x=3")], latest="x")
+    box.append([m("y=2")], latest="y")
+    assert [item.data for item in box.unconfirmed()] == ["x=1", "y=2", "x=3"]
+    # Also where it is confirmed since, or where only a part of it was read.
+    box.confirm(1, 1)
+    box.read(2, 1, 1)
+    box.append([m("y=3")], latest="y")
+    box.append([m("x=4")], latest="x")
+    assert [item.data for item in box.unconfirmed()] == ["y=2", "x=4", "y=3"]
+
+
+def test_what_belongs_together_is_not_replaced() -> None:
+    box = keyed("x=1")
+    box.append([m("x=2"), m("attached")], latest="x")
+    box.append([m("x=3")], latest="x")
+    assert [item.data for item in box.unconfirmed()] == ["x=3", "x=2", "attached"]
+
+
+def test_the_latest_fits_where_nothing_else_does() -> None:
+    box = keyed("x=1", "a", bounds=Bounds(messages=2, bytes=6, message=5))
+    for text, why in (("a", "2 messages, 4 bytes"), ("x=1234", "exceeds the limit of 5")):
+        with pytest.raises((OutboxFull, MessageRefused), match=why):
+            box.append([m(text)], latest="x" if "=" in text else None)
+    box.append([m("x=234")], latest="x")
+    assert box.bytes == 6
+    box.append([m("x=5")], latest="x")
+    box.append([m("x=7")], latest="x")
+    assert [item.data for item in box.unconfirmed()] == ["x=7", "a"]
+    tight = keyed("x=1", "abc", bounds=Bounds(messages=2, bytes=6, message=5))
+    with pytest.raises(OutboxFull):
+        tight.append([m("x=12")], latest="x")
+
+
+def test_under_credit_the_latest_is_no_larger_and_what_is_held_waits() -> None:
+    box = Outbox(Bounds())
+    box.grant(2, 100)
+    for text in ("x=1", "a", "x=2", "y=1", "y=2"):
+        box.append([m(text)], latest=text[0] if "=" in text else None)
+    assert (box.last, box.held) == (2, 2)
+    box.append([m("x=33")], latest="x")
+    assert [item.data for item in box.unconfirmed()] == ["x=2", "a", "y=1", "y=2", "x=33"]
+    # A reply is outside the credit, whatever takes its place.
+    box.append([m("z=1")], urgent=True, latest="z")
+    box.append([m("z=2")], urgent=True, latest="z")
+    assert texts(box.read(1, EVERYTHING, 9)) == "x=2az=2"
+    box.confirm(3, 3)
+    assert [item.data for item in box.unconfirmed()] == ["y=1", "y=2", "x=33"]
+    assert box.last == 5
+
+
+def test_keys_are_forgotten() -> None:
+    box = Outbox(Bounds())
+    for number in range(1000):
+        box.append([m("x")], latest=str(number))
+        box.read(number + 1, EVERYTHING, 1)
+        box.confirm(number + 1, number + 1)
+    assert len(box._latest) <= 18
+    for number in range(1000):
+        box.append([m("x")], latest=str(number))
+    # None of what waits.
+    assert len([key for key, n in box._latest.items() if n > box.sent]) == 1000
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", "x", "y", "z"]), st.integers(1, 30))
+        | st.tuples(st.just("cut"), st.integers(0, 3))
+        | st.tuples(st.just("read"), st.integers(1, 4)),
+        max_size=60,
+    )
+)
+def test_all_else_comes_once_in_order_and_of_each_key_the_last(
+    steps: list[tuple[str, int]],
+) -> None:
+    """However much is read at a time, and read again on another connection."""
+    box, inbox = Outbox(Bounds()), Inbox()
+    wire: dict[int, str] = {}
+    came: list[str] = []
+    emitted: list[str] = []
+
+    def read(count: int) -> None:
+        items = box.read(box.received + 1, EVERYTHING, count)
+        for number, item in enumerate(items, box.received + 1):
+            assert isinstance(item, Message)
+            # What has a number on the wire is the same for ever.
+            assert wire.setdefault(number, str(item.data)) == item.data
+        came.extend(str(item.data) for _, item in inbox.take(box.received + 1, items))
+
+    for number, (kind, size) in enumerate(steps):
+        if kind == "read":
+            read(size)
+            box.confirm(inbox.received, inbox.received)
+        elif kind == "cut":
+            # It has come, but nobody here knows.
+            read(size + 1)
+        else:
+            emitted.append(f"{kind}{number}" + "." * size)
+            box.append([m(emitted[-1])], latest=kind or None)
+    read(EVERYTHING)
+    box.confirm(inbox.received, inbox.received)
+    assert (len(box), box.bytes) == (0, 0)
+    plain = [text for text in emitted if text[0].isdigit()]
+    assert [text for text in came if text[0].isdigit()] == plain
+    for key in "xyz":
+        mine = [text for text in emitted if text[0] == key]
+        there = [text for text in came if text[0] == key]
+        assert [text for text in mine if text in there] == there, "once, in order"
+        assert there[-1:] == mine[-1:]
+    assert len(came) + box.replaced == len(emitted)
