@@ -39,9 +39,10 @@ def visitor(request: pytest.FixtureRequest, playwright: Any) -> Iterator[Browser
     launched.close()
 
 
-@pytest.fixture(scope="module", params=["websocket", "polling"])
+@pytest.fixture(params=["websocket", "polling"])
 def page(request: pytest.FixtureRequest, visitor: Browser, echo: Served) -> Iterator[Page]:
-    """One for all cases; on polling it has no WebSocket."""
+    """On polling it has no WebSocket. One for each case: what one leaves takes the next one's
+    connections."""
     context = visitor.new_context()
     if request.param == "polling":
         context.add_init_script("delete window.WebSocket")
