@@ -1543,8 +1543,11 @@
       }
 
       function wait() {
-        if (timers.turn !== undefined) { return; }
+        // Who is closing waits for nothing but the server's word, which comes soon.
+        var closes = machine.closedBy;
+        if (timers.turn !== undefined && !closes) { return; }
         var shared = share();
+        if (shared < 0 && closes) { shared = SLOT / 4; }
         if (shared < 0) {
           set("turn", -shared, flush);
           return;
@@ -2719,7 +2722,7 @@
 
   var STATES = ["CONNECTING", "OPEN", "CLOSING", "CLOSED"];
   // So often is the server tried before it counts as out of reach: for a second, if it refuses.
-  var TRIES = 3;
+  var TRIES = 2;
   // Where there is more to send than a session keeps, so long until it is asked again.
   var FULL = 50;
 
@@ -2836,6 +2839,8 @@
     }
 
     function connect() {
+      // Closed while it waited; the next one's turn comes when the page is told.
+      if (own.readyState) { return; }
       try {
         session = new Session(place.mount, extend(extend({}, options), {
           namespace: "/", resume: false

@@ -39,10 +39,10 @@ def visitor(request: pytest.FixtureRequest, playwright: Any) -> Iterator[Browser
     launched.close()
 
 
-@pytest.fixture(params=["websocket", "polling"])
+@pytest.fixture(scope="module", params=["websocket", "polling"])
 def page(request: pytest.FixtureRequest, visitor: Browser, echo: Served) -> Iterator[Page]:
-    """On polling it has no WebSocket. One for each case: what one leaves takes the next one's
-    connections."""
+    """On polling it has no WebSocket. One for all cases: what one left open would slow down the
+    next one."""
     context = visitor.new_context()
     if request.param == "polling":
         context.add_init_script("delete window.WebSocket")

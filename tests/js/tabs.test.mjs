@@ -209,6 +209,24 @@ test("eight sessions of one page take turns like eight pages", () => {
   assert.equal(waits(tabs.network.posts).pop(), 20_000);
 });
 
+test("who closes waits for no turn, but for what the server's handler does", () => {
+  const tabs = new Tabs(12);
+  tabs.clock.advance(10 * SECOND);
+  for (const page of tabs.pages) {
+    const peer = tabs.peer(page);
+    peer.holds = true;
+    page.session.close(4000);
+    tabs.clock.advance(100);
+    assert.equal(page.session.state, "open");
+    peer.handle();
+    peer.end(4000);
+    // The poll that is held then, or the next one, brings it: SLOT / 4, and the way.
+    tabs.clock.advance(400);
+    assert.equal(page.session.state, "closed");
+  }
+  tabs.quiet();
+});
+
 test("a tab that changes to WebSocket takes no turn", () => {
   const tabs = new Tabs(4);
   const page = tabs.open({ options: {}, before: ({ network }) => { network.websocket = "refused"; } });

@@ -54,6 +54,8 @@ def main() -> None:
     def said(client: Any, data: Any) -> None:
         if data == "close":
             client.close(4321, "you said so")
+        elif isinstance(data, str) and data.startswith("end "):
+            client._conversation.abort(int(data[4:]), "you said so")
         elif data == "carrier":
             client.send(client.transport)
         else:

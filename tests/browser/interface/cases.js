@@ -276,6 +276,39 @@ const CASES = {
     await fails(ws, 1000);
   },
 
+  "closed while it waits for its turn": async () => {
+    const all = ["first", "second", "third"].map((name) => make(`/slow?${name}-${transports}`));
+    // Only the first one has begun.
+    all.slice(1).forEach((ws) => ws.close());
+    await Promise.all(all.slice(1).map((ws) => fails(ws, 1000)));
+    await next(all[0], "open");
+    await closed(all[0]);
+    await closed(await opened());
+    const found = (await (await fetch("/closures")).json()).map(([url]) => url);
+    same(["first", "second", "third"].map((name) => found.includes(`/mount/slow?${name}-${transports}`)), [true, false, false]);
+  },
+
+  "one connects at a time": async () => {
+    const times = await Promise.all([0, 1].map(async () => {
+      const ws = await opened("/slow");
+      const time = performance.now();
+      await closed(ws);
+      return time;
+    }));
+    if (Math.abs(times[1] - times[0]) < 450) throw new Error(`opened at ${times}`);
+  },
+
+  "what the server ends without a close fails, and no session comes after it": async () => {
+    for (const code of [1011, 4404, 4408]) {
+      const ws = await opened(`/echo?${code}-${transports}`);
+      ws.send(`end ${code}`);
+      await fails(ws);
+    }
+    await sleep(200);
+    const found = (await (await fetch("/closures")).json()).filter(([url]) => url.endsWith(`?4404-${transports}`));
+    same(found.map((each) => each[1]), [4404]);
+  },
+
   "what the server refuses fails": () => fails(make("/refuse")),
 
   "where no server is it fails": () => fails(make("ws://127.0.0.1:1/mount")),
@@ -361,6 +394,57 @@ const CASES = {
       same((await next(ws, "message")).data, `for ${number}`);
     }));
     await Promise.all(all.map((ws) => closed(ws, 1000)));
+  },
+
+  "more than a session keeps": async () => {
+    const ws = await opened();
+    const all = Array.from({ length: 10100 }, (_, number) => String(number));
+    const answer = listen(ws);
+    for (const each of all) ws.send(each);
+    for (const each of all) same(await answer(), each);
+    await closed(ws);
+  },
+
+  "in a worker": async () => {
+    const code = `importScripts("${location.origin}/mount/fallback_transport.js");
+      const ws = new FallbackTransport.WebSocket("${MOUNT}/echo", [], { transports: ${JSON.stringify(transports)} });
+      ws.onopen = () => ws.send("x");
+      ws.onmessage = ({ data }) => { postMessage(data); ws.close(); };
+      ws.onclose = ({ code, wasClean }) => postMessage([code, wasClean]);`;
+    const worker = new Worker(URL.createObjectURL(new Blob([code])));
+    same((await next(worker, "message")).data, "x");
+    same((await next(worker, "message")).data, [1005, true]);
+    worker.terminate();
+  },
+
+  "what Web IDL makes of it": () => {
+    const Face = FallbackTransport.WebSocket;
+    const proto = Face.prototype;
+    same([Face.name, Face.length, proto.send.length, proto.close.length], ["WebSocket", 1, 1, 0]);
+    same([Object.getPrototypeOf(Face) === EventTarget, Object.getPrototypeOf(proto) === EventTarget.prototype], [true, true]);
+    for (const name of ["url", "readyState", "bufferedAmount", "extensions", "protocol", "binaryType", "onopen", "onmessage",
+      "onerror", "onclose"]) {
+      const { get, set, enumerable, configurable } = Object.getOwnPropertyDescriptor(proto, name);
+      same([get.name, set ? set.name : "", enumerable, configurable],
+        [`get ${name}`, /^(on|binary)/.test(name) ? `set ${name}` : "", true, true], name);
+      throws("TypeError", () => get.call({}), name);
+    }
+    throws("TypeError", () => proto.send.call({}, ""), "send");
+    throws("TypeError", () => proto.close.call({}, 1), "close");
+    class Loud extends Face { shout() { return "!"; } }
+    const ws = new Loud(`${MOUNT}/echo`, [], { transports });
+    same([ws instanceof Loud, ws instanceof Face, ws instanceof EventTarget, String(ws), ws.shout(), Object.keys(ws)],
+      [true, true, true, "[object WebSocket]", "!", []]);
+    ws.close();
+  },
+
+  "put in the place of WebSocket by the page, it opens the browser's own": async () => {
+    window.WebSocket = FallbackTransport.WebSocket;
+    try {
+      await closed(await opened());
+    } finally {
+      if (Native) window.WebSocket = Native; else delete window.WebSocket;
+    }
   },
 
   "install": async () => {
