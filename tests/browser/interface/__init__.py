@@ -1,0 +1,1 @@
+"""The WebSocket interface's server and the script of its page."""
