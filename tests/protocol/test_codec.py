@@ -458,10 +458,11 @@ numbers = st.integers(0, MAX_NUMBER) | st.sampled_from([0, 1, MAX_NUMBER])
 names = st.text("abcXYZ019._-", min_size=1, max_size=64)
 texts = st.text() | st.text('\x1e.mebc"\\{}[] 0\n')
 seconds = st.integers(0, MAX_NUMBER).map(lambda milliseconds: milliseconds / 1000)
-closes = st.builds(
-    Close,
-    st.integers(0, 5000).filter(lambda code: valid_close(code, "") is None),
-    texts.filter(lambda text: len(text.encode()) <= MAX_REASON_BYTES),
+reasons = texts.filter(lambda text: len(text.encode()) <= MAX_REASON_BYTES)
+closes = (
+    st.tuples(st.integers(0, 5000), reasons)
+    .filter(lambda close: valid_close(*close) is None)
+    .map(lambda close: Close(*close))
 )
 items = st.builds(Message, texts) | st.builds(Message, st.binary()) | closes
 
