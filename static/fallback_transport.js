@@ -1316,7 +1316,7 @@
     function backoff(n, steady) {
       if (steady || n < 2) { brokenAt = steady ? -Infinity : now(); }
       var cap = n < 2 ? 0 : Math.min(timing.retryMax, timing.retry * Math.pow(2, n - 1),
-        Math.max(2 * timing.retry, (now() - brokenAt) / 4));
+        Math.max(4 * timing.retry, (now() - brokenAt) / 4));
       return Math.max(cap * (1 + random()) / 2, notBefore - now());
     }
 
