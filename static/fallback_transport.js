@@ -1232,8 +1232,6 @@
     var shortUntil = 0;
     var learned = {};
     var begunAt = -Infinity;
-    // When what is being tried again failed for the first time.
-    var brokenAt = -Infinity;
     var polledAt = -Infinity;
     var wokeAt = -Infinity;
     var notBefore = 0;
@@ -1312,11 +1310,8 @@
 
     // The backoff before the n-th attempt again: at once, then growing; with jitter, so that many
     // clients of one server do not come together.
-    // How late the end of an outage is noticed is bounded by a quarter of it; what is `steady` is none.
-    function backoff(n, steady) {
-      if (steady || n < 2) { brokenAt = steady ? -Infinity : now(); }
-      var cap = n < 2 ? 0 : Math.min(timing.retryMax, timing.retry * Math.pow(2, n - 1),
-        Math.max(4 * timing.retry, (now() - brokenAt) / 4));
+    function backoff(n) {
+      var cap = n < 2 ? 0 : Math.min(timing.retryMax, timing.retry * Math.pow(2, n - 1));
       return Math.max(cap * (1 + random()) / 2, notBefore - now());
     }
 
@@ -1572,7 +1567,7 @@
             // What says nothing and comes at once is a proxy's or a busy server's; do not run in
             // circles.
             empties = silent && took < Math.min(1000, time / 2) ? empties + 1 : 0;
-            return backoff(empties, true);
+            return backoff(empties);
           });
       }
 
@@ -1966,7 +1961,7 @@
       } else if (carried) {
         // At once; but not WebSocket alone, over and over.
         retries = allows(POLLING) ? 0 : Math.max(0, recentDeaths() - 1);
-        if (retries) { retry(true); } else { connect(); }
+        if (retries) { retry(); } else { connect(); }
       } else {
         fallBack();
       }
@@ -2046,7 +2041,7 @@
       begunAt = now();
       retries = Math.max(0, young - 1);
       if (spread) { notBefore = Math.max(notBefore, now() + spread * random()); }
-      if (young || spread) { retry(young); } else { connect(); }
+      if (young || spread) { retry(); } else { connect(); }
       tick();
     }
 
@@ -2095,13 +2090,13 @@
       if (!poller) { retry(); }
     }
 
-    function retry(steady) {
+    function retry() {
       retries += 1;
       if (face && machine.id === undefined && retries >= TRIES) {
         giveUp(ABNORMAL, "the server is out of reach");
         return;
       }
-      set("retry", backoff(retries, steady), function () {
+      set("retry", backoff(retries), function () {
         if (!socket && !poller) { connect(); }
       });
     }

@@ -226,7 +226,7 @@ test("an outage shorter than the session: nothing is lost", () => {
     page.advance(900);
   }
   assert.equal(page.session.state, "reconnecting");
-  assert.ok(page.posts.length < 70, `${page.posts.length} requests in 90 s`);
+  assert.ok(page.posts.length < 60, `${page.posts.length} requests in 90 s`);
   page.network.down = false;
   page.until(() => page.peer.events.length === 100 && page.messages.length === 100);
   assert.deepEqual(page.peer.events.map((event) => event[1]), Array.from({ length: 100 }, (_, i) => `up ${i}`));
