@@ -227,6 +227,15 @@ def test_the_links_lead_somewhere() -> None:
             assert anchor in anchors, target
 
 
+def answers(process: subprocess.Popen[bytes], url: str) -> bool:
+    """Whether the program that serves `url` does so by now."""
+    assert process.poll() is None, "the example ended"
+    with contextlib.suppress(OSError):
+        urllib.request.urlopen(url, timeout=5).close()
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def serving(folder: Path, program: str, page: str) -> Iterator[str]:
     """Run a program that serves on port 5000, with a page, elsewhere; give the page's address."""
@@ -242,14 +251,7 @@ def serving(folder: Path, program: str, page: str) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}/page.html"
     try:
-        deadline = time.monotonic() + START_WAIT
-        while True:
-            assert process.poll() is None, "the example ended"
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(url, timeout=5).close()
-                break
-            assert time.monotonic() < deadline, "the example does not answer"
-            time.sleep(0.05)
+        eventually(lambda: answers(process, url), START_WAIT)
         yield url
     finally:
         process.terminate()
