@@ -147,7 +147,7 @@ def test_half_a_compressed_answer(
     proxy.rules(only(Truncate(0.5, visible=visible), every=EVERY))
     number = 200
     up, down = (Payloads(f"halved {way}", number) for way in ("up", "down"))
-    view.stream({"seed": "halved", "number": number, "rate": 60}, up.to_json(), down.to_json())
+    view.stream({"seed": "halved", "number": number, "rate": 400}, up.to_json(), down.to_json())
     view.until(lambda now: now.stream and now.stream["received"] == number, "all messages down")
     proxy.clear()
     view.finish(server)
