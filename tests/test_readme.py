@@ -31,6 +31,7 @@ from tests.client.session import ClientSession
 from tests.client.waiting import eventually
 from tests.integration.redis_server import redis_server
 from tests.integration.served import MODES, START_WAIT, Served, free_port
+from tests.integration.test_logs import END
 from tests.needs import find
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -340,3 +341,15 @@ socket.ontransport = function (event) {{ console.log(String(event.why)); }};
     with serving(tmp_path, program, page) as url:
         said = console(need("chromium"), url, {"delivered", "open", "WebSocket: works"})
     assert {"delivered", "open", "WebSocket: works", "hello"} <= said
+
+
+def test_the_table_of_loggers_is_complete() -> None:
+    told = {code(row[0])[0] for row in table(section("Logging"))}
+    package = ROOT / "fallback_transport"
+    sources = "\n".join(path.read_text() for path in package.rglob("*.py"))
+    assert told == set(re.findall(r'getLogger\("([^"]+)"\)', sources))
+
+
+def test_the_line_of_a_sessions_end_is_one() -> None:
+    line = "INFO fallback_transport.session.end: " + section("Logging").split("```")[1].strip()
+    assert END.fullmatch(line)
