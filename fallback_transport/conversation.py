@@ -31,6 +31,8 @@ from .protocol.state import State
 from .runtime import TURN, Runtime, make_lock
 
 logger = logging.getLogger("fallback_transport.session")
+#: One line for each session, when it is over: a name of its own, to be kept where the rest is not.
+end_logger = logging.getLogger("fallback_transport.session.end")
 
 #: The ends that a client causes by breaking a rule: worth more than a note in the log.
 _OFFENCES = frozenset(
@@ -131,7 +133,8 @@ class Conversation:
         self.lock = make_lock()
         self.created = runtime.now()
         self.runtime = runtime
-        self.switches = 0
+        #: How many connections have carried it, and how often that was another transport's.
+        self.connections = self.switches = 0
         #: The bytes of the answers to its polls that are being written.
         self.weight = 0
         self._application = application(self)
@@ -141,6 +144,10 @@ class Conversation:
         self._gone = gone
         self._carried = carried
         self._carrier: str | None = None
+        #: What carries it since when, and the seconds for which each transport has.
+        self._carrying: str | None = None
+        self._since = self.created
+        self._seconds: dict[str, float] = {}
         self._why: str | None = None
         self._attachments: dict[int, Attachment] = {}
         #: The requests of connections that the application sees once they are committed.
@@ -360,6 +367,7 @@ class Conversation:
                 del self._attachments[attempt]
                 self._unseen.pop(attempt, None)
                 self._act(self.machine.detach(attempt, self.runtime.now()))
+                self._account()
                 self._wake()
 
     def adopt(self, attempt: int, attachment: Attachment) -> Attachment:
@@ -401,6 +409,7 @@ class Conversation:
             if isinstance(event, MessageReceived):
                 self._take(event)
             elif isinstance(event, ConnectionDropped):
+                self._account()
                 attachment = self._attachments.pop(event.attempt, None)
                 self._unseen.pop(event.attempt, None)
                 if attachment is not None:
@@ -412,10 +421,12 @@ class Conversation:
                         "session %s: connection %s ends: %s %s", self.id, event.attempt, *reason
                     )
             elif isinstance(event, Switched):
-                if not self.switches:
+                self._account()
+                if not self.connections:
                     self._proven(self)
-                self.switches += 1
+                self.connections += 1
                 before, self._carrier = self._carrier, event.transport.value
+                self.switches += before not in (None, self._carrier)
                 self._carried(before, self._carrier, self._why)
                 unseen = self._unseen.pop(event.attempt, None)
                 if unseen is not None:
@@ -479,21 +490,39 @@ class Conversation:
         self._unseen.clear()
         for attachment in attachments:
             attachment.end(end)
-        logger.log(
+        self._account()
+        inbox, outbox = self.machine.inbox, self.machine.outbox
+        end_logger.log(
             logging.WARNING if closed.code in _OFFENCES else logging.INFO,
             # The reason may be the client's, line feeds and all.
-            "session %s ended after %.1f s: %s %r; %d switches, %d messages unconfirmed",
+            "session %s ended after %.1f s: %s %r; websocket %.1f s, polling %.1f s, "
+            "%d connections, %d switches; %d messages up, %d down, %d replays, %d duplicates, "
+            "%d messages unconfirmed",
             self.id,
             self.runtime.now() - self.created,
             closed.code,
             closed.reason,
+            *(self._seconds.get(each.value, 0.0) for each in Transport),
+            self.connections,
             self.switches,
+            inbox.received,
+            outbox.sent,
+            outbox.replays,
+            inbox.duplicates,
             len(closed.unconfirmed),
         )
         if not self._told:
             # What the handlers have not begun stays unconfirmed, and the client is told so.
             self._units.clear()
         self._tell(closed.code, closed.reason, by_client=False, seq=None)
+
+    def _account(self) -> None:
+        """Add up for how long which transport has carried it, once that may have changed."""
+        now = self.runtime.now()
+        if self._carrying is not None:
+            spent = self._seconds.get(self._carrying, 0.0) + now - self._since
+            self._seconds[self._carrying] = spent
+        self._carrying, self._since = self.transport, now
 
     def _fail_requests(self) -> None:
         callbacks, self._on_over = self._on_over, set()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import json
-import logging
 import math
 import re
 import threading
@@ -26,8 +25,6 @@ from .conversation import REPLY_PART, Conversation, MalformedPacket, Unit
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
 from .protocol.envelope import Message
 from .runtime import Runtime
-
-logger = logging.getLogger("fallback_transport.engine")
 
 #: The packet type, ours alone, that answers an event whose handler raised.
 ERROR = "7"

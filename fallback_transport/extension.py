@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
@@ -39,8 +38,6 @@ from .runtime import Runtime, WSGIApplication
 from .script_tag import script_tag
 from .session import ConnectionRefused, Session, Sessions
 from .version import __version__
-
-logger = logging.getLogger("fallback_transport")
 
 #: Seconds beyond the time for handlers after which a drain must be over: 5 for the clients to
 #: confirm, and some for the last bytes.

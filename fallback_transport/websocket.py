@@ -24,7 +24,7 @@ from .conversation import Conversation
 from .protocol.codec import decode, decode_binary, encode, encode_frames
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Envelope, Hello
-from .protocol.errors import RemoteProtocolError
+from .protocol.errors import RemoteProtocolError, UnsupportedVersion
 from .protocol.events import Transport
 from .registry import Registry
 from .runtime import TURN, Runtime, make_lock
@@ -270,6 +270,11 @@ class WebSocketConnection:
                 self._hello(unit)
             else:
                 self._fail(CloseCode.MALFORMED, "not what a client sends here")
+        except UnsupportedVersion as error:
+            # As an end, which the pages of any version can read: it is what ends the session there.
+            reason = str(error)[:120]
+            logger.warning("WebSocket: %.120s", reason)
+            self._close(End(error.code, reason), error.code, reason)
         except RemoteProtocolError as error:
             self._fail(error.code, str(error)[:120])
 

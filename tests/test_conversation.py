@@ -368,7 +368,7 @@ def test_the_first_commit_proves_it(room: Room) -> None:
     assert room.proven == [room.conversation]
     room.greet(2, WEBSOCKET, Attached())
     room.receive(commit=2, attempt=2)
-    assert room.conversation.switches == 2
+    assert room.conversation.connections == 2
     assert room.proven == [room.conversation]
 
 
@@ -477,7 +477,7 @@ def test_a_switch_drops_the_connection_before(room: Room) -> None:
     room.conversation.send([Message("one")])
     assert room.pulled(1) == []
     assert room.pulled(2) == ["one"]
-    assert room.conversation.switches == 2
+    assert room.conversation.connections == 2
 
 
 def test_only_its_own_connection_can_detach(room: Room) -> None:
@@ -625,3 +625,35 @@ def test_it_asks_for_its_next_deadline(room: Room) -> None:
     room.receive("one")
     # The ack of it may wait that long.
     assert room.scheduled[-1] == pytest.approx(now + 0.2)
+
+
+# -- the log ----------------------------------------------------------------------------
+
+
+def test_one_line_tells_of_a_session_that_is_over(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    room.receive("one", "two")
+    room.runtime.advance(2.0)
+    room.conversation.detach(1, room.attached)
+    room.runtime.advance(1.0)
+    room.greet(2, POLLING, Attached())
+    room.receive(commit=2, attempt=2)
+    room.conversation.send([Message("down")])
+    room.runtime.advance(4.0)
+    room.conversation.receive(2, Envelope(seq=1, messages=(Message("one"),)))
+    room.conversation.abort(4000, "bye\nnow")
+    room.runtime.run()
+    [line] = [each for each in caplog.records if each.name == "fallback_transport.session.end"]
+    assert line.levelno == logging.INFO
+    assert line.getMessage() == (
+        "session id ended after 7.0 s: 4000 'bye\\nnow'; websocket 2.0 s, polling 4.0 s, "
+        "2 connections, 1 switches; 2 messages up, 0 down, 0 replays, 1 duplicates, "
+        "1 messages unconfirmed"
+    )
+
+
+def test_an_offence_is_worth_more_than_a_note(room: Room, caplog: pytest.LogCaptureFixture) -> None:
+    room.conversation.abort(CloseCode.TOO_MANY, "too many")
+    assert [each.levelname for each in caplog.records if each.name.endswith(".end")] == ["WARNING"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 
 import pytest
 
@@ -38,3 +40,15 @@ def test_all_names_resolve(name: str) -> None:
     names = getattr(module, "__all__", [])
     assert len(set(names)) == len(names)
     assert [name for name in names if not hasattr(module, name)] == []
+
+
+def test_an_async_mode_that_is_not_used_is_not_imported() -> None:
+    program = """
+import sys
+from flask import Flask
+from fallback_transport import FallbackTransport
+FallbackTransport(Flask("app"), async_mode="threading")
+print(sorted({"eventlet", "gevent"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

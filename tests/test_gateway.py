@@ -408,6 +408,18 @@ def test_what_is_no_request_is_answered_in_kind(
     assert len(doors.registry) == 0
 
 
+@pytest.mark.parametrize("version", [0, 2, 10])
+@pytest.mark.parametrize("resume", [False, True])
+def test_an_older_and_a_newer_script_hear_which_version_is_spoken(
+    doors: Doors, version: int, resume: bool
+) -> None:
+    hello = encode_body(Hello(2, id="id", key="key")) if resume else HELLO
+    response = doors.ask("/fallback/poll", hello.replace(b'"hello":1', b'"hello":%d' % version))
+    end = response.unit
+    assert (response.status, end.code, end.session) == (426, 4426, False)
+    assert end.reason == f"protocol version {version} is not spoken here, version 1 is"
+
+
 def test_only_post_polls(doors: Doors) -> None:
     response = doors.ask("/fallback/poll", method="GET")
     assert response.status == 405

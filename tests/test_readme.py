@@ -32,6 +32,7 @@ from tests.client.session import ClientSession
 from tests.client.waiting import eventually
 from tests.integration.redis_server import redis_server
 from tests.integration.served import MODES, START_WAIT, Served, free_port
+from tests.integration.test_logs import END
 from tests.needs import find
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -385,3 +386,15 @@ def test_the_login_example_works() -> None:
         bob.cut()
         bob.reconnect()
         assert bob.closed == (4001, "Your login has expired.")
+
+
+def test_the_table_of_loggers_is_complete() -> None:
+    told = {code(row[0])[0] for row in table(section("Logging"))}
+    package = ROOT / "fallback_transport"
+    sources = "\n".join(path.read_text() for path in package.rglob("*.py"))
+    assert told == set(re.findall(r'getLogger\("([^"]+)"\)', sources))
+
+
+def test_the_line_of_a_sessions_end_is_one() -> None:
+    line = "INFO fallback_transport.session.end: " + section("Logging").split("```")[1].strip()
+    assert END.fullmatch(line)

@@ -624,6 +624,16 @@ def test_what_is_no_request_is_answered_with_an_end(
     assert (reply.status, reply.end().code, reply.end().session) == (status, code, False)
 
 
+@pytest.mark.parametrize("version", [0, 2])
+def test_another_version_is_told_on_a_websocket_too(served: Served, version: int) -> None:
+    with raw_websocket(served.port) as socket:
+        socket.connection.send(f'{{"hello":{version},"attempt":1}}')
+        end, code, _ = socket.ended()
+    assert end is not None
+    reason = f"protocol version {version} is not spoken here, version 1 is"
+    assert (end.code, end.session, end.reason, code) == (4426, False, reason, 4426)
+
+
 def test_a_body_of_unstated_length_is_refused(served: Served) -> None:
     with sockets.create_connection(("127.0.0.1", served.port), 10) as sock:
         sock.sendall(b"POST /fallback/poll HTTP/1.1\r\nHost: x\r\n\r\n")

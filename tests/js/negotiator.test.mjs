@@ -489,6 +489,18 @@ test("an origin that is not allowed, another version: told, and not retried for 
   }
 });
 
+test("a server of another version takes the place of this one: the open page is told", () => {
+  const reason = "protocol version 1 is not spoken here, version 2 is";
+  for (const transports of [["websocket", "polling"], ["websocket"]]) {
+    const page = new Page({ options: { transports } }).opened();
+    page.server.refuses = { end: 4426, reason, session: false };
+    page.network.open.forEach((link) => link.cut());
+    page.until(() => page.session.state === "closed", "closed", MINUTE);
+    assert.deepEqual([page.last("close").code, page.last("close").reason], [4426, reason], String(transports));
+    page.over();
+  }
+});
+
 // --- Probes -----------------------------------------------------------------------------
 
 test("probes: after 30 s, doubling to 10 minutes", () => {

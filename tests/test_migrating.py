@@ -1,0 +1,110 @@
+"""What MIGRATING.md shows runs: before, after, and in the page."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fallback_transport.testing import TestClient
+from tests.test_readme import ROOT, console, serving
+
+PAGE = ROOT / "fallback_transport" / "MIGRATING.md"
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def block(language: str, containing: str) -> str:
+    [found] = [text for each, text in BLOCKS if each == language and containing in text]
+    return found
+
+
+def run(program: str) -> dict[str, Any]:
+    ast.parse(program)
+    module: dict[str, Any] = {"__name__": "app"}
+    exec(program, module)
+    return module
+
+
+def test_a_flask_socketio_app_keeps_its_handlers() -> None:
+    app = run(block("python", "socketio.run"))["app"]
+    with TestClient(app) as client, TestClient(app, over="polling") as other:
+        assert client.request("say", "hello") == "delivered"
+        said = {"who": client.id, "text": "hello"}
+        assert client.received("said") == other.received("said") == [said]
+        client.cut()
+        client.emit("upload", b"123")
+        client.reconnect()
+        assert client.received("stored") == [3]
+
+
+def test_without_its_two_lines_it_is_flask_socketios() -> None:
+    program = block("python", "socketio.run")
+    lines = [line for line in program.splitlines() if "# new" not in line]
+    assert len(lines) == len(program.splitlines()) - 2
+    module = run("\n".join(lines))
+    client = module["socketio"].test_client(module["app"])
+    assert client.emit("say", "hello", callback=True) == "delivered"
+    assert [event["name"] for event in client.get_received()] == ["said"]
+
+
+def test_flask_sock_before_and_after_do_the_same() -> None:
+    before = run(block("python", "flask_sock "))
+
+    class Socket:
+        """What the route is given."""
+
+        def __init__(self) -> None:
+            self.texts = ["2", "3"]
+            self.sent: list[str] = []
+
+        def receive(self) -> str:
+            if not self.texts:
+                raise EOFError
+            return self.texts.pop(0)
+
+        def send(self, text: str) -> None:
+            self.sent.append(text)
+
+    socket = Socket()
+    [route] = [view for name, view in before["app"].view_functions.items() if "count" in name]
+    with pytest.raises(EOFError):
+        # Without the handshake that Flask-Sock does first.
+        inspect.unwrap(route)(socket)
+    with TestClient(run(block("python", 'path="/count"'))["app"]) as client:
+        client.send("2")
+        client.cut()
+        client.send("3")
+        client.reconnect()
+        assert client.received("message") == socket.sent == ["2", "5"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("python", "html", "wanted"),
+    [
+        pytest.param(
+            "socketio.run",
+            "socket.emit",
+            {"open", "said hello", "delivered", "stored 3"},
+            id="flask-socketio",
+        ),
+        pytest.param('path="/count"', "ws.send", {"total 2", "total 5"}, id="flask-sock"),
+    ],
+)
+def test_its_page_works(
+    python: str, html: str, wanted: set[str], tmp_path: Path, need: Callable[[str], str]
+) -> None:
+    with serving(tmp_path, block("python", python), block("html", html)) as url:
+        said = console(need("chromium"), url, wanted)
+    assert wanted <= said
+    assert not [line for line in said if line.startswith("uncaught")]
+
+
+def test_its_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)", PAGE.read_text()):
+        assert (PAGE.parent / target).exists(), target
