@@ -21,6 +21,7 @@ from typing import Any
 from engineio import packet as eio
 from socketio import packet as sio
 
+from .client_manager import ManagerHealth
 from .conversation import REPLY_PART, Conversation, MalformedPacket, Unit
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
 from .protocol.envelope import Message
@@ -114,6 +115,7 @@ class Engine:
         self.unanswered: set[str] = set()
         #: For each namespace, what is told of our sessions that are resumed.
         self.on_resume: dict[str, Resumed] = {}
+        self.manager_health = ManagerHealth.of(server.manager, runtime)
         server.eio = self
 
     def __getattr__(self, name: str) -> Any:

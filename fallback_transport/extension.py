@@ -155,7 +155,7 @@ class FallbackTransport(Handlers):
             mounted,
             doctor,
             _guard(app, options.doctor),
-            Metrics(registry.stats) if options.metrics is not False else None,
+            Metrics(partial(_stats, registry, engine)) if options.metrics is not False else None,
             _guard(app, options.metrics),
         )
         if fix is None:
@@ -232,14 +232,17 @@ class FallbackTransport(Handlers):
         ``closed``, by code; ``switches`` of transport, by the new one; ``fallbacks``, each time
         that long polling began to carry a session, by the reason that the page had;
         ``messages`` ``up`` and ``down``; ``replays``, messages that were sent again; and
-        ``duplicates``, messages that came again and were dropped.
+        ``duplicates``, messages that came again and were dropped. ``client_manager`` is None, or
+        tells of its connection: its ``kind``, its ``state`` ("connected", "lost", or "unknown"
+        before the first client) ``since`` when in Unix time, and the class of its last ``error``.
 
         Raises:
             RuntimeError: before `init_app`, or several apps have one.
         """
         its = self._meant()
         assert its._registry is not None, "set by init_app"
-        return its._registry.stats()
+        assert its._engine is not None, "set by init_app"
+        return _stats(its._registry, its._engine)
 
     # -- sending -----------------------------------------------------------------------
 
@@ -561,6 +564,11 @@ class FallbackTransport(Handlers):
         assert self._sessions is not None, "set by init_app"
         environ: dict[str, Any] = self._server.get_environ(sid, namespace)
         return self._sessions.get(sid, namespace), environ
+
+
+def _stats(registry: Registry, engine: Engine) -> dict[str, Any]:
+    health = engine.manager_health
+    return {**registry.stats(), "client_manager": health and health.to_json()}
 
 
 def _guard(app: Flask, admits: bool | Callable[[], Any]) -> Guard:

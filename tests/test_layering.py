@@ -21,7 +21,7 @@ PACKAGE = "fallback_transport"
 FLOORS = [
     {"protocol", "version"},
     {"runtime"},
-    {"admission", "conversation", "files", "request", "stats"},
+    {"admission", "client_manager", "conversation", "files", "request", "stats"},
     {"registry"},
     {"engine"},
     {"polling", "websocket"},

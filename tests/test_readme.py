@@ -19,6 +19,7 @@ from typing import Any
 
 import flask_login
 import pytest
+import socketio
 from flask import Flask, redirect
 from playwright.sync_api import sync_playwright
 
@@ -32,6 +33,7 @@ from tests.client.session import ClientSession
 from tests.client.waiting import eventually
 from tests.integration.redis_server import redis_server
 from tests.integration.served import MODES, START_WAIT, Served, free_port
+from tests.integration.test_client_manager import REDIS_OPTIONS
 from tests.integration.test_logs import END
 from tests.needs import find
 
@@ -281,6 +283,9 @@ def test_another_process_emits() -> None:
     where = "redis://127.0.0.1:6379/0"
     ast.parse(block("python", "client_manager="))
     assert where in block("python", "client_manager=")
+    example: dict[str, Any] = {"RedisManager": socketio.RedisManager}
+    exec(block("python", "redis_options="), example)
+    assert example["manager"].redis_options == REDIS_OPTIONS
     with (
         redis_server(find("redis")) as url,
         Served("threading", module="tests.integration.emitting_app", redis=url) as server,
