@@ -164,7 +164,6 @@ def test_a_redis_that_answers_nothing_holds_up_who_emits_and_nobody_else(
             assert 1 <= seconds < STALL + SLACK
         for server, _ in clients.values():
             eventually(lambda server=server: health(server)["state"] == "connected", BACK)
-        # What was given up Redis has got, and tells the clients of the other processes late.
+        # Those of other processes may get it late, or not at all; nothing else.
         for bystander in bystanders.values():
-            bystander.wait_for(lambda each=bystander: len(each.named("news")) >= len(MODES))
             assert set(bystander.named("news")) == {"unanswered"}
