@@ -34,7 +34,7 @@ from .metrics import Metrics
 from .options import Options, configured
 from .protocol.codes import CloseCode, valid_close
 from .registry import Capacity, Registry
-from .runtime import Runtime, WSGIApplication
+from .runtime import Runtime, WSGIApplication, missing
 from .script_tag import script_tag
 from .session import ConnectionRefused, Session, Sessions
 from .version import __version__
@@ -97,7 +97,8 @@ class FallbackTransport(Handlers):
 
         Raises:
             RuntimeError: `app` has one already at this path; or a second app is given
-                where there can be one server only.
+                where there can be one server only; or what the async mode needs is not
+                installed.
         """
         if self._server is not None:
             self._init_another(app)
@@ -401,6 +402,8 @@ class FallbackTransport(Handlers):
     def _socketio_server(self, options: Options) -> Any:
         server = self._handed_in
         if server is None:
+            if problem := missing(options.async_mode):
+                raise RuntimeError(problem)
             return socketio.Server(
                 async_mode=options.async_mode,
                 client_manager=options.client_manager,

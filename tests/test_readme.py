@@ -28,6 +28,7 @@ from demo.process import CHROMIUM_FLAGS
 from fallback_transport import FallbackTransport, RequestFailed, Session
 from fallback_transport.options import Options
 from fallback_transport.protocol.codes import CloseCode
+from fallback_transport.runtime import missing
 from fallback_transport.testing import TestClient
 from tests.client.session import ClientSession
 from tests.client.waiting import eventually
@@ -39,6 +40,7 @@ from tests.needs import find
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+PROJECT = (ROOT / "pyproject.toml").read_text()
 SCRIPT = ROOT / "static" / "fallback_transport.js"
 
 
@@ -218,6 +220,22 @@ def test_the_bounds_of_the_page_are_its_own() -> None:
     assert "var OUTBOX_MESSAGES = 10000;" in source
     assert "var OUTBOX_BYTES = 32000000;" in source
     assert "up to 10,000 messages or 32 MB" in README
+
+
+def test_installing_without_eventlet_is_installing_the_rest() -> None:
+    listed = PROJECT.split("\ndependencies = [")[1].split("]")[0]
+    needed = {each for each in re.findall('"(.+?)"', listed) if not each.startswith("eventlet")}
+    packages, gevent = block("sh", "--no-deps").splitlines()[0].split("#")
+    assert set(re.findall('"(.+?)"', packages)) == needed
+    assert f"gevent = [{gevent.split()[-1]}]" in PROJECT
+
+
+def test_what_a_mode_lacks_is_what_the_project_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode in ("eventlet", "gevent"):
+        monkeypatch.setitem(sys.modules, mode, None)
+        [package] = re.findall('pip install (".+?")', missing(mode) or "")
+        assert package in PROJECT
+    assert missing("threading") is None
 
 
 def test_the_links_lead_somewhere() -> None:

@@ -31,7 +31,7 @@ from .servers import (
     serve_gevent,
     serve_threads,
 )
-from .suitability import unsuitable
+from .suitability import missing, unsuitable
 
 __all__ = [
     "TURN",
@@ -41,6 +41,7 @@ __all__ = [
     "UnsuitableServer",
     "WSGIApplication",
     "make_lock",
+    "missing",
 ]
 
 logger = logging.getLogger("fallback_transport.runtime")
