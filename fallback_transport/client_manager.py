@@ -7,6 +7,7 @@ all of the way; that no other message goes by proves nothing.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import sys
@@ -55,6 +56,9 @@ class ManagerHealth:
         self._since = time.time()
         self._error: str | None = None
         self._watched = self._asking = self._heard = False
+        #: A twin of the manager with a connection of its own: of two threads' hubs that take turns
+        #: on one, each would find the other's socket.
+        self._prober: Any = None
         self._listen: Callable[[], Iterator[Any]] = manager._listen
         manager._listen = self._messages
         manager.logger = _Ears(manager._get_logger(), self._failed, manager.logger is None)
@@ -79,6 +83,9 @@ class ManagerHealth:
         """What the manager hears, without what was to be heard here."""
         if not self._watched:
             self._watched = True
+            self._prober = copy.copy(self._manager)
+            # `RedisManager` makes a connection, then; others have no such attribute.
+            self._prober.connected = False
             self._runtime.spawn(self._watch)
         while True:
             try:
@@ -130,7 +137,7 @@ class ManagerHealth:
 
     def _publish(self) -> None:
         try:
-            self._manager._publish({"method": PROBE, "host_id": self._manager.host_id})
+            self._prober._publish({"method": PROBE, "host_id": self._manager.host_id})
         except Exception as error:
             self._failed(type(error))
         finally:

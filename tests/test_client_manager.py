@@ -6,6 +6,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,23 +29,22 @@ class Manager(socketio.PubSubManager):
         super().__init__(**options)
         self.runtime = runtime
         self.wire: deque[Any] = deque()
-        self.sound = True
-        self.raises = False
-        self.encode: Any = json.dumps
+        # What is the same for its twin, which publishes the probes.
+        self.network = SimpleNamespace(sound=True, raises=False, encode=json.dumps)
 
     def _publish(self, data: Any) -> None:
-        if self.raises:
+        if self.network.raises:
             raise Broken("redis://:secret@host")
         try:
-            if not self.sound:
+            if not self.network.sound:
                 raise ConnectionRefusedError("redis://:secret@host")
         except OSError as error:
             self._get_logger().error("Cannot publish", extra={"redis_exception": str(error)})
         else:
-            self.wire.append(self.encode(data))
+            self.wire.append(self.network.encode(data))
 
     def _listen(self) -> Iterator[Any]:
-        while not self.raises:
+        while not self.network.raises:
             if self.wire:
                 yield self.wire.popleft()
             else:
@@ -85,18 +85,18 @@ def lines(log: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("encode", [json.dumps, lambda data: json.dumps(data).encode(), dict])
 def test_lost_and_back_are_one_line_each(log: pytest.LogCaptureFixture, encode: Any) -> None:
     house = House()
-    house.manager.encode = encode
+    house.manager.network.encode = encode
     assert house.state == "unknown"
     house.runtime.advance(1)
     assert house.state == "connected"
     house.runtime.advance(60)
-    house.manager.sound = False
+    house.manager.network.sound = False
     house.runtime.advance(2 * INTERVAL + 1)
     told = house.health.to_json()
     assert isinstance(told.pop("since"), float)
     assert told == {"kind": "Manager", "state": "lost", "error": "ConnectionRefusedError"}
     house.runtime.advance(600)
-    house.manager.sound = True
+    house.manager.network.sound = True
     house.runtime.advance(INTERVAL + 1)
     assert (house.state, house.runtime.errors) == ("connected", [])
     (info, _), (error, lost), (warning, back) = lines(log)
@@ -125,10 +125,10 @@ def test_what_is_no_probe_of_ours_goes_on() -> None:
 def test_what_raises_is_asked_again_after_a_pause(log: pytest.LogCaptureFixture) -> None:
     house = House()
     house.runtime.advance(1)
-    house.manager.raises = True
+    house.manager.network.raises = True
     house.runtime.advance(60)
     assert (house.state, house.health.to_json()["error"]) == ("lost", "Broken")
-    house.manager.raises = False
+    house.manager.network.raises = False
     house.runtime.advance(PAUSE + INTERVAL)
     assert house.state == "connected"
     assert "secret" not in log.text
@@ -138,7 +138,7 @@ def test_what_raises_is_asked_again_after_a_pause(log: pytest.LogCaptureFixture)
 
 def test_a_manager_with_a_logger_of_its_own_keeps_it(log: pytest.LogCaptureFixture) -> None:
     house = House(logger=logging.getLogger("own"))
-    house.manager.sound = False
+    house.manager.network.sound = False
     house.runtime.advance(1)
     assert {(r.name, r.levelname) for r in log.records} == {("own", "ERROR")}
 
