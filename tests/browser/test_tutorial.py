@@ -1,0 +1,255 @@
+"""An application written for Flask-SocketIO, over our sessions, however it is started.
+
+It stands behind an nginx that strips the upgrade; between that and Chromium, every connection is
+reset each two seconds. All servers run at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from tests.proxies.fault_process import FaultProxy
+from tests.proxies.zoo.program import running
+from tests.proxies.zoo.reverse import nginx
+from tests.tutorial.change import APPLICATION, changed_application
+from tests.tutorial.launch import LAUNCHES, Launched
+
+pytestmark = pytest.mark.requires("chromium", "nginx")
+
+#: Seconds for what has no deadline: a busy machine may take its time.
+PATIENCE = 30.0
+#: Resets, and seconds from one to the next.
+CUTS, EVERY = 5, 2.0
+#: Milliseconds from one message of a page to its next, in the room and in the namespace each.
+PACE = 250
+#: Bytes of a file: several polls' worth, below the 1 MB that nginx takes unless it is told.
+FILE = 150_000
+PEOPLE = ("ann", "bob")
+
+#: Says and announces numbers, until it is told to stop; then how many.
+TALK = """pace => {
+  let said = 0;
+  const timer = setInterval(() => { say(String(said)); announce(String(said)); said += 1; }, pace);
+  window.hush = () => { clearInterval(timer); return said; };
+}"""
+#: The page as its user sees it.
+LOOK = """() => {
+  const lists = {};
+  for (const list of document.querySelectorAll("ul"))
+    lists[list.id] = Array.from(list.children, (item) => item.textContent);
+  return {...lists, you: document.getElementById("you").textContent};
+}"""
+#: Of ours only: the sessions themselves.
+SESSIONS = """() => [socket, admin].map(({state, transport, why, id}) =>
+  ({state, transport, why: why.reason, id}))"""
+
+
+@dataclass
+class Visitor:
+    """A page of somebody's, and what it has done."""
+
+    name: str
+    page: Page
+    errors: list[str]
+    you: dict[str, Any] = field(default_factory=dict)
+    said: int = 0
+    files: list[str] = field(default_factory=list)
+
+    def look(self) -> dict[str, Any]:
+        seen: dict[str, Any] = self.page.evaluate(LOOK)
+        return seen
+
+    def ask_who(self) -> dict[str, Any]:
+        """What the server says who this is, where, and by what name."""
+        self.page.evaluate("document.getElementById('you').textContent = ''")
+        self.page.click("#whoami")
+        self.page.wait_for_function(
+            "document.getElementById('you').textContent", timeout=PATIENCE * 1000
+        )
+        you: dict[str, Any] = json.loads(self.look()["you"])
+        return you
+
+    def upload(self, content: bytes) -> None:
+        file = {"name": "file", "mimeType": "application/octet-stream", "buffer": content}
+        self.page.set_input_files("#file", [file])  # type: ignore[list-item]
+        self.files.append(f"{len(content)} {hashlib.sha256(content).hexdigest()}")
+
+
+def enter(context: BrowserContext, url: str, name: str) -> Visitor:
+    """Log in, and enter a room."""
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE * 1000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(url)
+    page.fill("input[name=name]", name)
+    page.click("button")
+    page.wait_for_selector("#welcomes li:nth-child(2)", state="attached")
+    page.fill("#join input", "den")
+    page.press("#join input", "Enter")
+    page.wait_for_selector("#room li", state="attached")
+    return Visitor(name, page, errors)
+
+
+def talk(visitors: list[Visitor], rng: random.Random, cut: Callable[[], object]) -> None:
+    """Everybody says, announces and uploads things, while the network is cut."""
+    [first, *_] = visitors
+    for each in visitors:
+        each.page.evaluate(TALK, PACE)
+    for _ in range(CUTS):
+        first.page.wait_for_timeout(EVERY * 1000)
+        # Just before, so that it is under way.
+        for each in visitors:
+            each.upload(rng.randbytes(FILE))
+        cut()
+    for each in visitors:
+        each.said = each.page.evaluate("hush()")
+
+
+def check(visitor: Visitor, everybody: list[Visitor]) -> None:
+    """All that was said, stored and ticked is there: once, and in its order."""
+    talkers = {each.name: each.said for each in everybody}
+    assert min(talkers.values()) > 10
+
+    def complete(seen: dict[str, Any]) -> bool:
+        total = sum(talkers.values())
+        said = [text for text in seen["room"] if " enters " not in text]
+        return (
+            len(said) >= total
+            and len(seen["announcements"]) >= total
+            and len(seen["files"]) >= len(visitor.files)
+        )
+
+    deadline = time.monotonic() + PATIENCE
+    while not complete(seen := visitor.look()) and time.monotonic() < deadline:
+        visitor.page.wait_for_timeout(20)
+    for name, said in talkers.items():
+        numbers = [str(number) for number in range(said)]
+        for place in ("room", "announcements"):
+            heard = [text for text in seen[place] if text.startswith(f"{name}: ")]
+            assert heard == [f"{name}: {number}" for number in numbers], place
+    assert seen["files"] == visitor.files
+    ticks = [int(number) for number in seen["ticks"]]
+    assert ticks == list(range(ticks[0], ticks[0] + len(ticks)))
+    assert len(ticks) >= CUTS * EVERY / 0.25 / 2
+    # One session each, one connect each.
+    assert sorted(seen["welcomes"]) == sorted([visitor.name, f"admin {visitor.name}"])
+    assert visitor.ask_who() == visitor.you
+    assert visitor.errors == []
+
+
+# -- as it was written -----------------------------------------------------------------
+
+
+@pytest.mark.requires("npm")
+def test_it_runs_with_flask_socketio(
+    browser: Browser, rng: random.Random, tmp_path: Path, need: Callable[[str], str]
+) -> None:
+    script = Path(need("npm"), "socket.io-client/dist/socket.io.min.js")
+    folder = Path(shutil.copytree(APPLICATION, tmp_path / "application"))
+    with ExitStack() as stack:
+        server = stack.enter_context(Launched(folder, LAUNCHES["python-threading"]))
+        server.wait()
+        people = []
+        for name in PEOPLE:
+            context = browser.new_context()
+            stack.callback(context.close)
+            context.route("https://cdn.socket.io/**", lambda route: route.fulfill(path=script))
+            people.append(enter(context, f"http://127.0.0.1:{server.port}", name))
+        for each in people:
+            each.you = each.ask_who()
+            assert each.you["name"] == each.name
+        talk(people, rng, lambda: None)
+        for each in people:
+            check(each, people)
+        assert "Traceback" not in server.said()
+
+
+# -- after the change ------------------------------------------------------------------
+
+
+@dataclass
+class Visit:
+    """One server, and who was there."""
+
+    server: Launched
+    people: list[Visitor]
+
+
+@pytest.fixture(scope="module")
+def visits(
+    request: pytest.FixtureRequest,
+    browser: Browser,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, Visit]]:
+    """The conversations at all servers whose test was chosen, at the same time."""
+    chosen = [
+        item.callspec.params["name"]
+        for item in request.session.items
+        if item.path == request.path and "visits" in getattr(item, "fixturenames", ())
+    ]
+    skips = request.config.getoption("--skip")
+    folder = changed_application(tmp_path_factory.mktemp("tutorial"))
+    with ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(Launched(folder, LAUNCHES[name]))
+            for name in LAUNCHES
+            if name in chosen and LAUNCHES[name].mode not in skips
+        }
+        for server in servers.values():
+            server.wait()
+        hosts = "".join(f"    {name}.localhost {it.port};\n" for name, it in servers.items())
+        front = stack.enter_context(running(nginx("nginx-hosts.conf"), upstreams=hosts))
+        network = stack.enter_context(FaultProxy(front.port))
+        found = {}
+        for name, server in servers.items():
+            people = []
+            for person in PEOPLE:
+                context = browser.new_context()
+                stack.callback(context.close)
+                people.append(enter(context, f"http://{name}.localhost:{network.port}", person))
+            found[name] = Visit(server, people)
+        everybody = [person for visit in found.values() for person in visit.people]
+        for person in everybody:
+            person.you = person.ask_who()
+        cut: list[int] = []
+        rng = random.Random(f"{request.config.getoption('hypothesis_seed')} tutorial")
+        talk(everybody, rng, lambda: cut.append(network.kill()))
+        print(f"{len(everybody)} pages; connections cut: {cut}")
+        # Each page has two sessions, whose polls wait for the next tick.
+        assert min(cut) >= len(everybody)
+        yield found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.requires("gevent")) if it.mode == "gevent" else name
+        for name, it in LAUNCHES.items()
+    ],
+)
+def test_nothing_is_lost(name: str, visits: dict[str, Visit]) -> None:
+    visit = visits[name]
+    for person in visit.people:
+        assert person.you["name"] == person.name
+        assert "den" in person.you["rooms"]
+        check(person, visit.people)
+        for session in person.page.evaluate(SESSIONS):
+            assert session["state"] == "open"
+            assert (session["transport"], session["why"]) == ("polling", "refused")
+    said = visit.server.said()
+    assert "Traceback" not in said
+    assert "has left" not in said
+    assert "does not work" not in said
