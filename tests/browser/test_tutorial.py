@@ -6,9 +6,9 @@ reset each two seconds. All servers run at once.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -31,11 +31,13 @@ pytestmark = pytest.mark.requires("chromium", "nginx")
 #: Seconds for what has no deadline: a busy machine may take its time.
 PATIENCE = 30.0
 #: Resets, and seconds from one to the next.
-CUTS, EVERY = 5, 2.0
+CUTS, EVERY = 4, 2.0
 #: Milliseconds from one message of a page to its next, in the room and in the namespace each.
-PACE = 250
-#: Bytes of a file: several polls' worth, below the 1 MB that nginx takes unless it is told.
-FILE = 150_000
+PACE = 400
+#: Seconds from one tick of the application's clock to the next.
+TICK = 0.5
+#: Bytes of a file, below the 1 MB that nginx takes unless it is told.
+FILE = 100_000
 PEOPLE = ("ann", "bob")
 
 #: Says and announces numbers, until it is told to stop; then how many.
@@ -43,6 +45,25 @@ TALK = """pace => {
   let said = 0;
   const timer = setInterval(() => { say(String(said)); announce(String(said)); said += 1; }, pace);
   window.hush = () => { clearInterval(timer); return said; };
+}"""
+#: Presses a button, and gives what then appears.
+WHO = """patience => new Promise((answered) => {
+  const you = document.getElementById("you");
+  new MutationObserver((_, observer) => {
+    observer.disconnect();
+    answered(you.textContent);
+  }).observe(you, {childList: true});
+  document.getElementById("whoami").click();
+  setTimeout(() => answered("null"), patience);
+})"""
+#: As if its user had chosen a file.
+CHOOSE = """([size, number]) => {
+  const content = Uint8Array.from({length: size}, (_, place) => (place * place + number) % 251);
+  const chosen = new DataTransfer();
+  chosen.items.add(new File([content], "file"));
+  const input = document.getElementById("file");
+  input.files = chosen.files;
+  input.dispatchEvent(new Event("change"));
 }"""
 #: The page as its user sees it.
 LOOK = """() => {
@@ -54,6 +75,13 @@ LOOK = """() => {
 #: Of ours only: the sessions themselves.
 SESSIONS = """() => [socket, admin].map(({state, transport, why, id}) =>
   ({state, transport, why: why.reason, id}))"""
+
+
+@functools.cache
+def sha256(number: int) -> str:
+    """Of the file that CHOOSE makes."""
+    content = bytes((place * place + number) % 251 for place in range(FILE))
+    return hashlib.sha256(content).hexdigest()
 
 
 @dataclass
@@ -73,18 +101,14 @@ class Visitor:
 
     def ask_who(self) -> dict[str, Any]:
         """What the server says who this is, where, and by what name."""
-        self.page.evaluate("document.getElementById('you').textContent = ''")
-        self.page.click("#whoami")
-        self.page.wait_for_function(
-            "document.getElementById('you').textContent", timeout=PATIENCE * 1000
-        )
-        you: dict[str, Any] = json.loads(self.look()["you"])
+        you: dict[str, Any] = json.loads(self.page.evaluate(WHO, PATIENCE * 1000))
         return you
 
-    def upload(self, content: bytes) -> None:
-        file = {"name": "file", "mimeType": "application/octet-stream", "buffer": content}
-        self.page.set_input_files("#file", [file])  # type: ignore[list-item]
-        self.files.append(f"{len(content)} {hashlib.sha256(content).hexdigest()}")
+    def upload(self) -> None:
+        """Choose a file, each time another one."""
+        number = len(self.files)
+        self.page.evaluate(CHOOSE, [FILE, number])
+        self.files.append(f"{FILE} {sha256(number)}")
 
 
 def enter(context: BrowserContext, url: str, name: str) -> Visitor:
@@ -103,25 +127,28 @@ def enter(context: BrowserContext, url: str, name: str) -> Visitor:
     return Visitor(name, page, errors)
 
 
-def talk(visitors: list[Visitor], rng: random.Random, cut: Callable[[], object]) -> None:
+def talk(visitors: list[Visitor], cuts: int, cut: Callable[[], object]) -> None:
     """Everybody says, announces and uploads things, while the network is cut."""
     [first, *_] = visitors
+    for number in range(cuts):
+        sha256(number)
     for each in visitors:
         each.page.evaluate(TALK, PACE)
-    for _ in range(CUTS):
+    for _ in range(cuts):
         first.page.wait_for_timeout(EVERY * 1000)
         # Just before, so that it is under way.
         for each in visitors:
-            each.upload(rng.randbytes(FILE))
+            each.upload()
         cut()
     for each in visitors:
         each.said = each.page.evaluate("hush()")
 
 
-def check(visitor: Visitor, everybody: list[Visitor]) -> None:
+def check(visitor: Visitor, everybody: list[Visitor], cuts: int) -> None:
     """All that was said, stored and ticked is there: once, and in its order."""
     talkers = {each.name: each.said for each in everybody}
-    assert min(talkers.values()) > 10
+    # Half of what the page and the clock should do in that time.
+    assert min(talkers.values()) >= cuts * EVERY * 1000 / PACE / 2
 
     def complete(seen: dict[str, Any]) -> bool:
         total = sum(talkers.values())
@@ -143,7 +170,7 @@ def check(visitor: Visitor, everybody: list[Visitor]) -> None:
     assert seen["files"] == visitor.files
     ticks = [int(number) for number in seen["ticks"]]
     assert ticks == list(range(ticks[0], ticks[0] + len(ticks)))
-    assert len(ticks) >= CUTS * EVERY / 0.25 / 2
+    assert len(ticks) >= cuts * EVERY / TICK / 2
     # One session each, one connect each.
     assert sorted(seen["welcomes"]) == sorted([visitor.name, f"admin {visitor.name}"])
     assert visitor.ask_who() == visitor.you
@@ -155,7 +182,7 @@ def check(visitor: Visitor, everybody: list[Visitor]) -> None:
 
 @pytest.mark.requires("npm")
 def test_it_runs_with_flask_socketio(
-    browser: Browser, rng: random.Random, tmp_path: Path, need: Callable[[str], str]
+    browser: Browser, tmp_path: Path, need: Callable[[str], str]
 ) -> None:
     script = Path(need("npm"), "socket.io-client/dist/socket.io.min.js")
     folder = Path(shutil.copytree(APPLICATION, tmp_path / "application"))
@@ -171,9 +198,9 @@ def test_it_runs_with_flask_socketio(
         for each in people:
             each.you = each.ask_who()
             assert each.you["name"] == each.name
-        talk(people, rng, lambda: None)
+        talk(people, 1, cut=lambda: None)
         for each in people:
-            check(each, people)
+            check(each, people, cuts=1)
         assert "Traceback" not in server.said()
 
 
@@ -214,21 +241,20 @@ def visits(
         front = stack.enter_context(running(nginx("nginx-hosts.conf"), upstreams=hosts))
         network = stack.enter_context(FaultProxy(front.port))
         found = {}
+        contexts = {person: browser.new_context() for person in PEOPLE}
+        for context in contexts.values():
+            stack.callback(context.close)
         for name, server in servers.items():
-            people = []
-            for person in PEOPLE:
-                context = browser.new_context()
-                stack.callback(context.close)
-                people.append(enter(context, f"http://{name}.localhost:{network.port}", person))
+            url = f"http://{name}.localhost:{network.port}"
+            people = [enter(context, url, person) for person, context in contexts.items()]
             found[name] = Visit(server, people)
         everybody = [person for visit in found.values() for person in visit.people]
         for person in everybody:
             person.you = person.ask_who()
         cut: list[int] = []
-        rng = random.Random(f"{request.config.getoption('hypothesis_seed')} tutorial")
-        talk(everybody, rng, lambda: cut.append(network.kill()))
+        talk(everybody, CUTS, lambda: cut.append(network.kill()))
         print(f"{len(everybody)} pages; connections cut: {cut}")
-        # Each page has two sessions, whose polls wait for the next tick.
+        # Each page has two sessions, and each of these at least a poll that waits.
         assert min(cut) >= len(everybody)
         yield found
 
@@ -245,7 +271,7 @@ def test_nothing_is_lost(name: str, visits: dict[str, Visit]) -> None:
     for person in visit.people:
         assert person.you["name"] == person.name
         assert "den" in person.you["rooms"]
-        check(person, visit.people)
+        check(person, visit.people, CUTS)
         for session in person.page.evaluate(SESSIONS):
             assert session["state"] == "open"
             assert (session["transport"], session["why"]) == ("polling", "refused")

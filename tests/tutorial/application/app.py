@@ -63,7 +63,7 @@ def tick():
     """The background thread."""
     number = 0
     while True:
-        socketio.sleep(0.25)
+        socketio.sleep(0.5)
         number += 1
         socketio.emit("tick", number)
 
