@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from tests.proxies.fault_process import FaultProxy
 from tests.proxies.zoo.program import running
 from tests.proxies.zoo.reverse import nginx
-from tests.tutorial.change import APPLICATION, changed_application
+from tests.tutorial.change import application, changed_application
 from tests.tutorial.launch import LAUNCHES, Launched
 
 pytestmark = pytest.mark.requires("chromium", "nginx")
@@ -185,9 +184,8 @@ def test_it_runs_with_flask_socketio(
     browser: Browser, tmp_path: Path, need: Callable[[str], str]
 ) -> None:
     script = Path(need("npm"), "socket.io-client/dist/socket.io.min.js")
-    folder = Path(shutil.copytree(APPLICATION, tmp_path / "application"))
     with ExitStack() as stack:
-        server = stack.enter_context(Launched(folder, LAUNCHES["python-threading"]))
+        server = stack.enter_context(Launched(application(tmp_path), LAUNCHES["python-threading"]))
         server.wait()
         people = []
         for name in PEOPLE:

@@ -23,10 +23,15 @@ REPLACED: Mapping[str, str] = {
 }
 
 
+def application(folder: Path) -> Path:
+    """A copy of the application in `folder`, as it was written; its folder."""
+    bytecode = shutil.ignore_patterns("__pycache__")
+    return Path(shutil.copytree(APPLICATION, folder / "application", ignore=bytecode))
+
+
 def changed_application(folder: Path) -> Path:
     """A copy of the application in `folder`, after the change; its folder."""
-    bytecode = shutil.ignore_patterns("__pycache__")
-    copy = Path(shutil.copytree(APPLICATION, folder / "application", ignore=bytecode))
+    copy = application(folder)
     program = []
     for line in (copy / PROGRAM).read_text().splitlines():
         program.append(line)
