@@ -179,19 +179,21 @@ def check(visitor: Visitor, everybody: list[Visitor], cuts: int) -> None:
 
 
 @pytest.mark.requires("npm")
-def test_it_runs_with_flask_socketio(
+def test_it_runs_with_flask_socketio_as_long_as_nothing_is_cut(
     browser: Browser, tmp_path: Path, need: Callable[[str], str]
 ) -> None:
+    """What is asserted below is what the application does; and the network matters."""
     script = Path(need("npm"), "socket.io-client/dist/socket.io.min.js")
     with ExitStack() as stack:
         server = stack.enter_context(Launched(application(tmp_path), LAUNCHES["python-threading"]))
         server.wait()
+        network = stack.enter_context(FaultProxy(server.port))
         people = []
         for name in PEOPLE:
             context = browser.new_context()
             stack.callback(context.close)
             context.route("https://cdn.socket.io/**", lambda route: route.fulfill(path=script))
-            people.append(enter(context, f"http://127.0.0.1:{server.port}", name))
+            people.append(enter(context, network.url, name))
         for each in people:
             each.you = each.ask_who()
             assert each.you["name"] == each.name
@@ -199,6 +201,13 @@ def test_it_runs_with_flask_socketio(
         for each in people:
             check(each, people, cuts=1)
         assert "Traceback" not in server.said()
+        assert "has left" not in server.said()
+        network.kill()
+        for each in people:
+            # Connected once more, and out of the room.
+            each.page.wait_for_selector("#welcomes li:nth-child(3)", state="attached")
+            assert "den" not in each.ask_who()["rooms"]
+        assert "has left" in server.said()
 
 
 # -- after the change ------------------------------------------------------------------
