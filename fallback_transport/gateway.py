@@ -325,7 +325,7 @@ class Gateway:
             return self._respond(_refusal(501, str(error), environ), environ, start_response)
         finally:
             self._greeted(key)
-        return self._runtime.released(environ)
+        return self._runtime.released(environ, start_response)
 
     def _admit(self, address: str) -> str | None:
         """Count a WebSocket that has not said hello; None if there are too many."""
@@ -383,7 +383,7 @@ class Gateway:
         if refusals:
             return refusals[0](environ, start_response)
         if taken is None:
-            return self._runtime.released(environ)
+            return self._runtime.released(environ, start_response)
         if isinstance(taken, Answer):
             return self._respond(taken, environ, start_response)
         # Else eventlet's server gathers what is short.
@@ -426,14 +426,19 @@ class Gateway:
         status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
         if answer.unread and _long_body(environ):
             with contextlib.suppress(UnsuitableServer):
-                return self._turn_away(status, headers, body, environ)
+                return self._turn_away(status, headers, body, environ, start_response)
         start_response(status, headers)
         if answer.weighs is not None and len(body) >= WEIGH_FROM:
             return _Weighed(body, answer.weighs)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _turn_away(
-        self, status: str, headers: list[tuple[str, str]], body: bytes, environ: dict[str, Any]
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        environ: dict[str, Any],
+        start_response: StartResponse,
     ) -> Iterable[bytes]:
         """Answer a request without reading its body, and end its HTTP connection.
 
@@ -452,7 +457,7 @@ class Gateway:
             while self._runtime.now() < until and sock.recv(65536):
                 self._runtime.give_way()
             sock.shutdown(socket.SHUT_RDWR)
-        return self._runtime.released(environ)
+        return self._runtime.released(environ, start_response, status)
 
     def _file(
         self, name: str, environ: dict[str, Any], start_response: StartResponse

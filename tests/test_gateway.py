@@ -847,4 +847,4 @@ def test_gunicorns_socket_counts_though_eventlets_name_is_there_too() -> None:
     """socketio.WSGIApp adds it."""
     environ = {"gunicorn.socket": object(), "eventlet.input": object(), "wsgi.input": None}
     with pytest.raises(StopIteration):
-        Runtime(Driver("gevent")).released(environ)
+        Runtime(Driver("gevent")).released(environ, lambda *_: None)

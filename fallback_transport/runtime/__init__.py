@@ -202,8 +202,18 @@ class Runtime:
             if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def released(self, environ: dict[str, Any]) -> list[bytes]:
-        """What the WSGI application returns once it is done with a taken socket."""
+    def released(
+        self,
+        environ: dict[str, Any],
+        start_response: Callable[..., Any],
+        status: str = "101 Switching Protocols",
+    ) -> list[bytes]:
+        """What the WSGI application returns once it is done with a taken socket.
+
+        Args:
+            environ, start_response: the request's.
+            status: what was answered on the socket, for the server's log.
+        """
         # First: socketio.WSGIApp adds eventlet's name for it.
         if "gunicorn.socket" in environ:
             raise StopIteration
@@ -212,8 +222,11 @@ class Runtime:
 
             WSGI_LOCAL.already_handled = True
         elif "werkzeug.socket" in environ:
-            # The only way to keep werkzeug from writing an answer into the closed socket.
-            raise ConnectionError("the connection was a WebSocket, and is over")
+            # Its own answer then fails like one to a client that has gone, which is no error to it;
+            # an exception of ours would be one to its debugger and to all that stands in front.
+            with contextlib.suppress(OSError):
+                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            start_response(status, [])
         elif hasattr(environ["wsgi.input"], "_chunked_input_error"):
             # pywsgi's word for a body whose rest is not to be read.
             environ["wsgi.input"]._chunked_input_error = True
