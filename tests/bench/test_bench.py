@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -99,6 +101,24 @@ def test_what_is_lost_or_altered_is_told() -> None:
     cell = Cell(ECHO, "websocket", OURS, (outcome,))
     assert "1 messages missing after 5 s of silence" in cell.notes
     assert "1 messages altered" in cell.notes
+
+
+def test_what_a_server_is_still_at_work_on_is_late_and_not_lost() -> None:
+    class Busy(Known):
+        """Says nothing for far longer than `lost_after`, and has not lost anything."""
+
+        def answer(self, connection: ServerConnection, message: str) -> None:
+            until = time.thread_time() + 1.0
+            while time.thread_time() < until:
+                pass
+            connection.send(message)
+
+    with served(Busy()) as port:
+        for mode in ("echo", "fanout"):
+            it = replace(load(port, mode=mode, lost_after=0.5), pid=os.getpid())
+            outcome = generate(it)
+            assert outcome.sound, outcome
+            assert outcome.messages == outcome.samples == 1
 
 
 def test_a_delay_is_in_the_latency() -> None:

@@ -71,7 +71,7 @@ typedef struct {
   const char *host_path, *origin;
   int port, clients, window, size, burst, ramp;
   double seconds, warm, interval;
-  double lost_after; /* seconds without any message, after which what has not come is lost */
+  double lost_after; /* seconds without a message, or work, after which what has not come is lost */
   bool websocket;
   const protocol *protocol;
 } options;
