@@ -16,6 +16,8 @@ from tests.integration.served import ROOT, START_WAIT, free_port
 from tests.needs import node
 
 SUBJECTS = Path(__file__).with_name("subjects")
+#: Ten thousand clients with two connections each, and what a process has besides.
+DESCRIPTORS = 25_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,14 @@ class Running:
         self._log.close()
 
 
-def raise_limits() -> None:
-    """Let this process, and those that it starts, have as many descriptors as they may."""
+def raise_limits() -> int:
+    """Let this process, and those that it starts, have `DESCRIPTORS`; how many they may have."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        hard = DESCRIPTORS
+    for limit in (max(hard, DESCRIPTORS), hard):
+        # Beyond the hard limit only root gets any.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+            return limit
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
