@@ -33,11 +33,12 @@ def possible(rows: Sequence[Row], limit: int) -> tuple[list[Row], list[str]]:
     """The rows for which a process may have enough descriptors, and what to say of the others."""
     done, left_out = [], []
     for row in rows:
-        needed = max(row.descriptors(transport) for transport in TRANSPORTS)
-        if needed <= limit:
+        if row.descriptors <= limit:
             done.append(row)
         else:
-            left_out.append(f"{row.key}, {needed:,} descriptors of {limit:,} (RLIMIT_NOFILE)")
+            left_out.append(
+                f"{row.key}, {row.descriptors:,} descriptors of {limit:,} (RLIMIT_NOFILE)"
+            )
     return done, left_out
 
 

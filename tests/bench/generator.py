@@ -122,9 +122,14 @@ class Outcome:
         return self.share > BOUND
 
     @property
+    def failed(self) -> int:
+        """How many clients came to an end before the load did, or never were there."""
+        return max(self.errors, self.clients - self.ready)
+
+    @property
     def sound(self) -> bool:
         """Whether every client came up, and every message came, as it was sent."""
-        return not (self.errors or self.mismatched or self.missing)
+        return not (self.failed or self.mismatched or self.missing)
 
 
 def program() -> Path:

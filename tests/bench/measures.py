@@ -100,9 +100,10 @@ class Row:
         """How many there are."""
         return int(self.load.get("clients", 1)) + (OTHERS if self.others else 0)
 
-    def descriptors(self, transport: str) -> int:
-        """How many of them a process may need: a poll and a sending request for each client."""
-        return self.clients * (2 if transport == "polling" else 1) + SPARE
+    @property
+    def descriptors(self) -> int:
+        """How many of them a process may need."""
+        return self.clients * (1 if self.load.get("mode") == "idle" else 2) + SPARE
 
 
 def _echo(clients: int, window: int, size: int, text: str, **more: Any) -> Row:
@@ -218,8 +219,8 @@ class Cell:
             notes.append(f"{missing:,} messages missing after {SILENCE} s of silence")
         if wrong := sum(outcome.mismatched for outcome in self.outcomes):
             notes.append(f"{wrong:,} messages altered or repeated")
-        if errors := sum(outcome.errors for outcome in self.outcomes):
-            notes.append(f"{errors:,} clients failed")
+        if failed := sum(outcome.failed for outcome in self.outcomes):
+            notes.append(f"{failed:,} clients failed")
         return notes
 
 

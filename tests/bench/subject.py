@@ -16,8 +16,8 @@ from tests.integration.served import ROOT, START_WAIT, free_port
 from tests.needs import node
 
 SUBJECTS = Path(__file__).with_name("subjects")
-#: Ten thousand clients with two connections each, and what a process has besides.
-DESCRIPTORS = 25_000
+#: Five thousand clients with two connections each, or ten thousand that are idle, and some more.
+DESCRIPTORS = 12_000
 
 
 @dataclass(frozen=True, slots=True)

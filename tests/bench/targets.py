@@ -142,7 +142,7 @@ def _unsound(results: Results) -> float | None:
         if cell.subject.startswith("fallback_transport ")
         for outcome in cell.outcomes
     ]
-    wrong = [outcome.missing + outcome.mismatched + outcome.errors for outcome in outcomes]
+    wrong = [outcome.missing + outcome.mismatched + outcome.failed for outcome in outcomes]
     return float(sum(wrong)) if outcomes else None
 
 

@@ -72,7 +72,7 @@ typedef struct {
   int port, clients, window, size, burst, ramp;
   double seconds, warm, interval;
   double lost_after; /* seconds without a message, or work, after which what has not come is lost */
-  bool websocket;
+  bool websocket, idle;
   const protocol *protocol;
 } options;
 extern options option;

@@ -164,7 +164,8 @@ static void parse(int count, char **arguments, const char **mode, const char **e
 int main(int count, char **arguments) {
   const char *mode = "echo", *event = NULL;
   parse(count, arguments, &mode, &event);
-  bool fanning = !strcmp(mode, "fanout"), idle = !strcmp(mode, "idle");
+  bool fanning = !strcmp(mode, "fanout");
+  option.idle = !strcmp(mode, "idle");
   bool connects = !strcmp(mode, "connect");
   if (!event) event = !fanning ? "echo" : option.burst > 1 ? "burst" : "fan";
   if (!option.host_path) option.host_path = option.protocol->path;
@@ -206,7 +207,7 @@ int main(int count, char **arguments) {
   own = own_cpu() - own;
   waited = own_wait() - waited;
   counters to = counted;
-  last = process_usage(idle);
+  last = process_usage(option.idle);
 
   qsort(latencies, latency_count, sizeof *latencies, compare);
   printf("{\"mode\":\"%s\",\"protocol\":\"%s\",\"transport\":\"%s\",\"clients\":%d,\"ready\":%d,"
