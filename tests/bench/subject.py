@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import resource
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.served import ROOT, START_WAIT, free_port
+from tests.integration.served import ROOT, free_port, listens
 from tests.needs import node
 
 SUBJECTS = Path(__file__).with_name("subjects")
@@ -103,11 +101,8 @@ class Running:
             stdout=self._log,
             stderr=self._log,
         )
-        deadline = time.monotonic() + START_WAIT
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return
-            time.sleep(0.05)
+        if listens(self._process, self.port):
+            return
         text = self.log()
         self.end()
         raise RuntimeError(f"{subject.name} did not start:\n{text}")
