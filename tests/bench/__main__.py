@@ -144,7 +144,8 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     add = parser.add_argument
-    add("--quick", action="store_true", help="once, shortly, what the targets ask for: rough")
+    add("--quick", action="store_true", help="--needed, once and shortly: rough")
+    add("--needed", action="store_true", help="only what the targets ask for")
     add("--only", nargs="+", metavar="ROW", help="rows, by the beginning of their keys")
     add("--peer", nargs="+", metavar="NAME", help="subjects beside ours on eventlet, likewise")
     add("--repeat", type=int, default=3, help="repetitions (3)")
@@ -183,7 +184,7 @@ def main() -> int:
             if chosen.json:
                 save(chosen.json, results, found)
 
-        wanted = asked_for() if chosen.quick else None
+        wanted = asked_for() if chosen.quick or chosen.needed else None
         results = run(rows, subjects, repeat, seconds, kept, wanted)
     if chosen.markdown:
         chosen.markdown.write_text(table.markdown(results, sentence(found)) + "\n")
