@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from tests.bench.__main__ import load as load_results
 from tests.bench.__main__ import main, possible
@@ -124,6 +126,42 @@ def test_what_a_server_is_still_at_work_on_is_late_and_not_lost() -> None:
             outcome = generate(it)
             assert outcome.sound, outcome
             assert outcome.messages == outcome.samples == 1
+
+
+def test_an_answer_states_the_messages_beside_its_question() -> None:
+    answers: list[tuple[int, int]] = []
+
+    class Asking(Known):
+        """Speaks fallback.v1, and asks with every echo."""
+
+        def __call__(self, connection: ServerConnection) -> None:
+            connection.recv()
+            welcome = {"welcome": 1, "id": "i", "attempt": 1, "key": "k", "received": 1}
+            connection.send(json.dumps(welcome, separators=(",", ":")))
+            connection.send('a1 s1\x1em2["first",""]')
+            sent = 1
+            with contextlib.suppress(ConnectionClosedError):
+                for text in connection:
+                    head, *segments = str(text).split("\x1e")
+                    marks = {token[0]: int(token[1:]) for token in head.split()}
+                    if "p" in marks:
+                        answers.append((marks["p"], marks["a"]))
+                    for segment in segments:
+                        sent += 1
+                        connection.send(f"a{marks['s']} s{sent} q{sent}\x1e{segment}")
+
+    with serve(
+        Asking(), "127.0.0.1", 0, compression=None, subprotocols=[Subprotocol("fallback.v1")]
+    ) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        port = server.socket.getsockname()[1]
+        outcome = generate(replace(load(port), protocol="fallback"))
+        server.shutdown()
+        thread.join()
+    assert outcome.sound, outcome
+    assert len(answers) >= outcome.messages > 0
+    assert all(asked == stated for asked, stated in answers)
 
 
 def test_a_delay_is_in_the_latency() -> None:
