@@ -29,6 +29,16 @@ def free_port() -> int:
         return port
 
 
+def listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until it does; False if it ends, or has not begun after `START_WAIT`."""
+    deadline = time.monotonic() + START_WAIT
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        time.sleep(0.02)
+    return False
+
+
 class Served:
     """``tests.integration.application`` (or another module like it) in its own process.
 
@@ -79,11 +89,8 @@ class Served:
             stdout=self._log,
             stderr=self._log,
         )
-        deadline = time.monotonic() + START_WAIT
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return
-            time.sleep(0.02)
+        if listens(self._process, self.port):
+            return
         self.end()
         raise RuntimeError(f"the server did not start:\n{self.log()}")
 
