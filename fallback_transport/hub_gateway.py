@@ -356,8 +356,8 @@ class HubConnection:
             return False
         end = buffer.find(HEAD_END)
         if end < 0:
-            # Not the last byte: a line feed may follow it.
-            if len(buffer) > MAX_HEAD or AMBIGUOUS.search(buffer, 0, len(buffer) - 1):
+            # A line feed may still follow.
+            if len(buffer) > MAX_HEAD or AMBIGUOUS.search(buffer.removesuffix(b"\r")):
                 self._hand_over()
             elif not self._begun:
                 self._begun = True

@@ -302,10 +302,12 @@ class Runtime:
         nothing else run: the process is ended `patience` seconds after the first.
         """
         logger.info(
-            "serving on http://%s:%s in async mode %s; monkey-patched by the application: %s",
+            "serving on http://%s:%s in async mode %s, sessions %s; "
+            "monkey-patched by the application: %s",
             host,
             port,
             self.mode,
+            "over WSGI" if front is None else "on its hub",
             ", ".join(self.patched()) or "nothing",
         )
 

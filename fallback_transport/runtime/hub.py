@@ -43,6 +43,11 @@ class Hub:
         self._scheduled = False
         self._until = 0.0
 
+    @staticmethod
+    def now() -> float:
+        """Seconds on a clock that never goes back."""
+        return time.monotonic()
+
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function`, which may wait, at the end of the turn."""
         self._tasks.append((function, args))
@@ -144,7 +149,7 @@ class Deadlines(Generic[T]):
     def start(self, item: T) -> None:
         """Its time begins now, or begins anew."""
         self._due.pop(item, None)
-        self._due[item] = time.monotonic() + self._seconds
+        self._due[item] = self._hub.now() + self._seconds
         if not self._running:
             self._running = True
             self._hub.call_later(self._seconds, self._look)
@@ -154,7 +159,7 @@ class Deadlines(Generic[T]):
         self._due.pop(item, None)
 
     def _look(self) -> None:
-        now = time.monotonic()
+        now = self._hub.now()
         try:
             while self._due:
                 item, when = next(iter(self._due.items()))
