@@ -50,7 +50,10 @@ def front(request: pytest.FixtureRequest) -> Iterator[Front]:
         if loop:
             patch.setenv("EVENTLET_HUB", loop)
         with Served("eventlet", module=MODULE, binding=binding, socketio_path=None) as server:
-            yield Front(server)
+            front = Front(server)
+            yield front
+            for wire in front.slow:
+                wire.close()
             log = server.log()
             where = "on its hub" if binding == "hub" else "over WSGI"
             assert f"sessions {where}" in log
@@ -364,3 +367,109 @@ def test_heads_that_do_not_end_are_not_waited_for(front: Front) -> None:
     with front.wire() as wire:
         wire.send(session_request())
         assert is_welcome(wire.reply())
+
+
+# -- what handlers see, and the log --------------------------------------------------------
+
+FORWARDED = {
+    "X-Forwarded-For": "198.51.100.7, 203.0.113.9",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "site.test:8443",
+    "X-Forwarded-Prefix": "/app",
+}
+HEADERS = {
+    "Cookie": "a=b; c=d",
+    "User-Agent": "a test",
+    "X-One": "1\t2",
+    "x-one": "3",
+    "X_One": "4",
+    "Sec-Fetch-Site": "same-origin",
+    "Content-Type": "text/plain;charset=UTF-8",
+}
+ALL_FIXED = {"x_for": 1, "x_proto": 1, "x_host": 1, "x_prefix": 1}
+PLACES: dict[str, dict[str, Any]] = {
+    "nothing in front": {},
+    "proxy fix outside": {"fix": ALL_FIXED},
+    "proxy fix inside": {"fix": ALL_FIXED, "fix_first": True},
+    "other middleware": {"middleware": True},
+    "a trusted proxy": {"trusted_proxies": 1},
+}
+
+
+def told(server: Served, transport: str) -> Any:
+    """What a handler sees, but for what differs from one connection to the next."""
+    headers = {**HEADERS, **FORWARDED, "Origin": "https://site.test:8443"}
+    if "fix" not in server.options:
+        headers["Origin"] = "http://server.test"
+    asked = 'm21["request",null]'
+    if transport == "websocket":
+        with WebSocket(server.port, headers) as websocket:
+            websocket.text(hello())
+            websocket.next_text()
+            websocket.text(SEPARATOR.join(["a0 c1 s2", asked]))
+            while "m31" not in (text := websocket.next_text()):
+                pass
+    else:
+        welcome = poll(server.port, hello(), headers).head
+        line = f"i{welcome['id']} k{welcome['key']} t1 n%d c1 a0"
+        poll(server.port, SEPARATOR.join([line % 1 + " s2", asked]), headers)
+        number = 2
+        while "m31" not in (text := poll(server.port, line % number + " w5000", headers).text):
+            number += 1
+    answer = next(part for part in text.split(SEPARATOR) if part.startswith("m31"))
+    environ, url, address = json.loads(answer[3:])
+    port = environ.pop("REMOTE_PORT")
+    assert port.isdigit()
+    assert environ.pop("SERVER_PORT") in (str(server.port), "8443")
+    return environ, url, address
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_handlers_see_the_same_over_both(place: str) -> None:
+    found = []
+    for binding in ("auto", "wsgi"):
+        options = {**PLACES[place], "binding": binding, "socketio_path": None}
+        with Served("eventlet", module=MODULE, **options) as server:
+            found.append([told(server, transport) for transport in ("websocket", "polling")])
+            log = server.log()
+            assert ("sessions on its hub" in log) == (binding == "auto" and "other" not in place)
+            assert ("Marking stands in front" in log) == (binding == "auto" and "other" in place)
+            assert "Traceback" not in log
+    on_hub, over_wsgi = found
+    assert on_hub == over_wsgi
+    (environ, url, address), _ = on_hub
+    assert environ["HTTP_COOKIE"] == "a=b; c=d"
+    assert environ.get("HTTP_X_MARK") == ("seen by the middleware" if "other" in place else None)
+    if "fix" in place:
+        assert url == "https://site.test:8443/app/fallback/ws"
+        assert address == "203.0.113.9"
+    else:
+        assert address == "127.0.0.1"
+
+
+def test_a_log_that_is_written_cooperatively_holds_up_nobody() -> None:
+    with Served("eventlet", module=MODULE, binding="hub", slow_log=True) as server:
+        sessions = [Session(server.port, ("websocket", "polling")[n % 2]) for n in range(20)]
+        for session in sessions:
+            # Several lines each, some from within a session's lock.
+            poll(server.port, "x")
+            poll(server.port, session.resume(key="x" * 32))
+            if session.ws is not None:
+                session.ws.text("a0 s9")
+            end = 'a1 s2\x1ec[1000,""]'
+            head, _, rest = end.partition(SEPARATOR)
+            if session.ws is None:
+                session.post(head, rest)
+            else:
+                session.ws.read_rest()
+                session.ws.close()
+                resumed = poll(server.port, session.resume(rest, seq=2))
+                assert resumed.status == 200
+        until = time.monotonic() + 10
+        while server.log().count(" ended after ") < 20 and time.monotonic() < until:
+            time.sleep(0.05)
+        log = server.log()
+        assert log.count(" ended after ") == 20
+        assert "Traceback" not in log
+        assert "MAINLOOP" not in log
+        assert log.count("not what a client sends here") + log.count("poll: ") >= 20

@@ -15,7 +15,8 @@ from tests.client.session import LATER, ClientSession, Ended, RequestFailed
 from tests.client.waiting import eventually
 from tests.integration.served import Served
 
-served = served_fixture(other_app=True)
+served = served_fixture()
+two_apps = served_fixture(other_app=True)
 tight = served_fixture(credit_messages=20, credit_bytes=100_000)
 
 both = pytest.mark.parametrize("transport", TRANSPORTS)
