@@ -89,7 +89,7 @@ class HubGateway:
         self._gateways = gateways
         self._fix = fix
         self._hub = runtime.hub
-        self._heads: dict[bytes, Head | None] = {}
+        self._heads: dict[bytes, Head] = {}
         self._date = (0, "")
         self._held: dict[float, Deadlines[HubPoll]] = {}
         self._unproven = Unproven[HubConnection](MAX_UNFINISHED, MAX_UNFINISHED_PER_ADDRESS)
@@ -141,17 +141,20 @@ class HubGateway:
             length = 0 if head is None else int(head.environ.get("CONTENT_LENGTH", 0))
         else:
             key = text[: stated.start(1)] + text[stated.end(1) :]
-            if key not in self._heads:
+            head, length = self._heads.get(key), int(stated[1])
+            if head is None:
+                head = self._read(text)
+                if head is None:
+                    return None
                 if len(self._heads) >= REMEMBERED:
                     self._heads.clear()
-                self._heads[key] = self._read(text)
-            head, length = self._heads[key], int(stated[1])
+                self._heads[key] = head
         if head is None or length > head.gateway.registry.grant.body:
             return None
         return head, length
 
     def _read(self, text: bytes) -> Head | None:
-        environ = read_head(text)
+        environ = read_head(text) if self.may_be_ours(text) else None
         if environ is None:
             return None
         door = self._door(environ["PATH_INFO"])
@@ -351,27 +354,26 @@ class HubConnection:
     def _find_head(self) -> bool:
         """Whether a session request's head is there; if there never will be, it is handed over."""
         buffer = bytes(self._buffer[: MAX_HEAD + 1])
-        if not self._hub.may_be_ours(buffer):
-            self._hand_over()
-            return False
-        end = buffer.find(HEAD_END)
-        if end < 0:
+        end = buffer.find(HEAD_END) + len(HEAD_END)
+        if end >= len(HEAD_END):
+            found = self._hub.head(buffer[:end])
+            if found is not None:
+                self._whole_head()
+                self._head, length = found
+                self._size = end + length
+                return True
+        elif (
+            len(buffer) <= MAX_HEAD
+            and self._hub.may_be_ours(buffer)
             # A line feed may still follow.
-            if len(buffer) > MAX_HEAD or AMBIGUOUS.search(buffer.removesuffix(b"\r")):
-                self._hand_over()
-            elif not self._begun:
+            and not AMBIGUOUS.search(buffer.removesuffix(b"\r"))
+        ):
+            if not self._begun:
                 self._begun = True
                 self._hub.begun(self, str(self._stream.address[0]))
             return False
-        self._whole_head()
-        end += len(HEAD_END)
-        found = self._hub.head(buffer[:end])
-        if found is None:
-            self._hand_over()
-            return False
-        self._head, length = found
-        self._size = end + length
-        return True
+        self._hand_over()
+        return False
 
     def _whole_head(self) -> None:
         if self._begun:

@@ -16,7 +16,7 @@ from typing import Any
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
-from websockets.protocol import State
+from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 
 from .conversation import Conversation
@@ -92,9 +92,8 @@ class WebSocketConnection:
         self._address = address
         self._on_greeted = greeted
         self._lock = registry.runtime.lock()
-        self._framing = ServerProtocol(
+        self._framing: Protocol = ServerProtocol(
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
-            max_size=registry.grant.body,
             logger=framing_logger,
         )
         self._conversation: Conversation | None = None
@@ -124,9 +123,7 @@ class WebSocketConnection:
                 self._frame(frame)
             elif isinstance(frame, Request):
                 with self._lock:
-                    self._framing.send_response(self._framing.accept(frame))
-                if self._framing.handshake_exc is not None:
-                    logger.warning("WebSocket: %.120r", str(self._framing.handshake_exc))
+                    self._shake_hands(frame)
         if frames and self._conversation is not None:
             self._conversation.heard(self._attempt)
         self._woken()
@@ -189,6 +186,23 @@ class WebSocketConnection:
         self._close(end, CloseCode.NORMAL, "")
 
     # -- inside ------------------------------------------------------------------
+
+    def _shake_hands(self, request: Request) -> None:
+        """Answer the handshake; what follows has a framing of its own.
+
+        That of the handshake would keep the request for as long as it goes on.
+        """
+        opening = self._framing
+        assert isinstance(opening, ServerProtocol), "what comes first"
+        opening.send_response(opening.accept(request))
+        if opening.handshake_exc is not None:
+            logger.warning("WebSocket: %.120r", str(opening.handshake_exc))
+            return
+        opening.parser.close()
+        self._framing = Protocol(
+            Side.SERVER, max_size=self._registry.grant.body, logger=framing_logger
+        )
+        self._framing.writes += opening.data_to_send()
 
     def _close(self, end: End | None, code: int, reason: str) -> None:
         # Only noted here: the session's lock is held, and the writer takes them the other way.
@@ -278,8 +292,10 @@ class WebSocketConnection:
     def _hello(self, hello: Hello) -> None:
         # The session may wake and close this connection while it greets; the lock comes after.
         self._on_greeted()
+        # The request has told what it can.
+        environ, self._environ = self._environ, _told
         conversation, answer = self._registry.greet(
-            hello, Transport.WEBSOCKET, self, self._environ, self._origin, self._address
+            hello, Transport.WEBSOCKET, self, environ, self._origin, self._address
         )
         with self._lock:
             if isinstance(answer, End):
@@ -296,6 +312,10 @@ class WebSocketConnection:
         end = self._conversation.receive(self._attempt, envelope)
         if end is not None and not end.session:
             self._close(end, end.code, end.reason)
+
+
+def _told(hello: Hello) -> dict[str, Any]:
+    raise AssertionError("a connection has one hello")
 
 
 def _header(opcode: int, size: int) -> bytes:
