@@ -189,7 +189,8 @@ class FallbackTransport(Handlers):
     def run(self, app: Flask, host: str = "127.0.0.1", port: int = 5000) -> None:
         """Serve `app` with the async mode's own server, until the process ends.
 
-        It patches nothing; what the application has patched is logged. SIGTERM drains
+        On eventlet, sessions are served on its hub, past WSGI middleware; see the option
+        `binding`. It patches nothing; what the application has patched is logged. SIGTERM drains
         (see `drain`) and then returns from here; a second one ends the process at once, and
         so does, with status 1, a handler that lets nothing else run.
         Where the application handles SIGTERM itself, that stays so.

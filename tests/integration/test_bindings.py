@@ -7,6 +7,7 @@ however they are cut, and requests that one of two parsers could take for two.
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -180,6 +181,52 @@ def test_bytes_that_come_one_by_one(front: Front) -> None:
         for data in (session_request(), request("POST", "/echo", b"abc"), session_request()):
             wire.drip(data, 1, 0)
             assert wire.reply().status == 200
+
+
+def test_any_requests_cut_anywhere_are_answered_in_order(front: Front, rng: random.Random) -> None:
+    for _ in range(20):
+        with front.wire() as wire:
+            data, wanted = b"", []
+            for number in range(rng.randint(2, 12)):
+                text = "x" * rng.choice((0, 1, 100, 5000)) + str(number)
+                kind = rng.choice(("hello", "malformed", "get", "post", "below", "both"))
+                if kind == "hello":
+                    data += session_request()
+                    wanted.append("welcome")
+                elif kind == "malformed":
+                    data += session_request(text.encode())
+                    wanted.append("malformed")
+                elif kind == "get":
+                    data += request("GET", f"/echo?{number}")
+                    wanted.append("GET")
+                elif kind == "post":
+                    data += request("POST", "/echo", text.encode())
+                    wanted.append(text)
+                elif kind == "below":
+                    data += request("POST", "/fallback/mine/poll", text.encode())
+                    wanted.append(text)
+                else:
+                    # One that is unusual, and so is served on the other side.
+                    data += session_request(headers=dict.fromkeys("ABC", "x" * 6000))
+                    wanted.append("welcome")
+            at = 0
+            while at < len(data):
+                size = rng.choice((1, 10, 200, 3000, 100_000))
+                wire.send(data[at : at + size])
+                at += size
+                if rng.random() < 0.3:
+                    time.sleep(0.001)
+            for want in wanted:
+                reply = wire.reply()
+                if want == "welcome":
+                    assert is_welcome(reply)
+                elif want == "malformed":
+                    assert reply.status == 400
+                elif want == "GET":
+                    assert echoed(reply)["method"] == "GET"
+                else:
+                    assert echoed(reply)["body"] == want
+    assert "hidden" not in front.server.get("/hits")
 
 
 def test_a_websocket_on_a_connection_that_was_used(front: Front) -> None:
