@@ -30,8 +30,9 @@ from .websocket import SUBPROTOCOL, BadHandshake, WebSocketConnection, handshake
 MAX_HEAD = 16_384
 #: Seconds for the whole of a head, from its first byte.
 HEAD_WAIT = 10.0
-#: Seconds without a byte of a body that has begun; a telephone in a tunnel is patient.
+#: Seconds for each so many bytes of a body, or its rest; a telephone in a tunnel is slow.
 BODY_WAIT = 30.0
+BODY_STEP = 16_384
 #: How many heads may be unfinished, in all and from one address; beyond, the oldest of the
 #: address that has the most is closed.
 MAX_UNFINISHED = 1000
@@ -249,6 +250,7 @@ class HubConnection:
         "_begun",
         "_buffer",
         "_busy",
+        "_due",
         "_ended",
         "_head",
         "_hub",
@@ -265,6 +267,8 @@ class HubConnection:
         self._head: Head | None = None
         #: Bytes of the whole request whose head that is.
         self._size = 0
+        #: How much of it is to be there in time.
+        self._due = 0
         #: Whether a head is unfinished; whether a request is being answered.
         self._begun = False
         self._busy = False
@@ -332,8 +336,11 @@ class HubConnection:
         head = self._head
         assert head is not None, "found"
         if len(self._buffer) < self._size:
-            self._hub.bodies.start(self)
+            if len(self._buffer) >= self._due:
+                self._due = len(self._buffer) + BODY_STEP
+                self._hub.bodies.start(self)
             return False
+        self._due = 0
         self._hub.bodies.stop(self)
         whole, self._buffer = bytes(self._buffer[: self._size]), self._buffer[self._size :]
         self._head = None

@@ -16,6 +16,7 @@ from fallback_transport.binding import hub_binding
 from fallback_transport.gateway import Gateway, GatewayOptions
 from fallback_transport.heads import read_head
 from fallback_transport.hub_gateway import (
+    BODY_STEP,
     BODY_WAIT,
     HEAD_WAIT,
     MAX_HEAD,
@@ -328,17 +329,25 @@ def test_a_whole_head_stops_its_time() -> None:
     place.hub.advance(HEAD_WAIT - 0.1)
     stream.received(data[30:-10])
     place.hub.advance(BODY_WAIT - 0.1)
-    # So does each byte of a body.
-    stream.received(data[-10:-5])
-    place.hub.advance(BODY_WAIT - 0.1)
-    stream.received(data[-5:])
+    stream.received(data[-10:])
     place.hub.advance(HEAD_WAIT + BODY_WAIT)
     assert stream.statuses == [200]
     assert not stream.closed
     assert not place.front._unproven
-    stream.received(data[:-5])
-    place.hub.advance(BODY_WAIT)
-    assert stream.statuses == [200, 408]
+
+
+def test_a_body_has_its_time_too_and_a_long_one_more_of_it() -> None:
+    place = Place()
+    stream = place.stream()
+    data = request("POST", "/fallback/poll", b"x" * 3 * BODY_STEP)
+    for at in range(0, len(data) - BODY_STEP, BODY_STEP):
+        stream.received(data[at : at + BODY_STEP])
+        place.hub.advance(BODY_WAIT - 0.1)
+    # A byte now and then is not enough.
+    stream.received(data[-9:-8])
+    place.hub.advance(0.2)
+    assert stream.statuses == [408]
+    assert stream.closed
 
 
 def test_only_so_many_heads_of_one_address_are_waited_for() -> None:

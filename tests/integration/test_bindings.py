@@ -244,6 +244,17 @@ def test_a_websocket_on_a_connection_that_was_used(front: Front) -> None:
         assert websocket.answers()
 
 
+def test_a_websocket_whose_handshake_is_unusual(front: Front) -> None:
+    # Served by a blocking call then, also in front of which there is the hub.
+    with WebSocket(front.port, dict.fromkeys("ABC", "x" * 6000)) as websocket:
+        websocket.text(hello())
+        websocket.next_text()
+        websocket.text(SEPARATOR.join(["a0 c1 s2", 'm21["echo","here"]']))
+        while 'm31["here"]' not in websocket.next_text():
+            pass
+        assert websocket.answers()
+
+
 def test_a_connection_that_is_to_be_closed_is(front: Front) -> None:
     for data in (session_request(), request("GET", "/echo")):
         closing = data.replace(b"Host:", b"Connection: close\r\nHost:", 1)
