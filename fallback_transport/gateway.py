@@ -280,7 +280,7 @@ class Gateway:
         return taken
 
     def _body(self, environ: dict[str, Any]) -> bytes | Answer:
-        length = environ.get("CONTENT_LENGTH", "").strip(" \t")
+        length = environ.get("CONTENT_LENGTH", "")
         limit = self.registry.grant.body
         if "HTTP_TRANSFER_ENCODING" in environ or not re.fullmatch("[0-9]+", length, re.ASCII):
             end = End(CloseCode.MALFORMED, "a body of unstated length")

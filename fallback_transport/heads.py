@@ -26,7 +26,8 @@ HEAD_END = b"\r\n\r\n"
 AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0|\n[ \t]|\n[^:\r]*[ \t]:")
 #: A path that is the same before and after decoding, and no query.
 _PLAIN_PATH = re.compile(r"/[\w.~!$&'()*+,;=:@/-]*\Z", re.ASCII)
-_LENGTH = re.compile(r"[0-9]{1,12}\Z", re.ASCII)
+#: What is behind a length, other servers take for a part of it.
+_LENGTH = re.compile(rb"\ncontent-length:[ \t]*[0-9]{1,12}\r", re.IGNORECASE)
 
 _interned: dict[str, str] = {}
 
@@ -64,7 +65,7 @@ def read_head(text: bytes) -> dict[str, Any] | None:
             continue
         name = name.upper().replace("-", "_")
         if name == "CONTENT_LENGTH":
-            if name in environ or not _LENGTH.match(value):
+            if name in environ or not _LENGTH.search(text):
                 return None
         elif name != "CONTENT_TYPE":
             name = "HTTP_" + name

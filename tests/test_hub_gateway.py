@@ -227,6 +227,7 @@ def test_a_head_is_the_environ_that_wsgi_would_have() -> None:
         b"POST /fallback/poll HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
         b"POST /fallback/poll HTTP/1.1\r\nContent-Length: 1,1\r\n\r\n",
         b"POST /fallback/poll HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
+        b"POST /fallback/poll HTTP/1.1\r\nContent-Length: 1 \r\n\r\n",
         b"POST /fallback/poll HTTP/1.1\r\nContent-Length:\r\n\r\n",
         b"POST /fallback/poll HTTP/1.1\r\nContent-Length: 1234567890123\r\n\r\n",
         b"POST /fallback/poll HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",

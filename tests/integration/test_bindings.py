@@ -294,6 +294,7 @@ CASES: dict[str, tuple[bytes, list[int]]] = {
     ),
     "two lengths": (POST + LONG % 0 + LONG % len(HIDDEN) + b"\r\n" + HIDDEN, [400]),
     "a length twice": (POST + (LONG % len(BODY)) * 2 + b"\r\n" + BODY + HIDDEN, [400]),
+    "a blank behind the length": (POST + b"Content-Length: 9 \r\n\r\n" + HIDDEN, [411]),
     "two lengths in one": (POST + b"Content-Length: 0, 9\r\n\r\n" + HIDDEN, [400]),
     "a length that goes on": (POST + b"Content-Length: 0\r\n 9\r\n\r\n" + HIDDEN, [400]),
     "a length with a sign": (POST + b"Content-Length: +9\r\n\r\n" + HIDDEN, [400]),
@@ -321,8 +322,8 @@ SAME: dict[str, tuple[bytes, list[int]]] = {
         [200, -1],
     ),
     "a small letter": (POST + b"content-length: %d\r\n\r\n" % len(BODY) + BODY, [200, -1]),
-    "blanks around the length": (
-        POST + b"Content-Length: \t %d \r\n\r\n" % len(BODY) + BODY,
+    "blanks before the length": (
+        POST + b"Content-Length: \t %d\r\n\r\n" % len(BODY) + BODY,
         [200, -1],
     ),
     "a query": (request("POST", "/fallback/poll?a=b", BODY), [200, -1]),
