@@ -9,7 +9,6 @@ worker a session, in the order of the messages.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -28,7 +27,7 @@ from .protocol.events import (
 )
 from .protocol.server import Poll, ServerMachine, Verdict
 from .protocol.state import State
-from .runtime import TURN, Runtime, make_lock
+from .runtime import TURN, Runtime
 
 logger = logging.getLogger("fallback_transport.session")
 #: One line for each session, when it is over: a name of its own, to be kept where the rest is not.
@@ -130,7 +129,7 @@ class Conversation:
         self.environ = environ
         self.subprotocol = subprotocol
         self.data: dict[Any, Any] = {}
-        self.lock = make_lock()
+        self.lock = runtime.lock()
         self.created = runtime.now()
         self.runtime = runtime
         #: How many connections have carried it, and how often that was another transport's.
@@ -154,8 +153,11 @@ class Conversation:
         self._unseen: dict[int, dict[str, Any]] = {}
         #: The newest of those that it is about to see.
         self._resuming: dict[str, Any] | None = None
-        self._units: deque[Unit] = deque()
+        # Short, and mostly empty: an empty deque is 600 bytes.
+        self._units: list[Unit] = []
         self._working = False
+        #: Whether `_flush` is to be called at the end of the turn.
+        self._dirty = False
         self._resting = self._retired = False
         # The replies that are not handled yet: messages and bytes, and those of the one that
         # is still coming in.
@@ -464,7 +466,7 @@ class Conversation:
             self._arriving = count, size
         else:
             self._arriving = 0, 0
-            self.runtime.spawn(self._run_urgent, unit, count, size)
+            self.runtime.submit(self._run_urgent, unit, count, size)
 
     def _resumed(self, environ: dict[str, Any]) -> None:
         """Queue the application's look at a request that resumes, before what comes with it."""
@@ -548,15 +550,23 @@ class Conversation:
         self._enqueue(Unit(seqs, over))
 
     def _wake(self) -> None:
-        for attachment in list(self._attachments.values()):
-            attachment.wake()
-        self._schedule(self, self.machine.deadline())
+        """There may be something to send: once a turn, so that it goes in one envelope."""
+        if not self._dirty:
+            self._dirty = True
+            self.runtime.at_end_of_turn(self._flush)
+
+    def _flush(self) -> None:
+        with self.lock:
+            self._dirty = False
+            for attachment in list(self._attachments.values()):
+                attachment.wake()
+            self._schedule(self, self.machine.deadline())
 
     def _enqueue(self, unit: Unit) -> None:
         self._units.append(unit)
         if not self._working:
             self._working = True
-            self.runtime.spawn(self._work)
+            self.runtime.submit(self._work)
 
     def _handled(self, unit: Unit) -> None:
         if self._retired:
@@ -574,12 +584,12 @@ class Conversation:
                 if not self._units:
                     self._working = False
                     return
-                unit = self._units.popleft()
+                unit = self._units.pop(0)
             try:
                 self._run(unit)
             except BaseException:
                 # It may end no more than this task; the session is not to stop with it.
-                self.runtime.spawn(self._work)
+                self.runtime.submit(self._work)
                 raise
             if self.runtime.now() - since > TURN:
                 # Where there is always something to do, handlers that never wait hold up a hub.

@@ -14,6 +14,7 @@ from flask import Flask, current_app, has_app_context
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from .binding import hub_binding
 from .context import handler_context
 from .conversation import MalformedPacket
 from .doctor.door import DoctorDoor
@@ -80,6 +81,7 @@ class FallbackTransport(Handlers):
         self._origin: FallbackTransport | None = None
         self._several = False
         self._on_error: dict[str, Callable[..., Any]] = {}
+        self._binding = "auto"
         self._drain = 0.0
         if app is not None:
             self.init_app(app)
@@ -168,6 +170,7 @@ class FallbackTransport(Handlers):
         mounted.update(dict.fromkeys(options.paths, self))
         self._app, self._server, self._runtime = app, server, engine.runtime
         self._registry, self._drain = registry, options.drain
+        self._binding = options.binding
         self._engine, self._gateway, self._path = engine, gateway, options.paths[0]
         self._sessions = Sessions(engine)
         for each in self._registrations:
@@ -187,7 +190,8 @@ class FallbackTransport(Handlers):
     def run(self, app: Flask, host: str = "127.0.0.1", port: int = 5000) -> None:
         """Serve `app` with the async mode's own server, until the process ends.
 
-        It patches nothing; what the application has patched is logged. SIGTERM drains
+        On eventlet, sessions are served on its hub, past WSGI middleware; see the option
+        `binding`. It patches nothing; what the application has patched is logged. SIGTERM drains
         (see `drain`) and then returns from here; a second one ends the process at once, and
         so does, with status 1, a handler that lets nothing else run.
         Where the application handles SIGTERM itself, that stays so.
@@ -204,7 +208,11 @@ class FallbackTransport(Handlers):
         assert its._runtime is not None, "set by init_app"
         assert its._registry is not None, "set by init_app"
         its._registry.alone_at(its._runtime.place(host, port))
-        its._runtime.serve(app, host, port, its.drain, its._drain + LAST_RESORT)
+        outermost = app.wsgi_app if type(app).__call__ is Flask.__call__ else app
+        mounted = app.extensions["fallback_transport"].values()
+        gateways = list(dict.fromkeys(each._gateway for each in mounted))
+        front = hub_binding(outermost, gateways, its._runtime, its._binding)
+        its._runtime.serve(app, host, port, its.drain, its._drain + LAST_RESORT, front)
 
     def drain(self, timeout: float | None = None) -> None:
         """End every session in order, before the process ends; blocks until it is done.

@@ -14,12 +14,14 @@ import socket
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
 from .admission import Unproven, client_address
 from .doctor.door import DoctorDoor, Stream
+from .drivers import BlockingDriver
 from .files import FILES, load
 from .metrics import Metrics
 from .polling import Answer, HeldPoll, PollingDoor, answer, retry_after
@@ -28,14 +30,8 @@ from .protocol.codes import CloseCode
 from .protocol.envelope import End, Hello
 from .registry import Registry
 from .request import plain_request
-from .runtime import Runtime, UnsuitableServer, WSGIApplication, make_lock
-from .websocket import (
-    SUBPROTOCOL,
-    BadHandshake,
-    BlockingDriver,
-    WebSocketConnection,
-    handshake,
-)
+from .runtime import Runtime, UnsuitableServer, WSGIApplication
+from .websocket import SUBPROTOCOL, BadHandshake, WebSocketConnection, handshake
 
 logger = logging.getLogger("fallback_transport.gateway")
 
@@ -77,6 +73,19 @@ _PAGE = {
     "doctor/findings.json": "doctor_findings.json",
 }
 _DOCTOR = (*_PAGE, "doctor/poll", "doctor/ws")
+
+
+class Nearness(Enum):
+    """Where a path is.
+
+    At a mount the doors are ours. Below, they may as well be the application's, so that only who
+    asks for them in our protocol gets them.
+    """
+
+    MOUNT = auto()
+    BELOW = auto()
+    ELSEWHERE = auto()
+
 
 #: Gives what answers a request, if it may not go on.
 Guard = Callable[[dict[str, Any]], "WSGIApplication | None"]
@@ -140,12 +149,15 @@ class Gateway:
         metrics: Metrics | None = None,
         metrics_guard: Guard = _open,
     ) -> None:
-        self._app = app
-        self._registry = registry
-        self._runtime = runtime
+        #: What is behind.
+        self.app = app
+        self.registry = registry
+        self.runtime = runtime
         self._stock = stock
         self._options = options
-        self._extra = extra
+        #: Where the sessions' doors are.
+        self.mounts = options.paths
+        self.extra = extra
         self._mounts = options.paths if mounts is None else mounts
         self._doctor = doctor
         names = [*(_DOCTOR if doctor else ()), *(("metrics",) if metrics else ())]
@@ -156,20 +168,20 @@ class Gateway:
         self._guard = guard
         self._metrics = metrics
         self._metrics_guard = metrics_guard
-        self._door = PollingDoor(registry, options.max_held)
-        self._lock = make_lock()
+        self.door = PollingDoor(registry, options.max_held)
+        self._lock = runtime.lock()
         self._ungreeted = Unproven[str](options.max_ungreeted, options.max_ungreeted_per_address)
         self._handshakes = itertools.count()
 
     def run_on(self, runtime: Runtime) -> None:
         """Run on another runtime from now on."""
-        self._runtime = runtime
+        self.runtime = runtime
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         beside = self._beside.get(path)
         if beside is not None:
-            self._runtime.give_way()
+            self.runtime.give_way()
             if beside == "metrics":
                 return self._measure(environ, start_response)
             return self._examine(beside, environ, start_response)
@@ -178,25 +190,31 @@ class Gateway:
             return self._session(place, name, environ, start_response)
         stock = self._options.stock_path
         if stock is not None and (path == stock or path.startswith(stock + "/")):
-            environ.update(self._extra)
+            environ.update(self.extra)
             return self._stock(environ, start_response)
-        return self._app(environ, start_response)
+        return self.app(environ, start_response)
 
     def _has(self, place: str, name: str, environ: dict[str, Any]) -> bool:
-        """Whether the door `name` in the path `place` is one of ours.
-
-        At a mount it is. Below, it may as well be the application's, so that only who asks
-        for it in our protocol gets it.
-        """
-        mounts = [m for m in self._mounts if (place + "/").startswith(m.rstrip("/") + "/")]
-        mount = max(mounts, key=len, default="")
-        if mount not in self._options.paths:
-            return False
-        if place == mount.rstrip("/"):
-            return True
+        """Whether the door `name` in the path `place` is one of ours."""
+        near = self.nearness(place)
+        if near is not Nearness.BELOW:
+            return near is Nearness.MOUNT
         if name == "ws":
             return SUBPROTOCOL in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
         return name == "poll" and self._is_poll(environ)
+
+    def nearness(self, place: str) -> Nearness:
+        """Where the path `place` is, to our mounts."""
+        mounts = [m for m in self._mounts if (place + "/").startswith(m.rstrip("/") + "/")]
+        mount = max(mounts, key=len, default="")
+        if mount not in self._options.paths:
+            return Nearness.ELSEWHERE
+        return Nearness.MOUNT if place == mount.rstrip("/") else Nearness.BELOW
+
+    def is_beside(self, path: str) -> bool:
+        """Whether something else than a session's door is there, or may be."""
+        stock = self._options.stock_path
+        return path in self._beside or (stock is not None and path.startswith(stock + "/"))
 
     def _is_poll(self, environ: dict[str, Any]) -> bool:
         """Whether the request's body ends as those of our clients do; it can be read again."""
@@ -204,10 +222,10 @@ class Gateway:
         stated = re.fullmatch("[0-9]{1,12}", length, re.ASCII)
         if environ["REQUEST_METHOD"] != "POST" or "HTTP_TRANSFER_ENCODING" in environ:
             return False
-        if not stated or int(length) > self._registry.grant.body:
+        if not stated or int(length) > self.registry.grant.body:
             return False
         # While the server's own stream is still there.
-        self._runtime.hurry(environ)
+        self.runtime.hurry(environ)
         body = self._read(environ)
         environ["wsgi.input"] = io.BytesIO(body)
         return body.endswith(END_MARK.encode())
@@ -216,54 +234,54 @@ class Gateway:
         self, place: str, name: str, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
         # Requests that come without a pause must not keep a hub from everybody else.
-        self._runtime.give_way()
+        self.runtime.give_way()
         if name not in ("poll", "ws"):
             return self._file(name, environ, start_response)
         try:
-            self._runtime.check(environ)
+            self.runtime.check(environ)
         except UnsuitableServer as error:
             # The page is told, too, and does not try for ever.
             text = f"{error}\n".encode()
             end = answer(End(CloseCode.INTERNAL_ERROR, UNSUITABLE)).body
-            body, readable = (text, ()) if name == "ws" else (end, self._readable(environ))
+            body, readable = (text, ()) if name == "ws" else (end, self.readable(environ))
             refusal = Answer(501, body, readable, unread=True)
             return self._respond(refusal, environ, start_response)
 
         def request(hello: Hello) -> dict[str, Any]:
-            trusted = self._trusts(environ)
-            return plain_request(environ, place, hello, self._extra, trusted=trusted)
+            trusted = self.trusts(environ)
+            return plain_request(environ, place, hello, self.extra, trusted=trusted)
 
         if name == "ws":
             return self._websocket(environ, request, start_response)
         polled = self._poll(environ, request)
-        polled = replace(polled, headers=(*polled.headers, *self._readable(environ)))
+        polled = replace(polled, headers=(*polled.headers, *self.readable(environ)))
         return self._respond(polled, environ, start_response)
 
     # -- polling -----------------------------------------------------------------
 
     def _poll(self, environ: dict[str, Any], request: Callable[[Hello], dict[str, Any]]) -> Answer:
-        self._runtime.hurry(environ)
+        self.runtime.hurry(environ)
         if environ["REQUEST_METHOD"] != "POST":
             return _refusal(405, "POST is the only method here", environ, ("Allow", "POST"))
-        origin = self._origin(environ)
+        origin = self.origin(environ)
         if origin is None:
             return answer(End(CloseCode.ORIGIN, "this origin is not allowed"), unread=True)
         body = self._body(environ)
         if isinstance(body, Answer):
             return body
-        event = self._runtime.event()
-        taken = self._door.take(body, request, origin, event.set, self._address(environ))
+        event = self.runtime.event()
+        taken = self.door.take(body, request, origin, event.set, self.address(environ))
         if isinstance(taken, HeldPoll):
             try:
                 event.wait(taken.patience)
             finally:
-                self._door.left()
+                self.door.left()
             return taken.settle()
         return taken
 
     def _body(self, environ: dict[str, Any]) -> bytes | Answer:
         length = environ.get("CONTENT_LENGTH", "")
-        limit = self._registry.grant.body
+        limit = self.registry.grant.body
         if "HTTP_TRANSFER_ENCODING" in environ or not re.fullmatch("[0-9]+", length, re.ASCII):
             end = End(CloseCode.MALFORMED, "a body of unstated length")
             logger.warning("poll: %s", end.reason)
@@ -293,28 +311,28 @@ class Gateway:
         request: Callable[[Hello], dict[str, Any]],
         start_response: StartResponse,
     ) -> Iterable[bytes]:
-        origin = self._origin(environ)
+        origin = self.origin(environ)
         if origin is None:
             refusal = Answer(403, b"this origin is not allowed\n", unread=True)
             return self._respond(refusal, environ, start_response)
-        address = self._address(environ)
-        key = self._admit(address)
+        address = self.address(environ)
+        key = self.admit(address)
         if key is None:
             text = f"too many WebSockets from {address} wait for their hello"
             refusal = _refusal(503, text, environ, *retry_after())
             return self._respond(refusal, environ, start_response)
         try:
             opening = handshake(environ)
-            sock = self._runtime.take_socket(environ)
-            driver = BlockingDriver(sock, self._runtime)
+            sock = self.runtime.take_socket(environ)
+            driver = BlockingDriver(sock, self.runtime)
             connection = WebSocketConnection(
-                self._registry,
+                self.registry,
                 request,
                 origin,
                 driver.wake,
                 driver.closing,
                 address=address,
-                greeted=lambda: self._greeted(key),
+                greeted=lambda: self.greeted(key),
             )
             connection.receive(opening)
             driver.run(connection)
@@ -324,10 +342,10 @@ class Gateway:
         except UnsuitableServer as error:
             return self._respond(_refusal(501, str(error), environ), environ, start_response)
         finally:
-            self._greeted(key)
-        return self._runtime.released(environ, start_response)
+            self.greeted(key)
+        return self.runtime.released(environ, start_response)
 
-    def _admit(self, address: str) -> str | None:
+    def admit(self, address: str) -> str | None:
         """Count a WebSocket that has not said hello; None if there are too many."""
         with self._lock:
             if self._ungreeted.obstacle(address) is not None:
@@ -336,7 +354,8 @@ class Gateway:
             self._ungreeted.add(address, key, key)
         return key
 
-    def _greeted(self, key: str) -> None:
+    def greeted(self, key: str) -> None:
+        """Its hello has come, or it is gone."""
         with self._lock:
             self._ungreeted.remove(key)
 
@@ -347,7 +366,7 @@ class Gateway:
     ) -> Iterable[bytes]:
         doctor = self._doctor
         assert doctor is not None, "else there is no such path"
-        if self._origin(environ) is None:
+        if self.origin(environ) is None:
             refusal = Answer(403, b"this origin is not allowed\n", unread=True)
             return self._respond(refusal, environ, start_response)
         if name in _PAGE:
@@ -362,12 +381,12 @@ class Gateway:
             refusals.extend([] if refused is None else [refused])
             return refused is None
 
-        address = self._address(environ)
+        address = self.address(environ)
         # As they are: what is compressed, something on the way has compressed.
         environ.pop("HTTP_ACCEPT_ENCODING", None)
         taken: Answer | Stream | None
         if name == "doctor/poll" and environ["REQUEST_METHOD"] == "POST":
-            self._runtime.hurry(environ)
+            self.runtime.hurry(environ)
             body = self._body(environ)
             if isinstance(body, Answer):
                 return self._respond(body, environ, start_response)
@@ -383,7 +402,7 @@ class Gateway:
         if refusals:
             return refusals[0](environ, start_response)
         if taken is None:
-            return self._runtime.released(environ, start_response)
+            return self.runtime.released(environ, start_response)
         if isinstance(taken, Answer):
             return self._respond(taken, environ, start_response)
         # Else eventlet's server gathers what is short.
@@ -415,14 +434,7 @@ class Gateway:
     def _respond(
         self, answer: Answer, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
-        body = answer.body
-        headers = [*_PLAIN, *answer.headers]
-        if len(body) >= COMPRESS_FROM and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
-            # Level 1: a third of level 9's time for nearly its size, on JSON.
-            packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-            body = packer.compress(body) + packer.flush()
-            headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
-        headers.append(("Content-Length", str(len(body))))
+        headers, body = encoded(answer, "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""))
         status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
         if answer.unread and _long_body(environ):
             with contextlib.suppress(UnsuitableServer):
@@ -445,19 +457,19 @@ class Gateway:
         Left to the WSGI server, it would read the body to its end first,
         however long that is, and on a hub without giving way.
         """
-        sock = self._runtime.take_socket(environ)
+        sock = self.runtime.take_socket(environ)
         lines = [f"{name}: {value}" for name, value in [*headers, ("Connection", "close")]]
         head = "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("latin-1")
-        until = self._runtime.now() + LINGER
+        until = self.runtime.now() + LINGER
         with contextlib.suppress(OSError):
             sock.settimeout(LINGER)
             sock.sendall(head + body)
             sock.shutdown(socket.SHUT_WR)
             # A client still sends; closed now, the connection would be reset, answer and all.
-            while self._runtime.now() < until and sock.recv(65536):
-                self._runtime.give_way()
+            while self.runtime.now() < until and sock.recv(65536):
+                self.runtime.give_way()
             sock.shutdown(socket.SHUT_RDWR)
-        return self._runtime.released(environ, start_response, status)
+        return self.runtime.released(environ, start_response, status)
 
     def _file(
         self, name: str, environ: dict[str, Any], start_response: StartResponse
@@ -495,16 +507,20 @@ class Gateway:
 
     # -- what every request goes through -------------------------------------------
 
-    def _origin(self, environ: dict[str, Any]) -> str | None:
-        """The request's origin, "" if it states none; None if it is not allowed."""
+    def origin(self, environ: dict[str, Any], *, told: bool = True) -> str | None:
+        """The request's origin, "" if it states none; None if it is not allowed.
+
+        Which is worth a line in the log, where it is `told`.
+        """
         origin: str = environ.get("HTTP_ORIGIN", "")
         allowed = self._options.origins
         if not origin or "*" in allowed or origin in allowed or _same(origin, environ):
             return origin
-        logger.warning("origin %.80r is not allowed", origin)
+        if told:
+            logger.warning("origin %.80r is not allowed", origin)
         return None
 
-    def _trusts(self, environ: dict[str, Any]) -> bool:
+    def trusts(self, environ: dict[str, Any]) -> bool:
         """Whether the request's page may act for the browser's user: it is known whose it is.
 
         Not by "*", and "null" is every sandbox's. Browsers that know of origins state one, but
@@ -516,7 +532,7 @@ class Gateway:
         named = origin in self._options.origins and origin not in ("*", "null")
         return named or _same(origin, environ)
 
-    def _readable(self, environ: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    def readable(self, environ: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         """The headers that let a page of another origin read the answer to its poll.
 
         Nobody has to ask before with a preflight: what a page sends is a simple request.
@@ -524,7 +540,7 @@ class Gateway:
         origin: str = environ.get("HTTP_ORIGIN", "")
         if not origin or _same(origin, environ):
             return ()
-        if not self._trusts(environ):
+        if not self.trusts(environ):
             # It brings no credentials that count. A page that is refused may read that.
             return ("Access-Control-Allow-Origin", "*"), _READABLE
         return (
@@ -533,8 +549,22 @@ class Gateway:
             _READABLE,
         )
 
-    def _address(self, environ: dict[str, Any]) -> str:
+    def address(self, environ: dict[str, Any]) -> str:
+        """The address that a request counts for."""
         return client_address(environ, self._options.trusted_proxies)
+
+
+def encoded(answer: Answer, gzip: bool) -> tuple[list[tuple[str, str]], bytes]:
+    """The headers and the body of an answer, to a client that may take `gzip`."""
+    body = answer.body
+    headers = [*_PLAIN, *answer.headers]
+    if gzip and len(body) >= COMPRESS_FROM:
+        # Level 1: a third of level 9's time for nearly its size, on JSON.
+        packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+        body = packer.compress(body) + packer.flush()
+        headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
+    headers.append(("Content-Length", str(len(body))))
+    return headers, body
 
 
 class _Weighed:

@@ -13,6 +13,7 @@ from .protocol.reliability import Bounds
 #: What stands before an option's name in `app.config`.
 PREFIX = "FALLBACK_TRANSPORT_"
 ASYNC_MODES = ("eventlet", "gevent", "threading")
+BINDINGS = ("auto", "hub", "wsgi")
 #: Beyond, a time is no time; below, it is exact in a browser's milliseconds.
 MAX_SECONDS = 1e9
 #: Bytes of the smallest `max_body`.
@@ -65,6 +66,9 @@ class Options:
             says whose address a client has; 0: nobody is to be believed.
         max_held_polls: polls held at once; None for no limit. On a server with
             a fixed number of threads, half of them.
+        binding: what `FallbackTransport.run` serves sessions over: "wsgi", the WSGI server;
+            "hub", callbacks on eventlet's hub in front of that server; "auto", the hub, and
+            WSGI where WSGI middleware other than `ProxyFix` stands in front of sessions.
         drain: seconds for which handlers may finish what is received, when the server
             is told to end; see `FallbackTransport.drain`.
         doctor: the doctor at ``<path>/doctor``: True for everybody, False for none. Or a
@@ -97,6 +101,7 @@ class Options:
     max_ungreeted_per_address: int = 200
     trusted_proxies: int = 0
     max_held_polls: int | None = None
+    binding: str = "auto"
     drain: float = 10.0
     doctor: bool | Callable[[], Any] = True
     metrics: bool | Callable[[], Any] = False
@@ -105,6 +110,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.async_mode not in ASYNC_MODES:
             raise ValueError(f"async_mode is one of {', '.join(ASYNC_MODES)}: {self.async_mode!r}")
+        if self.binding not in BINDINGS:
+            raise ValueError(f"binding is one of {', '.join(BINDINGS)}: {self.binding!r}")
         for name in ("path", "origins", "subprotocols"):
             value = getattr(self, name)
             single = isinstance(value, str) or value is None

@@ -21,7 +21,7 @@ from .protocol.events import Transport
 from .protocol.machine import CLOSE_WAIT
 from .protocol.reliability import Bounds
 from .protocol.server import ServerMachine
-from .runtime import Runtime, make_lock
+from .runtime import Runtime
 from .stats import Stats
 
 logger = logging.getLogger("fallback_transport.registry")
@@ -96,7 +96,7 @@ class Registry:
         self._bounds = bounds
         self._capacity = capacity
         self._subprotocols = subprotocols
-        self._lock = make_lock()
+        self._lock = runtime.lock()
         self._sessions: dict[str, Conversation] = {}
         self._uncommitted = Unproven[Conversation](
             capacity.uncommitted, capacity.uncommitted_per_address
@@ -387,7 +387,7 @@ class Timekeeper:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._lock = make_lock()
+        self._lock = runtime.lock()
         #: Times and ids; an entry whose time is not the id's in `_due` is void.
         self._heap: list[tuple[float, str]] = []
         self._due: dict[str, tuple[float, Conversation]] = {}

@@ -249,7 +249,7 @@ def test_the_application_can_still_read_what_was_looked_at() -> None:
         read.append(environ["wsgi.input"].read())
         return before(environ, start_response)
 
-    doors.gateway._app = application
+    doors.gateway.app = application
     doors.ask("/chat/room/poll", b"vote=yes")
     assert read == [b"vote=yes"]
 

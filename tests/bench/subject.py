@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.integration.served import ROOT, free_port, listens
@@ -68,6 +68,11 @@ ALL = (
     _ours("eventlet"),
     _ours("gevent"),
     _ours("threading"),
+    replace(
+        _ours("eventlet"),
+        name="fallback_transport (eventlet, WSGI)",
+        arguments=("eventlet", "wsgi"),
+    ),
     _python("Flask-SocketIO", "flask_socketio", "eventlet", "socketio"),
     _python("Flask-SocketIO", "flask_socketio", "gevent", "socketio"),
     _python("python-socketio", "python_socketio", "eventlet", "socketio"),

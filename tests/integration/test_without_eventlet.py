@@ -19,7 +19,7 @@ from importlib.machinery import PathFinder
 find = PathFinder.find_spec
 
 def find_spec(name, path=None, target=None):
-    return None if name == "eventlet" else find(name, path, target)
+    return None if name in ("eventlet", "httptools") else find(name, path, target)
 
 PathFinder.find_spec = find_spec
 """
