@@ -32,6 +32,9 @@ TOMBSTONE_SECONDS = 60.0
 MAX_TOMBSTONES = 2000
 #: Seconds after which what was due and could not be done yet is tried again.
 RETRY = 0.05
+#: By so many seconds a timer may be late; beyond, the process was busy, and what came meanwhile is
+#: still to be read.
+LATENESS = 0.1
 #: Seconds for which a new session is safe from being given up for a newer one.
 UNCOMMITTED_GRACE = 5.0
 #: Seconds between two looks at whether a drain is done.
@@ -444,6 +447,9 @@ class Timekeeper:
             if wait > 0:
                 self._changed.wait(wait)
                 continue
+            if wait < -LATENESS:
+                # An answer that waits to be read must not count as missing.
+                self._runtime.sleep(RETRY)
             self._fire()
 
     def _fire(self) -> None:
