@@ -5,25 +5,22 @@ Here every request is checked before a transport sees it: method, size, origin.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import logging
 import re
-import socket
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 from .admission import Unproven, client_address
+from .answers import PLAIN, StartResponse, refuse, respond, respond_file
 from .doctor.door import DoctorDoor, Stream
 from .drivers import BlockingDriver
-from .files import FILES, load
+from .files import FILES
 from .metrics import Metrics
+from .origins import Origins
 from .polling import Answer, HeldPoll, PollingDoor, answer, retry_after
 from .protocol.codec import END_MARK
 from .protocol.codes import CloseCode
@@ -35,35 +32,10 @@ from .websocket import SUBPROTOCOL, BadHandshake, WebSocketConnection, handshake
 
 logger = logging.getLogger("fallback_transport.gateway")
 
-StartResponse = Callable[..., Any]
-
-#: Seconds for a client that is turned away to stop sending what nobody reads.
-LINGER = 5.0
-#: Bodies shorter than this are not compressed: the gain is under one packet.
-COMPRESS_FROM = 1400
-#: Bodies shorter than this are gone from our memory at once: a socket takes them without waiting.
-WEIGH_FROM = 16_384
-
 #: What is at a mount. The first two are in every path below it, too.
 _DOORS = ("ws", "poll", *FILES)
 #: What a page is told of a server that does not suit the async mode; the log knows more.
 UNSUITABLE = "the server is started in a way that cannot work; its log says why"
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_PLAIN = (
-    ("Content-Type", "text/plain; charset=utf-8"),
-    ("Cache-Control", "no-store"),
-    ("X-Content-Type-Options", "nosniff"),
-)
-
-#: What a client heeds, beside those that every page may read.
-_READABLE = ("Access-Control-Expose-Headers", "Retry-After")
-
-#: For a page of ours: nothing of it is inline. To old browsers 'self' is no WebSocket.
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'"
-)
 
 #: The doctor's page, and what it needs: paths below a mount, and files.
 _PAGE = {
@@ -149,6 +121,7 @@ class Gateway:
         metrics: Metrics | None = None,
         metrics_guard: Guard = _open,
     ) -> None:
+        self.origins = Origins(options.origins)
         #: What is behind.
         self.app = app
         self.registry = registry
@@ -236,34 +209,34 @@ class Gateway:
         # Requests that come without a pause must not keep a hub from everybody else.
         self.runtime.give_way()
         if name not in ("poll", "ws"):
-            return self._file(name, environ, start_response)
+            return respond_file(self.runtime, name, environ, start_response)
         try:
             self.runtime.check(environ)
         except UnsuitableServer as error:
             # The page is told, too, and does not try for ever.
             text = f"{error}\n".encode()
             end = answer(End(CloseCode.INTERNAL_ERROR, UNSUITABLE)).body
-            body, readable = (text, ()) if name == "ws" else (end, self.readable(environ))
+            body, readable = (text, ()) if name == "ws" else (end, self.origins.readable(environ))
             refusal = Answer(501, body, readable, unread=True)
-            return self._respond(refusal, environ, start_response)
+            return respond(self.runtime, refusal, environ, start_response)
 
         def request(hello: Hello) -> dict[str, Any]:
-            trusted = self.trusts(environ)
+            trusted = self.origins.trusts(environ)
             return plain_request(environ, place, hello, self.extra, trusted=trusted)
 
         if name == "ws":
             return self._websocket(environ, request, start_response)
         polled = self._poll(environ, request)
-        polled = replace(polled, headers=(*polled.headers, *self.readable(environ)))
-        return self._respond(polled, environ, start_response)
+        polled = replace(polled, headers=(*polled.headers, *self.origins.readable(environ)))
+        return respond(self.runtime, polled, environ, start_response)
 
     # -- polling -----------------------------------------------------------------
 
     def _poll(self, environ: dict[str, Any], request: Callable[[Hello], dict[str, Any]]) -> Answer:
         self.runtime.hurry(environ)
         if environ["REQUEST_METHOD"] != "POST":
-            return _refusal(405, "POST is the only method here", environ, ("Allow", "POST"))
-        origin = self.origin(environ)
+            return refuse(405, "POST is the only method here", environ, ("Allow", "POST"))
+        origin = self.origins.of(environ)
         if origin is None:
             return answer(End(CloseCode.ORIGIN, "this origin is not allowed"), unread=True)
         body = self._body(environ)
@@ -311,16 +284,16 @@ class Gateway:
         request: Callable[[Hello], dict[str, Any]],
         start_response: StartResponse,
     ) -> Iterable[bytes]:
-        origin = self.origin(environ)
+        origin = self.origins.of(environ)
         if origin is None:
             refusal = Answer(403, b"this origin is not allowed\n", unread=True)
-            return self._respond(refusal, environ, start_response)
+            return respond(self.runtime, refusal, environ, start_response)
         address = self.address(environ)
         key = self.admit(address)
         if key is None:
             text = f"too many WebSockets from {address} wait for their hello"
-            refusal = _refusal(503, text, environ, *retry_after())
-            return self._respond(refusal, environ, start_response)
+            refusal = refuse(503, text, environ, *retry_after())
+            return respond(self.runtime, refusal, environ, start_response)
         try:
             opening = handshake(environ)
             sock = self.runtime.take_socket(environ)
@@ -337,10 +310,10 @@ class Gateway:
             connection.receive(opening)
             driver.run(connection)
         except BadHandshake as error:
-            refusal = _refusal(error.status, str(error), environ, *error.headers)
-            return self._respond(refusal, environ, start_response)
+            refusal = refuse(error.status, str(error), environ, *error.headers)
+            return respond(self.runtime, refusal, environ, start_response)
         except UnsuitableServer as error:
-            return self._respond(_refusal(501, str(error), environ), environ, start_response)
+            return respond(self.runtime, refuse(501, str(error), environ), environ, start_response)
         finally:
             self.greeted(key)
         return self.runtime.released(environ, start_response)
@@ -366,14 +339,14 @@ class Gateway:
     ) -> Iterable[bytes]:
         doctor = self._doctor
         assert doctor is not None, "else there is no such path"
-        if self.origin(environ) is None:
+        if self.origins.of(environ) is None:
             refusal = Answer(403, b"this origin is not allowed\n", unread=True)
-            return self._respond(refusal, environ, start_response)
+            return respond(self.runtime, refusal, environ, start_response)
         if name in _PAGE:
             refused = self._guard(environ) if name == "doctor" else None
             if refused is not None:
                 return refused(environ, start_response)
-            return self._file(_PAGE[name], environ, start_response)
+            return respond_file(self.runtime, _PAGE[name], environ, start_response)
         refusals: list[WSGIApplication] = []
 
         def may_begin() -> bool:
@@ -389,25 +362,25 @@ class Gateway:
             self.runtime.hurry(environ)
             body = self._body(environ)
             if isinstance(body, Answer):
-                return self._respond(body, environ, start_response)
+                return respond(self.runtime, body, environ, start_response)
             place = environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"].rpartition("/")[0]
             taken = doctor.poll(environ, body, address, place, may_begin)
         elif name == "doctor/ws":
             try:
                 taken = doctor.websocket(environ, address, may_begin)
             except UnsuitableServer as error:
-                taken = _refusal(501, str(error), environ)
+                taken = refuse(501, str(error), environ)
         else:
-            taken = _refusal(405, "POST is the only method here", environ, ("Allow", "POST"))
+            taken = refuse(405, "POST is the only method here", environ, ("Allow", "POST"))
         if refusals:
             return refusals[0](environ, start_response)
         if taken is None:
             return self.runtime.released(environ, start_response)
         if isinstance(taken, Answer):
-            return self._respond(taken, environ, start_response)
+            return respond(self.runtime, taken, environ, start_response)
         # Else eventlet's server gathers what is short.
         environ["eventlet.minimum_write_chunk_size"] = 0
-        start_response("200 OK", [*_PLAIN, *taken.headers])
+        start_response("200 OK", [*PLAIN, *taken.headers])
         return taken.parts
 
     def _measure(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -417,8 +390,8 @@ class Gateway:
         if refused is not None:
             return refused(environ, start_response)
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            refusal = _refusal(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
-            return self._respond(refusal, environ, start_response)
+            refusal = refuse(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
+            return respond(self.runtime, refusal, environ, start_response)
         body = metrics.text()
         headers = [
             ("Content-Type", metrics.content_type),
@@ -429,190 +402,8 @@ class Gateway:
         start_response("200 OK", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
-    # -- answers -------------------------------------------------------------------
-
-    def _respond(
-        self, answer: Answer, environ: dict[str, Any], start_response: StartResponse
-    ) -> Iterable[bytes]:
-        headers, body = encoded(answer, "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""))
-        status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
-        if answer.unread and _long_body(environ):
-            with contextlib.suppress(UnsuitableServer):
-                return self._turn_away(status, headers, body, environ, start_response)
-        start_response(status, headers)
-        if answer.weighs is not None and len(body) >= WEIGH_FROM:
-            return _Weighed(body, answer.weighs)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
-    def _turn_away(
-        self,
-        status: str,
-        headers: list[tuple[str, str]],
-        body: bytes,
-        environ: dict[str, Any],
-        start_response: StartResponse,
-    ) -> Iterable[bytes]:
-        """Answer a request without reading its body, and end its HTTP connection.
-
-        Left to the WSGI server, it would read the body to its end first,
-        however long that is, and on a hub without giving way.
-        """
-        sock = self.runtime.take_socket(environ)
-        lines = [f"{name}: {value}" for name, value in [*headers, ("Connection", "close")]]
-        head = "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("latin-1")
-        until = self.runtime.now() + LINGER
-        with contextlib.suppress(OSError):
-            sock.settimeout(LINGER)
-            sock.sendall(head + body)
-            sock.shutdown(socket.SHUT_WR)
-            # A client still sends; closed now, the connection would be reset, answer and all.
-            while self.runtime.now() < until and sock.recv(65536):
-                self.runtime.give_way()
-            sock.shutdown(socket.SHUT_RDWR)
-        return self.runtime.released(environ, start_response, status)
-
-    def _file(
-        self, name: str, environ: dict[str, Any], start_response: StartResponse
-    ) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            refusal = _refusal(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
-            return self._respond(refusal, environ, start_response)
-        file = load(name)
-        etag = f'"{file.version}"'
-        body = file.body
-        versioned = f"v={file.version}" == environ.get("QUERY_STRING")
-        headers = [
-            ("ETag", etag),
-            # A year, the most that RFC 9111's predecessor allowed, is what caches know as for ever.
-            ("Cache-Control", "public, max-age=31536000, immutable" if versioned else "no-cache"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Vary", "Accept-Encoding"),
-            # It is no secret, and a page of another origin can check its integrity.
-            ("Access-Control-Allow-Origin", "*"),
-        ]
-        # There may be several, and a proxy that compresses makes it a weak one.
-        if etag in environ.get("HTTP_IF_NONE_MATCH", ""):
-            start_response("304 Not Modified", headers)
-            return []
-        if "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
-            body = file.packed
-            headers.append(("Content-Encoding", "gzip"))
-            # Other bytes: a strong tag would name both.
-            headers[0] = ("ETag", f"W/{etag}")
-        headers += [("Content-Type", file.kind), ("Content-Length", str(len(body)))]
-        if file.kind.startswith("text/html"):
-            headers.append(("Content-Security-Policy", _POLICY))
-        start_response("200 OK", headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
     # -- what every request goes through -------------------------------------------
-
-    def origin(self, environ: dict[str, Any], *, told: bool = True) -> str | None:
-        """The request's origin, "" if it states none; None if it is not allowed.
-
-        Which is worth a line in the log, where it is `told`.
-        """
-        origin: str = environ.get("HTTP_ORIGIN", "")
-        allowed = self._options.origins
-        if not origin or "*" in allowed or origin in allowed or _same(origin, environ):
-            return origin
-        if told:
-            logger.warning("origin %.80r is not allowed", origin)
-        return None
-
-    def trusts(self, environ: dict[str, Any]) -> bool:
-        """Whether the request's page may act for the browser's user: it is known whose it is.
-
-        Not by "*", and "null" is every sandbox's. Browsers that know of origins state one, but
-        where a page asks for what is its own; there they may say that instead.
-        """
-        origin: str = environ.get("HTTP_ORIGIN", "")
-        if not origin:
-            return environ.get("HTTP_SEC_FETCH_SITE") == "same-origin"
-        named = origin in self._options.origins and origin not in ("*", "null")
-        return named or _same(origin, environ)
-
-    def readable(self, environ: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-        """The headers that let a page of another origin read the answer to its poll.
-
-        Nobody has to ask before with a preflight: what a page sends is a simple request.
-        """
-        origin: str = environ.get("HTTP_ORIGIN", "")
-        if not origin or _same(origin, environ):
-            return ()
-        if not self.trusts(environ):
-            # It brings no credentials that count. A page that is refused may read that.
-            return ("Access-Control-Allow-Origin", "*"), _READABLE
-        return (
-            ("Access-Control-Allow-Origin", origin),
-            ("Access-Control-Allow-Credentials", "true"),
-            _READABLE,
-        )
 
     def address(self, environ: dict[str, Any]) -> str:
         """The address that a request counts for."""
         return client_address(environ, self._options.trusted_proxies)
-
-
-def encoded(answer: Answer, gzip: bool) -> tuple[list[tuple[str, str]], bytes]:
-    """The headers and the body of an answer, to a client that may take `gzip`."""
-    body = answer.body
-    headers = [*_PLAIN, *answer.headers]
-    if gzip and len(body) >= COMPRESS_FROM:
-        # Level 1: a third of level 9's time for nearly its size, on JSON.
-        packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-        body = packer.compress(body) + packer.flush()
-        headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
-    headers.append(("Content-Length", str(len(body))))
-    return headers, body
-
-
-class _Weighed:
-    """A body that counts for its session until the WSGI server has written it."""
-
-    def __init__(self, body: bytes, weighs: Callable[[int], None]) -> None:
-        self._body = [body]
-        self._size = len(body)
-        self._weighs = weighs
-        weighs(self._size)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
-
-    def __len__(self) -> int:
-        return 1
-
-    def close(self) -> None:
-        """Called by the server, whatever became of it."""
-        size, self._size = self._size, 0
-        self._weighs(-size)
-
-
-def _same(origin: str, environ: dict[str, Any]) -> bool:
-    """Whether `origin` is the host that the request was sent to, and not less secure."""
-    try:
-        page = urlsplit(origin)
-        page_port = page.port or _DEFAULT_PORTS.get(page.scheme)
-        host = urlsplit("//" + environ.get("HTTP_HOST", ""))
-        # A proxy that ends TLS passes on the host without its scheme's port: 443, not our 80.
-        port = host.port or _DEFAULT_PORTS.get(page.scheme)
-    except ValueError:
-        return False
-    secure = environ.get("wsgi.url_scheme") != "https" or page.scheme == "https"
-    known = page.scheme in _DEFAULT_PORTS and page.hostname is not None
-    same_host = known and page.hostname == host.hostname
-    return secure and same_host and page_port == port
-
-
-def _refusal(status: int, text: str, environ: dict[str, Any], *headers: tuple[str, str]) -> Answer:
-    """The answer to a request that is none of the protocol's, and its line in the log."""
-    method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
-    logger.warning("%.20r %.80r: %s %.120r", method, path, status, text)
-    return Answer(status, text.encode() + b"\n", headers, unread=True)
-
-
-def _long_body(environ: dict[str, Any]) -> bool:
-    """Whether the request's body may take longer to read than is worth it."""
-    length = environ.get("CONTENT_LENGTH") or "0"
-    stated = "HTTP_TRANSFER_ENCODING" not in environ and re.fullmatch("[0-9]{1,5}", length)
-    return not stated

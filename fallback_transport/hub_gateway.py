@@ -16,8 +16,9 @@ from http import HTTPStatus
 from typing import Any
 
 from .admission import Unproven
+from .answers import encoded
 from .drivers import HELLO_WAIT, CallbackDriver
-from .gateway import Gateway, Nearness, encoded
+from .gateway import Gateway, Nearness
 from .heads import AMBIGUOUS, HEAD_END, read_head
 from .polling import Answer, HeldPoll
 from .protocol.codec import END_MARK
@@ -171,7 +172,7 @@ class HubGateway:
             kept = environ.get("HTTP_CONNECTION", "keep-alive").lower() == "keep-alive"
             fits = asked == ("POST", "poll", True) and kept
         seen = self._fixed(dict(environ))
-        origin = gateway.origin(seen, told=False) if fits else None
+        origin = gateway.origins.of(seen, told=False) if fits else None
         if origin is None:
             return None
         return Head(
@@ -180,8 +181,8 @@ class HubGateway:
             below,
             environ,
             origin,
-            gateway.trusts(seen),
-            gateway.readable(seen),
+            gateway.origins.trusts(seen),
+            gateway.origins.readable(seen),
             "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""),
         )
 

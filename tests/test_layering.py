@@ -21,11 +21,11 @@ PACKAGE = "fallback_transport"
 FLOORS = [
     {"protocol", "version"},
     {"runtime"},
-    {"admission", "client_manager", "conversation", "files", "request", "stats"},
+    {"admission", "client_manager", "conversation", "files", "origins", "request", "stats"},
     {"registry"},
     {"engine"},
     {"heads", "polling", "websocket"},
-    {"drivers"},
+    {"answers", "drivers"},
     {"doctor", "metrics"},
     {"gateway"},
     {"hub_gateway"},
