@@ -142,6 +142,8 @@ class Place:
         self.runtime = FakeRuntime()
         self.hub = FakeHub(self.runtime)
         self.runtime._hub = self.hub  # type: ignore[assignment]
+        # Where a test calls its mode eventlet, the real one is not to begin.
+        self.runtime.settle = lambda: None  # type: ignore[method-assign]
         self.runtime.at_end_of_turn = lambda flush: flush()  # type: ignore[method-assign]
         self.runtime.submit = self.runtime.spawn  # type: ignore[method-assign]
         self.environs: list[dict[str, Any]] = []

@@ -6,6 +6,8 @@ import contextvars
 import io
 import logging
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -335,3 +337,18 @@ def test_at_the_end_nothing_is_kept(log: tuple[logging.Logger, Kept]) -> None:
     deferral.stop()
     logger.warning("two")
     assert kept.lines == ["one", "two"]
+
+
+def test_the_last_lines_of_a_process_are_written() -> None:
+    program = (
+        "import logging\n"
+        "from fallback_transport.runtime.deferral import Deferral\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "logger = logging.getLogger('fallback_transport.a_test')\n"
+        "Deferral(lambda: True, lambda write: None).start()\n"
+        "logger.info('the last line')\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert "the last line" in ended.stderr

@@ -7,6 +7,7 @@ so do all others for its lock; in the hub that is an error, under the lock a bre
 
 from __future__ import annotations
 
+import atexit
 import logging
 from collections.abc import Callable
 
@@ -36,10 +37,13 @@ class Deferral(logging.Filter):
         for name in list(logging.root.manager.loggerDict):
             if name == PREFIX or name.startswith(PREFIX + "."):
                 logging.getLogger(name).addFilter(self)
+        # With a server that is not ours, nobody else says that the hub runs no more.
+        atexit.register(self.stop)
 
     def stop(self) -> None:
         """Nothing more runs as a task: log what is kept, and from now on at once."""
         self._stopped = True
+        atexit.unregister(self.stop)
         self._write()
 
     def filter(self, record: logging.LogRecord) -> bool:
