@@ -9,6 +9,7 @@ worker a session, in the order of the messages.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -158,6 +159,8 @@ class Conversation:
         self._working = False
         #: Whether `_flush` is to be called at the end of the turn.
         self._dirty = False
+        #: The deadline that `schedule` was asked for.
+        self._scheduled = math.inf
         self._resting = self._retired = False
         # The replies that are not handled yet: messages and bytes, and those of the one that
         # is still coming in.
@@ -390,6 +393,7 @@ class Conversation:
     def timeout(self) -> None:
         """Do what the time demands."""
         with self.lock:
+            self._scheduled = math.inf
             self._act(self.machine.timeout(self.runtime.now()))
             self._wake()
 
@@ -560,7 +564,10 @@ class Conversation:
             self._dirty = False
             for attachment in list(self._attachments.values()):
                 attachment.wake()
-            self._schedule(self, self.machine.deadline())
+            if self.machine.soonest < self._scheduled:
+                when = self.machine.deadline()
+                self._scheduled = math.inf if when is None else when
+                self._schedule(self, when)
 
     def _enqueue(self, unit: Unit) -> None:
         self._units.append(unit)
