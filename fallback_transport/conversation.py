@@ -194,13 +194,16 @@ class Conversation:
             MessageRefused: one is larger than any message may be.
         """
         with self.lock:
-            if not self.open:
+            machine = self.machine
+            if not machine.state.accepts_messages:
                 return
             try:
-                self.machine.send(messages, self.runtime.now(), latest=latest)
+                machine.send(messages, self.runtime.now(), latest=latest)
             except OutboxFull as full:
-                self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
-            self._wake()
+                self._act(machine.abort(CloseCode.TOO_MANY, str(full)))
+            if not self._dirty:
+                self._dirty = True
+                self.runtime.at_end_of_turn(self._flush)
 
     def close(self, code: int, reason: str) -> None:
         """Close in order, behind all that was sent.
@@ -385,6 +388,11 @@ class Conversation:
         with self.lock:
             return self.machine.pull(attempt, self.runtime.now())
 
+    def pulled_all(self, attempt: int) -> bool:
+        """Whether `pull`, which gave something just now, has no more."""
+        with self.lock:
+            return self.machine.pulled_all(attempt)
+
     def weigh(self, size: int) -> None:
         """An answer of so many bytes begins to be written, or of so many less than 0 is."""
         with self.lock:
@@ -410,9 +418,9 @@ class Conversation:
     # -- inside, under the lock ----------------------------------------------------
 
     def _act(self, events: list[Event]) -> None:
-        over = any(isinstance(event, SessionClosed) for event in events)
+        over = bool(events) and type(events[-1]) is SessionClosed
         for event in events:
-            if isinstance(event, MessageReceived):
+            if type(event) is MessageReceived:
                 self._take(event)
             elif isinstance(event, ConnectionDropped):
                 self._account()
@@ -442,6 +450,8 @@ class Conversation:
                 self._tell(event.code, event.reason, by_client=True, seq=event.seq)
             elif isinstance(event, SessionClosed):
                 self._finished(event)
+        if not events or not self.machine.inbox.pending:
+            return
         grant = self.machine.grant
         outside = min(self._urgent, grant.messages), min(self._urgent_bytes, grant.bytes)
         if self.machine.over_credit(*outside):

@@ -201,6 +201,8 @@ class CallbackDriver:
             if not chunks:
                 break
             stream.send(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            if connection.emptied:
+                break
             if chunks[-1] == b"":
                 stream.send_end()
         if connection.finished and not stream.pending:

@@ -149,10 +149,17 @@ class Engine:
             self.runtime.at_home(self.stock.send_packet, sid, own)
             return
         # Kept with the packet, for the other recipients.
-        message = getattr(pkt, "fallback_message", None)
-        if message is None:
-            message = pkt.fallback_message = _message(pkt.data)
-        self._send(conversation, message)
+        try:
+            group, plain = pkt.fallback_group
+        except AttributeError:
+            group = [_message(pkt.data)]
+            # An event without attachments: nothing is to be seen to, whoever gets it.
+            plain = isinstance(pkt.data, str) and pkt.data[:1] == "2"
+            pkt.fallback_group = group, plain
+        if plain and not self._partial:
+            self.runtime.at_home(conversation.send, group, _latest.get())
+        else:
+            self._send(conversation, group[0])
 
     def disconnect(self, sid: str | None = None) -> None:
         """End a client's connection, or everybody's."""

@@ -33,6 +33,7 @@ from .handlers import (
 )
 from .metrics import Metrics
 from .options import Options, configured
+from .packets import Packet
 from .protocol.codes import CloseCode, valid_close
 from .registry import Capacity, Registry
 from .runtime import Runtime, WSGIApplication, missing
@@ -415,6 +416,7 @@ class FallbackTransport(Handlers):
             return socketio.Server(
                 async_mode=options.async_mode,
                 client_manager=options.client_manager,
+                serializer=Packet,
                 cors_allowed_origins=_stock_origins(options.origins),
             )
         if options.client_manager is not None:

@@ -103,6 +103,8 @@ class WebSocketConnection:
         self._failed = False
         self._pings = 0
         self._closing: tuple[End | None, int, str] | None = None
+        #: Whether `data_to_send` is known to have no more.
+        self.emptied = False
 
     # -- the reader's side -------------------------------------------------------
 
@@ -156,6 +158,7 @@ class WebSocketConnection:
         """What to write now; empty bytes end the stream. Call it again until nothing is left."""
         with self._lock:
             self._pings = 0
+            self.emptied = False
             if self._framing.state is State.OPEN:
                 self._fill()
             return self._framing.data_to_send()
@@ -221,7 +224,9 @@ class WebSocketConnection:
         conversation = self._conversation
         envelope = conversation.pull(self._attempt) if conversation is not None else None
         if envelope is not None:
+            assert conversation is not None, "it was pulled from"
             self._send(envelope)
+            self.emptied = self._closing is None and conversation.pulled_all(self._attempt)
         elif self._closing is not None:
             end, code, reason = self._closing
             if end is not None:

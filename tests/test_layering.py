@@ -19,7 +19,7 @@ PACKAGE = "fallback_transport"
 # From the ground up. Modules on one floor do not import each other; those of
 # one subpackage do. "" is the package itself, which imports to export.
 FLOORS = [
-    {"protocol", "version"},
+    {"packets", "protocol", "version"},
     {"runtime"},
     {"admission", "client_manager", "conversation", "files", "origins", "request", "stats"},
     {"registry"},
