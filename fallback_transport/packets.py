@@ -17,13 +17,15 @@ try:
 except ImportError:  # an extra
     orjson = None  # type: ignore[assignment]
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+#: An application may put another in its place, by `json=`: then that one writes.
+_STOCK = sio.Packet.json
 #: The types that JSON has no bytes in, so that they need not be looked through.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def dumps(value: Any) -> str:
-    """`value` as JSON.
+    """`value` as JSON; NaN and the infinities are null, as browsers write them.
 
     Raises:
         TypeError, ValueError: it is none.
@@ -32,13 +34,18 @@ def dumps(value: Any) -> str:
         try:
             return orjson.dumps(value, option=_STRICT).decode()
         except TypeError:
-            # Also keys that are no texts, and numbers of more than 64 bits.
+            # Also keys that are no texts, numbers of more than 64 bits, halves of surrogate pairs.
             pass
-    return _encode(value)
+    try:
+        return _encode(value)
+    except ValueError:
+        # No browser can read what the standard module makes of NaN.
+        return _encode(json.loads(json.dumps(value), parse_constant=lambda _: None))
 
 
 #: What the standard module does not take is not to be taken: an application must not find out
-#: where orjson is missing. Dates, dataclasses and subclasses go there, and fail there.
+#: where orjson is missing. Dates, dataclasses and subclasses go there, and dates and dataclasses
+#: fail there. (orjson can be told nothing about UUIDs and members of an Enum: it takes them.)
 _STRICT = (
     orjson.OPT_PASSTHROUGH_DATACLASS
     | orjson.OPT_PASSTHROUGH_DATETIME
@@ -74,7 +81,7 @@ class Packet(sio.Packet):  # type: ignore[misc]
 
     def encode(self) -> Any:
         """See `socketio.packet.Packet`."""
-        if self.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK) or self.json is not json:
+        if self.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK) or self.json is not _STOCK:
             return super().encode()
         prefix = str(self.packet_type)
         if self.namespace is not None and self.namespace != "/":
