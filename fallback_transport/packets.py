@@ -20,6 +20,16 @@ except ImportError:  # an extra
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 #: An application may put another in its place, by `json=`: then that one writes.
 _STOCK = sio.Packet.json
+
+
+def _int(digits: str) -> int:
+    # As `engineio.json` has it, which makes a new decoder for each text.
+    if len(digits) > 100:
+        raise ValueError("an integer of more than 100 digits")
+    return int(digits)
+
+
+_decode = json.JSONDecoder(parse_int=_int).raw_decode
 #: The types that JSON has no bytes in, so that they need not be looked through.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
@@ -73,11 +83,18 @@ class Packet(sio.Packet):  # type: ignore[misc]
             self.attachment_count = 0
             self.attachments: list[Any] = []
             # Not by orjson: it makes floats of long integers, and would let pass what is refused.
-            self.data = self.json.loads(encoded_packet[1:])
+            self.data = self._read(encoded_packet)
             return
         if binary is None and type(data) is list and all(type(v) in _PLAIN for v in data):
             binary = False
         super().__init__(packet_type, data, namespace, id, binary, encoded_packet)
+
+    def _read(self, packet: str) -> Any:
+        if self.json is _STOCK:
+            data, end = _decode(packet, 1)
+            if end == len(packet):
+                return data
+        return self.json.loads(packet[1:])
 
     def encode(self) -> Any:
         """See `socketio.packet.Packet`."""
