@@ -316,11 +316,7 @@ class Registry:
             subprotocol=next((p for p in hello.protocols if p in self._subprotocols), ""),
             runtime=self.runtime,
             application=self._application,
-            schedule=self._clock.schedule,
-            proven=self._proven,
-            forget=self._forget,
-            gone=self._gone,
-            carried=self._stats.carried,
+            owner=self,
         )
         self._stats.opened()
         self._sessions[conversation.id] = conversation
@@ -328,15 +324,28 @@ class Registry:
         self._alive.add(conversation.id)
         return conversation
 
-    def _proven(self, conversation: Conversation) -> None:
+    # -- for its conversations ---------------------------------------------------
+
+    def schedule(self, conversation: Conversation, when: float | None) -> None:
+        """See `conversation.Owner`."""
+        self._clock.schedule(conversation, when)
+
+    def carried(self, before: str | None, now: str, why: str | None) -> None:
+        """See `conversation.Owner`."""
+        self._stats.carried(before, now, why)
+
+    def proven(self, conversation: Conversation) -> None:
+        """See `conversation.Owner`."""
         with self._lock:
             self._uncommitted.remove(conversation.id)
 
-    def _gone(self, conversation: Conversation) -> None:
+    def gone(self, conversation: Conversation) -> None:
+        """See `conversation.Owner`."""
         with self._lock:
             self._alive.discard(conversation.id)
 
-    def _forget(self, conversation: Conversation) -> None:
+    def forget(self, conversation: Conversation) -> None:
+        """See `conversation.Owner`."""
         with self._lock:
             if self._sessions.pop(conversation.id, None) is not None:
                 self._stats.ended(conversation.machine)
