@@ -437,11 +437,6 @@ class Conversation:
         with self.lock:
             return self.machine.pull(attempt, self.runtime.now())
 
-    def pulled_all(self, attempt: int) -> bool:
-        """Whether `pull`, which gave something just now, has no more."""
-        with self.lock:
-            return self.machine.pulled_all(attempt)
-
     def weigh(self, size: int) -> None:
         """An answer of so many bytes begins to be written, or of so many less than 0 is."""
         with self.lock:
@@ -499,9 +494,9 @@ class Conversation:
                 self._tell(event.code, event.reason, by_client=True, seq=event.seq)
             elif isinstance(event, SessionClosed):
                 self._finished(event)
-        if not events or not self.machine.inbox.pending:
+        inbox, grant = self.machine.inbox, self.machine.grant
+        if inbox.pending <= grant.messages and inbox.pending_bytes <= grant.bytes:
             return
-        grant = self.machine.grant
         outside = min(self._urgent, grant.messages), min(self._urgent_bytes, grant.bytes)
         if self.machine.over_credit(*outside):
             self._act(self.machine.abort(CloseCode.TOO_MANY, "more than the granted credit"))

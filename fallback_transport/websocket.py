@@ -226,7 +226,7 @@ class WebSocketConnection:
         if envelope is not None:
             assert conversation is not None, "it was pulled from"
             self._send(envelope)
-            self.emptied = self._closing is None and conversation.pulled_all(self._attempt)
+            self.emptied = self._closing is None and conversation.machine.emptied
         elif self._closing is not None:
             end, code, reason = self._closing
             if end is not None:

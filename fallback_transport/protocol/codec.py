@@ -41,6 +41,11 @@ END_MARK = SEPARATOR + "."
 MAX_NUMBER = 10**15 - 1
 
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z", re.ASCII)
+#: What nearly every envelope of a WebSocket begins with: marks, and at most one message of text.
+_USUAL = re.compile(
+    r"a(0|[1-9][0-9]{0,14})(?: r(0|[1-9][0-9]{0,14}))?(?:\Z|(?: s([1-9][0-9]{0,14}))\x1em)",
+    re.ASCII,
+)
 _PART = re.compile(r"([0-9]{1,15})/([0-9]{1,15}),", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z", re.ASCII)
 #: RFC 7230's token, which is what RFC 6455 makes a subprotocol's name of.
@@ -163,14 +168,12 @@ def encode_frames(envelope: Envelope) -> list[str | bytes]:
     or part. The first frame has all the marks; each states the number of its
     first message.
     """
-    for item in envelope.messages:
-        if _is_binary(item):
+    messages = envelope.messages
+    for item in messages:
+        if not isinstance(item, Close) and type(item.data) is bytes:
             break
     else:
-        messages = envelope.messages
-        if not messages:
-            return [_tokens(envelope)]
-        return [SEPARATOR.join([_tokens(envelope), *[message.segment for message in messages]])]
+        return [SEPARATOR.join([_tokens(envelope), *[item.segment for item in messages]])]
     frames: list[str | bytes] = []
     head = _tokens(envelope).split(" ")
     seq = envelope.seq or 0
@@ -198,10 +201,6 @@ def encode_frames(envelope: Envelope) -> list[str | bytes]:
     return frames
 
 
-def _is_binary(item: Carried) -> bool:
-    return not isinstance(item, Close) and isinstance(item.data, bytes)
-
-
 # -- decoding -----------------------------------------------------------------
 
 
@@ -219,7 +218,7 @@ def _item(segment: str) -> Carried:
     kind, content = segment[:1], segment[1:]
     try:
         if kind == "m":
-            return Message(content, segment)
+            return Message(content)
         # Python's decoder lets surplus padding pass.
         if kind == "b" and len(content) % 4 == 0:
             return Message(base64.b64decode(content, validate=True))
@@ -385,6 +384,15 @@ def decode(text: str) -> Unit:
         MalformedEnvelope: it is no envelope of this protocol.
         UnsupportedVersion: it is a hello or welcome of another version.
     """
+    usual = _USUAL.match(text)
+    if usual is not None:
+        start = usual.end()
+        handled, received, seq = usual.groups()
+        marks = int(handled), int(received or handled)
+        if seq is None:
+            return Envelope(*marks)
+        if text.find(SEPARATOR, start) < 0:
+            return Envelope(*marks, int(seq), (_item(text[start - 1 :]),))
     if text.count(SEPARATOR) > _MAX_MESSAGES:
         raise MalformedEnvelope(f"more than {_MAX_MESSAGES} messages")
     head, *segments = text.split(SEPARATOR)

@@ -110,6 +110,7 @@ class SessionMachine:
         "_unstated_bytes",
         "carrier",
         "connections",
+        "emptied",
         "grant",
         "inbox",
         "outbox",
@@ -136,6 +137,8 @@ class SessionMachine:
         #: No deadline set since `deadline` was last asked is before this: until then, whoever
         #: waits for an earlier one need not ask again.
         self.soonest = 0.0
+        #: Whether `pull`, which gave something just now, has no more: it need not be asked.
+        self.emptied = False
 
     # -- the application's side ------------------------------------------------
 
@@ -166,11 +169,10 @@ class SessionMachine:
         """
         if not self.state.accepts_messages:
             raise SessionOver(f"the session is {self.state.value}")
+        limit = self.grant.message
         for item in items:
-            if item.size > self.grant.message:
-                raise MessageRefused(
-                    f"a message of {item.size} bytes exceeds the limit of {self.grant.message}"
-                )
+            if item.size > limit:
+                raise MessageRefused(f"a message of {item.size} bytes exceeds the limit of {limit}")
         self.outbox.append(items, urgent=urgent, latest=latest)
 
     def handled(self, seq: int, now: float) -> list[Event]:
@@ -272,14 +274,19 @@ class SessionMachine:
         seq, offset = connection.next
         items: tuple[Carried, ...] = ()
         sender = self._sender() is connection
+        outbox = self.outbox
         if sender and self.state is not State.CLOSED:
-            seq, offset = max(connection.next, self._resume())
-            items = self.outbox.read(
-                seq, self._fitting(ENVELOPE_BYTES), ENVELOPE_MESSAGES, offset=offset
-            )
-        due = connection.asks or connection.answers or self._announcement(connection)[0]
-        if not items and not due and not (sender and self._ack_due(connection, now)):
-            return None
+            if seq <= outbox.received + 1:
+                seq, offset = max(connection.next, self._resume())
+            if seq <= outbox.last:
+                size = self._fitting(ENVELOPE_BYTES)
+                items = outbox.read(seq, size, ENVELOPE_MESSAGES, offset=offset)
+        if items:
+            self._sent(connection, items, now)
+        else:
+            due = connection.asks or connection.answers or self._announcement(connection)[0]
+            if not due and not (sender and self._ack_due(connection, now)):
+                return None
         connection.next = _behind(seq, offset, items)
         ask = answer = None
         if connection.asks:
@@ -288,15 +295,9 @@ class SessionMachine:
             connection.expects = connection.next
         if connection.answers:
             answer, connection.answers = connection.answers[0], connection.answers[1:]
-        return self._envelope(connection, seq if items else None, items, ask=ask, answer=answer)
-
-    def pulled_all(self, attempt: int) -> bool:
-        """Whether `pull`, which gave something just now, has no more."""
-        connection = self.connections.get(attempt)
-        if connection is None:
-            return True
         waits = connection.asks or connection.answers
-        return not waits and connection.next[0] > self.outbox.last
+        self.emptied = not waits and connection.next[0] > outbox.last
+        return self._envelope(connection, seq if items else None, items, ask=ask, answer=answer)
 
     # -- time ------------------------------------------------------------------
 
@@ -338,6 +339,9 @@ class SessionMachine:
         """The connection on which messages and acks go out."""
         return self.carrier
 
+    def _sent(self, connection: Connection, items: tuple[Carried, ...], now: float) -> None:
+        """A WebSocket is given messages; a server watches whether they arrive."""
+
     def _committed(self, attempt: int, envelope: Envelope, now: float) -> list[Event]:
         """What a commit in a received envelope changes; only a server gets commits."""
         return []
@@ -370,7 +374,8 @@ class SessionMachine:
         ask: int | None = None,
         answer: int | None = None,
     ) -> Envelope:
-        handled, received, got = connection.stated = self._marks()
+        inbox = self.inbox
+        handled, received, got = connection.stated = inbox.handled, inbox.received, inbox.got
         connection.ack_at = None
         self._unstated_bytes = 0
         commit, key = self._announcement(connection)

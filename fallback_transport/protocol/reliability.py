@@ -157,6 +157,15 @@ class Outbox:
         The first begins at unit `offset`; if it does not fit, it is a part.
         With `whole` there are no parts, and nothing if the first does not fit.
         """
+        if seq == self.last and count and not offset:
+            # Nearly always: the newest, alone, and it fits.
+            last = self._numbered[-1]
+            if last.size <= size:
+                if seq > self.sent:
+                    self.sent = seq
+                else:
+                    self.replays += 1
+                return (last,)
         items: list[Carried] = []
         start = seq - self.confirmed - 1
         for index in range(start, min(len(self._numbered), start + count)):
@@ -387,3 +396,6 @@ class Inbox:
         self.pending_bytes -= size
         # The lowest pending number bounds the mark; numbers are inserted in order.
         self.handled = next(iter(self._sizes), self.received + 1) - 1
+        if not self._sizes:
+            # Which lets go of the room that it has, too.
+            self._sizes.clear()

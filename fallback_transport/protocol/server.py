@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .codes import CloseCode
-from .envelope import End, Envelope, Grant, PollRequest
+from .envelope import Carried, End, Envelope, Grant, PollRequest
 from .events import Event, Transport
 from .machine import ACK_DELAY, MAX_CANDIDATES, Connection, SessionMachine
 from .reliability import Bounds
@@ -191,20 +191,6 @@ class ServerMachine(SessionMachine):
             self._trust(connection, now)
         return events
 
-    def pull(self, attempt: int, now: float) -> Envelope | None:
-        """See `SessionMachine.pull`; what is sent on the carrier is watched."""
-        envelope = super().pull(attempt, now)
-        connection = self.connections.get(attempt)
-        if envelope is not None and envelope.messages and connection is self.carrier:
-            assert connection is not None, "it was pulled from"
-            for item in envelope.messages:
-                connection.unreceived += item.size
-            if connection.doubt_at is None:
-                connection.sent_at = now
-                connection.doubt_at = now + self._patience(connection)
-                self.soonest = min(self.soonest, connection.doubt_at)
-        return envelope
-
     def due(self, attempt: int, now: float) -> int | None:
         """The number of the held request that is to be answered now, if there is one."""
         connection = self.connections.get(attempt)
@@ -256,6 +242,16 @@ class ServerMachine(SessionMachine):
     def _lifetime(self) -> float:
         inactivity = self.grant.inactivity
         return inactivity if self.committed else min(UNCOMMITTED_WAIT, inactivity)
+
+    def _sent(self, connection: Connection, items: tuple[Carried, ...], now: float) -> None:
+        if connection is not self.carrier:
+            return
+        for item in items:
+            connection.unreceived += item.size
+        if connection.doubt_at is None:
+            connection.sent_at = now
+            connection.doubt_at = now + self._patience(connection)
+            self.soonest = min(self.soonest, connection.doubt_at)
 
     def _sender(self) -> Connection | None:
         if self.carrier is not None:

@@ -37,10 +37,9 @@ class State(Enum):
     CLOSED = "closed"
     """It is over."""
 
-    @property
-    def accepts_messages(self) -> bool:
-        """Whether the application may still send."""
-        return self not in (State.CLOSING, State.CLOSED)
+    def __init__(self, value: str) -> None:
+        #: Whether the application may still send.
+        self.accepts_messages = value not in ("closing", "closed")
 
 
 class Input(Enum):
