@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .backlog import Backlog, Waiter
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Envelope, Hello, Message, PollRequest, Welcome
 from .protocol.errors import OutboxFull, RemoteProtocolError
@@ -108,6 +109,7 @@ class Conversation:
         forget: tells the registry that it is over.
         gone: tells the registry that its last handler has returned.
         carried: tells it what carried it before, what does now, and why, if that is polling.
+        patience: seconds for which messages may wait for room in the outbox; None: not at all.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class Conversation:
         forget: Callable[[Conversation], None],
         gone: Callable[[Conversation], None],
         carried: Callable[[str | None, str, str | None], None] = lambda before, now, why: None,
+        patience: float | None = None,
     ) -> None:
         self.id = id
         self.machine = machine
@@ -164,6 +167,9 @@ class Conversation:
         self._arriving = (0, 0)
         self._told = False
         self._on_over: set[Callable[[], None]] = set()
+        self.patience = patience
+        #: What waits for room; None while nothing ever has.
+        self._backlog: Backlog | None = None
 
     # -- for the layer above -----------------------------------------------------
 
@@ -196,6 +202,58 @@ class Conversation:
             except OutboxFull as full:
                 self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
             self._wake()
+
+    def offer(self, messages: list[Message], latest: str | None = None) -> Waiter | None:
+        """Send messages as `send` does; those that there is no room for wait, if they may.
+
+        Returns:
+            What waits, behind all that waits already: see `Emission`.
+
+        Raises:
+            MessageRefused: one is larger than any message may be.
+        """
+        if self.patience is None:
+            self.send(messages, latest)
+            return None
+        with self.lock:
+            if not self.open:
+                return None
+            now = self.runtime.now()
+            waiting = self._backlog
+            # What may replace a message that is in the outbox needs no room, and waits for nobody.
+            if not waiting or (latest is not None and not waiting.has_key(latest)):
+                try:
+                    self.machine.send(messages, now, latest=latest)
+                    self._wake()
+                    return None
+                except OutboxFull:
+                    pass
+            waiter = Waiter(self, messages, latest, now + self.patience, self.runtime.event())
+            if self._backlog is None:
+                self._backlog = Backlog(self.machine.outbox.bounds)
+            try:
+                self._backlog.append(waiter)
+            except OutboxFull as full:
+                self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
+                return None
+            return waiter
+
+    def expire(self, waiter: Waiter) -> None:
+        """Messages have waited for as long as they may: the session ends with 4429."""
+        with self.lock:
+            if self._backlog and waiter in self._backlog:
+                outbox = self.machine.outbox
+                held = f"{len(outbox)} messages, {outbox.bytes} bytes are unconfirmed"
+                reason = f"{held} after a wait of {self.patience:g} s"
+                self._act(self.machine.abort(CloseCode.TOO_MANY, reason))
+
+    def withdraw(self, waiter: Waiter) -> None:
+        """Messages that wait are not to be sent any more."""
+        with self.lock:
+            if self._backlog and waiter in self._backlog:
+                self._backlog.remove(waiter)
+                self._act([])
+                self._wake()
 
     def close(self, code: int, reason: str) -> None:
         """Close in order, behind all that was sent.
@@ -440,6 +498,19 @@ class Conversation:
         outside = min(self._urgent, grant.messages), min(self._urgent_bytes, grant.bytes)
         if self.machine.over_credit(*outside):
             self._act(self.machine.abort(CloseCode.TOO_MANY, "more than the granted credit"))
+        if self._backlog:
+            self._let_in(self._backlog)
+
+    def _let_in(self, backlog: Backlog) -> None:
+        """Send what waits, as far as there is room; nothing of it once the session is closing."""
+        while backlog and self.open:
+            waiter = backlog.first
+            try:
+                self.machine.send(waiter.messages, self.runtime.now(), latest=waiter.latest)
+            except OutboxFull:
+                return
+            backlog.remove(waiter)
+        backlog.clear()
 
     def _take(self, event: MessageReceived) -> None:
         # Not merely closing: what came in one envelope with the client's close is before it.

@@ -21,6 +21,7 @@ from typing import Any
 from engineio import packet as eio
 from socketio import packet as sio
 
+from .backlog import Emission
 from .conversation import REPLY_PART, Conversation, MalformedPacket, Unit
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
 from .protocol.envelope import Message
@@ -29,6 +30,8 @@ from .runtime import Runtime
 #: The packet type, ours alone, that answers an event whose handler raised.
 ERROR = "7"
 
+#: Seconds beyond all patience for which another thread waits to hear from the one that serves.
+HOME_MARGIN = 1.0
 _MAX_NAMESPACE = 256
 #: Handlers and encoders walk what came by recursion, and Python's ends at 1000 calls.
 _MAX_DEPTH = 100
@@ -50,6 +53,11 @@ _task_of: contextvars.ContextVar[Any] = contextvars.ContextVar(
 #: The key of the message that is being emitted, if it may replace the last of its key.
 _latest: contextvars.ContextVar[str | None] = contextvars.ContextVar(
     "fallback_transport.latest", default=None
+)
+
+#: The `emit` that sends just now, if it can wait for sessions that have no room.
+_emission: contextvars.ContextVar[Emission | None] = contextvars.ContextVar(
+    "fallback_transport.emission", default=None
 )
 
 
@@ -114,6 +122,8 @@ class Engine:
         self.unanswered: set[str] = set()
         #: For each namespace, what is told of our sessions that are resumed.
         self.on_resume: dict[str, Resumed] = {}
+        #: The most seconds that an `emit` may wait for room; None: they never wait.
+        self._patience: float | None = None
         server.eio = self
 
     def __getattr__(self, name: str) -> Any:
@@ -228,6 +238,35 @@ class Engine:
 
     # -- sending ---------------------------------------------------------------------
 
+    def let_emit_wait(self, patience: float) -> None:
+        """From now on the server's `emit` waits, for sessions that have that much patience."""
+        if self._patience is None:
+            emit = self.server.emit
+
+            def patiently(*args: Any, **kwargs: Any) -> None:
+                with self.patient():
+                    emit(*args, **kwargs)
+
+            # For all that emit: Flask-SocketIO, namespaces and `server.send` call it, too.
+            self.server.emit = patiently
+        self._patience = max(patience, self._patience or 0.0)
+
+    @contextlib.contextmanager
+    def patient(self) -> Iterator[None]:
+        """What is sent within goes to all that have room, and then waits for the others."""
+        if self._patience is None or not self.runtime.can_wait:
+            yield
+            return
+        emission = Emission()
+        token = _emission.set(emission)
+        try:
+            yield
+        finally:
+            _emission.reset(token)
+            self.runtime.complete(
+                lambda: emission.wait(self.runtime.now), self._patience + HOME_MARGIN
+            )
+
     def _send(self, conversation: Conversation, message: Message) -> None:
         """Send, holding a packet's text back until its attachments are there too.
 
@@ -243,13 +282,21 @@ class Engine:
         if missing > 0:
             self._partial[slot] = missing, group
             return
-        self.runtime.at_home(conversation.send, group, _latest.get())
+        self.hand_over(conversation, group)
         text = group[0].data
         kind = text[:1] if isinstance(text, str) else ""
         if kind in ("3", "6"):
             self.unanswered.discard(conversation.id)
         elif isinstance(text, str) and kind in ("1", "4"):
             self._refused_or_disconnected(conversation, text)
+
+    def hand_over(self, conversation: Conversation, group: list[Message]) -> None:
+        """Send messages that belong together; where there is no room, as who sends them waits."""
+        emission, latest = _emission.get(), _latest.get()
+        if emission is None or emission.over:
+            self.runtime.at_home(conversation.send, group, latest)
+        else:
+            self.runtime.at_home(emission.offer, conversation, group, latest)
 
     def _refused_or_disconnected(self, conversation: Conversation, text: str) -> None:
         # What follows the namespace is an object of ours, or a text of python-socketio's.
@@ -428,6 +475,11 @@ class _Client:
             _connecting.reset(token)
 
     def _event(self, packet: Any) -> None:
+        # The reply waits for room as an `emit` does.
+        with self._engine.patient():
+            self._handle_event(packet)
+
+    def _handle_event(self, packet: Any) -> None:
         unanswered, session = self._engine.unanswered, self._conversation.id
         arguments = session, packet.namespace, packet.id, packet.data
         if packet.id is not None:
@@ -456,7 +508,8 @@ class _Client:
         error = {"code": code, "message": message}
         namespace = packet.namespace or "/"
         prefix = "" if namespace == "/" else namespace + ","
-        self._conversation.send([Message(f"{ERROR}{prefix}{packet.id}{json.dumps(error)}")])
+        answer = Message(f"{ERROR}{prefix}{packet.id}{json.dumps(error)}")
+        self._engine.hand_over(self._conversation, [answer])
 
     def _reply(self, namespace: str | None, id: int, data: list[Any]) -> None:
         self._server._handle_ack(self._conversation.id, namespace, id, data)

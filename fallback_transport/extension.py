@@ -122,7 +122,10 @@ class FallbackTransport(Handlers):
                 options.max_uncommitted_per_address,
             ),
             subprotocols=options.subprotocols,
+            patience=options.patience,
         )
+        if options.patience is not None:
+            engine.let_emit_wait(options.patience)
         door = GatewayOptions(
             paths=options.paths,
             origins=options.origins,

@@ -75,6 +75,7 @@ class Registry:
         application: makes the layer above for each conversation.
         grant, bounds, capacity: the limits.
         subprotocols: the application's, of which the first that a client offers is taken.
+        patience: see `Conversation`.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Registry:
         bounds: Bounds,
         capacity: Capacity,
         subprotocols: tuple[str, ...] = (),
+        patience: float | None = None,
     ) -> None:
         self.runtime = runtime
         self.grant = grant
@@ -96,6 +98,7 @@ class Registry:
         self._bounds = bounds
         self._capacity = capacity
         self._subprotocols = subprotocols
+        self._patience = patience
         self._lock = make_lock()
         self._sessions: dict[str, Conversation] = {}
         self._uncommitted = Unproven[Conversation](
@@ -318,6 +321,7 @@ class Registry:
             forget=self._forget,
             gone=self._gone,
             carried=self._stats.carried,
+            patience=self._patience,
         )
         self._stats.opened()
         self._sessions[conversation.id] = conversation

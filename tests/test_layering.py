@@ -21,6 +21,7 @@ PACKAGE = "fallback_transport"
 FLOORS = [
     {"protocol", "version"},
     {"runtime"},
+    {"backlog"},
     {"admission", "conversation", "files", "request", "stats"},
     {"registry"},
     {"engine"},
