@@ -467,7 +467,8 @@ class _Client:
         token = _connecting.set(conversation)
         try:
             connect = self._server._handle_connect
-            self._call("on_connect", connect, conversation.id, packet.namespace, packet.data)
+            with self._engine.patient():
+                self._call("on_connect", connect, conversation.id, packet.namespace, packet.data)
         except BaseException:
             conversation.close(CloseCode.INTERNAL_ERROR, "the connect handler raised")
             raise

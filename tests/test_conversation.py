@@ -94,7 +94,12 @@ class Layer:
 class Room:
     """A conversation with one WebSocket, committed."""
 
-    def __init__(self, grant: Grant | None = None, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self,
+        grant: Grant | None = None,
+        bounds: Bounds | None = None,
+        patience: float | None = None,
+    ) -> None:
         self.runtime = FakeRuntime()
         self.layer = Layer(self.runtime)
         self.scheduled: list[float | None] = []
@@ -114,6 +119,7 @@ class Room:
             proven=self.proven.append,
             forget=self.forgotten.append,
             gone=self.gone.append,
+            patience=patience,
         )
         self.attached = Attached()
         self.seq = 1
