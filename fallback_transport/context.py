@@ -7,8 +7,7 @@ more than the rest of an echo.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, NoReturn
 
 from flask import Flask
@@ -90,21 +89,35 @@ class HandlerRequestContext(RequestContext):
         return self._session
 
 
-@contextmanager
-def handler_context(app: Flask, environ: dict[str, Any]) -> Iterator[None]:
+class handler_context:
     """The contexts for one call of a handler; teardown functions run after it."""
-    context = HandlerRequestContext(app, environ)
-    failure: BaseException | None = None
-    with app.app_context():
-        token = _cv_request.set(context)
+
+    __slots__ = ("_app", "_app_context", "_context", "_environ", "_token")
+
+    def __init__(self, app: Flask, environ: dict[str, Any]) -> None:
+        self._app = app
+        self._environ = environ
+
+    def __enter__(self) -> None:
+        self._app_context = self._app.app_context()
+        self._app_context.push()
+        self._context = HandlerRequestContext(self._app, self._environ)
+        self._token = _cv_request.set(self._context)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         try:
-            yield
+            try:
+                if self._context.built:
+                    self._app.do_teardown_request(failure)
+            finally:
+                _cv_request.reset(self._token)
         except BaseException as error:
             failure = error
             raise
         finally:
-            try:
-                if context.built:
-                    app.do_teardown_request(failure)
-            finally:
-                _cv_request.reset(token)
+            self._app_context.pop(failure)

@@ -9,7 +9,7 @@ worker a session, in the order of the messages.
 from __future__ import annotations
 
 import logging
-from collections import deque
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,7 +29,7 @@ from .protocol.events import (
 )
 from .protocol.server import Poll, ServerMachine, Verdict
 from .protocol.state import State
-from .runtime import TURN, Runtime, make_lock
+from .runtime import TURN, Runtime
 
 logger = logging.getLogger("fallback_transport.session")
 #: One line for each session, when it is over: a name of its own, to be kept where the rest is not.
@@ -133,7 +133,7 @@ class Conversation:
         self.environ = environ
         self.subprotocol = subprotocol
         self.data: dict[Any, Any] = {}
-        self.lock = make_lock()
+        self.lock = runtime.lock()
         self.created = runtime.now()
         self.runtime = runtime
         #: How many connections have carried it, and how often that was another transport's.
@@ -157,8 +157,13 @@ class Conversation:
         self._unseen: dict[int, dict[str, Any]] = {}
         #: The newest of those that it is about to see.
         self._resuming: dict[str, Any] | None = None
-        self._units: deque[Unit] = deque()
+        # Short, and mostly empty: an empty deque is 600 bytes.
+        self._units: list[Unit] = []
         self._working = False
+        #: Whether `_flush` is to be called at the end of the turn.
+        self._dirty = False
+        #: The deadline that `schedule` was asked for.
+        self._scheduled = math.inf
         self._resting = self._retired = False
         # The replies that are not handled yet: messages and bytes, and those of the one that
         # is still coming in.
@@ -195,13 +200,16 @@ class Conversation:
             MessageRefused: one is larger than any message may be.
         """
         with self.lock:
-            if not self.open:
+            machine = self.machine
+            if not machine.state.accepts_messages:
                 return
             try:
-                self.machine.send(messages, self.runtime.now(), latest=latest)
+                machine.send(messages, self.runtime.now(), latest=latest)
             except OutboxFull as full:
-                self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
-            self._wake()
+                self._act(machine.abort(CloseCode.TOO_MANY, str(full)))
+            if not self._dirty:
+                self._dirty = True
+                self.runtime.at_end_of_turn(self._flush)
 
     def offer(self, messages: list[Message], latest: str | None = None) -> Waiter | None:
         """Send messages as `send` does; those that there is no room for wait, if they may.
@@ -438,6 +446,11 @@ class Conversation:
         with self.lock:
             return self.machine.pull(attempt, self.runtime.now())
 
+    def pulled_all(self, attempt: int) -> bool:
+        """Whether `pull`, which gave something just now, has no more."""
+        with self.lock:
+            return self.machine.pulled_all(attempt)
+
     def weigh(self, size: int) -> None:
         """An answer of so many bytes begins to be written, or of so many less than 0 is."""
         with self.lock:
@@ -446,6 +459,7 @@ class Conversation:
     def timeout(self) -> None:
         """Do what the time demands."""
         with self.lock:
+            self._scheduled = math.inf
             self._act(self.machine.timeout(self.runtime.now()))
             self._wake()
 
@@ -462,9 +476,9 @@ class Conversation:
     # -- inside, under the lock ----------------------------------------------------
 
     def _act(self, events: list[Event]) -> None:
-        over = any(isinstance(event, SessionClosed) for event in events)
+        over = bool(events) and type(events[-1]) is SessionClosed
         for event in events:
-            if isinstance(event, MessageReceived):
+            if type(event) is MessageReceived:
                 self._take(event)
             elif isinstance(event, ConnectionDropped):
                 self._account()
@@ -494,10 +508,11 @@ class Conversation:
                 self._tell(event.code, event.reason, by_client=True, seq=event.seq)
             elif isinstance(event, SessionClosed):
                 self._finished(event)
-        grant = self.machine.grant
-        outside = min(self._urgent, grant.messages), min(self._urgent_bytes, grant.bytes)
-        if self.machine.over_credit(*outside):
-            self._act(self.machine.abort(CloseCode.TOO_MANY, "more than the granted credit"))
+        if events and self.machine.inbox.pending:
+            grant = self.machine.grant
+            outside = min(self._urgent, grant.messages), min(self._urgent_bytes, grant.bytes)
+            if self.machine.over_credit(*outside):
+                self._act(self.machine.abort(CloseCode.TOO_MANY, "more than the granted credit"))
         if self._backlog:
             self._let_in(self._backlog)
 
@@ -535,7 +550,7 @@ class Conversation:
             self._arriving = count, size
         else:
             self._arriving = 0, 0
-            self.runtime.spawn(self._run_urgent, unit, count, size)
+            self.runtime.submit(self._run_urgent, unit, count, size)
 
     def _resumed(self, environ: dict[str, Any]) -> None:
         """Queue the application's look at a request that resumes, before what comes with it."""
@@ -619,15 +634,26 @@ class Conversation:
         self._enqueue(Unit(seqs, over))
 
     def _wake(self) -> None:
-        for attachment in list(self._attachments.values()):
-            attachment.wake()
-        self._schedule(self, self.machine.deadline())
+        """There may be something to send: once a turn, so that it goes in one envelope."""
+        if not self._dirty:
+            self._dirty = True
+            self.runtime.at_end_of_turn(self._flush)
+
+    def _flush(self) -> None:
+        with self.lock:
+            self._dirty = False
+            for attachment in list(self._attachments.values()):
+                attachment.wake()
+            if self.machine.soonest < self._scheduled:
+                when = self.machine.deadline()
+                self._scheduled = math.inf if when is None else when
+                self._schedule(self, when)
 
     def _enqueue(self, unit: Unit) -> None:
         self._units.append(unit)
         if not self._working:
             self._working = True
-            self.runtime.spawn(self._work)
+            self.runtime.submit(self._work)
 
     def _handled(self, unit: Unit) -> None:
         if self._retired:
@@ -645,12 +671,12 @@ class Conversation:
                 if not self._units:
                     self._working = False
                     return
-                unit = self._units.popleft()
+                unit = self._units.pop(0)
             try:
                 self._run(unit)
             except BaseException:
                 # It may end no more than this task; the session is not to stop with it.
-                self.runtime.spawn(self._work)
+                self.runtime.submit(self._work)
                 raise
             if self.runtime.now() - since > TURN:
                 # Where there is always something to do, handlers that never wait hold up a hub.

@@ -15,6 +15,7 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,7 @@ from engineio import packet as eio
 from socketio import packet as sio
 
 from .backlog import Emission
+from .client_manager import ManagerHealth
 from .conversation import REPLY_PART, Conversation, MalformedPacket, Unit
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
 from .protocol.envelope import Message
@@ -54,6 +56,9 @@ _task_of: contextvars.ContextVar[Any] = contextvars.ContextVar(
 _latest: contextvars.ContextVar[str | None] = contextvars.ContextVar(
     "fallback_transport.latest", default=None
 )
+
+#: For whatever waits for nobody.
+_IMPATIENT = contextlib.nullcontext()
 
 #: The `emit` that sends just now, if it can wait for sessions that have no room.
 _emission: contextvars.ContextVar[Emission | None] = contextvars.ContextVar(
@@ -124,6 +129,7 @@ class Engine:
         self.on_resume: dict[str, Resumed] = {}
         #: The most seconds that an `emit` may wait for room; None: they never wait.
         self._patience: float | None = None
+        self.manager_health = ManagerHealth.of(server.manager, runtime)
         server.eio = self
 
     def __getattr__(self, name: str) -> Any:
@@ -157,10 +163,17 @@ class Engine:
             self.runtime.at_home(self.stock.send_packet, sid, own)
             return
         # Kept with the packet, for the other recipients.
-        message = getattr(pkt, "fallback_message", None)
-        if message is None:
-            message = pkt.fallback_message = _message(pkt.data)
-        self._send(conversation, message)
+        try:
+            group, plain = pkt.fallback_group
+        except AttributeError:
+            group = [_message(pkt.data)]
+            # An event without attachments: nothing is to be seen to, whoever gets it.
+            plain = isinstance(pkt.data, str) and pkt.data[:1] == "2"
+            pkt.fallback_group = group, plain
+        if plain and not self._partial and self._patience is None:
+            self.runtime.at_home(conversation.send, group, _latest.get())
+        else:
+            self._send(conversation, group[0])
 
     def disconnect(self, sid: str | None = None) -> None:
         """End a client's connection, or everybody's."""
@@ -251,21 +264,21 @@ class Engine:
             self.server.emit = patiently
         self._patience = max(patience, self._patience or 0.0)
 
-    @contextlib.contextmanager
-    def patient(self) -> Iterator[None]:
+    def patient(self) -> AbstractContextManager[None]:
         """What is sent within goes to all that have room, and then waits for the others."""
         if self._patience is None or not self.runtime.can_wait:
-            yield
-            return
+            return _IMPATIENT
+        return self._waiting(self._patience + HOME_MARGIN)
+
+    @contextlib.contextmanager
+    def _waiting(self, timeout: float) -> Iterator[None]:
         emission = Emission()
         token = _emission.set(emission)
         try:
             yield
         finally:
             _emission.reset(token)
-            self.runtime.complete(
-                lambda: emission.wait(self.runtime.now), self._patience + HOME_MARGIN
-            )
+            self.runtime.complete(lambda: emission.wait(self.runtime.now), timeout)
 
     def _send(self, conversation: Conversation, message: Message) -> None:
         """Send, holding a packet's text back until its attachments are there too.
@@ -476,6 +489,9 @@ class _Client:
             _connecting.reset(token)
 
     def _event(self, packet: Any) -> None:
+        if packet.id is None:
+            self._handle_event(packet)
+            return
         # The reply waits for room as an `emit` does.
         with self._engine.patient():
             self._handle_event(packet)

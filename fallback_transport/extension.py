@@ -14,6 +14,7 @@ from flask import Flask, current_app, has_app_context
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from .binding import hub_binding
 from .context import handler_context
 from .conversation import MalformedPacket
 from .doctor.door import DoctorDoor
@@ -32,9 +33,10 @@ from .handlers import (
 )
 from .metrics import Metrics
 from .options import Options, configured
+from .packets import Packet
 from .protocol.codes import CloseCode, valid_close
 from .registry import Capacity, Registry
-from .runtime import Runtime, WSGIApplication
+from .runtime import Runtime, WSGIApplication, missing
 from .script_tag import script_tag
 from .session import ConnectionRefused, Session, Sessions
 from .version import __version__
@@ -80,6 +82,7 @@ class FallbackTransport(Handlers):
         self._origin: FallbackTransport | None = None
         self._several = False
         self._on_error: dict[str, Callable[..., Any]] = {}
+        self._binding = "auto"
         self._drain = 0.0
         if app is not None:
             self.init_app(app)
@@ -97,7 +100,8 @@ class FallbackTransport(Handlers):
 
         Raises:
             RuntimeError: `app` has one already at this path; or a second app is given
-                where there can be one server only.
+                where there can be one server only; or what the async mode needs is not
+                installed.
         """
         if self._server is not None:
             self._init_another(app)
@@ -158,7 +162,7 @@ class FallbackTransport(Handlers):
             mounted,
             doctor,
             _guard(app, options.doctor),
-            Metrics(registry.stats) if options.metrics is not False else None,
+            Metrics(partial(_stats, registry, engine)) if options.metrics is not False else None,
             _guard(app, options.metrics),
         )
         if fix is None:
@@ -170,6 +174,7 @@ class FallbackTransport(Handlers):
         mounted.update(dict.fromkeys(options.paths, self))
         self._app, self._server, self._runtime = app, server, engine.runtime
         self._registry, self._drain = registry, options.drain
+        self._binding = options.binding
         self._engine, self._gateway, self._path = engine, gateway, options.paths[0]
         self._sessions = Sessions(engine)
         for each in self._registrations:
@@ -189,7 +194,8 @@ class FallbackTransport(Handlers):
     def run(self, app: Flask, host: str = "127.0.0.1", port: int = 5000) -> None:
         """Serve `app` with the async mode's own server, until the process ends.
 
-        It patches nothing; what the application has patched is logged. SIGTERM drains
+        On eventlet, sessions are served on its hub, past WSGI middleware; see the option
+        `binding`. It patches nothing; what the application has patched is logged. SIGTERM drains
         (see `drain`) and then returns from here; a second one ends the process at once, and
         so does, with status 1, a handler that lets nothing else run.
         Where the application handles SIGTERM itself, that stays so.
@@ -206,7 +212,11 @@ class FallbackTransport(Handlers):
         assert its._runtime is not None, "set by init_app"
         assert its._registry is not None, "set by init_app"
         its._registry.alone_at(its._runtime.place(host, port))
-        its._runtime.serve(app, host, port, its.drain, its._drain + LAST_RESORT)
+        outermost = app.wsgi_app if type(app).__call__ is Flask.__call__ else app
+        mounted = app.extensions["fallback_transport"].values()
+        gateways = list(dict.fromkeys(each._gateway for each in mounted))
+        front = hub_binding(outermost, gateways, its._runtime, its._binding)
+        its._runtime.serve(app, host, port, its.drain, its._drain + LAST_RESORT, front)
 
     def drain(self, timeout: float | None = None) -> None:
         """End every session in order, before the process ends; blocks until it is done.
@@ -235,14 +245,17 @@ class FallbackTransport(Handlers):
         ``closed``, by code; ``switches`` of transport, by the new one; ``fallbacks``, each time
         that long polling began to carry a session, by the reason that the page had;
         ``messages`` ``up`` and ``down``; ``replays``, messages that were sent again; and
-        ``duplicates``, messages that came again and were dropped.
+        ``duplicates``, messages that came again and were dropped. ``client_manager`` is None, or
+        tells of its connection: its ``kind``, its ``state`` ("connected", "lost", or "unknown"
+        before the first client) ``since`` when in Unix time, and the class of its last ``error``.
 
         Raises:
             RuntimeError: before `init_app`, or several apps have one.
         """
         its = self._meant()
         assert its._registry is not None, "set by init_app"
-        return its._registry.stats()
+        assert its._engine is not None, "set by init_app"
+        return _stats(its._registry, its._engine)
 
     # -- sending -----------------------------------------------------------------------
 
@@ -401,9 +414,12 @@ class FallbackTransport(Handlers):
     def _socketio_server(self, options: Options) -> Any:
         server = self._handed_in
         if server is None:
+            if problem := missing(options.async_mode):
+                raise RuntimeError(problem)
             return socketio.Server(
                 async_mode=options.async_mode,
                 client_manager=options.client_manager,
+                serializer=Packet,
                 cors_allowed_origins=_stock_origins(options.origins),
             )
         if options.client_manager is not None:
@@ -564,6 +580,11 @@ class FallbackTransport(Handlers):
         assert self._sessions is not None, "set by init_app"
         environ: dict[str, Any] = self._server.get_environ(sid, namespace)
         return self._sessions.get(sid, namespace), environ
+
+
+def _stats(registry: Registry, engine: Engine) -> dict[str, Any]:
+    health = engine.manager_health
+    return {**registry.stats(), "client_manager": health and health.to_json()}
 
 
 def _guard(app: Flask, admits: bool | Callable[[], Any]) -> Guard:

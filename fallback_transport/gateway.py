@@ -5,69 +5,37 @@ Here every request is checked before a transport sees it: method, size, origin.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import logging
 import re
-import socket
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
-from http import HTTPStatus
+from enum import Enum, auto
 from typing import Any
-from urllib.parse import urlsplit
 
 from .admission import Unproven, client_address
+from .answers import PLAIN, StartResponse, refuse, respond, respond_file
 from .doctor.door import DoctorDoor, Stream
-from .files import FILES, load
+from .drivers import BlockingDriver
+from .files import FILES
 from .metrics import Metrics
+from .origins import Origins
 from .polling import Answer, HeldPoll, PollingDoor, answer, retry_after
 from .protocol.codec import END_MARK
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Hello
 from .registry import Registry
 from .request import plain_request
-from .runtime import Runtime, UnsuitableServer, WSGIApplication, make_lock
-from .websocket import (
-    SUBPROTOCOL,
-    BadHandshake,
-    BlockingDriver,
-    WebSocketConnection,
-    handshake,
-)
+from .runtime import Runtime, UnsuitableServer, WSGIApplication
+from .websocket import SUBPROTOCOL, BadHandshake, WebSocketConnection, handshake
 
 logger = logging.getLogger("fallback_transport.gateway")
-
-StartResponse = Callable[..., Any]
-
-#: Seconds for a client that is turned away to stop sending what nobody reads.
-LINGER = 5.0
-#: Bodies shorter than this are not compressed: the gain is under one packet.
-COMPRESS_FROM = 1400
-#: Bodies shorter than this are gone from our memory at once: a socket takes them without waiting.
-WEIGH_FROM = 16_384
 
 #: What is at a mount. The first two are in every path below it, too.
 _DOORS = ("ws", "poll", *FILES)
 #: What a page is told of a server that does not suit the async mode; the log knows more.
 UNSUITABLE = "the server is started in a way that cannot work; its log says why"
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_PLAIN = (
-    ("Content-Type", "text/plain; charset=utf-8"),
-    ("Cache-Control", "no-store"),
-    ("X-Content-Type-Options", "nosniff"),
-)
-
-#: What a client heeds, beside those that every page may read.
-_READABLE = ("Access-Control-Expose-Headers", "Retry-After")
-
-#: For a page of ours: nothing of it is inline. To old browsers 'self' is no WebSocket.
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'"
-)
 
 #: The doctor's page, and what it needs: paths below a mount, and files.
 _PAGE = {
@@ -77,6 +45,19 @@ _PAGE = {
     "doctor/findings.json": "doctor_findings.json",
 }
 _DOCTOR = (*_PAGE, "doctor/poll", "doctor/ws")
+
+
+class Nearness(Enum):
+    """Where a path is.
+
+    At a mount the doors are ours. Below, they may as well be the application's, so that only who
+    asks for them in our protocol gets them.
+    """
+
+    MOUNT = auto()
+    BELOW = auto()
+    ELSEWHERE = auto()
+
 
 #: Gives what answers a request, if it may not go on.
 Guard = Callable[[dict[str, Any]], "WSGIApplication | None"]
@@ -140,12 +121,16 @@ class Gateway:
         metrics: Metrics | None = None,
         metrics_guard: Guard = _open,
     ) -> None:
-        self._app = app
-        self._registry = registry
-        self._runtime = runtime
+        self.origins = Origins(options.origins)
+        #: What is behind.
+        self.app = app
+        self.registry = registry
+        self.runtime = runtime
         self._stock = stock
         self._options = options
-        self._extra = extra
+        #: Where the sessions' doors are.
+        self.mounts = options.paths
+        self.extra = extra
         self._mounts = options.paths if mounts is None else mounts
         self._doctor = doctor
         names = [*(_DOCTOR if doctor else ()), *(("metrics",) if metrics else ())]
@@ -156,20 +141,20 @@ class Gateway:
         self._guard = guard
         self._metrics = metrics
         self._metrics_guard = metrics_guard
-        self._door = PollingDoor(registry, options.max_held)
-        self._lock = make_lock()
+        self.door = PollingDoor(registry, options.max_held)
+        self._lock = runtime.lock()
         self._ungreeted = Unproven[str](options.max_ungreeted, options.max_ungreeted_per_address)
         self._handshakes = itertools.count()
 
     def run_on(self, runtime: Runtime) -> None:
         """Run on another runtime from now on."""
-        self._runtime = runtime
+        self.runtime = runtime
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         beside = self._beside.get(path)
         if beside is not None:
-            self._runtime.give_way()
+            self.runtime.give_way()
             if beside == "metrics":
                 return self._measure(environ, start_response)
             return self._examine(beside, environ, start_response)
@@ -178,25 +163,31 @@ class Gateway:
             return self._session(place, name, environ, start_response)
         stock = self._options.stock_path
         if stock is not None and (path == stock or path.startswith(stock + "/")):
-            environ.update(self._extra)
+            environ.update(self.extra)
             return self._stock(environ, start_response)
-        return self._app(environ, start_response)
+        return self.app(environ, start_response)
 
     def _has(self, place: str, name: str, environ: dict[str, Any]) -> bool:
-        """Whether the door `name` in the path `place` is one of ours.
-
-        At a mount it is. Below, it may as well be the application's, so that only who asks
-        for it in our protocol gets it.
-        """
-        mounts = [m for m in self._mounts if (place + "/").startswith(m.rstrip("/") + "/")]
-        mount = max(mounts, key=len, default="")
-        if mount not in self._options.paths:
-            return False
-        if place == mount.rstrip("/"):
-            return True
+        """Whether the door `name` in the path `place` is one of ours."""
+        near = self.nearness(place)
+        if near is not Nearness.BELOW:
+            return near is Nearness.MOUNT
         if name == "ws":
             return SUBPROTOCOL in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
         return name == "poll" and self._is_poll(environ)
+
+    def nearness(self, place: str) -> Nearness:
+        """Where the path `place` is, to our mounts."""
+        mounts = [m for m in self._mounts if (place + "/").startswith(m.rstrip("/") + "/")]
+        mount = max(mounts, key=len, default="")
+        if mount not in self._options.paths:
+            return Nearness.ELSEWHERE
+        return Nearness.MOUNT if place == mount.rstrip("/") else Nearness.BELOW
+
+    def is_beside(self, path: str) -> bool:
+        """Whether something else than a session's door is there, or may be."""
+        stock = self._options.stock_path
+        return path in self._beside or (stock is not None and path.startswith(stock + "/"))
 
     def _is_poll(self, environ: dict[str, Any]) -> bool:
         """Whether the request's body ends as those of our clients do; it can be read again."""
@@ -204,10 +195,10 @@ class Gateway:
         stated = re.fullmatch("[0-9]{1,12}", length, re.ASCII)
         if environ["REQUEST_METHOD"] != "POST" or "HTTP_TRANSFER_ENCODING" in environ:
             return False
-        if not stated or int(length) > self._registry.grant.body:
+        if not stated or int(length) > self.registry.grant.body:
             return False
         # While the server's own stream is still there.
-        self._runtime.hurry(environ)
+        self.runtime.hurry(environ)
         body = self._read(environ)
         environ["wsgi.input"] = io.BytesIO(body)
         return body.endswith(END_MARK.encode())
@@ -216,54 +207,54 @@ class Gateway:
         self, place: str, name: str, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
         # Requests that come without a pause must not keep a hub from everybody else.
-        self._runtime.give_way()
+        self.runtime.give_way()
         if name not in ("poll", "ws"):
-            return self._file(name, environ, start_response)
+            return respond_file(self.runtime, name, environ, start_response)
         try:
-            self._runtime.check(environ)
+            self.runtime.check(environ)
         except UnsuitableServer as error:
             # The page is told, too, and does not try for ever.
             text = f"{error}\n".encode()
             end = answer(End(CloseCode.INTERNAL_ERROR, UNSUITABLE)).body
-            body, readable = (text, ()) if name == "ws" else (end, self._readable(environ))
+            body, readable = (text, ()) if name == "ws" else (end, self.origins.readable(environ))
             refusal = Answer(501, body, readable, unread=True)
-            return self._respond(refusal, environ, start_response)
+            return respond(self.runtime, refusal, environ, start_response)
 
         def request(hello: Hello) -> dict[str, Any]:
-            trusted = self._trusts(environ)
-            return plain_request(environ, place, hello, self._extra, trusted=trusted)
+            trusted = self.origins.trusts(environ)
+            return plain_request(environ, place, hello, self.extra, trusted=trusted)
 
         if name == "ws":
             return self._websocket(environ, request, start_response)
         polled = self._poll(environ, request)
-        polled = replace(polled, headers=(*polled.headers, *self._readable(environ)))
-        return self._respond(polled, environ, start_response)
+        polled = replace(polled, headers=(*polled.headers, *self.origins.readable(environ)))
+        return respond(self.runtime, polled, environ, start_response)
 
     # -- polling -----------------------------------------------------------------
 
     def _poll(self, environ: dict[str, Any], request: Callable[[Hello], dict[str, Any]]) -> Answer:
-        self._runtime.hurry(environ)
+        self.runtime.hurry(environ)
         if environ["REQUEST_METHOD"] != "POST":
-            return _refusal(405, "POST is the only method here", environ, ("Allow", "POST"))
-        origin = self._origin(environ)
+            return refuse(405, "POST is the only method here", environ, ("Allow", "POST"))
+        origin = self.origins.of(environ)
         if origin is None:
             return answer(End(CloseCode.ORIGIN, "this origin is not allowed"), unread=True)
         body = self._body(environ)
         if isinstance(body, Answer):
             return body
-        event = self._runtime.event()
-        taken = self._door.take(body, request, origin, event.set, self._address(environ))
+        event = self.runtime.event()
+        taken = self.door.take(body, request, origin, event.set, self.address(environ))
         if isinstance(taken, HeldPoll):
             try:
                 event.wait(taken.patience)
             finally:
-                self._door.left()
+                self.door.left()
             return taken.settle()
         return taken
 
     def _body(self, environ: dict[str, Any]) -> bytes | Answer:
         length = environ.get("CONTENT_LENGTH", "")
-        limit = self._registry.grant.body
+        limit = self.registry.grant.body
         if "HTTP_TRANSFER_ENCODING" in environ or not re.fullmatch("[0-9]+", length, re.ASCII):
             end = End(CloseCode.MALFORMED, "a body of unstated length")
             logger.warning("poll: %s", end.reason)
@@ -293,41 +284,41 @@ class Gateway:
         request: Callable[[Hello], dict[str, Any]],
         start_response: StartResponse,
     ) -> Iterable[bytes]:
-        origin = self._origin(environ)
+        origin = self.origins.of(environ)
         if origin is None:
             refusal = Answer(403, b"this origin is not allowed\n", unread=True)
-            return self._respond(refusal, environ, start_response)
-        address = self._address(environ)
-        key = self._admit(address)
+            return respond(self.runtime, refusal, environ, start_response)
+        address = self.address(environ)
+        key = self.admit(address)
         if key is None:
             text = f"too many WebSockets from {address} wait for their hello"
-            refusal = _refusal(503, text, environ, *retry_after())
-            return self._respond(refusal, environ, start_response)
+            refusal = refuse(503, text, environ, *retry_after())
+            return respond(self.runtime, refusal, environ, start_response)
         try:
             opening = handshake(environ)
-            sock = self._runtime.take_socket(environ)
-            driver = BlockingDriver(sock, self._runtime)
+            sock = self.runtime.take_socket(environ)
+            driver = BlockingDriver(sock, self.runtime)
             connection = WebSocketConnection(
-                self._registry,
+                self.registry,
                 request,
                 origin,
                 driver.wake,
                 driver.closing,
                 address=address,
-                greeted=lambda: self._greeted(key),
+                greeted=lambda: self.greeted(key),
             )
             connection.receive(opening)
             driver.run(connection)
         except BadHandshake as error:
-            refusal = _refusal(error.status, str(error), environ, *error.headers)
-            return self._respond(refusal, environ, start_response)
+            refusal = refuse(error.status, str(error), environ, *error.headers)
+            return respond(self.runtime, refusal, environ, start_response)
         except UnsuitableServer as error:
-            return self._respond(_refusal(501, str(error), environ), environ, start_response)
+            return respond(self.runtime, refuse(501, str(error), environ), environ, start_response)
         finally:
-            self._greeted(key)
-        return self._runtime.released(environ)
+            self.greeted(key)
+        return self.runtime.released(environ, start_response)
 
-    def _admit(self, address: str) -> str | None:
+    def admit(self, address: str) -> str | None:
         """Count a WebSocket that has not said hello; None if there are too many."""
         with self._lock:
             if self._ungreeted.obstacle(address) is not None:
@@ -336,7 +327,8 @@ class Gateway:
             self._ungreeted.add(address, key, key)
         return key
 
-    def _greeted(self, key: str) -> None:
+    def greeted(self, key: str) -> None:
+        """Its hello has come, or it is gone."""
         with self._lock:
             self._ungreeted.remove(key)
 
@@ -347,14 +339,14 @@ class Gateway:
     ) -> Iterable[bytes]:
         doctor = self._doctor
         assert doctor is not None, "else there is no such path"
-        if self._origin(environ) is None:
+        if self.origins.of(environ) is None:
             refusal = Answer(403, b"this origin is not allowed\n", unread=True)
-            return self._respond(refusal, environ, start_response)
+            return respond(self.runtime, refusal, environ, start_response)
         if name in _PAGE:
             refused = self._guard(environ) if name == "doctor" else None
             if refused is not None:
                 return refused(environ, start_response)
-            return self._file(_PAGE[name], environ, start_response)
+            return respond_file(self.runtime, _PAGE[name], environ, start_response)
         refusals: list[WSGIApplication] = []
 
         def may_begin() -> bool:
@@ -362,33 +354,33 @@ class Gateway:
             refusals.extend([] if refused is None else [refused])
             return refused is None
 
-        address = self._address(environ)
+        address = self.address(environ)
         # As they are: what is compressed, something on the way has compressed.
         environ.pop("HTTP_ACCEPT_ENCODING", None)
         taken: Answer | Stream | None
         if name == "doctor/poll" and environ["REQUEST_METHOD"] == "POST":
-            self._runtime.hurry(environ)
+            self.runtime.hurry(environ)
             body = self._body(environ)
             if isinstance(body, Answer):
-                return self._respond(body, environ, start_response)
+                return respond(self.runtime, body, environ, start_response)
             place = environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"].rpartition("/")[0]
             taken = doctor.poll(environ, body, address, place, may_begin)
         elif name == "doctor/ws":
             try:
                 taken = doctor.websocket(environ, address, may_begin)
             except UnsuitableServer as error:
-                taken = _refusal(501, str(error), environ)
+                taken = refuse(501, str(error), environ)
         else:
-            taken = _refusal(405, "POST is the only method here", environ, ("Allow", "POST"))
+            taken = refuse(405, "POST is the only method here", environ, ("Allow", "POST"))
         if refusals:
             return refusals[0](environ, start_response)
         if taken is None:
-            return self._runtime.released(environ)
+            return self.runtime.released(environ, start_response)
         if isinstance(taken, Answer):
-            return self._respond(taken, environ, start_response)
+            return respond(self.runtime, taken, environ, start_response)
         # Else eventlet's server gathers what is short.
         environ["eventlet.minimum_write_chunk_size"] = 0
-        start_response("200 OK", [*_PLAIN, *taken.headers])
+        start_response("200 OK", [*PLAIN, *taken.headers])
         return taken.parts
 
     def _measure(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -398,8 +390,8 @@ class Gateway:
         if refused is not None:
             return refused(environ, start_response)
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            refusal = _refusal(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
-            return self._respond(refusal, environ, start_response)
+            refusal = refuse(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
+            return respond(self.runtime, refusal, environ, start_response)
         body = metrics.text()
         headers = [
             ("Content-Type", metrics.content_type),
@@ -410,174 +402,8 @@ class Gateway:
         start_response("200 OK", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
-    # -- answers -------------------------------------------------------------------
-
-    def _respond(
-        self, answer: Answer, environ: dict[str, Any], start_response: StartResponse
-    ) -> Iterable[bytes]:
-        body = answer.body
-        headers = [*_PLAIN, *answer.headers]
-        if len(body) >= COMPRESS_FROM and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
-            # Level 1: a third of level 9's time for nearly its size, on JSON.
-            packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-            body = packer.compress(body) + packer.flush()
-            headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
-        headers.append(("Content-Length", str(len(body))))
-        status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
-        if answer.unread and _long_body(environ):
-            with contextlib.suppress(UnsuitableServer):
-                return self._turn_away(status, headers, body, environ)
-        start_response(status, headers)
-        if answer.weighs is not None and len(body) >= WEIGH_FROM:
-            return _Weighed(body, answer.weighs)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
-    def _turn_away(
-        self, status: str, headers: list[tuple[str, str]], body: bytes, environ: dict[str, Any]
-    ) -> Iterable[bytes]:
-        """Answer a request without reading its body, and end its HTTP connection.
-
-        Left to the WSGI server, it would read the body to its end first,
-        however long that is, and on a hub without giving way.
-        """
-        sock = self._runtime.take_socket(environ)
-        lines = [f"{name}: {value}" for name, value in [*headers, ("Connection", "close")]]
-        head = "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("latin-1")
-        until = self._runtime.now() + LINGER
-        with contextlib.suppress(OSError):
-            sock.settimeout(LINGER)
-            sock.sendall(head + body)
-            sock.shutdown(socket.SHUT_WR)
-            # A client still sends; closed now, the connection would be reset, answer and all.
-            while self._runtime.now() < until and sock.recv(65536):
-                self._runtime.give_way()
-            sock.shutdown(socket.SHUT_RDWR)
-        return self._runtime.released(environ)
-
-    def _file(
-        self, name: str, environ: dict[str, Any], start_response: StartResponse
-    ) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            refusal = _refusal(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
-            return self._respond(refusal, environ, start_response)
-        file = load(name)
-        etag = f'"{file.version}"'
-        body = file.body
-        versioned = f"v={file.version}" == environ.get("QUERY_STRING")
-        headers = [
-            ("ETag", etag),
-            # A year, the most that RFC 9111's predecessor allowed, is what caches know as for ever.
-            ("Cache-Control", "public, max-age=31536000, immutable" if versioned else "no-cache"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Vary", "Accept-Encoding"),
-            # It is no secret, and a page of another origin can check its integrity.
-            ("Access-Control-Allow-Origin", "*"),
-        ]
-        # There may be several, and a proxy that compresses makes it a weak one.
-        if etag in environ.get("HTTP_IF_NONE_MATCH", ""):
-            start_response("304 Not Modified", headers)
-            return []
-        if "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
-            body = file.packed
-            headers.append(("Content-Encoding", "gzip"))
-            # Other bytes: a strong tag would name both.
-            headers[0] = ("ETag", f"W/{etag}")
-        headers += [("Content-Type", file.kind), ("Content-Length", str(len(body)))]
-        if file.kind.startswith("text/html"):
-            headers.append(("Content-Security-Policy", _POLICY))
-        start_response("200 OK", headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
     # -- what every request goes through -------------------------------------------
 
-    def _origin(self, environ: dict[str, Any]) -> str | None:
-        """The request's origin, "" if it states none; None if it is not allowed."""
-        origin: str = environ.get("HTTP_ORIGIN", "")
-        allowed = self._options.origins
-        if not origin or "*" in allowed or origin in allowed or _same(origin, environ):
-            return origin
-        logger.warning("origin %.80r is not allowed", origin)
-        return None
-
-    def _trusts(self, environ: dict[str, Any]) -> bool:
-        """Whether the request's page may act for the browser's user: it is known whose it is.
-
-        Not by "*", and "null" is every sandbox's. Browsers that know of origins state one, but
-        where a page asks for what is its own; there they may say that instead.
-        """
-        origin: str = environ.get("HTTP_ORIGIN", "")
-        if not origin:
-            return environ.get("HTTP_SEC_FETCH_SITE") == "same-origin"
-        named = origin in self._options.origins and origin not in ("*", "null")
-        return named or _same(origin, environ)
-
-    def _readable(self, environ: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-        """The headers that let a page of another origin read the answer to its poll.
-
-        Nobody has to ask before with a preflight: what a page sends is a simple request.
-        """
-        origin: str = environ.get("HTTP_ORIGIN", "")
-        if not origin or _same(origin, environ):
-            return ()
-        if not self._trusts(environ):
-            # It brings no credentials that count. A page that is refused may read that.
-            return ("Access-Control-Allow-Origin", "*"), _READABLE
-        return (
-            ("Access-Control-Allow-Origin", origin),
-            ("Access-Control-Allow-Credentials", "true"),
-            _READABLE,
-        )
-
-    def _address(self, environ: dict[str, Any]) -> str:
+    def address(self, environ: dict[str, Any]) -> str:
+        """The address that a request counts for."""
         return client_address(environ, self._options.trusted_proxies)
-
-
-class _Weighed:
-    """A body that counts for its session until the WSGI server has written it."""
-
-    def __init__(self, body: bytes, weighs: Callable[[int], None]) -> None:
-        self._body = [body]
-        self._size = len(body)
-        self._weighs = weighs
-        weighs(self._size)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
-
-    def __len__(self) -> int:
-        return 1
-
-    def close(self) -> None:
-        """Called by the server, whatever became of it."""
-        size, self._size = self._size, 0
-        self._weighs(-size)
-
-
-def _same(origin: str, environ: dict[str, Any]) -> bool:
-    """Whether `origin` is the host that the request was sent to, and not less secure."""
-    try:
-        page = urlsplit(origin)
-        page_port = page.port or _DEFAULT_PORTS.get(page.scheme)
-        host = urlsplit("//" + environ.get("HTTP_HOST", ""))
-        # A proxy that ends TLS passes on the host without its scheme's port: 443, not our 80.
-        port = host.port or _DEFAULT_PORTS.get(page.scheme)
-    except ValueError:
-        return False
-    secure = environ.get("wsgi.url_scheme") != "https" or page.scheme == "https"
-    known = page.scheme in _DEFAULT_PORTS and page.hostname is not None
-    same_host = known and page.hostname == host.hostname
-    return secure and same_host and page_port == port
-
-
-def _refusal(status: int, text: str, environ: dict[str, Any], *headers: tuple[str, str]) -> Answer:
-    """The answer to a request that is none of the protocol's, and its line in the log."""
-    method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
-    logger.warning("%.20r %.80r: %s %.120r", method, path, status, text)
-    return Answer(status, text.encode() + b"\n", headers, unread=True)
-
-
-def _long_body(environ: dict[str, Any]) -> bool:
-    """Whether the request's body may take longer to read than is worth it."""
-    length = environ.get("CONTENT_LENGTH") or "0"
-    stated = "HTTP_TRANSFER_ENCODING" not in environ and re.fullmatch("[0-9]{1,5}", length)
-    return not stated

@@ -80,3 +80,13 @@ class Metrics:
         yield family(counter, "messages", "Messages, by direction.", "direction", stats["messages"])
         yield family(counter, "replays", "Messages sent again.", "", stats["replays"])
         yield family(counter, "duplicates", "Messages that came again.", "", stats["duplicates"])
+        manager = stats["client_manager"]
+        # What is not known is not said: 0 is an alarm.
+        if manager is not None and manager["state"] != "unknown":
+            yield family(
+                gauge,
+                "client_manager_connected",
+                "Whether what the client manager publishes comes back to it.",
+                "kind",
+                {manager["kind"]: int(manager["state"] == "connected")},
+            )

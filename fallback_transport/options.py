@@ -13,6 +13,7 @@ from .protocol.reliability import Bounds
 #: What stands before an option's name in `app.config`.
 PREFIX = "FALLBACK_TRANSPORT_"
 ASYNC_MODES = ("eventlet", "gevent", "threading")
+BINDINGS = ("auto", "hub", "wsgi")
 #: What may become of a session that has no room for what is emitted.
 WHEN_FULL = ("close", "wait")
 #: Beyond, a time is no time; below, it is exact in a browser's milliseconds.
@@ -70,6 +71,9 @@ class Options:
             says whose address a client has; 0: nobody is to be believed.
         max_held_polls: polls held at once; None for no limit. On a server with
             a fixed number of threads, half of them.
+        binding: what `FallbackTransport.run` serves sessions over: "wsgi", the WSGI server;
+            "hub", callbacks on eventlet's hub in front of that server; "auto", the hub, and
+            WSGI where WSGI middleware other than `ProxyFix` stands in front of sessions.
         drain: seconds for which handlers may finish what is received, when the server
             is told to end; see `FallbackTransport.drain`.
         doctor: the doctor at ``<path>/doctor``: True for everybody, False for none. Or a
@@ -104,6 +108,7 @@ class Options:
     max_ungreeted_per_address: int = 200
     trusted_proxies: int = 0
     max_held_polls: int | None = None
+    binding: str = "auto"
     drain: float = 10.0
     doctor: bool | Callable[[], Any] = True
     metrics: bool | Callable[[], Any] = False
@@ -114,6 +119,8 @@ class Options:
             raise ValueError(f"async_mode is one of {', '.join(ASYNC_MODES)}: {self.async_mode!r}")
         if self.when_full not in WHEN_FULL:
             raise ValueError(f"when_full is one of {', '.join(WHEN_FULL)}: {self.when_full!r}")
+        if self.binding not in BINDINGS:
+            raise ValueError(f"binding is one of {', '.join(BINDINGS)}: {self.binding!r}")
         for name in ("path", "origins", "subprotocols"):
             value = getattr(self, name)
             single = isinstance(value, str) or value is None

@@ -22,7 +22,6 @@ from .protocol.events import Transport
 from .protocol.server import Poll, Verdict
 from .protocol.state import State
 from .registry import Registry
-from .runtime import make_lock
 
 logger = logging.getLogger("fallback_transport.polling")
 
@@ -222,7 +221,7 @@ class PollingDoor:
     def __init__(self, registry: Registry, max_held: int | None) -> None:
         self._registry = registry
         self._max_held = max_held
-        self._lock = make_lock()
+        self._lock = registry.runtime.lock()
         self._held = 0
 
     def take(

@@ -21,7 +21,7 @@ from .protocol.events import Transport
 from .protocol.machine import CLOSE_WAIT
 from .protocol.reliability import Bounds
 from .protocol.server import ServerMachine
-from .runtime import Runtime, make_lock
+from .runtime import Runtime
 from .stats import Stats
 
 logger = logging.getLogger("fallback_transport.registry")
@@ -32,6 +32,9 @@ TOMBSTONE_SECONDS = 60.0
 MAX_TOMBSTONES = 2000
 #: Seconds after which what was due and could not be done yet is tried again.
 RETRY = 0.05
+#: By so many seconds a timer may be late; beyond, the process was busy, and what came meanwhile is
+#: still to be read.
+LATENESS = 0.1
 #: Seconds for which a new session is safe from being given up for a newer one.
 UNCOMMITTED_GRACE = 5.0
 #: Seconds between two looks at whether a drain is done.
@@ -99,7 +102,7 @@ class Registry:
         self._capacity = capacity
         self._subprotocols = subprotocols
         self._patience = patience
-        self._lock = make_lock()
+        self._lock = runtime.lock()
         self._sessions: dict[str, Conversation] = {}
         self._uncommitted = Unproven[Conversation](
             capacity.uncommitted, capacity.uncommitted_per_address
@@ -391,7 +394,7 @@ class Timekeeper:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._lock = make_lock()
+        self._lock = runtime.lock()
         #: Times and ids; an entry whose time is not the id's in `_due` is void.
         self._heap: list[tuple[float, str]] = []
         self._due: dict[str, tuple[float, Conversation]] = {}
@@ -448,6 +451,9 @@ class Timekeeper:
             if wait > 0:
                 self._changed.wait(wait)
                 continue
+            if wait < -LATENESS:
+                # An answer that waits to be read must not count as missing.
+                self._runtime.sleep(RETRY)
             self._fire()
 
     def _fire(self) -> None:

@@ -2,22 +2,21 @@
 
 A `WebSocketConnection` is driven from two sides: its reader feeds it bytes, its
 writer takes what is to be written whenever the connection was woken. It never
-waits itself, so that `BlockingDriver` here and callbacks on a hub can both
-drive it.
+waits itself, so that blocking calls and callbacks on a hub can both drive it
+(`drivers`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
-import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
-from websockets.protocol import State
+from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 
 from .conversation import Conversation
@@ -27,7 +26,6 @@ from .protocol.envelope import End, Envelope, Hello
 from .protocol.errors import RemoteProtocolError, UnsupportedVersion
 from .protocol.events import Transport
 from .registry import Registry
-from .runtime import TURN, Runtime, make_lock
 
 logger = logging.getLogger("fallback_transport.websocket")
 
@@ -36,10 +34,6 @@ framing_logger = logging.getLogger("fallback_transport.websocket.framing")
 framing_logger.setLevel(logging.WARNING)
 
 SUBPROTOCOL = "fallback.v1"
-#: Seconds for which a new WebSocket may be silent before its hello.
-HELLO_WAIT = 10.0
-#: Seconds for the closing handshake, and for the last bytes to a slow reader.
-CLOSE_WAIT = 5.0
 #: How many fragments one message may have: RFC 6455 knows no limit, and empty ones cost no bytes.
 MAX_FRAGMENTS = 4096
 #: How many pings may wait for their pongs to be written; beyond, nothing more is read.
@@ -97,10 +91,9 @@ class WebSocketConnection:
         self._on_closing = closing
         self._address = address
         self._on_greeted = greeted
-        self._lock = make_lock()
-        self._framing = ServerProtocol(
+        self._lock = registry.runtime.lock()
+        self._framing: Protocol = ServerProtocol(
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
-            max_size=registry.grant.body,
             logger=framing_logger,
         )
         self._conversation: Conversation | None = None
@@ -110,6 +103,8 @@ class WebSocketConnection:
         self._failed = False
         self._pings = 0
         self._closing: tuple[End | None, int, str] | None = None
+        #: Whether `data_to_send` is known to have no more.
+        self.emptied = False
 
     # -- the reader's side -------------------------------------------------------
 
@@ -130,9 +125,7 @@ class WebSocketConnection:
                 self._frame(frame)
             elif isinstance(frame, Request):
                 with self._lock:
-                    self._framing.send_response(self._framing.accept(frame))
-                if self._framing.handshake_exc is not None:
-                    logger.warning("WebSocket: %.120r", str(self._framing.handshake_exc))
+                    self._shake_hands(frame)
         if frames and self._conversation is not None:
             self._conversation.heard(self._attempt)
         self._woken()
@@ -165,6 +158,7 @@ class WebSocketConnection:
         """What to write now; empty bytes end the stream. Call it again until nothing is left."""
         with self._lock:
             self._pings = 0
+            self.emptied = False
             if self._framing.state is State.OPEN:
                 self._fill()
             return self._framing.data_to_send()
@@ -196,6 +190,23 @@ class WebSocketConnection:
 
     # -- inside ------------------------------------------------------------------
 
+    def _shake_hands(self, request: Request) -> None:
+        """Answer the handshake; what follows has a framing of its own.
+
+        That of the handshake would keep the request for as long as it goes on.
+        """
+        opening = self._framing
+        assert isinstance(opening, ServerProtocol), "what comes first"
+        opening.send_response(opening.accept(request))
+        if opening.handshake_exc is not None:
+            logger.warning("WebSocket: %.120r", str(opening.handshake_exc))
+            return
+        opening.parser.close()
+        self._framing = Protocol(
+            Side.SERVER, max_size=self._registry.grant.body, logger=framing_logger
+        )
+        self._framing.writes += opening.data_to_send()
+
     def _close(self, end: End | None, code: int, reason: str) -> None:
         # Only noted here: the session's lock is held, and the writer takes them the other way.
         if self._closing is None:
@@ -213,7 +224,9 @@ class WebSocketConnection:
         conversation = self._conversation
         envelope = conversation.pull(self._attempt) if conversation is not None else None
         if envelope is not None:
+            assert conversation is not None, "it was pulled from"
             self._send(envelope)
+            self.emptied = self._closing is None and conversation.pulled_all(self._attempt)
         elif self._closing is not None:
             end, code, reason = self._closing
             if end is not None:
@@ -221,11 +234,14 @@ class WebSocketConnection:
             self._framing.send_close(code, reason)
 
     def _send(self, envelope: Envelope) -> None:
+        # A server's frames are not masked, and nothing was negotiated: a header, and what it is.
+        # `websockets` would look each of them through again.
         for frame in encode_frames(envelope):
             if isinstance(frame, str):
-                self._framing.send_text(frame.encode())
+                opcode, data = Opcode.TEXT, frame.encode()
             else:
-                self._framing.send_binary(frame)
+                opcode, data = Opcode.BINARY, frame
+            self._framing.writes.append(_header(opcode, len(data)) + data)
 
     def _frame(self, frame: Frame) -> None:
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
@@ -281,8 +297,10 @@ class WebSocketConnection:
     def _hello(self, hello: Hello) -> None:
         # The session may wake and close this connection while it greets; the lock comes after.
         self._on_greeted()
+        # The request has told what it can.
+        environ, self._environ = self._environ, _told
         conversation, answer = self._registry.greet(
-            hello, Transport.WEBSOCKET, self, self._environ, self._origin, self._address
+            hello, Transport.WEBSOCKET, self, environ, self._origin, self._address
         )
         with self._lock:
             if isinstance(answer, End):
@@ -301,117 +319,17 @@ class WebSocketConnection:
             self._close(end, end.code, end.reason)
 
 
-class BlockingDriver:
-    """Drives a connection with blocking reads, and a writer beside them.
-
-    Args:
-        sock: the accepted socket, blocking (or green) and without time-out.
-        runtime: the async mode.
-    """
-
-    def __init__(self, sock: socket.socket, runtime: Runtime) -> None:
-        self._sock = sock
-        self._runtime = runtime
-        self._wake = runtime.event()
-        self._read = runtime.event()
-        self._flushed = runtime.event()
-        self._written = runtime.event()
-
-    def wake(self) -> None:
-        """There may be something to write."""
-        self._wake.set()
-
-    def closing(self) -> None:
-        """This side begins to close; a peer that does not read must not hold it up."""
-        self._runtime.spawn(self._guard)
-
-    def run(self, connection: WebSocketConnection) -> None:
-        """Serve the connection; returns when it is over."""
-        self._runtime.spawn(self._write, connection)
-        try:
-            data = b"-"
-            busy = 0.0
-            while data:
-                try:
-                    data = self._sock.recv(READ_BYTES)
-                except OSError:
-                    data = b""
-                began = self._runtime.now()
-                connection.receive(data)
-                busy += self._runtime.now() - began
-                if busy > TURN:
-                    # Where there is always something to read, reading never waits.
-                    busy = 0.0
-                    self._runtime.give_way()
-                self._keep_pace(connection)
-        finally:
-            connection.closed()
-            self._read.set()
-            self._wake.set()
-            self._written.wait(CLOSE_WAIT)
-            _shut(self._sock)
-
-    def _keep_pace(self, connection: WebSocketConnection) -> None:
-        while connection.behind and not self._written.is_set():
-            self._flushed.clear()
-            if connection.behind and not self._written.is_set():
-                self._flushed.wait()
-
-    def _guard(self) -> None:
-        if not self._written.wait(CLOSE_WAIT):
-            _shut(self._sock)
-
-    def _write(self, connection: WebSocketConnection) -> None:
-        deadline = self._runtime.now() + HELLO_WAIT
-        try:
-            while not self._read.is_set():
-                self._wake.clear()
-                self._flush(connection)
-                if connection.finished:
-                    self._part(connection)
-                    return
-                if connection.greeted:
-                    self._wake.wait()
-                elif not self._wake.wait(max(0.0, deadline - self._runtime.now())):
-                    connection.drop(CloseCode.INACTIVE, "no hello")
-        except OSError:
-            # The reader sees the same end of the stream, and tells the session.
-            pass
-        finally:
-            self._written.set()
-            self._flushed.set()
-            _shut(self._sock)
-
-    def _part(self, connection: WebSocketConnection) -> None:
-        """End the stream once the peer has answered the close, which it waits for in turn."""
-        if connection.in_vain:
-            # At once: until the stream ends, a browser waits for as much as 2 s with its `onclose`.
-            return
-        until = self._runtime.now() + CLOSE_WAIT
-        while not self._read.is_set() and self._runtime.now() < until:
-            self._wake.wait(until - self._runtime.now())
-            self._wake.clear()
-            self._flush(connection)
-
-    def _flush(self, connection: WebSocketConnection) -> None:
-        while True:
-            chunks = connection.data_to_send()
-            # Also where there was nothing to write: the reader may have counted pings whose
-            # pongs were gone already, and wait.
-            self._flushed.set()
-            if not chunks:
-                return
-            data = b"".join(chunks)
-            if data:
-                self._sock.sendall(data)
-            if b"" in chunks:
-                self._sock.shutdown(socket.SHUT_WR)
+def _told(hello: Hello) -> dict[str, Any]:
+    raise AssertionError("a connection has one hello")
 
 
-def _shut(sock: socket.socket) -> None:
-    # An error means that it is closed already.
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
+def _header(opcode: int, size: int) -> bytes:
+    """RFC 6455, section 5.2: a frame's, that is a whole message and not masked."""
+    if size < 126:
+        return bytes((0x80 | opcode, size))
+    if size < 65536:
+        return struct.pack("!BBH", 0x80 | opcode, 126, size)
+    return struct.pack("!BBQ", 0x80 | opcode, 127, size)
 
 
 def handshake(environ: dict[str, Any]) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 import socketio
 from socketio import packet as sio
 
+from fallback_transport.client_manager import PROBE
 from fallback_transport.engine import Engine
 
 EIO_SID = "engine-id"
@@ -443,6 +445,34 @@ def a_packet_class_says_whether_it_uses_attachments() -> None:
     assert "uses_binary_events = False" in source
 
 
+# -- client managers ----------------------------------------------------------------
+
+
+@part
+def a_client_manager_listens_to_what_it_is_and_passes_over_a_probe() -> None:
+    passed = []
+
+    class Manager(socketio.PubSubManager):
+        def _publish(self, data: Any) -> None:
+            passed.append(data)
+
+        def _listen(self) -> Any:
+            yield {"method": PROBE, "host_id": "another's"}
+            passed.append("probe")
+
+    server = socketio.Server(async_mode="threading", client_manager=Manager())
+    complaints = server.logger = logging.getLogger("complaints")
+    lines: list[str] = []
+    complaints.addFilter(lambda record: lines.append(record.getMessage()) or False)
+    manager = server.manager
+    # Of the instance: so its health can stand in between.
+    manager.logger = complaints
+    assert manager._get_logger() is complaints
+    manager._thread()
+    assert (passed, lines) == (["probe"], ["pubsub listen() exited unexpectedly"])
+    assert manager.host_id != Manager().host_id
+
+
 # -- the tests ----------------------------------------------------------------------
 
 
@@ -622,6 +652,9 @@ BREAKERS: dict[str, Callable[[Patch], None]] = {
     "packets_are_put_together": _replaced(sio.Packet, "add_attachment", result=None),
     "a_packet_class_says_whether_it_uses_attachments": _set(
         sio.Packet, "uses_binary_events", False
+    ),
+    "a_client_manager_listens_to_what_it_is_and_passes_over_a_probe": _gone(
+        socketio.PubSubManager, "_thread"
     ),
 }
 

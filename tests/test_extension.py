@@ -48,13 +48,13 @@ def gateway(app: flask.Flask) -> Gateway:
 
 
 def registry(app: flask.Flask) -> Registry:
-    return gateway(app)._registry
+    return gateway(app).registry
 
 
 def peer(app: flask.Flask, runtime: FakeRuntime, auth: Any = None, **headers: Any) -> Peer:
     """A client that has connected, or was refused."""
     environ = EnvironBuilder("/fallback/poll", headers=headers).get_environ()
-    environ = {**environ, **gateway(app)._extra}
+    environ = {**environ, **gateway(app).extra}
     found = Peer(registry(app), runtime, environ, nonce=None)
     found.connect(auth)
     return found
@@ -223,7 +223,7 @@ def test_one_transport_at_several_paths(app: flask.Flask, runtime: FakeRuntime) 
         made(app, path=("/other", "/chat"))
     deep = made(app, path="/deep", socketio_path=None)
     assert app.extensions["fallback_transport"] == {"/": first, "/chat": first, "/deep": deep}
-    inner = gateway(app)._app
+    inner = gateway(app).app
     assert isinstance(inner, Gateway)
     # Each knows the other's mounts, though it was made first.
     assert list(inner._mounts) == list(gateway(app)._mounts) == ["/", "/chat", "/deep"]
@@ -581,8 +581,8 @@ def test_run_serves_and_sets_up_if_need_be(app: flask.Flask, runtime: FakeRuntim
     transport.run(app)
     transport.run(app, host="::1", port=80)
     assert served == [
-        (app, "127.0.0.1", 5000, transport.drain, 17.0),
-        (app, "::1", 80, transport.drain, 17.0),
+        (app, "127.0.0.1", 5000, transport.drain, 17.0, None),
+        (app, "::1", 80, transport.drain, 17.0, None),
     ]
     assert isinstance(app.wsgi_app, Gateway)
 

@@ -249,7 +249,7 @@ def test_the_application_can_still_read_what_was_looked_at() -> None:
         read.append(environ["wsgi.input"].read())
         return before(environ, start_response)
 
-    doors.gateway._app = application
+    doors.gateway.app = application
     doors.ask("/chat/room/poll", b"vote=yes")
     assert read == [b"vote=yes"]
 
@@ -847,4 +847,4 @@ def test_gunicorns_socket_counts_though_eventlets_name_is_there_too() -> None:
     """socketio.WSGIApp adds it."""
     environ = {"gunicorn.socket": object(), "eventlet.input": object(), "wsgi.input": None}
     with pytest.raises(StopIteration):
-        Runtime(Driver("gevent")).released(environ)
+        Runtime(Driver("gevent")).released(environ, lambda *_: None)

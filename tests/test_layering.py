@@ -19,15 +19,18 @@ PACKAGE = "fallback_transport"
 # From the ground up. Modules on one floor do not import each other; those of
 # one subpackage do. "" is the package itself, which imports to export.
 FLOORS = [
-    {"protocol", "version"},
+    {"packets", "protocol", "version"},
     {"runtime"},
     {"backlog"},
-    {"admission", "conversation", "files", "request", "stats"},
+    {"admission", "client_manager", "conversation", "files", "origins", "request", "stats"},
     {"registry"},
     {"engine"},
-    {"polling", "websocket"},
+    {"heads", "polling", "websocket"},
+    {"answers", "drivers"},
     {"doctor", "metrics"},
     {"gateway"},
+    {"hub_gateway"},
+    {"binding"},
     {"context", "options", "script_tag", "session"},
     {"handlers"},
     {"extension"},

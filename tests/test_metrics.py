@@ -23,6 +23,7 @@ STATS: dict[str, Any] = {
     "messages": {"up": 10, "down": 20},
     "replays": 8,
     "duplicates": 11,
+    "client_manager": {"kind": "RedisManager", "state": "connected", "since": 12.5, "error": None},
 }
 
 
@@ -54,13 +55,21 @@ def test_every_number_is_there() -> None:
             ("messages_total", (("direction", "down"),), 20),
             ("replays_total", (), 8),
             ("duplicates_total", (), 11),
+            ("client_manager_connected", (("kind", "RedisManager"),), 1),
         ]
     }
 
 
 def test_nothing_has_happened() -> None:
-    found = samples(Metrics(lambda: Stats().to_json([], 0)).text())
-    assert set(found.values()) == {0.0}
+    stats = {**Stats().to_json([], 0), "client_manager": None}
+    assert set(samples(Metrics(lambda: stats).text()).values()) == {0.0}
+
+
+@pytest.mark.parametrize(("state", "value"), [("lost", 0), ("unknown", None)])
+def test_a_client_manager(state: str, value: float | None) -> None:
+    stats = {**STATS, "client_manager": {"kind": "RedisManager", "state": state}}
+    key = ("fallback_transport_client_manager_connected", (("kind", "RedisManager"),))
+    assert samples(Metrics(lambda: stats).text()).get(key) == value
 
 
 def site(**options: Any) -> Any:

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
+from flask_socketio import SocketIO
 
-from fallback_transport.testing import TestClient
+from fallback_transport import FallbackTransport
+from fallback_transport.testing import ConnectionFailed, TestClient
 from tests.test_readme import ROOT, console, serving
 
 PAGE = ROOT / "fallback_transport" / "MIGRATING.md"
@@ -50,6 +53,25 @@ def test_without_its_two_lines_it_is_flask_socketios() -> None:
     client = module["socketio"].test_client(module["app"])
     assert client.emit("say", "hello", callback=True) == "delivered"
     assert [event["name"] for event in client.get_received()] == ["said"]
+
+
+def test_the_mode_that_flask_socketio_chooses_is_eventlet() -> None:
+    assert "eventlet is installed now" in PAGE.read_text()
+    assert SocketIO(Flask(__name__)).async_mode == "eventlet"
+
+
+def test_sessions_have_origins_of_their_own() -> None:
+    elsewhere = {"Origin": "https://elsewhere.example"}
+    app = Flask(__name__)
+    socketio = SocketIO(app, async_mode="threading", cors_allowed_origins="*")
+    FallbackTransport(app, server=socketio)
+    with pytest.raises(ConnectionFailed, match="origin"):
+        TestClient(app, headers=elsewhere)
+    app = Flask(__name__)
+    socketio = SocketIO(app, async_mode="threading")
+    FallbackTransport(app, server=socketio, origins=elsewhere["Origin"])
+    with TestClient(app, headers=elsewhere) as client:
+        assert client.connected
 
 
 def test_flask_sock_before_and_after_do_the_same() -> None:

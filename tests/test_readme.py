@@ -19,6 +19,7 @@ from typing import Any
 
 import flask_login
 import pytest
+import socketio
 from flask import Flask, redirect
 from playwright.sync_api import sync_playwright
 
@@ -27,16 +28,19 @@ from demo.process import CHROMIUM_FLAGS
 from fallback_transport import FallbackTransport, RequestFailed, Session
 from fallback_transport.options import Options
 from fallback_transport.protocol.codes import CloseCode
+from fallback_transport.runtime import missing
 from fallback_transport.testing import TestClient
 from tests.client.session import ClientSession
 from tests.client.waiting import eventually
 from tests.integration.redis_server import redis_server
 from tests.integration.served import MODES, START_WAIT, Served, free_port
+from tests.integration.test_client_manager import REDIS_OPTIONS
 from tests.integration.test_logs import END
 from tests.needs import find
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+PROJECT = (ROOT / "pyproject.toml").read_text()
 SCRIPT = ROOT / "static" / "fallback_transport.js"
 
 
@@ -218,6 +222,23 @@ def test_the_bounds_of_the_page_are_its_own() -> None:
     assert "up to 10,000 messages or 32 MB" in README
 
 
+def test_installing_without_eventlet_is_installing_the_rest() -> None:
+    listed = PROJECT.split("\ndependencies = [")[1].split("]")[0]
+    # httptools serves eventlet's hub alone.
+    needed = set(re.findall('"((?!eventlet|httptools).+?)"', listed))
+    packages, gevent = block("sh", "--no-deps").splitlines()[0].split("#")
+    assert set(re.findall('"(.+?)"', packages)) == needed
+    assert f"gevent = [{gevent.split()[-1]}]" in PROJECT
+
+
+def test_what_a_mode_lacks_is_what_the_project_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode in ("eventlet", "gevent"):
+        monkeypatch.setitem(sys.modules, mode, None)
+        [package] = re.findall('pip install (".+?")', missing(mode) or "")
+        assert package in PROJECT
+    assert missing("threading") is None
+
+
 def test_the_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#([^)]*))?\)", README):
         path, anchor = ROOT / target[0], target[1]
@@ -281,6 +302,9 @@ def test_another_process_emits() -> None:
     where = "redis://127.0.0.1:6379/0"
     ast.parse(block("python", "client_manager="))
     assert where in block("python", "client_manager=")
+    example: dict[str, Any] = {"RedisManager": socketio.RedisManager}
+    exec(block("python", "redis_options="), example)
+    assert example["manager"].redis_options == REDIS_OPTIONS
     with (
         redis_server(find("redis")) as url,
         Served("threading", module="tests.integration.emitting_app", redis=url) as server,

@@ -620,6 +620,29 @@ def test_a_timer_that_fails_stops_nobody(clock: Clock) -> None:
     assert (one.calls, two.calls) == ([1, 3], [1])
 
 
+def test_what_came_while_the_process_was_busy_is_read_first(clock: Clock) -> None:
+    busy, other, near = clock.timed(), clock.timed(), clock.timed()
+    waiting, read = ["an answer"], []
+    driver = clock.runtime.driver
+
+    def work() -> None:
+        # A handler that never waits; the socket's reader has its turn behind it.
+        driver.time += 3
+
+    def reader() -> None:
+        read.append(waiting.pop())
+
+    busy.then = work
+    other.then = lambda: read.append("missed" if waiting else "there")
+    clock.schedule(busy, 1)
+    clock.schedule(other, 2)
+    clock.schedule(near, 9)
+    driver.at(1003.9, reader)
+    clock.runtime.advance(20)
+    assert read == ["an answer", "there"]
+    assert near.calls == [9]
+
+
 def test_no_task_waits_for_nothing(clock: Clock) -> None:
     started = []
     spawn = clock.runtime.spawn

@@ -41,7 +41,7 @@ class Place:
         if "url" in facts:
             environ["fallback_transport.url"] = facts["url"]
         told = tuple(facts.items())
-        peer = Peer(self.app.wsgi_app._registry, self.runtime, environ, nonce=None, facts=told)
+        peer = Peer(self.app.wsgi_app.registry, self.runtime, environ, nonce=None, facts=told)
         peer.connect(auth)
         peer.texts.clear()
         return self.clients[peer.id], peer
@@ -381,7 +381,7 @@ def test_a_client_that_anothers_handler_connected_has_a_session(place: Place) ->
     place.transport.on_message(lambda client, data: seen.append(client))
     assert isinstance(place.app.wsgi_app, Gateway)
     environ = EnvironBuilder("/fallback/poll").get_environ()
-    peer = Peer(place.app.wsgi_app._registry, place.runtime, environ, nonce=None)
+    peer = Peer(place.app.wsgi_app.registry, place.runtime, environ, nonce=None)
     peer.connect()
     peer.emit("message", 1)
     peer.emit("message", 2)

@@ -56,6 +56,7 @@ class ClientMachine(SessionMachine):
         It carries the first message of a new session (the one that must not
         wait for the welcome), or the first of those to be replayed.
         """
+        self.soonest = 0.0
         # Whether the key was proved is known with the welcome; a hello by nonce proves none.
         self.connections[attempt] = Connection(
             attempt, transport, now, now, self._resume(), keyless=self.id is None
@@ -85,6 +86,7 @@ class ClientMachine(SessionMachine):
         self.key = welcome.key or self.key
         self.protocol = welcome.protocol or self.protocol
         self.grant = welcome.grant
+        self.soonest = 0.0
         self.inbox.limit = welcome.grant.message
         self.outbox.grant(welcome.grant.messages, welcome.grant.bytes)
         return self.receive(welcome.attempt, welcome.envelope, now)

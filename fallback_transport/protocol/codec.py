@@ -76,6 +76,12 @@ def _marks(envelope: Envelope) -> dict[str, int]:
 
 
 def _tokens(envelope: Envelope) -> str:
+    if envelope.commit is envelope.ask is envelope.answer is None and not envelope.got:
+        # Nearly all of a server's; a key is only stated with a commit.
+        received = "" if envelope.received == envelope.ack else f" r{envelope.received}"
+        seq = "" if envelope.seq is None else f" s{envelope.seq}"
+        if envelope.key is None:
+            return f"a{envelope.ack}{received}{seq}"
     tokens = [f"a{envelope.ack}"]
     if envelope.received != envelope.ack:
         tokens.append(f"r{envelope.received}")
@@ -157,8 +163,14 @@ def encode_frames(envelope: Envelope) -> list[str | bytes]:
     or part. The first frame has all the marks; each states the number of its
     first message.
     """
-    if not any(_is_binary(item) for item in envelope.messages):
-        return [encode(envelope)]
+    for item in envelope.messages:
+        if _is_binary(item):
+            break
+    else:
+        messages = envelope.messages
+        if not messages:
+            return [_tokens(envelope)]
+        return [SEPARATOR.join([_tokens(envelope), *[message.segment for message in messages]])]
     frames: list[str | bytes] = []
     head = _tokens(envelope).split(" ")
     seq = envelope.seq or 0

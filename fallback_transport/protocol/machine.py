@@ -12,6 +12,7 @@ call, the caller
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -114,6 +115,9 @@ class SessionMachine:
         self._close_deadline: float | None = None
         self._unstated_bytes = 0
         self._next_ask = 0
+        #: No deadline set since `deadline` was last asked is before this: until then, whoever
+        #: waits for an earlier one need not ask again.
+        self.soonest = 0.0
 
     # -- the application's side ------------------------------------------------
 
@@ -173,6 +177,7 @@ class SessionMachine:
         self._closed_by = By.LOCAL
         self._closure = (code, reason)
         self._close_deadline = now + CLOSE_WAIT
+        self.soonest = 0.0
         self.outbox.append([item])
         return []
 
@@ -188,6 +193,7 @@ class SessionMachine:
     def detach(self, attempt: int, now: float) -> list[Event]:
         """The connection has ended, for whatever reason; the session goes on."""
         connection = self.connections.pop(attempt, None)
+        self.soonest = 0.0
         if connection is not None and connection is self.carrier:
             self.carrier = None
             if self.state is not State.CLOSED:
@@ -228,6 +234,8 @@ class SessionMachine:
             if envelope.ask is not None and len(connection.answers) < MAX_ANSWERS:
                 connection.answers.append(envelope.ask)
             if envelope.answer in connection.asked:
+                # Silence is counted again.
+                self.soonest = 0.0
                 seconds = now - connection.asked.pop(envelope.answer)
                 events += self._answered(connection, seconds, now)
         return events + self._settle(fresh, now)
@@ -264,10 +272,19 @@ class SessionMachine:
             answer=connection.answers.pop(0) if connection.answers else None,
         )
 
+    def pulled_all(self, attempt: int) -> bool:
+        """Whether `pull`, which gave something just now, has no more."""
+        connection = self.connections.get(attempt)
+        if connection is None:
+            return True
+        waits = connection.asks or connection.answers
+        return not waits and connection.next[0] > self.outbox.last
+
     # -- time ------------------------------------------------------------------
 
     def deadline(self) -> float | None:
         """When `timeout` is to be called next, or None while nothing is waited for."""
+        self.soonest = math.inf
         if self.state is State.CLOSED:
             return None
         times = [] if self._close_deadline is None else [self._close_deadline]
@@ -279,6 +296,7 @@ class SessionMachine:
 
     def timeout(self, now: float) -> list[Event]:
         """Do what the time demands."""
+        self.soonest = 0.0
         if self.state is State.CLOSED:
             return []
         if self._close_deadline is not None and now >= self._close_deadline:
@@ -317,6 +335,7 @@ class SessionMachine:
     def _attach(self, connection: Connection, commit: int) -> list[Event]:
         self._commit = connection.commit = commit
         self.carrier = connection
+        self.soonest = 0.0
         self.unattached_since = None
         self._change(Input.ATTACH)
         return [Switched(connection.attempt, connection.transport)]
@@ -336,8 +355,8 @@ class SessionMachine:
         handled, received, got = connection.stated = self._marks()
         connection.ack_at = None
         self._unstated_bytes = 0
-        announced = self._announcement(connection)
-        return Envelope(handled, received, seq, items, *announced, ask, answer, got)
+        commit, key = self._announcement(connection)
+        return Envelope(handled, received, seq, items, commit, key, ask, answer, got)
 
     def _marks(self) -> tuple[int, int, int]:
         return self.inbox.handled, self.inbox.received, self.inbox.got
@@ -409,6 +428,7 @@ class SessionMachine:
         marks = self._marks()
         if connection is not None and connection.stated != marks and connection.ack_at is None:
             connection.ack_at = now + ACK_DELAY
+            self.soonest = min(self.soonest, connection.ack_at)
 
     def _times(self, connection: Connection) -> list[float]:
         times = [connection.heard_at + self._silence(connection)]

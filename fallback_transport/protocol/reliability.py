@@ -32,12 +32,6 @@ class Bounds:
     message: int = 16_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    item: Item
-    urgent: bool
-
-
 class Outbox:
     """Numbers messages, retains them until they are confirmed, replays them.
 
@@ -46,9 +40,31 @@ class Outbox:
     for) can still go ahead of it. Messages appended together stay together.
     """
 
+    __slots__ = (
+        "_credit",
+        "_held",
+        "_held_count",
+        "_latest",
+        "_numbered",
+        "_urgent",
+        "_used_bytes",
+        "_used_messages",
+        "bounds",
+        "bytes",
+        "confirmed",
+        "got",
+        "last",
+        "received",
+        "replaced",
+        "replays",
+        "sent",
+    )
+
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.confirmed = 0
+        #: The number of the last message that has one.
+        self.last = 0
         self.received = 0
         #: How many units of message `received` + 1 the peer has, in parts.
         self.got = 0
@@ -58,19 +74,17 @@ class Outbox:
         self.replays = 0
         #: How many messages were replaced by a later one before they were sent.
         self.replaced = 0
-        self._numbered: deque[_Entry] = deque()
-        self._held: deque[tuple[_Entry, ...]] = deque()
+        # Lists, for an idle session has many empty ones; what is confirmed is its beginning.
+        self._numbered: list[Item] = []
+        #: The numbers of those that are outside the credit.
+        self._urgent: set[int] | None = None
+        self._held: deque[Sequence[Item]] | None = None
         self._held_count = 0
         #: For each key, the number of the last message that has it; what is on the wire lingers.
         self._latest: dict[str, int] = {}
         self._credit: tuple[int, int] | None = None
         self._used_messages = 0
         self._used_bytes = 0
-
-    @property
-    def last(self) -> int:
-        """The number of the last message that has one."""
-        return self.confirmed + len(self._numbered)
 
     @property
     def held(self) -> int:
@@ -102,18 +116,18 @@ class Outbox:
         """
         if latest is not None and len(items) == 1 and self._replace(latest, items[0]):
             return
-        size = sum([item.size for item in items])
+        size = items[0].size if len(items) == 1 else sum([item.size for item in items])
         if not isinstance(items[0], Close):
             self._check(items, size)
         self.bytes += size
-        group = tuple([_Entry(item, urgent) for item in items])
-        if urgent or (not self._held and self._has_credit(group)):
-            self._number(group)
+        if urgent or (not self._held and self._has_credit(items)):
+            self._number(items, urgent=urgent)
             if latest is not None and len(items) == 1:
                 self._remember(latest)
         else:
-            self._held.append(group)
-            self._held_count += len(group)
+            self._held = self._held or deque()
+            self._held.append(tuple(items))
+            self._held_count += len(items)
 
     def confirm(self, handled: int, received: int, got: int = 0) -> bool:
         """Take the peer's marks; lower ones are old news. True if any rose.
@@ -125,13 +139,8 @@ class Outbox:
             raise ImpossibleMark(f"mark {max(handled, received)} of {self.last} sent")
         self._check_got(received, got)
         before = self.confirmed, self.received, self.got
-        while self.confirmed < handled:
-            entry = self._numbered.popleft()
-            self.confirmed += 1
-            self.bytes -= entry.item.size
-            if not entry.urgent:
-                self._used_messages -= 1
-                self._used_bytes -= entry.item.size
+        if handled > self.confirmed:
+            self._confirm(handled)
         highest = max(received, self.confirmed)
         if highest > self.received:
             self.received, self.got = highest, 0
@@ -151,7 +160,7 @@ class Outbox:
         items: list[Carried] = []
         start = seq - self.confirmed - 1
         for index in range(start, min(len(self._numbered), start + count)):
-            item: Carried = self._numbered[index].item
+            item: Carried = self._numbered[index]
             if not items and isinstance(item, Message) and (offset or item.size > size):
                 if whole:
                     break
@@ -171,8 +180,22 @@ class Outbox:
 
     def unconfirmed(self) -> list[Item]:
         """What the peer has not confirmed, in order; it may have been handled."""
-        held = [entry for group in self._held for entry in group]
-        return [entry.item for entry in (*self._numbered, *held)]
+        return [*self._numbered, *[item for group in self._held or () for item in group]]
+
+    def _confirm(self, handled: int) -> None:
+        count = handled - self.confirmed
+        size = outside = outside_bytes = 0
+        for number, item in enumerate(self._numbered[:count], self.confirmed + 1):
+            size += item.size
+            if self._urgent and number in self._urgent:
+                self._urgent.discard(number)
+                outside += 1
+                outside_bytes += item.size
+        del self._numbered[:count]
+        self.confirmed = handled
+        self.bytes -= size
+        self._used_messages -= count - outside
+        self._used_bytes -= size - outside_bytes
 
     def _replace(self, key: str, item: Item) -> bool:
         """Put `item` where the last of its key waits; False if none does, or it does not fit."""
@@ -181,15 +204,14 @@ class Outbox:
         if number <= self.sent:
             return False
         index = number - self.confirmed - 1
-        entry = self._numbered[index]
-        grown = item.size - entry.item.size
+        grown = item.size - self._numbered[index].size
         # One that is larger must fit the bounds, and the credit that the other has taken.
         room = 0 if self._credit is not None else self.bounds.bytes - self.bytes
         if item.size > self.bounds.message or grown > max(0, room):
             return False
-        self._numbered[index] = _Entry(item, entry.urgent)
+        self._numbered[index] = item
         self.bytes += grown
-        if not entry.urgent:
+        if not self._urgent or number not in self._urgent:
             self._used_bytes += grown
         self.replaced += 1
         return True
@@ -204,7 +226,7 @@ class Outbox:
         if not got or received < self.confirmed:
             return
         index = received - self.confirmed
-        item = self._numbered[index].item if index < len(self._numbered) else None
+        item = self._numbered[index] if index < len(self._numbered) else None
         if not isinstance(item, Message) or got >= item.units:
             raise ImpossibleMark(f"{got} units of a message {received + 1} that has not so many")
 
@@ -219,20 +241,25 @@ class Outbox:
         if count + len(items) > bounds.messages or (count and self.bytes + size > bounds.bytes):
             raise OutboxFull(f"{count} messages, {self.bytes} bytes are unconfirmed")
 
-    def _has_credit(self, group: tuple[_Entry, ...]) -> bool:
+    def _has_credit(self, items: Sequence[Item]) -> bool:
         # Whatever comes alone is allowed: a credit smaller than it would be a deadlock.
-        if self._credit is None or not self._used_messages or isinstance(group[0].item, Close):
+        if self._credit is None or not self._used_messages or isinstance(items[0], Close):
             return True
         messages, size = self._credit
-        wanted = sum([entry.item.size for entry in group])
-        return self._used_messages + len(group) <= messages and self._used_bytes + wanted <= size
+        wanted = sum([item.size for item in items])
+        return self._used_messages + len(items) <= messages and self._used_bytes + wanted <= size
 
-    def _number(self, group: tuple[_Entry, ...]) -> None:
-        self._numbered.extend(group)
-        for entry in group:
-            if not entry.urgent:
-                self._used_messages += 1
-                self._used_bytes += entry.item.size
+    def _number(self, items: Sequence[Item], *, urgent: bool = False) -> None:
+        self._numbered.extend(items)
+        last = self.last
+        self.last += len(items)
+        if urgent:
+            self._urgent = self._urgent or set()
+            self._urgent.update(range(last + 1, self.last + 1))
+            return
+        self._used_messages += len(items)
+        for item in items:
+            self._used_bytes += item.size
 
     def _release(self) -> None:
         while self._held and self._has_credit(self._held[0]):
@@ -276,6 +303,16 @@ class Inbox:
     Args:
         limit: the most bytes that a message may have.
     """
+
+    __slots__ = (
+        "_partial",
+        "_sizes",
+        "duplicates",
+        "handled",
+        "limit",
+        "pending_bytes",
+        "received",
+    )
 
     def __init__(self, limit: int = 16_000_000) -> None:
         self.limit = limit

@@ -136,6 +136,7 @@ class ServerMachine(SessionMachine):
         candidates = [c for c in self.connections.values() if not c.commit]
         for connection in candidates[: max(0, len(candidates) + 1 - MAX_CANDIDATES)]:
             events += self._drop(connection, CloseCode.TOO_MANY, "too many candidates", now)
+        self.soonest = 0.0
         kind = PollConnection if transport is Transport.POLLING else Connection
         self.connections[attempt] = kind(
             attempt, transport, now, now, self._resume(), keyless=keyless
@@ -161,6 +162,7 @@ class ServerMachine(SessionMachine):
         known = request.attempt in self.connections
         if not known and self.returns(request):
             # It was given up here, and the client goes back to it.
+            self.soonest = 0.0
             self.connections[request.attempt] = PollConnection(
                 request.attempt, Transport.POLLING, now, now, self._resume()
             )
@@ -193,10 +195,12 @@ class ServerMachine(SessionMachine):
         connection = self.connections.get(attempt)
         if envelope is not None and envelope.messages and connection is self.carrier:
             assert connection is not None, "it was pulled from"
-            connection.unreceived += sum([item.size for item in envelope.messages])
+            for item in envelope.messages:
+                connection.unreceived += item.size
             if connection.doubt_at is None:
                 connection.sent_at = now
                 connection.doubt_at = now + self._patience(connection)
+                self.soonest = min(self.soonest, connection.doubt_at)
         return envelope
 
     def due(self, attempt: int, now: float) -> int | None:
@@ -212,6 +216,7 @@ class ServerMachine(SessionMachine):
         connection = self.connections[attempt]
         if waiting and isinstance(connection, PollConnection):
             connection.heard_at = now
+            self.soonest = min(self.soonest, now + self._silence(connection))
             connection.parked = None
             size = ANSWER_BYTES if limit is None else min(max(1, limit), ANSWER_BYTES)
             return self._read(connection, self._fitting(size))
@@ -293,6 +298,7 @@ class ServerMachine(SessionMachine):
         parked, connection.highest = connection.parked, max(connection.highest, number)
         if number == parked:
             if now >= connection.parked_at + REPEATED:
+                self.soonest = 0.0
                 connection.parked_until = connection.heard_at = now
             return Verdict(Poll.JOIN)
         if number < connection.highest:
@@ -305,6 +311,7 @@ class ServerMachine(SessionMachine):
         connection.parked_at = now
         connection.parked_until = now + min(wait, self.grant.wait)
         connection.heard_at = connection.parked_until
+        self.soonest = min(self.soonest, connection.parked_until)
         return Verdict(Poll.PARK, releases=parked)
 
     def _read(self, connection: Connection, size: int, *, whole: bool = False) -> Envelope:
@@ -339,6 +346,7 @@ class ServerMachine(SessionMachine):
         else:
             connection.sent_at = now
             connection.doubt_at = now + self._patience(connection)
+            self.soonest = min(self.soonest, connection.doubt_at)
 
     def _timeout(self, connection: Connection, now: float) -> list[Event]:
         doubt = connection.doubt_at if connection is self.carrier else None

@@ -9,6 +9,7 @@ server to run (`servers`), and the watch over handlers that block eventlet's hub
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import faulthandler
 import logging
@@ -21,32 +22,38 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
+from .deferral import Deferral
 from .home import Home, in_hub, original_ident, original_lock
+from .hub import TURN, Deadlines, Hub
 from .hub_watch import HubWatch
 from .servers import (
     FAREWELL,
+    Front,
     WSGIApplication,
     pywsgi_socket,
     serve_eventlet,
     serve_gevent,
     serve_threads,
 )
-from .suitability import unsuitable
+from .stream import Stream
+from .suitability import missing, unsuitable
 
 __all__ = [
     "TURN",
+    "Deadlines",
     "Driver",
     "Event",
+    "Front",
+    "Hub",
     "Runtime",
+    "Stream",
     "UnsuitableServer",
     "WSGIApplication",
     "make_lock",
+    "missing",
 ]
 
 logger = logging.getLogger("fallback_transport.runtime")
-
-#: Seconds of work after which a task that never waits gives way to the others.
-TURN = 0.005
 
 
 class Event(Protocol):
@@ -86,6 +93,8 @@ class Runtime:
         self._driver = driver
         self._watch = HubWatch() if self.mode == "eventlet" else None
         self._home: Home | None = None
+        self._hub: Hub | None = None
+        self._deferral: Deferral | None = None
         self._suits = False
         self._complained = False
 
@@ -132,6 +141,44 @@ class Runtime:
         if self._home is None and self.mode in ("eventlet", "gevent"):
             ident = original_ident(self.mode)
             self._home = Home(ident, self._socket_pair(), self.spawn, self.give_way)
+            if self.mode == "eventlet":
+                self._hub = Hub()
+                self._deferral = Deferral(self._home.here, self._hub.submit)
+                self._deferral.start()
+
+    @property
+    def hub(self) -> Hub:
+        """The hub of the thread that serves, which is this; on eventlet only."""
+        self.settle()
+        assert self._hub is not None, "eventlet's"
+        return self._hub
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run `function` soon, beside everything else; cheaper than `spawn` for what is short."""
+        if self._hub is None:
+            self.spawn(function, *args)
+        else:
+            self._hub.submit(function, *args)
+
+    def at_end_of_turn(self, flush: Callable[[], None]) -> None:
+        """Call `flush`, which does not wait, once all is done that is due now.
+
+        Only eventlet's hub knows when that is; in the other modes it is called at once.
+        """
+        if self._hub is None:
+            flush()
+        else:
+            self._hub.at_end_of_turn(flush)
+
+    def lock(self) -> Any:
+        """A re-entrant lock for what does not wait while it has it.
+
+        On eventlet it keeps out other threads only, and what does not wait is alone anyway:
+        eventlet's own lock, in Python, costs ten times as much.
+        """
+        if self.mode == "eventlet":
+            return _thread.RLock()
+        return make_lock()
 
     @property
     def elsewhere(self) -> bool:
@@ -229,8 +276,18 @@ class Runtime:
             if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def released(self, environ: dict[str, Any]) -> list[bytes]:
-        """What the WSGI application returns once it is done with a taken socket."""
+    def released(
+        self,
+        environ: dict[str, Any],
+        start_response: Callable[..., Any],
+        status: str = "101 Switching Protocols",
+    ) -> list[bytes]:
+        """What the WSGI application returns once it is done with a taken socket.
+
+        Args:
+            environ, start_response: the request's.
+            status: what was answered on the socket, for the server's log.
+        """
         # First: socketio.WSGIApp adds eventlet's name for it.
         if "gunicorn.socket" in environ:
             raise StopIteration
@@ -239,8 +296,11 @@ class Runtime:
 
             WSGI_LOCAL.already_handled = True
         elif "werkzeug.socket" in environ:
-            # The only way to keep werkzeug from writing an answer into the closed socket.
-            raise ConnectionError("the connection was a WebSocket, and is over")
+            # Its own answer then fails like one to a client that has gone, which is no error to it;
+            # an exception of ours would be one to its debugger and to all that stands in front.
+            with contextlib.suppress(OSError):
+                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            start_response(status, [])
         elif hasattr(environ["wsgi.input"], "_chunked_input_error"):
             # pywsgi's word for a body whose rest is not to be read.
             environ["wsgi.input"]._chunked_input_error = True
@@ -273,22 +333,41 @@ class Runtime:
         port: int,
         drain: Callable[[], None],
         patience: float,
+        front: Front | None = None,
     ) -> None:
         """Serve `app` with the server of the async mode, until the process ends.
+
+        On eventlet, `front` is told of every connection; `app` gets what it hands over.
 
         The first SIGTERM calls `drain`, beside everything else, and then ends the
         serving; a second one ends the process at once. So does a handler that lets
         nothing else run: the process is ended `patience` seconds after the first.
         """
         logger.info(
-            "serving on http://%s:%s in async mode %s; monkey-patched by the application: %s",
+            "serving on http://%s:%s in async mode %s, sessions %s; "
+            "monkey-patched by the application: %s",
             host,
             port,
             self.mode,
+            "over WSGI" if front is None else "on its hub",
             ", ".join(self.patched()) or "nothing",
         )
-        serve = {"eventlet": serve_eventlet, "gevent": serve_gevent}.get(self.mode, serve_threads)
-        serve(app, host, port, lambda stop: self._when_terminated(drain, patience, stop))
+
+        def stoppable(stop: Callable[[], None]) -> None:
+            self._when_terminated(drain, patience, stop)
+
+        try:
+            if front is not None:
+                serve_eventlet(app, host, port, stoppable, self.hub, front)
+            elif self.mode == "eventlet":
+                serve_eventlet(app, host, port, stoppable)
+            elif self.mode == "gevent":
+                serve_gevent(app, host, port, stoppable)
+            else:
+                serve_threads(app, host, port, stoppable)
+        finally:
+            if self._deferral is not None:
+                self._deferral.stop()
 
     def _when_terminated(
         self, drain: Callable[[], None], patience: float, stop: Callable[[], None]

@@ -13,16 +13,20 @@ from email.message import Message
 from http.client import HTTPException
 from typing import Any
 
+from .hub import Hub
+from .hub_server import ACCEPT_PAUSE, HubServer
+from .stream import Stream
+
 logger = logging.getLogger("fallback_transport.runtime")
 
 WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
+#: Told of each connection that is accepted, where the hub's binding serves.
+Front = Callable[[Stream], None]
 #: Told how to end the serving, from within the async mode.
 Stoppable = Callable[[Callable[[], None]], None]
 
 #: A burst of reconnecting clients must find room to wait; the kernel caps it (somaxconn).
 BACKLOG = 1024
-#: Seconds until a server that could not accept a connection tries again.
-ACCEPT_PAUSE = 0.2
 #: Seconds between two lines in the log about that.
 ACCEPT_QUIET = 10.0
 #: Seconds for the last bytes on every connection, before a server that was drained ends.
@@ -35,7 +39,15 @@ def _listening(listener: Any) -> Any:
     return listener
 
 
-def serve_eventlet(app: WSGIApplication, host: str, port: int, stoppable: Stoppable) -> None:
+def serve_eventlet(
+    app: WSGIApplication,
+    host: str,
+    port: int,
+    stoppable: Stoppable,
+    hub: Hub | None = None,
+    front: Front | None = None,
+) -> None:
+    """Serve by `eventlet.wsgi`; behind `front`, on `hub`, where these are given."""
     import eventlet
     import eventlet.hubs
     import eventlet.wsgi
@@ -108,6 +120,18 @@ def serve_eventlet(app: WSGIApplication, host: str, port: int, stoppable: Stoppa
 
     listener = _listening(eventlet.listen((host, port), backlog=BACKLOG, reuse_port=False))
     stoppable(stop)
+    if hub is not None and front is not None:
+        # Not eventlet's own: what is accepted is read by callbacks.
+        bare = eventlet.patcher.original("socket").socket(fileno=listener.fd.detach())
+        hub_server = HubServer(app, bare, Handler, hub, front, _AcceptTrouble().tell, pool)
+        hub_server.start()
+        try:
+            with contextlib.suppress(KeyboardInterrupt, SystemExit):
+                eventlet.Event().wait()
+        finally:
+            pool.stopped = True
+            hub_server.stop()
+        return
     eventlet.wsgi.server(
         Listener(listener),
         app,

@@ -6,6 +6,7 @@ application, and only there it shows in what its requests run.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import threading
 from typing import Any
@@ -18,6 +19,21 @@ _CURES = {
     "threading": 'serve with transport.run(app), "flask run" or "gunicorn -k gthread --threads N"; '
     "or set async_mode to what this server runs",
 }
+
+
+#: What each mode but "threading" needs, as in pyproject.toml.
+_NEEDS = {"eventlet": "eventlet>=0.40,<0.42", "gevent": "gevent>=24.2"}
+
+
+def missing(mode: str) -> str | None:
+    """What to install for the async mode, or to do instead; None if all of it is there."""
+    if mode not in _NEEDS or importlib.util.find_spec(mode) is not None:
+        return None
+    others = " or ".join(f'"{each}"' for each in _CURES if each != mode)
+    return (
+        f"async mode {mode!r} needs {mode}, which is not installed: "
+        f'pip install "{_NEEDS[mode]}"; or set async_mode to {others}'
+    )
 
 
 def unsuitable(mode: str, environ: dict[str, Any]) -> str | None:

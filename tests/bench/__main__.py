@@ -11,7 +11,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,15 +23,28 @@ from . import plots, table
 from .generator import GeneratorError, Outcome
 from .measures import BESIDE, ROWS, TRANSPORTS, Cell, Results, Row, applies, measure
 from .subject import ALL, Subject, raise_limits
-from .targets import FLASK, NODE, TARGETS
+from .targets import TARGETS, asked_for
 
 PACKAGES = ("Flask-SocketIO", "python-socketio", "python-engineio", "eventlet", "gevent")
 NPM_PACKAGES = ("socket.io", "sockjs", "ws")
 
 
-def circumstances() -> dict[str, str]:
+def possible(rows: Sequence[Row], limit: int) -> tuple[list[Row], list[str]]:
+    """The rows for which a process may have enough descriptors, and what to say of the others."""
+    done, left_out = [], []
+    for row in rows:
+        if row.descriptors <= limit:
+            done.append(row)
+        else:
+            left_out.append(
+                f"{row.key}, {row.descriptors:,} descriptors of {limit:,} (RLIMIT_NOFILE)"
+            )
+    return done, left_out
+
+
+def circumstances() -> dict[str, Any]:
     """What was measured with which versions, and where."""
-    found = {"Python": platform.python_version()}
+    found: dict[str, Any] = {"Python": platform.python_version()}
     found |= {name: version(name) for name in PACKAGES}
     answer = subprocess.run([node(), "--version"], capture_output=True, text=True, check=True)
     found["Node.js"] = answer.stdout.strip().lstrip("v")
@@ -41,13 +54,17 @@ def circumstances() -> dict[str, str]:
     return found
 
 
-def sentence(found: dict[str, str], repeat: int, seconds: float) -> str:
+def sentence(found: dict[str, Any]) -> str:
     """The same, for below the table."""
-    versions = ", ".join(f"{name} {number}" for name, number in found.items())
+    told = ("repeat", "seconds", "left out")
+    versions = ", ".join(f"{name} {value}" for name, value in found.items() if name not in told)
+    repeat, seconds = found["repeat"], found["seconds"]
+    left_out = "".join(f" Left out: {text}." for text in found.get("left out", ()))
     return (
         f"Medians of {repeat} repetitions of {seconds:g} s, one subject after the other, each time "
         "a new server; CPU is user and system time of the server's process. Requests have the "
         f"headers of Chromium, but for compression, which nobody is offered. {versions}."
+        f"{left_out}"
     )
 
 
@@ -57,12 +74,22 @@ def run(
     repeat: int,
     seconds: float,
     kept: Callable[[Results], None],
+    wanted: Container[tuple[str, str, str]] | None = None,
 ) -> Results:
-    """Measure it all; tell and keep each row when it is done, as a run takes long."""
+    """Measure it all; tell and keep each row when it is done, as a run takes long.
+
+    Args:
+        wanted: what to measure, by row, transport and subject; None for all.
+    """
     results = Results()
     for row in rows:
         for transport in TRANSPORTS:
-            measured = [s for s in subjects if applies(row, transport, s)]
+            measured = [
+                subject
+                for subject in subjects
+                if applies(row, transport, subject)
+                and (wanted is None or (row.key, transport, subject.name) in wanted)
+            ]
             for _ in range(repeat):
                 for subject in measured:
                     try:
@@ -117,7 +144,8 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     add = parser.add_argument
-    add("--quick", action="store_true", help="a smoke run, under 2 minutes: its figures say little")
+    add("--quick", action="store_true", help="--needed, once and shortly: rough")
+    add("--needed", action="store_true", help="only what the targets ask for")
     add("--only", nargs="+", metavar="ROW", help="rows, by the beginning of their keys")
     add("--peer", nargs="+", metavar="NAME", help="subjects beside ours on eventlet, likewise")
     add("--repeat", type=int, default=3, help="repetitions (3)")
@@ -132,10 +160,9 @@ def main() -> int:
     rows, subjects, repeat, seconds = list(ROWS), list(ALL), chosen.repeat, chosen.seconds
     if chosen.quick:
         rows = [replace(r, load=r.load | r.quick, seconds=0.0) for r in rows if r.quick is not None]
-        subjects = [s for s in subjects if s.name in (ALL[0].name, FLASK, NODE)]
         repeat, seconds = 1, 0.5
     if chosen.only:
-        keys = _named(chosen.only, [row.key for row in ROWS])
+        keys = _named(chosen.only, [row.key for row in rows])
         rows = [row for row in rows if row.key in keys]
     if chosen.peer:
         names = [ALL[0].name, *_named(chosen.peer, [subject.name for subject in ALL])]
@@ -148,18 +175,19 @@ def main() -> int:
             found = circumstances()
         except MissingError as missing:
             raise SystemExit(str(missing)) from None
-        raise_limits()
-        found |= {"repeat": repeat, "seconds": seconds}
+        rows, left_out = possible(rows, raise_limits())
+        found |= {"repeat": repeat, "seconds": seconds, "left out": left_out}
+        for text in left_out:
+            print(f"left out: {text}", file=sys.stderr)
 
         def kept(results: Results) -> None:
             if chosen.json:
                 save(chosen.json, results, found)
 
-        results = run(rows, subjects, repeat, seconds, kept)
+        wanted = asked_for() if chosen.quick or chosen.needed else None
+        results = run(rows, subjects, repeat, seconds, kept, wanted)
     if chosen.markdown:
-        versions = {k: v for k, v in found.items() if k not in ("repeat", "seconds")}
-        text = sentence(versions, found["repeat"], found["seconds"])
-        chosen.markdown.write_text(table.markdown(results, text) + "\n")
+        chosen.markdown.write_text(table.markdown(results, sentence(found)) + "\n")
     if chosen.plots:
         for path in plots.draw(results, chosen.plots):
             print(path)

@@ -18,7 +18,8 @@ SOURCES = Path(__file__).with_name("generator")
 BOUND = 0.8
 #: Seconds beyond those measured: to start ten thousand clients, to warm up, to drain.
 PATIENCE = 180
-#: Seconds without any message after which the generator goes on without what has not come.
+#: Seconds without any message, while the server does nothing, after which the generator goes on
+#: without what has not come.
 SILENCE = 5
 
 
@@ -45,7 +46,8 @@ class Load:
     interval: float = 0.0
     event: str | None = None
     path: str | None = None
-    #: Seconds without any message after which what has not come is missing.
+    #: Seconds without any message, while the server does nothing, after which what has not come
+    #: is missing.
     lost_after: float = SILENCE
 
     def arguments(self) -> list[str]:
@@ -120,9 +122,14 @@ class Outcome:
         return self.share > BOUND
 
     @property
+    def failed(self) -> int:
+        """How many clients came to an end before the load did, or never were there."""
+        return max(self.errors, self.clients - self.ready)
+
+    @property
     def sound(self) -> bool:
         """Whether every client came up, and every message came, as it was sent."""
-        return not (self.errors or self.mismatched or self.missing)
+        return not (self.failed or self.mismatched or self.missing)
 
 
 def program() -> Path:

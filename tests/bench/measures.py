@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .generator import SILENCE, Load, Outcome, finish, generate, start
+from .recovery import PROTOCOLS, recover
 from .relay import Relay
 from .subject import Running, Subject
 from .subjects import BURST
@@ -20,6 +21,8 @@ FAR = 0.1
 #: The clients beside the one that sends 1 MB, and the seconds between their messages.
 OTHERS, PACE = 50, 0.1
 LARGE = 1_000_000
+#: Descriptors of a process that has no clients.
+SPARE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ TRIPS = Metric(
 USS = Metric("memory per session (USS)", "kB", _per_session(lambda o: o.uss - o.uss_before))
 PSS = Metric("memory per session (PSS)", "kB", _per_session(lambda o: o.pss - o.pss_before))
 IDLE = Metric("CPU of a core, idle", "%", lambda o: o.server_cpu / o.seconds * 100, 2)
+GAP = Metric("longest gap", "ms", lambda o: o.max, 0)
+LOST = Metric("messages lost", "", lambda o: o.missing, 0)
 UPSTREAM = Metric("upstream", "MB/s", lambda o: o.rate * LARGE / 1e6)
 
 
@@ -73,6 +78,7 @@ class Row:
         load: what differs from `Load`'s defaults.
         seconds: how long at least, whatever was asked for.
         delay: of a relay between; half a round trip.
+        cuts: how often a relay cuts the connection.
         others: whether other clients are there, whose outcome is a row of its own.
         floors: whether floors are measured.
         quick: what `--quick` changes in `load`; None to leave the row out.
@@ -84,6 +90,7 @@ class Row:
     load: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     delay: float = 0.0
+    cuts: int = 0
     others: bool = False
     floors: bool = False
     quick: dict[str, Any] | None = None
@@ -92,6 +99,11 @@ class Row:
     def clients(self) -> int:
         """How many there are."""
         return int(self.load.get("clients", 1)) + (OTHERS if self.others else 0)
+
+    @property
+    def descriptors(self) -> int:
+        """How many of them a process may need."""
+        return self.clients * (1 if self.load.get("mode") == "idle" else 2) + SPARE
 
 
 def _echo(clients: int, window: int, size: int, text: str, **more: Any) -> Row:
@@ -130,11 +142,11 @@ ROWS = (
     _echo(10, 1, 100_000, "100 kB"),
     _echo(4, 1, LARGE, "1 MB"),
     _fan(100, quick={}),
-    _fan(500),
+    _fan(500, quick={}),
     _fan(1000),
-    _fan(5000),
-    _burst(100, quick={}),
-    _burst(500),
+    _fan(5000, quick={}),
+    _burst(100),
+    _burst(500, quick={}),
     _burst(1000),
     _burst(5000),
     Row(
@@ -158,17 +170,19 @@ ROWS = (
         delay=FAR / 2,
         quick={"clients": 10},
     ),
-    _idle(
-        1000,
-        seconds=_IDLE_SECONDS,
+    _idle(1000, seconds=_IDLE_SECONDS, quick={}),
+    # What the targets say of it is its CPU, of which there is none between keepalives.
+    _idle(10_000, seconds=_IDLE_SECONDS, quick={"seconds": _IDLE_SECONDS}),
+    Row(
+        "recovery", "a connection that is cut, 50 messages a second", (GAP, LOST), cuts=2, quick={}
     ),
-    _idle(10_000, seconds=_IDLE_SECONDS),
     Row(
         "large",
         "one client sends 1 MB messages",
         (UPSTREAM, CPU),
         {"clients": 1, "size": LARGE, "event": "sink"},
         others=True,
+        quick={},
     ),
 )
 #: The other clients of the row "large".
@@ -200,12 +214,14 @@ class Cell:
         notes = []
         if any(outcome.bound for outcome in self.outcomes):
             notes.append("generator bound")
-        if missing := sum(outcome.missing for outcome in self.outcomes):
+        # Of a connection that is cut, it is the figure.
+        here = [outcome for outcome in self.outcomes if outcome.mode != "recovery"]
+        if missing := sum(outcome.missing for outcome in here):
             notes.append(f"{missing:,} messages missing after {SILENCE} s of silence")
         if wrong := sum(outcome.mismatched for outcome in self.outcomes):
-            notes.append(f"{wrong:,} messages altered")
-        if errors := sum(outcome.errors for outcome in self.outcomes):
-            notes.append(f"{errors:,} clients failed")
+            notes.append(f"{wrong:,} messages altered or repeated")
+        if failed := sum(outcome.failed for outcome in self.outcomes):
+            notes.append(f"{failed:,} clients failed")
         return notes
 
 
@@ -241,11 +257,16 @@ def applies(row: Row, transport: str, subject: Subject) -> bool:
         bare = subject.protocol == "websocket" and transport == "websocket"
         if not (bare and row.load.get("mode") in (None, "fanout")):
             return False
+    if row.cuts and subject.protocol not in PROTOCOLS:
+        return False
     return not (subject.mode == "threading" and row.clients > MOST_THREADED)
 
 
 def measure(row: Row, transport: str, subject: Subject, seconds: float) -> dict[str, Outcome]:
     """One repetition, on a server of its own; by the row's key."""
+    if row.cuts:
+        with Running(subject) as running:
+            return {row.key: recover(running, transport, row.cuts)}
     options = dict(row.load)
     options["seconds"] = options.get("seconds", max(seconds, row.seconds))
     if subject.protocol == "http":

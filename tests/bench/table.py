@@ -11,6 +11,10 @@ from .targets import OURS, TARGETS
 #: In the README's table; the others are in the one that folds.
 MAIN = (OURS, "Flask-SocketIO (eventlet)", "Socket.IO (Node.js)", "sockjs-node")
 ALL_ROWS = (*ROWS, BESIDE)
+#: The rows of which the second figure says as much as the first one.
+TWO = ("large", "beside", "recovery")
+#: Behind a figure for which the generator may have been the limit.
+BOUND = " †"
 NAMES = {"websocket": "WebSocket", "polling": "polling"}
 
 
@@ -32,6 +36,12 @@ def spread(cell: Cell, metric: Metric) -> str:
     return f"{text} ({low} to {high})"
 
 
+def bound(results: Results, row: Row, transport: str, subject: str) -> bool:
+    """Whether the generator may have been the limit there."""
+    cell = results.get(row.key, transport, subject)
+    return cell is not None and any(outcome.bound for outcome in cell.outcomes)
+
+
 def _lines(cells: Sequence[Sequence[str]]) -> str:
     head, *rest = cells
     parts = [head, ["---"] * len(head), *rest]
@@ -49,11 +59,15 @@ def main_table(results: Results) -> str:
     lines = [["", "", *subjects]]
     for row in ALL_ROWS:
         for transport in TRANSPORTS:
-            for metric in row.metrics[: 2 if row.key in ("large", "beside") else 1]:
+            for metric in row.metrics[: 2 if row.key in TWO else 1]:
                 values = [results.value(row.key, transport, name, metric) for name in subjects]
                 if any(value is not None for value in values):
                     text = f"{row.text}, {NAMES[transport]}"
-                    figures = [number(value, metric) for value in values]
+                    figures = [
+                        number(value, metric)
+                        + (BOUND if bound(results, row, transport, name) else "")
+                        for name, value in zip(subjects, values, strict=True)
+                    ]
                     lines.append([text, metric.name, *figures])
     return _lines(lines)
 
@@ -99,10 +113,16 @@ def targets_table(results: Results) -> str:
 
 def markdown(results: Results, circumstances: str) -> str:
     """All of it."""
+    main = main_table(results)
+    legend = ["† The load generator may have been the limit, not the server."]
     return "\n\n".join(
         [
-            main_table(results),
+            main,
+            *(legend if BOUND in main else []),
             circumstances,
+            "<details><summary>The targets</summary>",
+            targets_table(results),
+            "</details>",
             "<details><summary>All figures</summary>",
             full_table(results),
             "</details>",

@@ -10,12 +10,14 @@ from .measures import (
     CONNECT,
     CPU,
     IDLE,
+    LOST,
     P99,
     RATE,
     REQUESTS,
     TRIPS,
     UPSTREAM,
     USS,
+    Cell,
     Metric,
     Results,
 )
@@ -24,6 +26,23 @@ OURS = "fallback_transport (eventlet)"
 FLASK = "Flask-SocketIO (eventlet)"
 NODE = "Socket.IO (Node.js)"
 ECHO = "echo-50x4-32B"
+
+
+class Asked(Results):
+    """Results that remember what they were asked for."""
+
+    def __init__(self, results: Results) -> None:
+        super().__init__(results)
+        self.keys: set[tuple[str, str, str]] = set()
+        self.cells: list[Cell] = []
+
+    def get(self, row: str, transport: str, subject: str) -> Cell | None:
+        """See `Results`."""
+        cell = super().get(row, transport, subject)
+        self.keys.add((row, transport, subject))
+        if cell is not None:
+            self.cells.append(cell)
+        return cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +71,17 @@ class Target:
         return value >= self.limit if self.least else value <= self.limit
 
     def line(self, results: Results) -> str:
-        """The target, what was measured, and the verdict."""
-        value, met = self.measured(results), self.met(results)
+        """The target, what was measured, the verdict, and what makes it doubtful."""
+        asked = Asked(results)
+        value, met = self.measured(asked), self.met(results)
+        doubts = {f"{cell.subject}: {note}" for cell in asked.cells for note in cell.notes}
+        doubt = f" ({'; '.join(sorted(doubts))})" if doubts else ""
         word = "at least" if self.least else "at most"
         bound = f"{self.text}: {word} {self.limit:g} {self.unit}".rstrip()
         if value is None:
             return f"{bound} | not measured | -"
-        return f"{bound} | {value:.3g} {self.unit} | {'ok' if met else 'missed'}"
+        measured = f"{value:.3g} {self.unit}".rstrip()
+        return f"{bound} | {measured} | {'ok' if met else 'missed'}{doubt}"
 
 
 def ratio(
@@ -111,6 +134,18 @@ def _growth(transport: str) -> Callable[[Results], float | None]:
     return measured
 
 
+def _unsound(results: Results) -> float | None:
+    """All that our clients sent or were sent and that did not come, once, as it was."""
+    outcomes = [
+        outcome
+        for cell in results
+        if cell.subject.startswith("fallback_transport ")
+        for outcome in cell.outcomes
+    ]
+    wrong = [outcome.missing + outcome.mismatched + outcome.failed for outcome in outcomes]
+    return float(sum(wrong)) if outcomes else None
+
+
 def _ours(row: str, transport: str, metric: Metric) -> Callable[[Results], float | None]:
     return lambda results: results.value(row, transport, OURS, metric)
 
@@ -154,6 +189,11 @@ def _all() -> Iterator[Target]:
         yield Target(text, 100, ratio("large", transport, UPSTREAM, FLASK), least=True)
         text = f"{cpu} delivery on {name}, 5,000 clients by 100"
         yield Target(text, 1.3, _growth(transport))
+    for transport, name in (("websocket", "WebSocket"), ("polling", "polling")):
+        text = f"messages lost when the connection is cut, {name}"
+        yield Target(text, 0, _ours("recovery", transport, LOST), unit="")
+    text = "messages lost, altered or repeated and clients that failed, in all rows and modes"
+    yield Target(text, 0, _unsound, unit="")
     for mode in ("gevent", "threading"):
         ours, peer = f"fallback_transport ({mode})", f"python-socketio ({mode})"
         for transport, name in (("websocket", "WebSocket"), ("polling", "polling")):
@@ -165,3 +205,11 @@ def _all() -> Iterator[Target]:
 
 
 TARGETS = tuple(_all())
+
+
+def asked_for() -> set[tuple[str, str, str]]:
+    """The rows, transports and subjects that it takes to say whether all are met."""
+    nothing = Asked(Results())
+    for target in TARGETS:
+        target.measured(nothing)
+    return nothing.keys

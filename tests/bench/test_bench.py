@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
+from tests.bench.__main__ import load as load_results
+from tests.bench.__main__ import main, possible
 from tests.bench.generator import Load, Outcome, generate, program
-from tests.bench.measures import CPU, REQUESTS, ROWS, Cell, Results
+from tests.bench.measures import BESIDE, CPU, REQUESTS, ROWS, Cell, Results, applies
+from tests.bench.recovery import recover
 from tests.bench.relay import Relay
-from tests.bench.subject import ALL
+from tests.bench.subject import ALL, Running
 from tests.bench.table import MAIN, full_table, main_table, targets_table
-from tests.bench.targets import ECHO, FLASK, NODE, OURS, TARGETS, above_floor, ratio
+from tests.bench.targets import ECHO, FLASK, NODE, OURS, TARGETS, above_floor, asked_for, ratio
 
 OUTCOME = Outcome(
     **dict.fromkeys(Outcome.__dataclass_fields__, 0)  # type: ignore[arg-type]
@@ -98,7 +107,61 @@ def test_what_is_lost_or_altered_is_told() -> None:
     assert not outcome.sound
     cell = Cell(ECHO, "websocket", OURS, (outcome,))
     assert "1 messages missing after 5 s of silence" in cell.notes
-    assert "1 messages altered" in cell.notes
+    assert "1 messages altered or repeated" in cell.notes
+
+
+def test_what_a_server_is_still_at_work_on_is_late_and_not_lost() -> None:
+    class Busy(Known):
+        """Says nothing for far longer than `lost_after`, and has not lost anything."""
+
+        def answer(self, connection: ServerConnection, message: str) -> None:
+            until = time.thread_time() + 1.0
+            while time.thread_time() < until:
+                pass
+            connection.send(message)
+
+    with served(Busy()) as port:
+        for mode in ("echo", "fanout"):
+            it = replace(load(port, mode=mode, lost_after=0.5), pid=os.getpid())
+            outcome = generate(it)
+            assert outcome.sound, outcome
+            assert outcome.messages == outcome.samples == 1
+
+
+def test_an_answer_states_the_messages_beside_its_question() -> None:
+    answers: list[tuple[int, int]] = []
+
+    class Asking(Known):
+        """Speaks fallback.v1, and asks with every echo."""
+
+        def __call__(self, connection: ServerConnection) -> None:
+            connection.recv()
+            welcome = {"welcome": 1, "id": "i", "attempt": 1, "key": "k", "received": 1}
+            connection.send(json.dumps(welcome, separators=(",", ":")))
+            connection.send('a1 s1\x1em2["first",""]')
+            sent = 1
+            with contextlib.suppress(ConnectionClosedError):
+                for text in connection:
+                    head, *segments = str(text).split("\x1e")
+                    marks = {token[0]: int(token[1:]) for token in head.split()}
+                    if "p" in marks:
+                        answers.append((marks["p"], marks["a"]))
+                    for segment in segments:
+                        sent += 1
+                        connection.send(f"a{marks['s']} s{sent} q{sent}\x1e{segment}")
+
+    with serve(
+        Asking(), "127.0.0.1", 0, compression=None, subprotocols=[Subprotocol("fallback.v1")]
+    ) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        port = server.socket.getsockname()[1]
+        outcome = generate(replace(load(port), protocol="fallback"))
+        server.shutdown()
+        thread.join()
+    assert outcome.sound, outcome
+    assert len(answers) >= outcome.messages > 0
+    assert all(asked == stated for asked, stated in answers)
 
 
 def test_a_delay_is_in_the_latency() -> None:
@@ -157,6 +220,75 @@ def test_a_generator_that_is_the_limit_says_so() -> None:
     assert not Cell("fan-1", "websocket", OURS, (free,)).notes
 
 
+def test_a_connection_that_is_cut_loses_nothing_of_ours() -> None:
+    ours = next(subject for subject in ALL if subject.name == OURS)
+    with Running(ours) as running:
+        outcome = recover(running, "websocket", cuts=1, between=0.5)
+    assert outcome.messages > 10
+    assert (outcome.missing, outcome.mismatched) == (0, 0)
+    # Longer than what is between two messages: there was a cut.
+    assert outcome.max > 20, outcome
+
+
+def test_the_command_measures_tells_and_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["ws", "--repeat", "1", "--seconds", "0.1"]
+    kept, text = tmp_path / "kept.json", tmp_path / "table.md"
+    command = ["bench", "--only", "echo-1x1", "--peer", *names, "--json", str(kept)]
+    monkeypatch.setattr(sys, "argv", command)
+    assert main() == 0
+    told = capsys.readouterr().out
+    for name in (OURS, "ws (Node.js)"):
+        assert name in told
+    # And it can be shown again.
+    monkeypatch.setattr(sys, "argv", ["bench", "--from", str(kept), "--markdown", str(text)])
+    assert main() == 0
+    assert text.read_text().startswith(f"|  |  | {OURS} |")
+    found, circumstances = load_results(kept)
+    assert circumstances["repeat"] == 1
+    assert found.value("echo-1x1-32B", "websocket", OURS, CPU) is not None
+    cells = list(found)
+    assert len(cells) == 3, "ws has no polling"
+    assert all(outcome.sound for cell in cells for outcome in cell.outcomes)
+
+
+def test_a_machine_that_allows_too_little_is_told_of() -> None:
+    large = next(row for row in ROWS if row.key == "idle-10000")
+    small = next(row for row in ROWS if row.key == "idle-1000")
+    assert possible([small, large], 20_000) == ([small, large], [])
+    rows, left_out = possible([small, large], 10_000)
+    assert rows == [small]
+    assert left_out == ["idle-10000, 10,200 descriptors of 10,000 (RLIMIT_NOFILE)"]
+
+
+def test_what_the_targets_ask_for_is_there_to_be_measured() -> None:
+    rows = {row.key: row for row in (*ROWS, BESIDE)}
+    subjects = {subject.name: subject for subject in ALL}
+    for key, transport, name in asked_for():
+        assert applies(rows[key], transport, subjects[name])
+        # `--quick` has it, too.
+        assert key == BESIDE.key or rows[key].quick is not None
+
+
+def test_a_target_says_what_makes_it_doubtful() -> None:
+    found = results({(ECHO, "websocket", OURS): (5,)})
+    peer = replace(OUTCOME, seconds=1.0, messages=1000, server_cpu=0.01)
+    found.add(ECHO, "websocket", NODE, replace(peer, generator_cpu=0.9, missing=3))
+    assert (
+        TARGETS[0]
+        .line(found)
+        .endswith(
+            f"| ok ({NODE}: 3 messages missing after 5 s of silence; {NODE}: generator bound)"
+        )
+    )
+    lossless = next(target for target in TARGETS if target.text.startswith("messages lost, al"))
+    assert lossless.met(found)
+    # One that is lost is one too many, whatever else it is good for.
+    found.add(ECHO, "polling", "fallback_transport (gevent)", replace(peer, missing=1))
+    assert lossless.met(found) is False
+
+
 def results(costs: dict[tuple[str, str, str], tuple[float, ...]], requests: int = 0) -> Results:
     """Outcomes that cost so many microseconds a message."""
     found = Results()
@@ -193,6 +325,8 @@ def test_ratios_are_of_the_medians_of_the_right_cells() -> None:
         "at most 1.2 x | 0.455 x | ok",
         "polling echo, 50 clients x 4, server CPU per message, by Node's Socket.IO: "
         "at most 1 x | 2 x | missed",
+        "messages lost, altered or repeated and clients that failed, in all rows and modes: "
+        "at most 0 | 0 | ok",
     ]
 
 

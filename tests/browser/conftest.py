@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from tests.browser.tabs import Tab
+from tests.engines.playwright_engines import launch_firefox
 from tests.integration.served import Served
 from tests.needs import find
 from tests.proxies.fault_process import FaultProxy
@@ -38,6 +39,31 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     launched = playwright.chromium.launch(executable_path=find("chromium"), args=list(FLAGS))
     yield launched
     launched.close()
+
+
+def visitor_fixture(*firefox: pytest.MarkDecorator) -> Any:
+    """A fixture: one of two browsers.
+
+    Args:
+        firefox: marks of the second one's tests.
+    """
+
+    @pytest.fixture(
+        scope="module",
+        params=[
+            pytest.param("chromium", marks=pytest.mark.requires("chromium")),
+            pytest.param("firefox", marks=[pytest.mark.requires("firefox"), *firefox]),
+        ],
+    )
+    def visitor(request: pytest.FixtureRequest, playwright: Playwright) -> Iterator[Browser]:
+        if request.param == "chromium":
+            yield request.getfixturevalue("browser")
+            return
+        launched = launch_firefox(playwright)
+        yield launched
+        launched.close()
+
+    return visitor
 
 
 @pytest.fixture(scope="package")

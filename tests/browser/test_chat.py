@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.conftest import visitor_fixture
 from tests.browser.tabs import PATIENCE
 from tests.client.waiting import eventually
-from tests.engines.playwright_engines import launch_firefox
 from tests.integration.served import Served
 from tests.proxies.fault_process import FaultProxy
 
@@ -26,21 +26,7 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param("chromium", marks=pytest.mark.requires("chromium")),
-        pytest.param("firefox", marks=pytest.mark.requires("firefox")),
-    ],
-)
-def visitor(request: pytest.FixtureRequest, playwright: Any) -> Iterator[Browser]:
-    """One of two browsers."""
-    if request.param == "chromium":
-        yield request.getfixturevalue("browser")
-        return
-    launched = launch_firefox(playwright)
-    yield launched
-    launched.close()
+visitor = visitor_fixture()
 
 
 @pytest.fixture(scope="module")

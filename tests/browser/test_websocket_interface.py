@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.browser.conftest import visitor_fixture
 from tests.browser.interface.application import SCRIPT
 from tests.client.waiting import eventually
-from tests.engines.playwright_engines import launch_firefox
 from tests.integration.served import Served
 
 CASES = re.findall(r'^  "(.+?)": (?:async )?\(', SCRIPT.read_text(encoding="utf-8"), re.MULTILINE)
@@ -23,20 +22,7 @@ def echo() -> Iterator[Served]:
         yield served
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param("chromium", marks=pytest.mark.requires("chromium")),
-        pytest.param("firefox", marks=[pytest.mark.requires("firefox"), pytest.mark.zoo]),
-    ],
-)
-def visitor(request: pytest.FixtureRequest, playwright: Any) -> Iterator[Browser]:
-    if request.param == "chromium":
-        yield request.getfixturevalue("browser")
-        return
-    launched = launch_firefox(playwright)
-    yield launched
-    launched.close()
+visitor = visitor_fixture(pytest.mark.zoo)
 
 
 @pytest.fixture(scope="module", params=["websocket", "polling"])

@@ -7,25 +7,27 @@ from typing import Any
 
 import pytest
 
-from tests.integration.served import MODES, Served
+from tests.integration.served import MODES, OVER_WSGI, Served
 
 MODE_PARAMS = [
     pytest.param(mode, marks=[pytest.mark.requires("gevent")] if mode == "gevent" else [])
     for mode in MODES
 ]
+#: And both bindings of eventlet's; for what the bindings could do differently.
+BINDING_PARAMS = [*MODE_PARAMS, OVER_WSGI]
 TRANSPORTS = ("websocket", "polling")
 
 #: What a handler of the test application says when it raises because it was told to.
 TOLD = "was told to raise"
 
 
-def served_fixture(**options: Any) -> Any:
+def served_fixture(params: list[Any] = MODE_PARAMS, **options: Any) -> Any:
     """A fixture: one server process for each async mode and module.
 
     At its end nothing may have failed that was not told to.
     """
 
-    @pytest.fixture(scope="module", params=MODE_PARAMS)
+    @pytest.fixture(scope="module", params=params)
     def served(request: pytest.FixtureRequest) -> Iterator[Served]:
         with Served(request.param, **options) as server:
             yield server

@@ -1,6 +1,6 @@
 """An app that emits from everywhere: a view, a task, an OS thread, through a client manager.
 
-``python -m tests.integration.emitting_app MODE PORT {"redis": URL}``
+``python -m tests.integration.emitting_app MODE PORT {"redis": URL, "redis_options": {...}}``
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -62,12 +63,25 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
 
     app = flask.Flask(__name__)
     if "redis" in options:
-        options["client_manager"] = socketio.RedisManager(options.pop("redis"))
+        options["client_manager"] = socketio.RedisManager(
+            options.pop("redis"), redis_options=options.pop("redis_options", None)
+        )
     transport = FallbackTransport(app, async_mode=mode, **options)
 
     @transport.on_message("join")
     def join(client: Any, room: str) -> None:
         client.join(room)
+
+    @transport.on_message("tell")
+    def tell(client: Any, text: str) -> float:
+        """Tell everybody; how long `emit` took."""
+        begun = time.monotonic()
+        transport.emit("news", text)
+        return time.monotonic() - begun
+
+    @transport.on_message("echo")
+    def echo(client: Any, data: Any) -> Any:
+        return data
 
     def several(count: int) -> None:
         for number in range(count):
@@ -137,6 +151,10 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
         for _ in range(int(arguments.get("times", 1))):
             transport.emit("news", arguments["text"], to=arguments.get("to"))
         return "{}"
+
+    @app.get("/stats")
+    def stats() -> dict[str, Any]:
+        return transport.stats()
 
     return app, transport
 

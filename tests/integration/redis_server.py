@@ -3,31 +3,72 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 
+from tests.client.waiting import eventually
 from tests.integration.served import START_WAIT, free_port
+
+
+class RedisServer:
+    """It can be killed, started again on the same port, and stopped for a while.
+
+    Args:
+        program: `redis-server`.
+        password: what a client must say, if anything.
+    """
+
+    def __init__(self, program: str, password: str = "") -> None:
+        self._port = free_port()
+        login = f":{password}@" if password else ""
+        self.url = f"redis://{login}127.0.0.1:{self._port}/0"
+        self._command = [program, "--port", str(self._port), "--bind", "127.0.0.1"]
+        self._command += ["--save", "", "--appendonly", "no"]
+        if password:
+            self._command += ["--requirepass", password]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it (again)."""
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        eventually(self._listens, START_WAIT)
+
+    def _listens(self) -> bool:
+        assert self._process is not None, "started"
+        assert self._process.poll() is None, "it ended"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
+            return True
+        return False
+
+    def kill(self) -> None:
+        """End it, as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It answers nothing for a while; connections to it stay, and new ones are made."""
+        assert self._process is not None, "started"
+        os.kill(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._process.pid, signal.SIGCONT)
 
 
 @contextlib.contextmanager
 def redis_server(program: str) -> Iterator[str]:
-    """Run it; its URL."""
-    port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = subprocess.Popen(
-        [program, *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    """Run one; its URL."""
+    server = RedisServer(program)
     try:
-        deadline = time.monotonic() + START_WAIT
-        while True:
-            assert process.poll() is None, "it ended"
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            assert time.monotonic() < deadline, "it does not listen"
-            time.sleep(0.02)
-        yield f"redis://127.0.0.1:{port}/0"
+        server.start()
+        yield server.url
     finally:
-        process.terminate()
-        process.wait(10)
+        server.kill()

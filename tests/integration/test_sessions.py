@@ -12,7 +12,7 @@ import pytest
 
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import Close, End, Envelope, Hello, PollRequest
-from tests.client.fixtures import MODE_PARAMS, TRANSPORTS, served_fixture
+from tests.client.fixtures import BINDING_PARAMS, MODE_PARAMS, TRANSPORTS, served_fixture
 from tests.client.flow import carry
 from tests.client.links import PollingLink, WebSocketLink
 from tests.client.raw import (
@@ -28,7 +28,7 @@ from tests.client.session import ClientSession, Ended
 from tests.client.waiting import eventually
 from tests.integration.served import Served
 
-served = served_fixture()
+served = served_fixture(BINDING_PARAMS)
 #: Small bounds and short times.
 tight = served_fixture(
     inactivity=1.0, wait=0.3, credit_messages=20, max_unconfirmed_messages=50, max_message=100_000

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from fallback_transport.protocol.envelope import Message
-from tests.client.fixtures import MODE_PARAMS, TRANSPORTS, unexpected
+from tests.client.fixtures import BINDING_PARAMS, MODE_PARAMS, TRANSPORTS, unexpected
 from tests.client.raw import new_hello, post, raw_websocket
 from tests.client.session import ClientSession, Ended
 
@@ -54,7 +54,7 @@ class Ending:
         return code
 
 
-@pytest.fixture(params=MODE_PARAMS)
+@pytest.fixture(params=BINDING_PARAMS)
 def server(request: pytest.FixtureRequest) -> Iterator[Served]:
     """A server that gives its handlers 4 s to finish."""
     with Served(request.param, drain=4) as served:

@@ -21,7 +21,7 @@ from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import End, Envelope, PollRequest
 from fallback_transport.protocol.errors import MessageRefused
 from fallback_transport.protocol.server import REPEATED
-from tests.client.fixtures import MODE_PARAMS, TRANSPORTS, served_fixture
+from tests.client.fixtures import BINDING_PARAMS, MODE_PARAMS, TRANSPORTS, served_fixture
 from tests.client.flow import carry
 from tests.client.links import PollingLink
 from tests.client.raw import (
@@ -43,7 +43,7 @@ from tests.proxies.rules import Rule
 
 FRIEND = "https://friend.example"
 
-served = served_fixture(origins=[FRIEND])
+served = served_fixture(BINDING_PARAMS, origins=[FRIEND])
 
 both = pytest.mark.parametrize("transport", TRANSPORTS)
 

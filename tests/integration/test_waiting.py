@@ -1,4 +1,4 @@
-"""With ``when_full="wait"`` an `emit` waits for slow clients, wherever it is; everybody else goes on.
+"""With ``when_full="wait"`` an `emit` waits for slow clients, wherever it is; others go on.
 
 On real sockets: clients that read and do not confirm, and such that do not read.
 """

@@ -266,6 +266,14 @@ test("the codec reads what a server sends as written, and nothing else", () => {
   }
 });
 
+test("what another release adds to a head is passed over", () => {
+  const grant = { messages: 1, bytes: 1, message: 1, body: 1, wait: 1, keepalive: 1, inactivity: 1 };
+  for (const head of [{ welcome: 1, id: "a", attempt: 1, key: "b", grant }, { end: 1000, reason: "over" }]) {
+    const more = { ...head, later: { a: [1] }, grant: { ...head.grant, later: 1 } };
+    assert.deepEqual(core.decode(JSON.stringify(more)), core.decode(JSON.stringify(head)));
+  }
+});
+
 test("the codec writes what a client sends as written", () => {
   for (const [name, found] of CASES.filter(([, each]) => !each.unit.error)) {
     if (found.unit.kind === "welcome" || found.unit.kind === "end") continue;

@@ -87,7 +87,7 @@ class SessionPair:
     def deadline(self) -> float | None:
         """When either side is to look at the clock."""
         sides = self.sides if self.server.exists else (self.client,)
-        times = [side.machine.deadline() for side in sides]
+        times = [side.deadline() for side in sides]
         return min([time for time in times if time is not None], default=None)
 
     def pass_time(self, until: float) -> None:
@@ -105,6 +105,7 @@ class SessionPair:
             check_order(near, far)
             check_marks(near, far)
             check_report(near, far)
+            near.audit_deadline()
         replies = messages(filter(is_urgent, self.server.application.names_running))
         size = sum([reply.size for reply in replies])
         over = self.server.machine.over_credit(len(replies), size)

@@ -7,6 +7,7 @@ sides decides on the order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from fallback_transport.protocol import codec
@@ -104,6 +105,8 @@ class Side:
         self.clock = clock
         self.network = network
         self.application = Application()
+        self.known = math.inf
+        """The deadline that was asked for."""
 
     # -- the application -----------------------------------------------------------
 
@@ -155,8 +158,22 @@ class Side:
         self.act(self.machine.timeout(self.clock.now))
         self.application.cut_short |= not over and self.application.closed is not None
         self.write_all()
-        deadline = self.machine.deadline()
+        deadline = self.deadline()
         assert deadline is None or deadline > self.clock.now, "the deadline stays for ever"
+
+    def deadline(self) -> float | None:
+        """When to look at the clock."""
+        deadline = self.machine.deadline()
+        self.known = math.inf if deadline is None else deadline
+        return deadline
+
+    def audit_deadline(self) -> None:
+        """Who asks for the deadline only if `soonest` is before the one it knows is never late."""
+        soonest, known = self.machine.soonest, self.known
+        self.deadline()
+        if soonest >= known:
+            assert self.known >= known, "an earlier deadline, of which nobody is told"
+            self.machine.soonest, self.known = soonest, known
 
     # -- events ------------------------------------------------------------------------
 
@@ -326,6 +343,7 @@ class ServerSide(Side):
         self._create()
 
     def _create(self) -> None:
+        self.known = math.inf
         self.machine = ServerMachine(
             key=KEY, grant=self.grant, bounds=self.bounds, now=self.clock.now
         )

@@ -247,6 +247,16 @@ WRONG_OFFERS = [1, "", " ", ",", "a,", ",a", "a b", "a,,b", "a;b", "é", "a\0", 
 NAMES = [True, 1, 0, "", "a b", "a/b", "é", "a\n", "\0", "k" * 65, [], ["a"], {}]
 
 
+@pytest.mark.parametrize("head", [HELLO, WELCOME, END], ids=["hello", "welcome", "end"])
+def test_what_another_release_adds_to_a_head_is_passed_over(head: dict[str, object]) -> None:
+    more = {"later": {"a": [1]}, "another": None}
+    known = decode(json.dumps(head))
+    assert decode(json.dumps({**head, **more})) == known
+    if head is WELCOME:
+        grant = {**dict.fromkeys(Grant.__slots__, 1), **more}
+        assert decode(json.dumps({**head, "grant": grant})) == known
+
+
 @pytest.mark.parametrize(
     ("head", "name", "wrong"),
     [

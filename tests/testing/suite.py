@@ -1,6 +1,6 @@
-"""Runs the tests of tests/testing_app; how many passed, in how many seconds of the processor.
+"""Runs an application's own tests; how many passed, in how many seconds of the processor.
 
-python tests/testing/suite.py MODE [patched]
+python tests/testing/suite.py FOLDER MODE [patched]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-mode, patched = sys.argv[1], sys.argv[2:] == ["patched"]
+folder, mode, patched = sys.argv[1], sys.argv[2], sys.argv[3:] == ["patched"]
 if patched and mode == "eventlet":
     import eventlet
 
@@ -51,9 +51,9 @@ class Clock:
         self.passed += report.when == "call" and report.passed
 
 
-os.environ["TESTING_APP_MODE"] = mode
+os.environ["ASYNC_MODE"] = mode
 clock = Clock()
-chosen = [str(ROOT / "tests/testing_app"), "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+chosen = [folder, "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
 status = pytest.main([*chosen, "-W", "ignore"], plugins=[clock])
 threads = [thread.name for thread in threading.enumerate()]
 print(json.dumps([int(status), clock.passed, clock.seconds, threads]))

@@ -1,4 +1,4 @@
-"""The tests of a small application, with the shipped client: in every async mode, and quickly."""
+"""The tests of small applications, with the shipped client: in every async mode, and quickly."""
 
 from __future__ import annotations
 
@@ -10,21 +10,45 @@ from pathlib import Path
 
 import pytest
 
+from tests.tutorial.change import changed_application
+
+HERE = Path(__file__).parent
+
 
 @pytest.mark.parametrize("how", ["threading", "eventlet patched", "gevent patched"])
 def test_a_suite_takes_less_than_a_second(how: str, need: Callable[[str], str]) -> None:
     if how.startswith("gevent"):
         need("gevent")
-    suite = Path(__file__).with_name("suite.py")
+    passed, seconds, threads = suite(HERE.parent / "testing_app", how)
+    assert passed >= 30
+    assert seconds < 1.0
+    assert len(threads) == 1
+
+
+@pytest.mark.parametrize("how", ["threading", "eventlet patched", "gevent patched"])
+def test_so_does_that_of_an_application_written_for_flask_socketio(
+    how: str, tmp_path: Path, need: Callable[[str], str]
+) -> None:
+    if how.startswith("gevent"):
+        need("gevent")
+    passed, seconds, threads = suite(changed_application(tmp_path), how)
+    assert passed >= 20
+    assert seconds < 1.0
+    assert len(threads) == 1
+
+
+def suite(folder: Path, how: str) -> tuple[int, float, list[str]]:
+    """How many tests of a folder pass, in how many seconds, and the threads at their end.
+
+    The seconds are the processor's, so that a busy machine does not count; all must pass.
+    """
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(suite), *how.split()],
+        [sys.executable, "-W", "ignore", str(HERE / "suite.py"), str(folder), *how.split()],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     status, passed, seconds, threads = json.loads(done.stdout.splitlines()[-1])
     assert status == 0
-    assert passed >= 30
-    # Of the processor's time, so that a busy machine does not count.
-    assert seconds < 1.0
-    assert len(threads) == 1
+    print(f"{passed} tests in {seconds:.3f} s")
+    return passed, seconds, threads

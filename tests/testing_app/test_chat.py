@@ -14,7 +14,7 @@ from fallback_transport.testing import ConnectionFailed, TestClient
 
 from .app import create_app
 
-MODE = os.environ.get("TESTING_APP_MODE", "eventlet")
+MODE = os.environ.get("ASYNC_MODE", "eventlet")
 
 
 class Chat:

@@ -210,13 +210,6 @@ static bool envelope(client *it, const char *data, size_t length) {
       token = next + 1;
     }
   }
-  if (question) {
-    static buffer text;
-    text.length = 0;
-    appendf(&text, "a%llu p%llu", (unsigned long long)it->received, (unsigned long long)question);
-    it->acked = it->received;
-    frame(it, &text);
-  }
   while (at && at + 1 < end && it->state != DEAD && first->life == life) {
     const char *from = at + 1;
     at = memchr(from, RECORD_SEPARATOR, (size_t)(end - from));
@@ -229,6 +222,16 @@ static bool envelope(client *it, const char *data, size_t length) {
     if (segment(it, from, n)) number++;
   }
   if (it->state == DEAD || first->life != life) return false;
+  if (question) {
+    /* Behind the messages beside it: an answer that does not state them says that they are lost. */
+    static buffer text;
+    text.length = 0;
+    appendf(&text, "a%llu", (unsigned long long)it->received);
+    if (it->partial.length) appendf(&text, " g%zu", it->partial.length);
+    appendf(&text, " p%llu", (unsigned long long)question);
+    it->acked = it->received;
+    frame(it, &text);
+  }
   if (it->websocket && it->received > it->acked) acknowledge_later(it);
   return true;
 }

@@ -78,7 +78,8 @@ static size_t unchunk(const char *from, const char *end, buffer *body) {
 
 static void respond(connection *it, int status, bool closing, const char *body, size_t length) {
   it->busy = false;
-  if (closing) connection_close(it);
+  /* Who is idle sends nothing: some servers end such connections, so that here all are without. */
+  if (closing || (option.idle && it->role == SENDING)) connection_close(it);
   option.protocol->response(it->owner, it, status, body, length);
 }
 

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "generator.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const unsigned char MASK[4] = {0x37, 0xfa, 0x21, 0x3d};
@@ -41,7 +42,11 @@ size_t websocket_read(connection *it, const char *data, size_t available) {
   }
   if (available < head + length) return 0;
   if (opcode == 8) {
-    client_dead(it->owner, "the WebSocket was closed");
+    char why[160] = "the WebSocket was closed";
+    if (length >= 2)
+      snprintf(why, sizeof why, "the WebSocket was closed: %d %.*s", bytes[head] << 8 | bytes[head + 1],
+               (int)length - 2, data + head + 2);
+    client_dead(it->owner, why);
   } else if (opcode == 9) {
     websocket_frame(it, 10, data + head, length);
     connection_flush(it);

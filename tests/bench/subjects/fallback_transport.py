@@ -1,4 +1,4 @@
-"""This package: ``python -m tests.bench.subjects.fallback_transport MODE PORT``."""
+"""This package: ``python -m tests.bench.subjects.fallback_transport MODE [BINDING] PORT``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from tests.bench.subjects import BURST, patch
 
 if __name__ == "__main__":
-    mode, port = sys.argv[1], int(sys.argv[2])
+    mode, binding, port = sys.argv[1], (sys.argv[2:-1] or ["auto"])[0], int(sys.argv[-1])
     patch(mode)
 
     from flask import Flask
@@ -16,7 +16,7 @@ if __name__ == "__main__":
     from fallback_transport import FallbackTransport
 
     app = Flask(__name__)
-    transport = FallbackTransport(app, async_mode=mode)
+    transport = FallbackTransport(app, async_mode=mode, binding=binding)
 
     @transport.on_connect
     def connected(client: Any) -> None:

@@ -299,13 +299,15 @@ const CASES = {
   },
 
   "what the server ends without a close fails, and no session comes after it": async () => {
+    // The next browser asks the same server.
+    const page = `${transports}-${performance.timeOrigin}`;
     for (const code of [1011, 4404, 4408]) {
-      const ws = await opened(`/echo?${code}-${transports}`);
+      const ws = await opened(`/echo?${code}-${page}`);
       ws.send(`end ${code}`);
       await fails(ws);
     }
     await sleep(200);
-    const found = (await (await fetch("/closures")).json()).filter(([url]) => url.endsWith(`?4404-${transports}`));
+    const found = (await (await fetch("/closures")).json()).filter(([url]) => url.endsWith(`?4404-${page}`));
     same(found.map((each) => each[1]), [4404]);
   },
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -19,15 +18,12 @@ from fallback_transport.doctor.route import Route
 from tests.integration.served import Served
 
 from . import ZOO, Hop, addresses
+from .parallel import each_chosen, parameter
 
 pytestmark = pytest.mark.integration
 
 #: Seconds of silence, beyond the 5 s after which some of them end it.
 IDLE = 7.0
-
-
-def parameter(name: str) -> object:
-    return pytest.param(name, marks=pytest.mark.requires(*ZOO[name].needs))
 
 
 def route(hop: Hop) -> Route:
@@ -41,25 +37,14 @@ def route(hop: Hop) -> Route:
 @pytest.fixture(scope="module")
 def examined(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Any]]]:
     """What is observed behind each proxy whose test was chosen and that is installed."""
-    chosen = {
-        item.callspec.params["name"]
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and "examined" in item.fixturenames
-    }
-    seen: dict[str, Future[Any]] = {}
-    with ExitStack() as stack:
-        server = stack.enter_context(Served(host=addresses.server_address()))
-        threads = ThreadPoolExecutor(len(chosen))
-        for name in [name for name in ZOO if name in chosen]:
-            try:
-                hop = stack.enter_context(ZOO[name].start(server.port))
-            except Exception as error:  # of this proxy, which its own test is to tell
-                seen[name] = Future()
-                seen[name].set_exception(error)
-            else:
-                seen[name] = threads.submit(Examination(route(hop), IDLE).observe)
-        # They are done before the proxies are ended.
-        stack.callback(threads.shutdown)
+
+    def examine(name: str, hop: Hop) -> Any:
+        return Examination(route(hop), IDLE).observe()
+
+    with (
+        Served(host=addresses.server_address()) as server,
+        each_chosen(request, server.port, examine) as seen,
+    ):
         yield seen
 
 

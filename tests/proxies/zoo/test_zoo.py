@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path
@@ -28,6 +27,7 @@ from tests.integration.served import ROOT, Served, free_port
 from tests.proxies.tiny_upstream import TinyUpstream, eventually
 
 from . import ZOO, Hop, addresses
+from .parallel import each_chosen, parameter
 from .program import NOBODY, Program, ProxyFailed, running
 from .route import Answer, NoWebSocket, request, websocket
 
@@ -101,10 +101,6 @@ EXPECTED: Mapping[str, Expected] = {
     "fault-duplicate-posts": Expected("403"),
     "fault-drop-responses": Expected("403"),
 }
-
-
-def parameter(name: str) -> object:
-    return pytest.param(name, marks=pytest.mark.requires(*ZOO[name].needs))
 
 
 EACH = pytest.mark.parametrize("name", [parameter(name) for name in ZOO])
@@ -220,24 +216,11 @@ def all_watched(
     request: pytest.FixtureRequest, served: Served
 ) -> Iterator[Mapping[str, Future[Watched]]]:
     """What is seen behind each proxy whose test was chosen and that is installed."""
-    chosen = {
-        item.callspec.params["name"]
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and "all_watched" in item.fixturenames
-    }
-    seen: dict[str, Future[Watched]] = {}
-    with ExitStack() as stack:
-        threads = ThreadPoolExecutor(len(chosen))
-        for name in [name for name in ZOO if name in chosen]:
-            try:
-                hop = stack.enter_context(ZOO[name].start(served.port))
-            except Exception as error:  # of this proxy, which its own test is to tell
-                seen[name] = Future()
-                seen[name].set_exception(error)
-            else:
-                seen[name] = threads.submit(watched, hop, EXPECTED[name].watch)
-        # They are done before the proxies are ended.
-        stack.callback(threads.shutdown)
+
+    def watch(name: str, hop: Hop) -> Watched:
+        return watched(hop, EXPECTED[name].watch)
+
+    with each_chosen(request, served.port, watch) as seen:
         yield seen
 
 

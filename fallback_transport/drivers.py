@@ -1,0 +1,251 @@
+"""What drives a `WebSocketConnection`: blocking calls, or callbacks on eventlet's hub."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from .protocol.codes import CloseCode
+from .runtime import TURN, Deadlines, Runtime, Stream
+from .websocket import READ_BYTES, WebSocketConnection
+
+#: Seconds for which a new WebSocket may be silent before its hello.
+HELLO_WAIT = 10.0
+#: Seconds for the closing handshake, and for the last bytes to a slow reader.
+CLOSE_WAIT = 5.0
+
+
+class BlockingDriver:
+    """Drives a connection with blocking reads, and a writer beside them.
+
+    Args:
+        sock: the accepted socket, blocking (or green) and without time-out.
+        runtime: the async mode.
+    """
+
+    def __init__(self, sock: socket.socket, runtime: Runtime) -> None:
+        self._sock = sock
+        self._runtime = runtime
+        self._wake = runtime.event()
+        self._read = runtime.event()
+        self._flushed = runtime.event()
+        self._written = runtime.event()
+
+    def wake(self) -> None:
+        """There may be something to write."""
+        self._wake.set()
+
+    def closing(self) -> None:
+        """This side begins to close; a peer that does not read must not hold it up."""
+        self._runtime.spawn(self._guard)
+
+    def run(self, connection: WebSocketConnection) -> None:
+        """Serve the connection; returns when it is over."""
+        self._runtime.spawn(self._write, connection)
+        try:
+            data = b"-"
+            busy = 0.0
+            while data:
+                try:
+                    data = self._sock.recv(READ_BYTES)
+                except OSError:
+                    data = b""
+                began = self._runtime.now()
+                connection.receive(data)
+                busy += self._runtime.now() - began
+                if busy > TURN:
+                    # Where there is always something to read, reading never waits.
+                    busy = 0.0
+                    self._runtime.give_way()
+                self._keep_pace(connection)
+        finally:
+            connection.closed()
+            self._read.set()
+            self._wake.set()
+            self._written.wait(CLOSE_WAIT)
+            _shut(self._sock)
+
+    def _keep_pace(self, connection: WebSocketConnection) -> None:
+        while connection.behind and not self._written.is_set():
+            self._flushed.clear()
+            if connection.behind and not self._written.is_set():
+                self._flushed.wait()
+
+    def _guard(self) -> None:
+        if not self._written.wait(CLOSE_WAIT):
+            _shut(self._sock)
+
+    def _write(self, connection: WebSocketConnection) -> None:
+        deadline = self._runtime.now() + HELLO_WAIT
+        try:
+            while not self._read.is_set():
+                self._wake.clear()
+                self._flush(connection)
+                if connection.finished:
+                    self._part(connection)
+                    return
+                if connection.greeted:
+                    self._wake.wait()
+                elif not self._wake.wait(max(0.0, deadline - self._runtime.now())):
+                    connection.drop(CloseCode.INACTIVE, "no hello")
+        except OSError:
+            # The reader sees the same end of the stream, and tells the session.
+            pass
+        finally:
+            self._written.set()
+            self._flushed.set()
+            _shut(self._sock)
+
+    def _part(self, connection: WebSocketConnection) -> None:
+        """End the stream once the peer has answered the close, which it waits for in turn."""
+        if connection.in_vain:
+            # At once: until the stream ends, a browser waits for as much as 2 s with its `onclose`.
+            return
+        until = self._runtime.now() + CLOSE_WAIT
+        while not self._read.is_set() and self._runtime.now() < until:
+            self._wake.wait(until - self._runtime.now())
+            self._wake.clear()
+            self._flush(connection)
+
+    def _flush(self, connection: WebSocketConnection) -> None:
+        while True:
+            chunks = connection.data_to_send()
+            # Also where there was nothing to write: the reader may have counted pings whose
+            # pongs were gone already, and wait.
+            self._flushed.set()
+            if not chunks:
+                return
+            data = b"".join(chunks)
+            if data:
+                self._sock.sendall(data)
+            if b"" in chunks:
+                self._sock.shutdown(socket.SHUT_WR)
+
+
+class CallbackDriver:
+    """Drives a connection by callbacks: nothing of it waits, and it costs no task.
+
+    Args:
+        stream: the accepted connection.
+        runtime: eventlet's.
+        ungreeted: those whose hello has not come, until it is late.
+        gone: told once it is over.
+    """
+
+    __slots__ = (
+        "_dirty",
+        "_gone",
+        "_grace",
+        "_greeting",
+        "_over",
+        "_runtime",
+        "_stream",
+        "_ungreeted",
+        "connection",
+    )
+
+    connection: WebSocketConnection
+
+    def __init__(
+        self,
+        stream: Stream,
+        runtime: Runtime,
+        ungreeted: Deadlines[CallbackDriver],
+        gone: Callable[[], None],
+    ) -> None:
+        self._stream = stream
+        self._runtime = runtime
+        self._ungreeted = ungreeted
+        self._gone = gone
+        self._dirty = False
+        self._over = False
+        self._greeting = True
+        self._grace: Any = None
+        stream.received = self._received
+        stream.drained = self.flush
+
+    def start(self, request: bytes) -> None:
+        """Begin with the handshake's request; the hello has its time from now on."""
+        self._ungreeted.start(self)
+        self.connection.receive(request)
+
+    def impatient(self) -> None:
+        """The hello has not come in its time."""
+        self._greeting = False
+        if not self.connection.greeted:
+            self.connection.drop(CloseCode.INACTIVE, "no hello")
+
+    def wake(self) -> None:
+        """There may be something to write."""
+        if not self._dirty:
+            self._dirty = True
+            self._runtime.at_end_of_turn(self.flush)
+
+    def closing(self) -> None:
+        """This side begins to close; a peer that does not answer, or read, is not waited for."""
+        self._greeted()
+        if self._grace is None and not self._over:
+            self._grace = self._runtime.hub.call_later(CLOSE_WAIT, self._stream.close)
+
+    def flush(self) -> None:
+        """Write what there is, as far as it goes."""
+        self._dirty = False
+        stream, connection = self._stream, self.connection
+        if stream.closed:
+            self._closed()
+            return
+        while not stream.pending:
+            chunks = connection.data_to_send()
+            if not chunks:
+                break
+            stream.send(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            if connection.emptied:
+                break
+            if chunks[-1] == b"":
+                stream.send_end()
+        if connection.finished and not stream.pending:
+            self._part()
+        elif not connection.behind:
+            stream.resume()
+
+    def _received(self, data: bytes) -> None:
+        connection = self.connection
+        connection.receive(data)
+        if not data:
+            # What is left to say is said, as far as it goes.
+            self.flush()
+            self._stream.close()
+        elif connection.behind:
+            self._stream.pause()
+        elif self._greeting and connection.greeted:
+            self._greeted()
+
+    def _greeted(self) -> None:
+        if self._greeting:
+            self._greeting = False
+            self._ungreeted.stop(self)
+
+    def _part(self) -> None:
+        """The last was said: the peer, that answers it, ends the stream, or is not waited for."""
+        if self.connection.in_vain:
+            self._stream.close()
+        elif self._grace is None:
+            self._grace = self._runtime.hub.call_later(CLOSE_WAIT, self._stream.close)
+
+    def _closed(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._greeted()
+        if self._grace is not None:
+            self._grace.cancel()
+        self.connection.closed()
+        self._gone()
+
+
+def _shut(sock: socket.socket) -> None:
+    # An error means that it is closed already.
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,87 @@
+"""Origins: whose page a request comes from, and what that page may do.
+
+A browser states it with each request of a script that may matter (the Fetch standard, "origin
+header"); it cannot be forged by the page.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+logger = logging.getLogger("fallback_transport.gateway")
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+#: What a client heeds, beside those that every page may read.
+_READABLE = ("Access-Control-Expose-Headers", "Retry-After")
+
+
+class Origins:
+    """The origins that are allowed.
+
+    Args:
+        allowed: those beside the server's own; "*" for all.
+    """
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        self._allowed = allowed
+
+    def of(self, environ: dict[str, Any], *, told: bool = True) -> str | None:
+        """The request's origin, "" if it states none; None if it is not allowed.
+
+        Which is worth a line in the log, where it is `told`.
+        """
+        origin: str = environ.get("HTTP_ORIGIN", "")
+        allowed = self._allowed
+        if not origin or "*" in allowed or origin in allowed or _same(origin, environ):
+            return origin
+        if told:
+            logger.warning("origin %.80r is not allowed", origin)
+        return None
+
+    def trusts(self, environ: dict[str, Any]) -> bool:
+        """Whether the request's page may act for the browser's user: it is known whose it is.
+
+        Not by "*", and "null" is every sandbox's. Browsers that know of origins state one, but
+        where a page asks for what is its own; there they may say that instead.
+        """
+        origin: str = environ.get("HTTP_ORIGIN", "")
+        if not origin:
+            return environ.get("HTTP_SEC_FETCH_SITE") == "same-origin"
+        named = origin in self._allowed and origin not in ("*", "null")
+        return named or _same(origin, environ)
+
+    def readable(self, environ: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+        """The headers that let a page of another origin read the answer to its poll.
+
+        Nobody has to ask before with a preflight: what a page sends is a simple request.
+        """
+        origin: str = environ.get("HTTP_ORIGIN", "")
+        if not origin or _same(origin, environ):
+            return ()
+        if not self.trusts(environ):
+            # It brings no credentials that count. A page that is refused may read that.
+            return ("Access-Control-Allow-Origin", "*"), _READABLE
+        return (
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Allow-Credentials", "true"),
+            _READABLE,
+        )
+
+
+def _same(origin: str, environ: dict[str, Any]) -> bool:
+    """Whether `origin` is the host that the request was sent to, and not less secure."""
+    try:
+        page = urlsplit(origin)
+        page_port = page.port or _DEFAULT_PORTS.get(page.scheme)
+        host = urlsplit("//" + environ.get("HTTP_HOST", ""))
+        # A proxy that ends TLS passes on the host without its scheme's port: 443, not our 80.
+        port = host.port or _DEFAULT_PORTS.get(page.scheme)
+    except ValueError:
+        return False
+    secure = environ.get("wsgi.url_scheme") != "https" or page.scheme == "https"
+    known = page.scheme in _DEFAULT_PORTS and page.hostname is not None
+    same_host = known and page.hostname == host.hostname
+    return secure and same_host and page_port == port

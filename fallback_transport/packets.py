@@ -1,0 +1,84 @@
+"""A packet class for python-socketio, quick in the plain cases, with the same wire.
+
+A text event without attachments or namespace is nearly all there is. It is
+read and written here, written by `orjson` where that is installed; whatever is less
+plain goes to the stock class, and so does what `orjson` refuses.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from socketio import packet as sio
+
+try:
+    import orjson
+except ImportError:  # an extra
+    orjson = None  # type: ignore[assignment]
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+#: The types that JSON has no bytes in, so that they need not be looked through.
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def dumps(value: Any) -> str:
+    """`value` as JSON.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if orjson is not None:
+        try:
+            return orjson.dumps(value, option=_STRICT).decode()
+        except TypeError:
+            # Also keys that are no texts, and numbers of more than 64 bits.
+            pass
+    return _encode(value)
+
+
+#: What the standard module does not take is not to be taken: an application must not find out
+#: where orjson is missing. Dates, dataclasses and subclasses go there, and fail there.
+_STRICT = (
+    orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+    if orjson is not None
+    else 0
+)
+
+
+class Packet(sio.Packet):  # type: ignore[misc]
+    """See the module; for ``socketio.Server(serializer=Packet)``."""
+
+    def __init__(
+        self,
+        packet_type: int = sio.EVENT,
+        data: Any = None,
+        namespace: str | None = None,
+        id: int | None = None,
+        binary: bool | None = None,
+        encoded_packet: str | None = None,
+    ) -> None:
+        if encoded_packet is not None and encoded_packet[:2] == "2[":
+            self.packet_type = sio.EVENT
+            self.namespace = self.id = None
+            self.attachment_count = 0
+            self.attachments: list[Any] = []
+            # Not by orjson: it makes floats of long integers, and would let pass what is refused.
+            self.data = self.json.loads(encoded_packet[1:])
+            return
+        if binary is None and type(data) is list and all(type(v) in _PLAIN for v in data):
+            binary = False
+        super().__init__(packet_type, data, namespace, id, binary, encoded_packet)
+
+    def encode(self) -> Any:
+        """See `socketio.packet.Packet`."""
+        if self.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK) or self.json is not json:
+            return super().encode()
+        prefix = str(self.packet_type)
+        if self.namespace is not None and self.namespace != "/":
+            prefix += self.namespace + ","
+        if self.id is not None:
+            prefix += str(self.id)
+        return prefix if self.data is None else prefix + dumps(self.data)

@@ -1,0 +1,63 @@
+"""The package's lines in the log, written where a log handler may wait.
+
+On eventlet much of this package runs in callbacks of the hub, or holds a lock that only
+threads respect. A log handler waits cooperatively as soon as it writes to a socket, and
+so do all others for its lock; in the hub that is an error, under the lock a breach.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+from collections.abc import Callable
+
+#: The loggers of this package.
+PREFIX = "fallback_transport"
+
+
+class Deferral(logging.Filter):
+    """Keeps what is logged in the hub's thread for a task, which logs it soon.
+
+    Args:
+        here: whether this is the hub's thread.
+        submit: runs a function as a task.
+    """
+
+    def __init__(
+        self, here: Callable[[], bool], submit: Callable[[Callable[[], None]], None]
+    ) -> None:
+        super().__init__()
+        self._here = here
+        self._submit = submit
+        self._kept: list[logging.LogRecord] = []
+        self._stopped = False
+
+    def start(self) -> None:
+        """Defer from now on, whatever loggers of the package there are."""
+        for name in list(logging.root.manager.loggerDict):
+            if name == PREFIX or name.startswith(PREFIX + "."):
+                logging.getLogger(name).addFilter(self)
+        # With a server that is not ours, nobody else says that the hub runs no more.
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """Nothing more runs as a task: log what is kept, and from now on at once."""
+        self._stopped = True
+        atexit.unregister(self.stop)
+        self._write()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log it here and now."""
+        if self._stopped or getattr(record, "deferred", False) or not self._here():
+            return True
+        record.deferred = True
+        self._kept.append(record)
+        if len(self._kept) == 1:
+            self._submit(self._write)
+        return False
+
+    def _write(self) -> None:
+        while self._kept:
+            kept, self._kept = self._kept, []
+            for record in kept:
+                logging.getLogger(record.name).handle(record)

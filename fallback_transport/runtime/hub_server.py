@@ -1,0 +1,206 @@
+"""An accept loop of our own in front of `eventlet.wsgi`: a connection costs no greenlet.
+
+Whoever has a `Stream` reads by callbacks of the hub and writes straight to the
+descriptor. What it does not want to serve, it hands over to `eventlet.wsgi`
+with the bytes that it has read, for one request; then the connection, and what
+was read beyond that request, comes back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from typing import Any
+
+from .hub import Hub
+from .stream import Stream
+
+#: How many connections are accepted before the others have their turn.
+ACCEPT_BATCH = 64
+#: Seconds until a server that could not accept a connection tries again.
+ACCEPT_PAUSE = 0.2
+
+
+class HubServer:
+    """Accepts, and gives each stream to `front`; what that hands over goes to `eventlet.wsgi`.
+
+    Args:
+        app: the WSGI application.
+        listener: the listening socket, not one of eventlet's.
+        protocol: the class of `eventlet.wsgi.HttpProtocol` that serves what is handed over.
+        hub: where all of it runs.
+        front: told of each stream, to set what is `received`.
+        trouble: told of what keeps connections from being accepted.
+        pool: of the greenlets that serve what is handed over.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        listener: Any,
+        protocol: type[Any],
+        hub: Hub,
+        front: Callable[[Stream], None],
+        trouble: Callable[[OSError], None],
+        pool: Any,
+    ) -> None:
+        from eventlet import greenio, wsgi
+
+        self._hub = hub
+        self._listener = listener
+        self._front = front
+        self._trouble = trouble
+        self._pool = pool
+        self._green = greenio.GreenSocket
+        self._streams: set[Stream] = set()
+        self._server = wsgi.Server(
+            listener,
+            listener.getsockname(),
+            app,
+            protocol=_handing_back(protocol),
+            log_output=False,
+            debug=False,
+        )
+        self._watch: Any = None
+        listener.setblocking(False)
+
+    def start(self) -> None:
+        """Accept from now on."""
+        self._watch = self._hub.watch_readable(self._listener.fileno(), self._accept)
+
+    def stop(self) -> None:
+        """Accept no more, and end what is there; what is being served over WSGI has its time."""
+        self._pause()
+        self._listener.close()
+        for stream in list(self._streams):
+            stream.close()
+        self._pool.waitall()
+
+    def _accept(self, _: int) -> None:
+        for _ in range(ACCEPT_BATCH):
+            try:
+                sock, address = self._listener.accept()
+            except (BlockingIOError, ConnectionError):
+                return
+            except OSError as error:
+                self._trouble(error)
+                self._pause()
+                self._hub.call_later(ACCEPT_PAUSE, self._accept_again)
+                return
+            sock.setblocking(False)
+            self._hub.opened(sock.fileno())
+            self._open(sock, address, b"")
+
+    def _pause(self) -> None:
+        if self._watch is not None:
+            self._hub.unwatch(self._watch)
+            self._watch = None
+
+    def _accept_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            self.start()
+
+    def _open(self, sock: Any, address: Any, read: bytes) -> None:
+        stream = Stream(self._hub, sock, address, self._hand_over, self._streams.discard)
+        self._streams.add(stream)
+        self._front(stream)
+        stream.resume()
+        if read:
+            stream.feed(read)
+
+    def _hand_over(self, stream: Stream, sock: Any, head: bytes) -> None:
+        self._streams.discard(stream)
+        self._pool.spawn(self._serve, sock, stream.address, head)
+
+    def _serve(self, sock: Any, address: Any, head: bytes) -> None:
+        """In a greenlet: one request by `eventlet.wsgi`, then the connection comes back."""
+        green = self._green(sock)
+        # What it calls a connection: address, socket, state; the rest is for `_handing_back`.
+        connection = [address, green, "request", head]
+        self._server.process_request(connection)
+        if len(connection) == 4:
+            return
+        # Or it would be closed with the last reference to its green half.
+        green.close = _not_now
+        if self._listener.fileno() < 0:
+            sock.close()
+            return
+        rest = connection[4]
+        self._hub.at_end_of_turn(lambda: self._open(sock, address, rest))
+
+
+def _handing_back(protocol: type[Any]) -> type[Any]:
+    class Protocol(protocol):  # type: ignore[misc]
+        """Serves one request of a connection, and gives it back if it goes on."""
+
+        def setup(self) -> None:
+            self.connection = self.request
+            self._wire = Wire(self.request, self.conn_state[3])
+            self.rfile = io.BufferedReader(self._wire)
+            self.wfile = io.BufferedWriter(Wire(self.request), self.wbufsize)
+            self._kept = False
+
+        def handle(self) -> None:
+            self.close_connection = True
+            with contextlib.suppress(ConnectionError):
+                self.handle_one_request()
+                if not self.close_connection:
+                    self.wfile.flush()
+                    self._kept = True
+
+        def finish(self) -> None:
+            if not self._kept:
+                super().finish()
+                return
+            self.conn_state.append(self._wire.rest(self.rfile))
+            # See the handler's own `finish`.
+            self.environ = None
+
+    return Protocol
+
+
+class Wire(io.RawIOBase):
+    """A green socket as a file, of which something was read already.
+
+    Args:
+        sock: the green socket.
+        head: what was read.
+    """
+
+    def __init__(self, sock: Any, head: bytes = b"") -> None:
+        self._sock = sock
+        self._head = memoryview(head)
+        #: Whether nothing more is to be read from the socket.
+        self._dry = False
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._head:
+            size = min(len(buffer), len(self._head))
+            buffer[:size] = self._head[:size]
+            self._head = self._head[size:]
+            return size
+        if self._dry:
+            return None
+        count: int = self._sock.recv_into(buffer)
+        return count
+
+    def write(self, data: Any) -> int:
+        self._sock.sendall(data)
+        return len(data)
+
+    def rest(self, reader: Any) -> bytes:
+        """What was read from the socket and nobody has taken."""
+        self._dry = True
+        buffered: bytes = reader.peek(1)
+        return buffered + bytes(self._head)
+
+
+def _not_now() -> None:
+    """The socket goes on without its green half."""

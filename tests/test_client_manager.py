@@ -1,0 +1,149 @@
+"""`ManagerHealth`: what a client manager's connection is known to be, and what is logged of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import deque
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import socketio
+
+from fallback_transport.client_manager import INTERVAL, PAUSE, ManagerHealth
+from tests.fakes import FakeRuntime
+
+NAME = "fallback_transport.client_manager"
+
+
+class Broken(Exception):
+    """A manager's own."""
+
+
+class Manager(socketio.PubSubManager):
+    """One whose connection a test breaks; complains as `RedisManager` does."""
+
+    def __init__(self, runtime: FakeRuntime, **options: Any) -> None:
+        super().__init__(**options)
+        self.runtime = runtime
+        self.wire: deque[Any] = deque()
+        # What is the same for its twin, which publishes the probes.
+        self.network = SimpleNamespace(sound=True, raises=False, encode=json.dumps)
+
+    def _publish(self, data: Any) -> None:
+        if self.network.raises:
+            raise Broken("redis://:secret@host")
+        try:
+            if not self.network.sound:
+                raise ConnectionRefusedError("redis://:secret@host")
+        except OSError as error:
+            self._get_logger().error("Cannot publish", extra={"redis_exception": str(error)})
+        else:
+            self.wire.append(self.network.encode(data))
+
+    def _listen(self) -> Iterator[Any]:
+        while not self.network.raises:
+            if self.wire:
+                yield self.wire.popleft()
+            else:
+                self.runtime.sleep(0.01)
+        raise Broken("redis://:secret@host")
+
+
+class House:
+    """A manager that is watched, and the task that python-socketio listens in."""
+
+    def __init__(self, **options: Any) -> None:
+        self.runtime = FakeRuntime()
+        self.manager = Manager(self.runtime, **options)
+        health = ManagerHealth.of(self.manager, self.runtime)
+        assert health is not None
+        self.health = health
+        self.heard: list[Any] = []
+        self.runtime.spawn(self._hear)
+
+    def _hear(self) -> None:
+        self.heard.extend(self.manager._listen())
+
+    @property
+    def state(self) -> Any:
+        return self.health.to_json()["state"]
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
+def lines(log: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(r.levelname, r.getMessage()) for r in log.records if r.name == NAME]
+
+
+@pytest.mark.parametrize("encode", [json.dumps, lambda data: json.dumps(data).encode(), dict])
+def test_lost_and_back_are_one_line_each(log: pytest.LogCaptureFixture, encode: Any) -> None:
+    house = House()
+    house.manager.network.encode = encode
+    assert house.state == "unknown"
+    house.runtime.advance(1)
+    assert house.state == "connected"
+    house.runtime.advance(60)
+    house.manager.network.sound = False
+    house.runtime.advance(2 * INTERVAL + 1)
+    told = house.health.to_json()
+    assert isinstance(told.pop("since"), float)
+    assert told == {"kind": "Manager", "state": "lost", "error": "ConnectionRefusedError"}
+    house.runtime.advance(600)
+    house.manager.network.sound = True
+    house.runtime.advance(INTERVAL + 1)
+    assert (house.state, house.runtime.errors) == ("connected", [])
+    (info, _), (error, lost), (warning, back) = lines(log)
+    assert (info, error, warning) == ("INFO", "ERROR", "WARNING")
+    assert lost.startswith("Manager: its connection is lost (ConnectionRefusedError)")
+    assert back == "Manager: its connection is back"
+    # Nobody else hears of the probes, and nobody of where it connects to.
+    assert house.heard == []
+    assert "secret" not in log.text
+    assert not [r for r in log.records if r.levelno > logging.DEBUG and r.name != NAME]
+
+
+def test_what_is_no_probe_of_ours_goes_on() -> None:
+    house = House()
+    others = [
+        {"method": "emit", "data": "fallback_transport.probe"},
+        {"method": "fallback_transport.probe", "host_id": "another's"},
+        7,
+    ]
+    sent = [*map(json.dumps, others), "fallback_transport.probe", others[0]]
+    house.manager.wire.extend(sent)
+    house.runtime.advance(1)
+    assert (house.heard, house.state) == (sent, "connected")
+
+
+def test_what_raises_is_asked_again_after_a_pause(log: pytest.LogCaptureFixture) -> None:
+    house = House()
+    house.runtime.advance(1)
+    house.manager.network.raises = True
+    house.runtime.advance(60)
+    assert (house.state, house.health.to_json()["error"]) == ("lost", "Broken")
+    house.manager.network.raises = False
+    house.runtime.advance(PAUSE + INTERVAL)
+    assert house.state == "connected"
+    assert "secret" not in log.text
+    assert "Traceback" not in log.text
+    assert len(lines(log)) == 3
+
+
+def test_a_manager_with_a_logger_of_its_own_keeps_it(log: pytest.LogCaptureFixture) -> None:
+    house = House(logger=logging.getLogger("own"))
+    house.manager.network.sound = False
+    house.runtime.advance(1)
+    assert {(r.name, r.levelname) for r in log.records} == {("own", "ERROR")}
+
+
+def test_others_have_no_connection() -> None:
+    runtime = FakeRuntime()
+    assert ManagerHealth.of(socketio.Manager(), runtime) is None
+    assert ManagerHealth.of(Manager(runtime, write_only=True), runtime) is None

@@ -1,0 +1,354 @@
+"""`runtime.hub`, `runtime.stream` and `runtime.deferral`, on eventlet's own hub."""
+
+from __future__ import annotations
+
+import contextvars
+import io
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import eventlet
+import pytest
+
+from fallback_transport.runtime.deferral import Deferral
+from fallback_transport.runtime.hub import MAX_IDLE, Deadlines, Hub
+from fallback_transport.runtime.hub_server import Wire
+from fallback_transport.runtime.stream import Stream
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub()
+
+
+def turn() -> None:
+    """Let the hub do what is due."""
+    eventlet.sleep(0)
+    eventlet.sleep(0)
+
+
+def until(condition: Callable[[], Any]) -> None:
+    with eventlet.Timeout(5):
+        while not condition():
+            eventlet.sleep(0.001)
+
+
+# -- tasks and flushes ----------------------------------------------------------------------
+
+
+def test_flushes_come_behind_the_tasks_of_their_turn(hub: Hub) -> None:
+    done: list[str] = []
+    hub.at_end_of_turn(lambda: done.append("flush"))
+    hub.submit(lambda: hub.submit(done.append, "task of a task"))
+    hub.submit(done.append, "task")
+    assert done == []
+    turn()
+    assert done == ["task", "task of a task", "flush"]
+
+
+def test_a_task_that_waits_holds_up_nobody(hub: Hub) -> None:
+    done: list[int] = []
+    go = eventlet.Event()
+
+    def waits(number: int) -> None:
+        go.wait()
+        done.append(number)
+
+    for number in range(3):
+        hub.submit(waits, number)
+    hub.submit(done.append, 99)
+    turn()
+    assert done == [99]
+    go.send()
+    until(lambda: len(done) == 4)
+    assert sorted(done) == [0, 1, 2, 99]
+    # The workers are kept, and not too many.
+    assert 0 < len(hub._idle) <= MAX_IDLE
+
+
+def test_workers_are_used_again_and_forget_the_task_before(hub: Hub) -> None:
+    place: contextvars.ContextVar[str] = contextvars.ContextVar("place", default="nowhere")
+    seen: list[Any] = []
+
+    def task() -> None:
+        seen.append((place.get(), eventlet.getcurrent()))
+        place.set("somewhere")
+
+    for _ in range(3):
+        hub.submit(task)
+        turn()
+    assert {where for where, _ in seen} == {"nowhere"}
+    assert len({id(worker) for _, worker in seen}) == 1
+
+
+def test_what_raises_ends_only_itself(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    done: list[str] = []
+
+    def fails() -> None:
+        raise RuntimeError("told to")
+
+    hub.submit(fails)
+    hub.submit(done.append, "task")
+    hub.at_end_of_turn(fails)
+    hub.at_end_of_turn(lambda: done.append("flush"))
+    turn()
+    assert done == ["task", "flush"]
+    assert caplog.messages == ["a task failed", "a flush failed"]
+
+
+def test_tasks_without_end_let_others_run(hub: Hub) -> None:
+    ran, others = [0], [0]
+
+    def again() -> None:
+        ran[0] += 1
+        if others[0] < 3:
+            hub.submit(again)
+
+    hub.submit(again)
+    with eventlet.Timeout(5):
+        while others[0] < 3:
+            eventlet.sleep(0)
+            others[0] += 1
+    assert ran[0] > 3
+
+
+# -- deadlines --------------------------------------------------------------------------------
+
+
+def test_each_waits_for_as_long_as_all(hub: Hub) -> None:
+    late: list[str] = []
+    deadlines = Deadlines[str](hub, 0.02, late.append)
+    for name in ("a", "b", "c", "d"):
+        deadlines.start(name)
+    deadlines.stop("b")
+    deadlines.stop("never started")
+    eventlet.sleep(0.01)
+    deadlines.start("a")
+    until(lambda: "a" in late)
+    assert late == ["c", "d", "a"]
+    assert len(deadlines) == 0
+    deadlines.start("e")
+    until(lambda: "e" in late)
+
+
+def test_one_that_fails_stops_no_clock(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    late: list[str] = []
+
+    def tell(name: str) -> None:
+        if name == "bad":
+            raise RuntimeError("told to")
+        late.append(name)
+
+    deadlines = Deadlines[str](hub, 0.01, tell)
+    for name in ("bad", "good"):
+        deadlines.start(name)
+    until(lambda: late)
+    assert late == ["good"]
+    assert caplog.messages == ["a deadline failed"]
+
+
+# -- streams ----------------------------------------------------------------------------------
+
+
+class Peers:
+    """Two ends of a connection, one of them a stream."""
+
+    def __init__(self, hub: Hub) -> None:
+        ours, self.theirs = socket.socketpair()
+        for each in (ours, self.theirs):
+            each.setblocking(False)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.got: list[bytes] = []
+        self.gone: list[Stream] = []
+        self.drained = 0
+        self.handed: list[bytes] = []
+        self.stream = Stream(hub, ours, ("peer", 1), self._wsgi, self.gone.append)
+        self.stream.received = self.got.append
+        self.stream.drained = self._drain
+        self.stream.resume()
+
+    def _drain(self) -> None:
+        self.drained += 1
+
+    def _wsgi(self, stream: Stream, sock: Any, head: bytes) -> None:
+        self.handed.append(head)
+        sock.close()
+
+    def read_all(self) -> bytes:
+        """All that comes until nothing has for a while, or the end, which is `<end>`."""
+        found, idle = b"", 0
+        while idle < 20:
+            try:
+                data = self.theirs.recv(65536)
+            except BlockingIOError:
+                idle += 1
+                eventlet.sleep(0.001)
+                continue
+            if not data:
+                return found + b"<end>"
+            found, idle = found + data, 0
+        return found
+
+    def close(self) -> None:
+        self.stream.close()
+        self.theirs.close()
+
+
+@pytest.fixture
+def peers(hub: Hub) -> Iterator[Peers]:
+    peers = Peers(hub)
+    yield peers
+    peers.close()
+
+
+def test_what_does_not_go_at_once_goes_later_and_the_end_behind_it(peers: Peers) -> None:
+    data = bytes(range(256)) * 1000
+    peers.stream.send(data[:100_000])
+    assert peers.stream.pending > 0
+    peers.stream.send(data[100_000:])
+    peers.stream.send_end()
+    assert peers.drained == 0
+    assert peers.read_all() == data + b"<end>"
+    assert peers.stream.pending == 0
+    assert peers.drained == 1
+
+
+def test_nothing_is_read_while_it_is_paused(peers: Peers) -> None:
+    peers.theirs.send(b"one")
+    until(lambda: peers.got)
+    peers.stream.pause()
+    peers.theirs.send(b"two")
+    turn()
+    assert peers.got == [b"one"]
+    peers.stream.resume()
+    until(lambda: len(peers.got) == 2)
+    peers.theirs.shutdown(socket.SHUT_WR)
+    until(lambda: len(peers.got) == 3)
+    turn()
+    assert peers.got == [b"one", b"two", b""]
+    # It can still be written to.
+    peers.stream.send(b"three")
+    assert peers.read_all() == b"three"
+
+
+def test_a_reader_that_fails_ends_its_stream(
+    peers: Peers, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(data: bytes) -> None:
+        raise RuntimeError("told to")
+
+    peers.stream.received = fails
+    peers.theirs.send(b"x")
+    until(lambda: peers.stream.closed)
+    assert caplog.messages == ["a connection failed"]
+    assert peers.gone == [peers.stream]
+    assert peers.drained == 1
+
+
+def test_a_stream_that_is_closed_or_handed_over_is_silent(peers: Peers, hub: Hub) -> None:
+    other = Peers(hub)
+    other.stream.hand_over(b"head")
+    assert other.handed == [b"head"]
+    assert other.gone == []
+    other.theirs.close()
+    peers.stream.close()
+    for stream in (peers.stream, other.stream):
+        stream.send(b"x")
+        stream.resume()
+        stream.close()
+        assert stream.closed
+        assert stream.pending == 0
+    turn()
+    assert peers.got == other.got == []
+
+
+def test_a_wire_gives_back_what_nobody_has_read() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b" from the socket\nrest")
+        wire = Wire(ours, b"head")
+        reader = io.BufferedReader(wire)
+        assert reader.readline() == b"head from the socket\n"
+        theirs.send(b"not read")
+        assert wire.rest(reader) == b"rest"
+        whole = Wire(ours, b"all")
+        assert whole.rest(io.BufferedReader(whole)) == b"all"
+        assert ours.recv(100) == b"not read"
+
+
+# -- the log -----------------------------------------------------------------------------------
+
+
+class Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@pytest.fixture
+def log() -> Iterator[tuple[logging.Logger, Kept]]:
+    logger, kept = logging.getLogger("fallback_transport.a_test"), Kept()
+    logger.addHandler(kept)
+    yield logger, kept
+    logger.removeHandler(kept)
+    for name in list(logging.root.manager.loggerDict):
+        for each in list(logging.getLogger(name).filters):
+            if isinstance(each, Deferral):
+                logging.getLogger(name).removeFilter(each)
+
+
+def test_what_is_logged_in_the_hub_is_written_by_a_task(
+    log: tuple[logging.Logger, Kept],
+) -> None:
+    logger, kept = log
+    tasks: list[Callable[[], None]] = []
+    here = [True]
+    deferral = Deferral(lambda: here[0], tasks.append)
+    deferral.start()
+    # Of a second server in the same process.
+    Deferral(lambda: here[0], tasks.append).start()
+    logger.warning("one %s", 1)
+    try:
+        raise RuntimeError("told to")
+    except RuntimeError:
+        logger.exception("two")
+    assert kept.lines == []
+    assert len(tasks) == 1
+    tasks.pop()()
+    assert kept.lines[0] == "one 1"
+    assert kept.lines[1].startswith("two\nTraceback")
+    here[0] = False
+    logger.warning("of another thread")
+    assert kept.lines[2:] == ["of another thread"]
+
+
+def test_at_the_end_nothing_is_kept(log: tuple[logging.Logger, Kept]) -> None:
+    logger, kept = log
+    deferral = Deferral(lambda: True, lambda write: None)
+    deferral.start()
+    logger.warning("one")
+    deferral.stop()
+    logger.warning("two")
+    assert kept.lines == ["one", "two"]
+
+
+def test_the_last_lines_of_a_process_are_written() -> None:
+    program = (
+        "import logging\n"
+        "from fallback_transport.runtime.deferral import Deferral\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "logger = logging.getLogger('fallback_transport.a_test')\n"
+        "Deferral(lambda: True, lambda write: None).start()\n"
+        "logger.info('the last line')\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert "the last line" in ended.stderr

@@ -1,0 +1,3 @@
+"""The application's own tests need the changed application: ``test_change.py`` runs them."""
+
+collect_ignore = ["application"]
