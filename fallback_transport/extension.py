@@ -271,6 +271,13 @@ class FallbackTransport(Handlers):
     ) -> None:
         """Send a named event to many, through the server's client manager.
 
+        A session that has no room for it (see the options `max_unconfirmed_messages` and
+        `max_unconfirmed_bytes`) ends with 4429. With the option ``when_full="wait"``, all that
+        have room get it, and this returns once each of the others has, too, or is over: one that
+        has made no room after `emit_timeout` ends with 4429 then. Callbacks of a hub cannot
+        wait, and end it at once. Whoever is interrupted as they wait, by a time-out of eventlet
+        or gevent, takes back what still waits.
+
         Args:
             name, data, latest: see `Session.emit`; sessions of other processes get all.
             to: a session, its id, or a room, or a list of them; None for everybody.

@@ -57,9 +57,9 @@ class Options:
         credit_messages, credit_bytes: what a client may send before it is handled.
         max_unconfirmed_messages, max_unconfirmed_bytes: what is kept for a
             client that does not confirm; beyond, see `when_full`.
-        when_full: what an `emit` does beyond that: "close" ends the session with 4429, "wait"
-            waits until there is room.
-        emit_timeout: seconds for which it then waits; after that, it closes all the same.
+        when_full: what an `emit` does beyond that: "close" ends the session with 4429; "wait"
+            waits until there is room, see `FallbackTransport.emit`.
+        emit_timeout: seconds for which it waits at most; after that, it closes all the same.
         max_sessions: sessions in this process, those included that are over and
             whose handlers have not returned; beyond, 1013.
         max_uncommitted, max_uncommitted_per_address: those of them whose client has not
