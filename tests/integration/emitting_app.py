@@ -68,6 +68,11 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
         )
     transport = FallbackTransport(app, async_mode=mode, **options)
 
+    @transport.on_connect
+    def enter(client: Any) -> None:
+        for number in range((client.auth or {}).get("early", 0)):
+            client.emit("early", number)
+
     @transport.on_message("join")
     def join(client: Any, room: str) -> None:
         client.join(room)

@@ -97,7 +97,7 @@ def test_emit_waits_wherever_it_is(
     emit_from(served, where, quick)
     # As many as the slow one has room for, and the one that waits for it.
     quick.wait_for(lambda: len(steps(quick)) >= room, PATIENCE / 2)
-    time.sleep(0.3)
+    time.sleep(0.2)
     assert room <= len(steps(quick)) <= room + 1
     assert not slow.closure
     # In the meantime others are served.
@@ -111,25 +111,39 @@ def test_emit_waits_wherever_it_is(
         assert client.breaches == []
 
 
-@both
-def test_who_makes_no_room_is_given_up(served: Served, clients: Any, transport: str) -> None:
-    slow, away, quick = (
-        clients(transport, holding=True),
-        clients(transport, holding=True),
-        clients(transport),
-    )
+def test_who_makes_no_room_is_given_up(served: Served, clients: Any) -> None:
+    slow = [clients(transport, holding=True) for transport in TRANSPORTS]
+    away, quick = clients("websocket", holding=True), clients("websocket")
     away.cut()
     began = time.monotonic()
     quick.emit("task", MANY)
     quick.wait_for(lambda: len(steps(quick)) == MANY, PATIENCE + 5)
     took = time.monotonic() - began
-    print(f"{served.mode}, {transport}: waited for {took:.2f} s")
-    # For both at the same time.
+    print(f"{served.mode}: waited for {took:.2f} s")
+    # For all of them at the same time.
     assert PATIENCE - 0.5 < took < PATIENCE + SLACK
-    code, reason = slow.wait_closed(5)
-    assert code == TOO_MANY
-    assert f"after a wait of {PATIENCE:g} s" in reason
+    for client in slow:
+        code, reason = client.wait_closed(5)
+        assert code == TOO_MANY
+        assert f"after a wait of {PATIENCE:g} s" in reason
     assert f"session {away.id} ended" in served.log()
+
+
+def test_who_waits_goes_on_when_the_session_ends(served: Served, clients: Any) -> None:
+    quick = clients("websocket")
+    for number, transport in enumerate(TRANSPORTS):
+        slow = clients(transport, holding=True)
+        quick.emit("handler", MANY)
+        quick.wait_for(lambda number=number: len(steps(quick)) >= number * MANY + NEWS, 1.5)
+        slow.close()
+        quick.wait_for(lambda number=number: len(steps(quick)) == (number + 1) * MANY, 1.5)
+
+
+@both
+def test_a_connect_handler_waits(served: Served, transport: str) -> None:
+    with ClientSession(served.port, auth={"early": MANY}).open(transport) as client:
+        assert client.named("early") == list(range(MANY))
+        assert client.request("back", "hello") == "hello"
 
 
 def test_a_callback_of_the_hub_does_not_wait(served: Served, clients: Any) -> None:
@@ -184,7 +198,7 @@ def test_a_client_that_does_not_read(served: Served, transport: str) -> None:
             session.socket.text(SEPARATOR.join(["a1 s2", produce]))
         else:
             session.post("a1 s2", produce)
-        time.sleep(1.0)
+        time.sleep(0.3)
         began = time.monotonic()
         while len(numbers) < count:
             assert time.monotonic() < began + 20, f"{len(numbers)} have come"
