@@ -96,6 +96,28 @@ class Application(Protocol):
         """The session is over; called once, behind its last handler."""
 
 
+class Owner(Protocol):
+    """Who keeps the conversations, and is told of each."""
+
+    #: Seconds for which messages may wait for room in an outbox; None: not at all.
+    patience: float | None
+
+    def schedule(self, conversation: Conversation, when: float | None) -> None:
+        """`timeout` is to be called at that time, or not at all."""
+
+    def proven(self, conversation: Conversation) -> None:
+        """The client has committed a connection."""
+
+    def carried(self, before: str | None, now: str, why: str | None) -> None:
+        """What carried it before, what does now, and why, if that is polling."""
+
+    def forget(self, conversation: Conversation) -> None:
+        """It is over."""
+
+    def gone(self, conversation: Conversation) -> None:
+        """Its last handler has returned."""
+
+
 class Conversation:
     """A session of this process.
 
@@ -104,13 +126,46 @@ class Conversation:
         subprotocol: the application's protocol, "" if none was agreed on.
         runtime: the async mode.
         application: makes the layer above for this conversation.
-        schedule: asks for `timeout` to be called at a time, or not at all.
-        proven: tells the registry that the client has committed a connection.
-        forget: tells the registry that it is over.
-        gone: tells the registry that its last handler has returned.
-        carried: tells it what carried it before, what does now, and why, if that is polling.
-        patience: seconds for which messages may wait for room in the outbox; None: not at all.
+        owner: who keeps it.
     """
+
+    # Many are idle: what is seldom there is None, or made when it is asked for.
+    __slots__ = (
+        "__weakref__",
+        "_application",
+        "_arriving",
+        "_attachments",
+        "_backlog",
+        "_carrier",
+        "_carrying",
+        "_dirty",
+        "_on_over",
+        "_owner",
+        "_resting",
+        "_resuming",
+        "_retired",
+        "_scheduled",
+        "_seconds",
+        "_since",
+        "_told",
+        "_units",
+        "_unseen",
+        "_urgent",
+        "_urgent_bytes",
+        "_why",
+        "_working",
+        "connections",
+        "created",
+        "data",
+        "environ",
+        "id",
+        "lock",
+        "machine",
+        "runtime",
+        "subprotocol",
+        "switches",
+        "weight",
+    )
 
     def __init__(
         self,
@@ -121,12 +176,7 @@ class Conversation:
         subprotocol: str = "",
         runtime: Runtime,
         application: Callable[[Conversation], Application],
-        schedule: Callable[[Conversation, float | None], None],
-        proven: Callable[[Conversation], None],
-        forget: Callable[[Conversation], None],
-        gone: Callable[[Conversation], None],
-        carried: Callable[[str | None, str, str | None], None] = lambda before, now, why: None,
-        patience: float | None = None,
+        owner: Owner,
     ) -> None:
         self.id = id
         self.machine = machine
@@ -141,11 +191,7 @@ class Conversation:
         #: The bytes of the answers to its polls that are being written.
         self.weight = 0
         self._application = application(self)
-        self._schedule = schedule
-        self._proven = proven
-        self._forget = forget
-        self._gone = gone
-        self._carried = carried
+        self._owner = owner
         self._carrier: str | None = None
         #: What carries it since when, and the seconds for which each transport has.
         self._carrying: str | None = None
@@ -154,7 +200,7 @@ class Conversation:
         self._why: str | None = None
         self._attachments: dict[int, Attachment] = {}
         #: The requests of connections that the application sees once they are committed.
-        self._unseen: dict[int, dict[str, Any]] = {}
+        self._unseen: dict[int, dict[str, Any]] | None = None
         #: The newest of those that it is about to see.
         self._resuming: dict[str, Any] | None = None
         # Short, and mostly empty: an empty deque is 600 bytes.
@@ -171,8 +217,7 @@ class Conversation:
         self._urgent_bytes = 0
         self._arriving = (0, 0)
         self._told = False
-        self._on_over: set[Callable[[], None]] = set()
-        self.patience = patience
+        self._on_over: set[Callable[[], None]] | None = None
         #: What waits for room; None while nothing ever has.
         self._backlog: Backlog | None = None
 
@@ -220,7 +265,8 @@ class Conversation:
         Raises:
             MessageRefused: one is larger than any message may be.
         """
-        if self.patience is None:
+        patience = self._owner.patience
+        if patience is None:
             self.send(messages, latest)
             return None
         with self.lock:
@@ -236,7 +282,7 @@ class Conversation:
                     return None
                 except OutboxFull:
                     pass
-            waiter = Waiter(self, messages, latest, now + self.patience, self.runtime.event())
+            waiter = Waiter(self, messages, latest, now + patience, self.runtime.event())
             if self._backlog is None:
                 self._backlog = Backlog(self.machine.outbox.bounds)
             try:
@@ -252,7 +298,7 @@ class Conversation:
             if self._backlog and waiter in self._backlog:
                 outbox = self.machine.outbox
                 held = f"{len(outbox)} messages, {outbox.bytes} bytes are unconfirmed"
-                reason = f"{held} after a wait of {self.patience:g} s"
+                reason = f"{held} after a wait of {self._owner.patience:g} s"
                 self._act(self.machine.abort(CloseCode.TOO_MANY, reason))
 
     def withdraw(self, waiter: Waiter) -> None:
@@ -322,10 +368,15 @@ class Conversation:
         with self.lock:
             ending = not self.open
             if not ending:
+                self._on_over = self._on_over or set()
                 self._on_over.add(callback)
         if ending:
             callback()
-        return lambda: self._on_over.discard(callback)
+        return lambda: self._cancel(callback)
+
+    def _cancel(self, callback: Callable[[], None]) -> None:
+        if self._on_over is not None:
+            self._on_over.discard(callback)
 
     # -- for the transports ------------------------------------------------------
 
@@ -363,7 +414,7 @@ class Conversation:
             if self.machine.state is State.CLOSED:
                 return self.machine.end()
             if keyless:
-                self._unseen[hello.attempt] = environ(hello)
+                self._unseen = {**(self._unseen or {}), hello.attempt: environ(hello)}
             # A run of polls goes on when its hello comes again, with the polls that it holds.
             self._attachments.setdefault(hello.attempt, attachment)
             greeting = self.machine.greeting(hello.attempt)
@@ -402,7 +453,7 @@ class Conversation:
             now = self.runtime.now()
             attempt = request.attempt
             if attempt not in self.machine.connections and self.machine.returns(request):
-                self._unseen[attempt] = environ(Hello(attempt))
+                self._unseen = {**(self._unseen or {}), attempt: environ(Hello(attempt))}
             try:
                 events, verdict = self.machine.request(request, now)
             except RemoteProtocolError as error:
@@ -431,7 +482,7 @@ class Conversation:
         with self.lock:
             if self._attachments.get(attempt) is attachment:
                 del self._attachments[attempt]
-                self._unseen.pop(attempt, None)
+                self._see(attempt)
                 self._act(self.machine.detach(attempt, self.runtime.now()))
                 self._account()
                 self._wake()
@@ -483,7 +534,7 @@ class Conversation:
             elif isinstance(event, ConnectionDropped):
                 self._account()
                 attachment = self._attachments.pop(event.attempt, None)
-                self._unseen.pop(event.attempt, None)
+                self._see(event.attempt)
                 if attachment is not None:
                     attachment.drop(event.code, event.reason)
                 if not over:
@@ -495,12 +546,12 @@ class Conversation:
             elif isinstance(event, Switched):
                 self._account()
                 if not self.connections:
-                    self._proven(self)
+                    self._owner.proven(self)
                 self.connections += 1
                 before, self._carrier = self._carrier, event.transport.value
                 self.switches += before not in (None, self._carrier)
-                self._carried(before, self._carrier, self._why)
-                unseen = self._unseen.pop(event.attempt, None)
+                self._owner.carried(before, self._carrier, self._why)
+                unseen = self._see(event.attempt)
                 if unseen is not None:
                     self._resumed(unseen)
             elif isinstance(event, CloseReceived):
@@ -560,6 +611,14 @@ class Conversation:
         if not waiting:
             self._enqueue(Unit((), self._look))
 
+    def _see(self, attempt: int) -> dict[str, Any] | None:
+        """The request of a connection that the application has not seen, if there is one."""
+        if self._unseen is None:
+            return None
+        environ = self._unseen.pop(attempt, None)
+        self._unseen = self._unseen or None
+        return environ
+
     def _look(self) -> None:
         with self.lock:
             environ, self._resuming = self._resuming, None
@@ -568,12 +627,12 @@ class Conversation:
 
     def _finished(self, closed: SessionClosed) -> None:
         self._fail_requests()
-        self._schedule(self, None)
-        self._forget(self)
+        self._owner.schedule(self, None)
+        self._owner.forget(self)
         end = self.machine.end()
         attachments = list(self._attachments.values())
         self._attachments.clear()
-        self._unseen.clear()
+        self._unseen = None
         for attachment in attachments:
             attachment.end(end)
         self._account()
@@ -611,8 +670,8 @@ class Conversation:
         self._carrying, self._since = self.transport, now
 
     def _fail_requests(self) -> None:
-        callbacks, self._on_over = self._on_over, set()
-        for callback in callbacks:
+        callbacks, self._on_over = self._on_over, None
+        for callback in callbacks or ():
             callback()
 
     def _tell(self, code: int, reason: str, *, by_client: bool, seq: int | None) -> None:
@@ -629,7 +688,7 @@ class Conversation:
             finally:
                 # A circle less: what ends by the thousand must not wait for the collector.
                 del self._application
-                self._gone(self)
+                self._owner.gone(self)
 
         self._enqueue(Unit(seqs, over))
 
@@ -647,7 +706,7 @@ class Conversation:
             if self.machine.soonest < self._scheduled:
                 when = self.machine.deadline()
                 self._scheduled = math.inf if when is None else when
-                self._schedule(self, when)
+                self._owner.schedule(self, when)
 
     def _enqueue(self, unit: Unit) -> None:
         self._units.append(unit)

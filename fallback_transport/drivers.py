@@ -200,7 +200,7 @@ class CallbackDriver:
             chunks = connection.data_to_send()
             if not chunks:
                 break
-            stream.send(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            stream.queue(chunks[0] if len(chunks) == 1 else b"".join(chunks))
             if connection.emptied:
                 break
             if chunks[-1] == b"":

@@ -258,6 +258,7 @@ class HubConnection:
         "_size",
         "_stream",
         "_taking",
+        "_waits",
         "_weighs",
     )
 
@@ -273,6 +274,8 @@ class HubConnection:
         #: Whether a head is unfinished; whether a request is being answered.
         self._begun = False
         self._busy = False
+        #: Whether the last answer is to be gone before the next request is taken.
+        self._waits = False
         self._taking = False
         self._ended = False
         self._weighs: tuple[Callable[[int], None], int] | None = None
@@ -422,10 +425,10 @@ class HubConnection:
         self._busy = False
         if stream.closed:
             return
-        stream.send(self._hub.response(answer, head))
+        stream.queue(self._hub.response(answer, head))
         if stream.pending:
             # One answer at a time: the next request has its turn when this one's has gone.
-            self._busy = True
+            self._busy = self._waits = True
             if answer.weighs is not None:
                 # What waits for the peer counts for its session.
                 self._weighs = answer.weighs, stream.pending
@@ -442,8 +445,9 @@ class HubConnection:
         if self._stream.closed:
             self._leave()
             return
-        self._busy = False
-        self._take()
+        if self._waits:
+            self._busy = self._waits = False
+            self._take()
 
     # -- WebSocket ---------------------------------------------------------------
 

@@ -17,13 +17,25 @@ try:
 except ImportError:  # an extra
     orjson = None  # type: ignore[assignment]
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+#: An application may put another in its place, by `json=`: then that one writes.
+_STOCK = sio.Packet.json
+
+
+def _int(digits: str) -> int:
+    # As `engineio.json` has it, which makes a new decoder for each text.
+    if len(digits) > 100:
+        raise ValueError("an integer of more than 100 digits")
+    return int(digits)
+
+
+_decode = json.JSONDecoder(parse_int=_int).raw_decode
 #: The types that JSON has no bytes in, so that they need not be looked through.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def dumps(value: Any) -> str:
-    """`value` as JSON.
+    """`value` as JSON; NaN and the infinities are null, as browsers write them.
 
     Raises:
         TypeError, ValueError: it is none.
@@ -32,13 +44,18 @@ def dumps(value: Any) -> str:
         try:
             return orjson.dumps(value, option=_STRICT).decode()
         except TypeError:
-            # Also keys that are no texts, and numbers of more than 64 bits.
+            # Also keys that are no texts, numbers of more than 64 bits, halves of surrogate pairs.
             pass
-    return _encode(value)
+    try:
+        return _encode(value)
+    except ValueError:
+        # No browser can read what the standard module makes of NaN.
+        return _encode(json.loads(json.dumps(value), parse_constant=lambda _: None))
 
 
 #: What the standard module does not take is not to be taken: an application must not find out
-#: where orjson is missing. Dates, dataclasses and subclasses go there, and fail there.
+#: where orjson is missing. Dates, dataclasses and subclasses go there, and dates and dataclasses
+#: fail there. (orjson can be told nothing about UUIDs and members of an Enum: it takes them.)
 _STRICT = (
     orjson.OPT_PASSTHROUGH_DATACLASS
     | orjson.OPT_PASSTHROUGH_DATETIME
@@ -66,15 +83,22 @@ class Packet(sio.Packet):  # type: ignore[misc]
             self.attachment_count = 0
             self.attachments: list[Any] = []
             # Not by orjson: it makes floats of long integers, and would let pass what is refused.
-            self.data = self.json.loads(encoded_packet[1:])
+            self.data = self._read(encoded_packet)
             return
         if binary is None and type(data) is list and all(type(v) in _PLAIN for v in data):
             binary = False
         super().__init__(packet_type, data, namespace, id, binary, encoded_packet)
 
+    def _read(self, packet: str) -> Any:
+        if self.json is _STOCK:
+            data, end = _decode(packet, 1)
+            if end == len(packet):
+                return data
+        return self.json.loads(packet[1:])
+
     def encode(self) -> Any:
         """See `socketio.packet.Packet`."""
-        if self.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK) or self.json is not json:
+        if self.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK) or self.json is not _STOCK:
             return super().encode()
         prefix = str(self.packet_type)
         if self.namespace is not None and self.namespace != "/":

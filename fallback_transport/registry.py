@@ -78,7 +78,7 @@ class Registry:
         application: makes the layer above for each conversation.
         grant, bounds, capacity: the limits.
         subprotocols: the application's, of which the first that a client offers is taken.
-        patience: see `Conversation`.
+        patience: seconds for which messages may wait for room in an outbox; None: not at all.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Registry:
         self._bounds = bounds
         self._capacity = capacity
         self._subprotocols = subprotocols
-        self._patience = patience
+        self.patience = patience
         self._lock = runtime.lock()
         self._sessions: dict[str, Conversation] = {}
         self._uncommitted = Unproven[Conversation](
@@ -319,12 +319,7 @@ class Registry:
             subprotocol=next((p for p in hello.protocols if p in self._subprotocols), ""),
             runtime=self.runtime,
             application=self._application,
-            schedule=self._clock.schedule,
-            proven=self._proven,
-            forget=self._forget,
-            gone=self._gone,
-            carried=self._stats.carried,
-            patience=self._patience,
+            owner=self,
         )
         self._stats.opened()
         self._sessions[conversation.id] = conversation
@@ -332,15 +327,28 @@ class Registry:
         self._alive.add(conversation.id)
         return conversation
 
-    def _proven(self, conversation: Conversation) -> None:
+    # -- for its conversations ---------------------------------------------------
+
+    def schedule(self, conversation: Conversation, when: float | None) -> None:
+        """See `conversation.Owner`."""
+        self._clock.schedule(conversation, when)
+
+    def carried(self, before: str | None, now: str, why: str | None) -> None:
+        """See `conversation.Owner`."""
+        self._stats.carried(before, now, why)
+
+    def proven(self, conversation: Conversation) -> None:
+        """See `conversation.Owner`."""
         with self._lock:
             self._uncommitted.remove(conversation.id)
 
-    def _gone(self, conversation: Conversation) -> None:
+    def gone(self, conversation: Conversation) -> None:
+        """See `conversation.Owner`."""
         with self._lock:
             self._alive.discard(conversation.id)
 
-    def _forget(self, conversation: Conversation) -> None:
+    def forget(self, conversation: Conversation) -> None:
+        """See `conversation.Owner`."""
         with self._lock:
             if self._sessions.pop(conversation.id, None) is not None:
                 self._stats.ended(conversation.machine)

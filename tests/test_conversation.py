@@ -91,6 +91,32 @@ class Layer:
         self.log.append((int(code), reason, by_client))
 
 
+class Keeper:
+    """Notes what an owner is told."""
+
+    def __init__(self, patience: float | None) -> None:
+        self.patience = patience
+        self.scheduled: list[float | None] = []
+        self.committed: list[Conversation] = []
+        self.forgotten: list[Conversation] = []
+        self.departed: list[Conversation] = []
+
+    def schedule(self, conversation: Conversation, when: float | None) -> None:
+        self.scheduled.append(when)
+
+    def proven(self, conversation: Conversation) -> None:
+        self.committed.append(conversation)
+
+    def carried(self, before: str | None, now: str, why: str | None) -> None:
+        pass
+
+    def forget(self, conversation: Conversation) -> None:
+        self.forgotten.append(conversation)
+
+    def gone(self, conversation: Conversation) -> None:
+        self.departed.append(conversation)
+
+
 class Room:
     """A conversation with one WebSocket, committed."""
 
@@ -102,10 +128,7 @@ class Room:
     ) -> None:
         self.runtime = FakeRuntime()
         self.layer = Layer(self.runtime)
-        self.scheduled: list[float | None] = []
-        self.proven: list[Conversation] = []
-        self.forgotten: list[Conversation] = []
-        self.gone: list[Conversation] = []
+        self.owner = Keeper(patience)
         machine = ServerMachine(
             key="key", grant=grant or Grant(), bounds=bounds or Bounds(), now=self.runtime.now()
         )
@@ -115,11 +138,7 @@ class Room:
             {},
             runtime=self.runtime,
             application=lambda conversation: self.layer,
-            schedule=lambda conversation, when: self.scheduled.append(when),
-            proven=self.proven.append,
-            forget=self.forgotten.append,
-            gone=self.gone.append,
-            patience=patience,
+            owner=self.owner,
         )
         self.attached = Attached()
         self.seq = 1
@@ -271,14 +290,14 @@ def test_a_gap_ends_the_connection_alone(room: Room) -> None:
     assert end is not None
     assert (end.code, end.session, end.received) == (CloseCode.PROTOCOL_ERROR, False, 0)
     assert room.conversation.open
-    assert room.forgotten == []
+    assert room.owner.forgotten == []
 
 
 def test_an_impossible_mark_ends_the_session(room: Room) -> None:
     end = room.receive(ack=7, received=7)
     assert end is not None
     assert (end.code, end.session) == (CloseCode.PROTOCOL_ERROR, True)
-    assert room.forgotten == [room.conversation]
+    assert room.owner.forgotten == [room.conversation]
     room.runtime.run()
     assert room.layer.log == [(CloseCode.PROTOCOL_ERROR, end.reason, False)]
 
@@ -358,7 +377,7 @@ def test_what_runs_when_it_retires_is_not_confirmed(room: Room) -> None:
     assert room.handled == 0
     room.receive(ack=1, received=1)
     assert room.layer.log == ["wait", "done wait", (1012, "bye", False)]
-    assert room.gone == [room.conversation]
+    assert room.owner.departed == [room.conversation]
 
 
 def test_retiring_lets_a_client_that_closes_have_its_end(room: Room) -> None:
@@ -367,26 +386,26 @@ def test_retiring_lets_a_client_that_closes_have_its_end(room: Room) -> None:
     room.layer.go.set()
     room.runtime.run()
     assert room.layer.log == ["wait", "done wait", (4000, "bye", True)]
-    assert room.gone == [room.conversation]
+    assert room.owner.departed == [room.conversation]
 
 
 def test_the_first_commit_proves_it(room: Room) -> None:
-    assert room.proven == [room.conversation]
+    assert room.owner.committed == [room.conversation]
     room.greet(2, WEBSOCKET, Attached())
     room.receive(commit=2, attempt=2)
     assert room.conversation.connections == 2
-    assert room.proven == [room.conversation]
+    assert room.owner.committed == [room.conversation]
 
 
 def test_it_is_gone_once_its_handlers_have_returned(room: Room) -> None:
     room.receive("wait")
     room.conversation.abort(4000, "bye")
     room.runtime.run()
-    assert room.forgotten == [room.conversation]
-    assert room.gone == []
+    assert room.owner.forgotten == [room.conversation]
+    assert room.owner.departed == []
     room.layer.go.set()
     room.runtime.run()
-    assert room.gone == [room.conversation]
+    assert room.owner.departed == [room.conversation]
 
 
 @pytest.mark.parametrize("code", [0, 1006, 2999, 5000])
@@ -404,11 +423,11 @@ def test_an_impossible_close_is_refused(room: Room, code: int) -> None:
 def test_a_close_is_over_when_it_is_confirmed(room: Room) -> None:
     room.conversation.close(4000, "bye")
     assert room.pulled() == [Close(4000, "bye")]
-    assert room.forgotten == []
+    assert room.owner.forgotten == []
     room.receive(ack=1, received=1)
-    assert room.forgotten == [room.conversation]
+    assert room.owner.forgotten == [room.conversation]
     assert room.layer.log == [(4000, "bye", False)]
-    assert room.scheduled[-1] is None
+    assert room.owner.scheduled[-1] is None
 
 
 def test_a_close_that_is_not_confirmed_is_over_too(room: Room) -> None:
@@ -426,7 +445,7 @@ def test_the_clients_close_comes_behind_its_messages(room: Room) -> None:
     room.layer.go.set()
     room.runtime.run()
     assert room.layer.log == ["wait", "done wait", "two", (4000, "bye", True)]
-    assert room.forgotten == [room.conversation]
+    assert room.owner.forgotten == [room.conversation]
     (end,) = room.attached.log
     assert (end.code, end.ack, end.received) == (4000, 3, 3)
 
@@ -593,7 +612,7 @@ def test_the_first_hello_again_is_looked_at_once_it_has_proved_the_key(room: Roo
     assert resumed(room) == []
     room.receive("one", attempt=3, commit=2, key="key")
     assert room.layer.log == [("resumed", {"attempt": 3}), "one"]
-    assert room.conversation._unseen == {}
+    assert room.conversation._unseen is None
 
 
 def test_a_polling_connection_that_was_given_up_and_comes_back_is_looked_at(room: Room) -> None:
@@ -622,15 +641,15 @@ def test_what_is_not_committed_any_more_is_forgotten(room: Room) -> None:
     room.conversation.detach(2, attached)
     room.resume(3, keyless=True)
     room.conversation.abort(4000, "enough")
-    assert room.conversation._unseen == {}
+    assert room.conversation._unseen is None
 
 
 def test_it_asks_for_its_next_deadline(room: Room) -> None:
     now = room.runtime.now()
-    assert room.scheduled[-1] == now + 25.0
+    assert room.owner.scheduled[-1] == now + 25.0
     room.receive("one")
     # The ack of it may wait that long.
-    assert room.scheduled[-1] == pytest.approx(now + 0.2)
+    assert room.owner.scheduled[-1] == pytest.approx(now + 0.2)
 
 
 # -- the log ----------------------------------------------------------------------------

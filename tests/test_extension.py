@@ -102,7 +102,7 @@ def test_options_reach_their_places(app: flask.Flask) -> None:
     assert sessions.grant == Grant(6, 7, 4000, 50_000, 1.5, 2, 3)
     assert sessions._subprotocols == ("a", "b")
     assert sessions._bounds == Bounds(8, 9, 4000)
-    assert sessions._patience == 1.25
+    assert sessions.patience == 1.25
     assert (sessions._capacity.sessions, sessions._capacity.uncommitted) == (10, 11)
 
 

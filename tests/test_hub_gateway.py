@@ -92,6 +92,8 @@ class FakeStream:
         if not self.reads:
             self.pending += len(data)
 
+    queue = send
+
     def drain(self) -> None:
         self.pending, self.reads = 0, True
         self.drained()

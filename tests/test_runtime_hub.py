@@ -15,9 +15,9 @@ import eventlet
 import pytest
 
 from fallback_transport.runtime.deferral import Deferral
-from fallback_transport.runtime.hub import MAX_IDLE, Deadlines, Hub
+from fallback_transport.runtime.hub import MAX_IDLE, MAX_WRITES, Deadlines, Hub
 from fallback_transport.runtime.hub_server import Wire
-from fallback_transport.runtime.stream import Stream
+from fallback_transport.runtime.stream import MAX_QUEUED, Stream
 
 
 @pytest.fixture
@@ -178,6 +178,13 @@ class Peers:
         self.handed.append(head)
         sock.close()
 
+    def arrived(self) -> str:
+        """What has come by now."""
+        try:
+            return self.theirs.recv(65536).decode()
+        except BlockingIOError:
+            return ""
+
     def read_all(self) -> bytes:
         """All that comes until nothing has for a while, or the end, which is `<end>`."""
         found, idle = b"", 0
@@ -215,6 +222,63 @@ def test_what_does_not_go_at_once_goes_later_and_the_end_behind_it(peers: Peers)
     assert peers.read_all() == data + b"<end>"
     assert peers.stream.pending == 0
     assert peers.drained == 1
+
+
+def test_what_is_queued_goes_at_the_end_of_the_turn_in_order(peers: Peers, hub: Hub) -> None:
+    seen: list[str] = []
+
+    def flush() -> None:
+        peers.stream.queue(b"one ")
+        seen.append(peers.arrived())
+        peers.stream.queue(b"two ")
+        seen.append(peers.arrived())
+
+    hub.at_end_of_turn(flush)
+    until(lambda: seen)
+    # The second does not wait with the first: one write for both.
+    assert seen == ["", "one two "]
+    peers.stream.queue(b"three ")
+    peers.stream.send(b"four ")
+    assert peers.arrived() == "three four "
+    peers.stream.queue(b"five")
+    peers.stream.send_end()
+    assert peers.read_all() == b"five<end>"
+
+
+def test_many_that_are_written_to_do_not_wait_for_all(hub: Hub) -> None:
+    many = [Peers(hub) for _ in range(MAX_WRITES + 1)]
+    arrived: list[str] = []
+
+    def flush() -> None:
+        for each in many:
+            each.stream.queue(b"x")
+        arrived.extend([each.arrived() for each in many])
+
+    hub.at_end_of_turn(flush)
+    until(lambda: arrived)
+    assert arrived == ["x"] * MAX_WRITES + [""]
+    turn()
+    assert many[-1].arrived() == "x"
+    for each in many:
+        each.close()
+
+
+@pytest.mark.parametrize("how", ["close", "hand_over"])
+def test_what_is_queued_goes_before_the_stream_does(hub: Hub, how: str) -> None:
+    peers = Peers(hub)
+    peers.stream.queue(b"last")
+    if how == "close":
+        peers.stream.close()
+    else:
+        peers.stream.hand_over(b"head")
+    assert peers.read_all() == b"last<end>"
+    peers.theirs.close()
+
+
+def test_much_is_not_queued(peers: Peers) -> None:
+    peers.stream.queue(bytes(MAX_QUEUED + 1))
+    assert peers.stream.pending > 0
+    assert len(peers.read_all()) == MAX_QUEUED + 1
 
 
 def test_nothing_is_read_while_it_is_paused(peers: Peers) -> None:

@@ -13,7 +13,7 @@ call, the caller
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from .codes import CloseCode
@@ -74,12 +74,12 @@ class Connection:
     keyless: bool = False
     """Its hello proved no key, and its welcome yielded none: its commit must."""
     ack_at: float | None = None
-    asked: dict[int, float] = field(default_factory=dict)
+    asked: tuple[tuple[int, float], ...] = ()
     """What this side asked on it, and when."""
-    asks: list[int] = field(default_factory=list)
-    """What is to be asked with the next envelope."""
-    answers: list[int] = field(default_factory=list)
-    """What is to be answered with the next envelope."""
+    asks: tuple[int, ...] = ()
+    """What is to be asked with the next envelopes."""
+    answers: tuple[int, ...] = ()
+    """What is to be answered with the next envelopes."""
     expects: tuple[int, int] = (0, 0)
     """What was to be sent next when the last question went out: with its answer, all before it
     must have come."""
@@ -99,6 +99,24 @@ class SessionMachine:
         bounds: how much this end's own outbox may hold.
         now: seconds, on any clock that never goes back.
     """
+
+    __slots__ = (
+        "_close_deadline",
+        "_closed_by",
+        "_closure",
+        "_commit",
+        "_next_ask",
+        "_peer_close",
+        "_unstated_bytes",
+        "carrier",
+        "connections",
+        "grant",
+        "inbox",
+        "outbox",
+        "soonest",
+        "state",
+        "unattached_since",
+    )
 
     def __init__(self, *, grant: Grant, bounds: Bounds, now: float) -> None:
         self.grant = grant
@@ -215,7 +233,7 @@ class SessionMachine:
         connection = self.connections.get(attempt)
         if connection is not None:
             self._next_ask += 1
-            connection.asks.append(self._next_ask)
+            connection.asks += (self._next_ask,)
 
     def receive(self, attempt: int, envelope: Envelope, now: float) -> list[Event]:
         """Take an envelope that came on connection `attempt`.
@@ -232,12 +250,15 @@ class SessionMachine:
         connection = self.connections.get(attempt)
         if connection is not None:
             if envelope.ask is not None and len(connection.answers) < MAX_ANSWERS:
-                connection.answers.append(envelope.ask)
-            if envelope.answer in connection.asked:
-                # Silence is counted again.
-                self.soonest = 0.0
-                seconds = now - connection.asked.pop(envelope.answer)
-                events += self._answered(connection, seconds, now)
+                connection.answers += (envelope.ask,)
+            if connection.asked and envelope.answer is not None:
+                asked = dict(connection.asked)
+                since = asked.pop(envelope.answer, None)
+                if since is not None:
+                    # Silence is counted again.
+                    self.soonest = 0.0
+                    connection.asked = tuple(asked.items())
+                    events += self._answered(connection, now - since, now)
         return events + self._settle(fresh, now)
 
     def pull(self, attempt: int, now: float) -> Envelope | None:
@@ -260,17 +281,14 @@ class SessionMachine:
         if not items and not due and not (sender and self._ack_due(connection, now)):
             return None
         connection.next = _behind(seq, offset, items)
-        ask = connection.asks.pop(0) if connection.asks else None
-        if ask is not None:
-            connection.asked[ask] = now
+        ask = answer = None
+        if connection.asks:
+            ask, connection.asks = connection.asks[0], connection.asks[1:]
+            connection.asked += ((ask, now),)
             connection.expects = connection.next
-        return self._envelope(
-            connection,
-            seq if items else None,
-            items,
-            ask=ask,
-            answer=connection.answers.pop(0) if connection.answers else None,
-        )
+        if connection.answers:
+            answer, connection.answers = connection.answers[0], connection.answers[1:]
+        return self._envelope(connection, seq if items else None, items, ask=ask, answer=answer)
 
     def pulled_all(self, attempt: int) -> bool:
         """Whether `pull`, which gave something just now, has no more."""

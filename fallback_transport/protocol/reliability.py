@@ -81,7 +81,7 @@ class Outbox:
         self._held: deque[Sequence[Item]] | None = None
         self._held_count = 0
         #: For each key, the number of the last message that has it; what is on the wire lingers.
-        self._latest: dict[str, int] = {}
+        self._latest: dict[str, int] | None = None
         self._credit: tuple[int, int] | None = None
         self._used_messages = 0
         self._used_bytes = 0
@@ -199,7 +199,7 @@ class Outbox:
 
     def _replace(self, key: str, item: Item) -> bool:
         """Put `item` where the last of its key waits; False if none does, or it does not fit."""
-        number = self._latest.get(key, 0)
+        number = self._latest.get(key, 0) if self._latest else 0
         # What was read has this number on the wire.
         if number <= self.sent:
             return False
@@ -217,6 +217,7 @@ class Outbox:
         return True
 
     def _remember(self, key: str) -> None:
+        self._latest = self._latest or {}
         self._latest[key] = self.last
         if len(self._latest) > 2 * len(self._numbered) + 16:
             # No more keys than messages that wait, but not at the price of a look at each time.

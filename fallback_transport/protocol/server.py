@@ -83,6 +83,8 @@ class ServerMachine(SessionMachine):
         grant, bounds, now: see `SessionMachine`.
     """
 
+    __slots__ = ("key", "round_trip")
+
     def __init__(self, *, key: str, grant: Grant, bounds: Bounds, now: float) -> None:
         super().__init__(grant=grant, bounds=bounds, now=now)
         self.key = key

@@ -27,6 +27,9 @@ TURN = 0.005
 #: How many workers are kept while there is nothing to do.
 MAX_IDLE = 64
 
+#: How many connections are written to together: a thousandth of a second, by which the first waits.
+MAX_WRITES = 100
+
 T = TypeVar("T")
 
 
@@ -40,6 +43,7 @@ class Hub:
         self._tasks: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._idle: list[greenlet] = []
         self._flushes: list[Callable[[], None]] = []
+        self._writes: list[Callable[[], None]] = []
         self._scheduled = False
         self._until = 0.0
 
@@ -58,6 +62,14 @@ class Hub:
         """Call `flush`, which must not wait, behind the tasks of this turn."""
         self._flushes.append(flush)
         if not self._scheduled:
+            self._schedule()
+
+    def at_writes(self, write: Callable[[], None]) -> None:
+        """Call `write`, which must neither wait nor raise, with those of other connections."""
+        self._writes.append(write)
+        if len(self._writes) >= MAX_WRITES:
+            self._write()
+        elif not self._scheduled:
             self._schedule()
 
     def call_later(self, seconds: float, function: Callable[..., Any], *args: Any) -> Any:
@@ -99,10 +111,16 @@ class Hub:
                     except Exception:
                         # One connection's defect must not keep the others from their flush.
                         logger.exception("a flush failed")
+            self._write()
         finally:
             self._scheduled = False
-            if self._tasks or self._flushes:
+            if self._tasks or self._flushes or self._writes:
                 self._schedule()
+
+    def _write(self) -> None:
+        writes, self._writes = self._writes, []
+        for write in writes:
+            write()
 
     def _worker(self) -> greenlet:
         return greenlet(self._work, self._hub.greenlet)

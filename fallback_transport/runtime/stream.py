@@ -14,6 +14,8 @@ logger = logging.getLogger("fallback_transport.runtime")
 
 #: How much is read at once. Little, because a hub serves nobody else while it is taken apart.
 READ_BYTES = 16_384
+#: How much may wait for the end of the turn.
+MAX_QUEUED = 16_384
 
 
 class Stream:
@@ -33,6 +35,7 @@ class Stream:
         "_hub",
         "_names",
         "_pending",
+        "_queued",
         "_read_watch",
         "_sock",
         "_write_watch",
@@ -66,6 +69,7 @@ class Stream:
         self._read_watch: Any = None
         self._write_watch: Any = None
         self._pending: memoryview | bytes = b""
+        self._queued = b""
         self._ending = False
 
     @property
@@ -103,8 +107,22 @@ class Stream:
             logger.exception("a connection failed")
             self.close()
 
+    def queue(self, data: bytes) -> None:
+        """Write with what others write in this turn.
+
+        A peer on this machine that sleeps is woken by each write that comes alone, at several
+        times the cost of one that comes while it is awake.
+        """
+        if self._queued or self._pending or len(data) > MAX_QUEUED:
+            self.send(data)
+        elif data:
+            self._queued = data
+            self._hub.at_writes(self._write)
+
     def send(self, data: bytes) -> None:
         """Write now what goes, and the rest when it can."""
+        if self._queued:
+            data, self._queued = b"".join((self._queued, data)), b""
         if self.closed or not data:
             return
         if self._pending:
@@ -121,8 +139,13 @@ class Stream:
             self._pending = memoryview(data)[sent:]
             self._write_watch = self._hub.watch_writable(self._sock.fileno(), self._writable)
 
+    def _write(self) -> None:
+        if self._queued:
+            self.send(b"")
+
     def send_end(self) -> None:
         """Nothing more will be written, which the peer is to see behind all that was."""
+        self._write()
         self._ending = True
         if not self._pending:
             with contextlib.suppress(OSError):
@@ -132,6 +155,7 @@ class Stream:
         """End it now, whatever is still to be written."""
         if self.closed:
             return
+        self._write()
         self._leave()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
@@ -143,6 +167,7 @@ class Stream:
 
     def hand_over(self, head: bytes) -> None:
         """Let `eventlet.wsgi` serve the next request, of which `head` was read already."""
+        self._write()
         self._leave()
         self.received, self.drained = _ignore, _nothing
         self._wsgi(self, self._sock, head)

@@ -613,7 +613,7 @@ def test_a_polling_connection_is_dropped_and_not_asked() -> None:
     machine = attached(POLLING)
     assert machine.deadline() == 55
     assert machine.timeout(54) == []
-    assert machine.connections[1].asks == []
+    assert machine.connections[1].asks == ()
     assert machine.timeout(55) == [ConnectionDropped(1, 4408, "silent for 55 s")]
 
 

@@ -1,0 +1,194 @@
+"""The quick packet class beside the stock one: the same wire, the same refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from socketio import packet as sio
+
+from fallback_transport import packets
+from fallback_transport.packets import Packet
+
+
+class Colour(str, enum.Enum):
+    RED = "red"
+
+
+class Own(dict):  # type: ignore[type-arg]
+    """What orjson would have to be told about."""
+
+
+@dataclasses.dataclass
+class Point:
+    x: int = 1
+
+
+@pytest.fixture(params=["orjson", "json"])
+def writer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With orjson, and as where it is not installed."""
+    if request.param == "json":
+        monkeypatch.setattr(packets, "orjson", None)
+    else:
+        assert packets.orjson is not None, "the tests install it"
+    return str(request.param)
+
+
+CYCLE: list[Any] = []
+CYCLE.append(CYCLE)
+
+#: Depths, because orjson gives up at 254 and the standard module near 1,000.
+DEEP: Any = "bottom"
+for _ in range(300):
+    DEEP = [DEEP]
+
+PLAIN: dict[str, Any] = {
+    "event": ["chat", "hello"],
+    "object": ["chat", {"text": "x", "n": 1, "f": 1.5, "yes": True, "no": None}],
+    "no arguments": ["chat"],
+    "nested": ["chat", [[], {}, {"a": [1, {"b": 2}]}]],
+    "text that JSON escapes": ["chat", '"\\\n\x00\x1e\x7f\u2028'],
+    "text beyond ASCII": ["grüße", "日本 \U0001f600"],
+    "half of a pair": ["chat", "\ud83d"],
+    "keys that are no texts": ["chat", {1: "a", None: "b", True: "c"}],
+    "more than 64 bits": ["chat", 2**70, -(2**70)],
+    "large floats": ["chat", 1e300, 1e16, -0.0, 5e-324],
+    "enum of texts": ["chat", Colour.RED],
+    "own kind of dict": ["chat", Own(a=1)],
+    "tuple": ["chat", (1, 2)],
+    "deep": ["chat", DEEP],
+}
+
+REFUSED: dict[str, Any] = {
+    "a set": {1},
+    "an object": object(),
+    "a date": datetime.datetime(2020, 1, 1),
+    "a dataclass": Point(),
+    "a cycle": CYCLE,
+    "a memoryview": memoryview(b"x"),
+    "a key that is a tuple": {(1, 2): 3},
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize(
+    ("kind", "namespace", "number"),
+    [
+        (sio.EVENT, None, None),
+        (sio.EVENT, "/", None),
+        (sio.EVENT, "/room", 7),
+        (sio.EVENT, None, 0),
+        (sio.ACK, None, 12),
+        (sio.CONNECT, "/", None),
+        (sio.CONNECT_ERROR, "/room", None),
+    ],
+)
+def test_the_wire_says_the_same(
+    writer: str, name: str, kind: int, namespace: str | None, number: int | None
+) -> None:
+    stock = sio.Packet(kind, PLAIN[name], namespace, number).encode()
+    ours = Packet(kind, PLAIN[name], namespace, number).encode()
+    # Only the writing of text beyond ASCII, of spaces and of floats may differ.
+    start = stock.index("[")
+    assert ours[:start] == stock[:start]
+    assert json.loads(ours[start:]) == json.loads(stock[start:])
+    assert sio.Packet(encoded_packet=ours).data == sio.Packet(encoded_packet=stock).data
+
+
+def test_a_packet_without_data(writer: str) -> None:
+    assert Packet(sio.DISCONNECT, namespace="/room").encode() == "1/room,"
+    assert Packet(sio.CONNECT).encode() == "0"
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_json_is_refused_with_and_without_orjson(writer: str, name: str) -> None:
+    with pytest.raises((TypeError, ValueError, RecursionError)):
+        Packet(sio.EVENT, ["chat", REFUSED[name]]).encode()
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_what_no_browser_can_read_is_null(writer: str, number: float) -> None:
+    assert Packet(sio.EVENT, ["chat", {"n": [number, 1]}]).encode() == '2["chat",{"n":[null,1]}]'
+
+
+@pytest.mark.parametrize("data", [["chat", b"x"], ["chat", {"a": [bytearray(b"y")]}]])
+def test_attachments_travel_as_in_the_stock_class(writer: str, data: Any) -> None:
+    assert Packet(sio.EVENT, data).encode() == sio.Packet(sio.EVENT, data).encode()
+    assert Packet(sio.ACK, data, id=3).encode() == sio.Packet(sio.ACK, data, id=3).encode()
+
+
+HOSTILE = [
+    "",
+    "2",
+    "2[",
+    "2[]",
+    "2{}",
+    '2["chat"',
+    '2["chat"]]',
+    '2["chat",NaN]',
+    '2["chat",1e999]',
+    '2["chat",123456789012345678901234567890]',
+    '2["chat","\\ud83d"]',
+    '2["chat","\ud83d"]',
+    '2["chat",{"_placeholder":true,"num":0}]',
+    '2["a","b"]\x00',
+    '2 ["chat"]',
+    '2/room,["chat"]',
+    '2/room?x=1,7["chat"]',
+    '27["chat"]',
+    "2" + "9" * 101 + "[]",
+    '51-["chat",{"_placeholder":true,"num":0}]',
+    "599999999999-[]",
+    '3["a"]',
+    "9[]",
+    "x",
+    "2" + "[" * 100_000,
+    '2["chat",' + "9" * 5_000 + "]",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:24]))
+def test_bad_packets_are_read_as_by_the_stock_class(writer: str, text: str) -> None:
+    def read(packets: type[Any]) -> Any:
+        try:
+            packet = packets(encoded_packet=text)
+        except (ValueError, RecursionError) as error:
+            return type(error)
+        return packet._to_dict() | {
+            "attachments": packet.attachments,
+            "attachment_count": packet.attachment_count,
+        }
+
+    # NaN is not itself: compared as text.
+    assert repr(read(Packet)) == repr(read(sio.Packet))
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.lists(values))
+def test_what_is_written_is_read_again(data: list[Any]) -> None:
+    read = Packet(encoded_packet=Packet(sio.EVENT, ["chat", *data]).encode())
+    assert read.packet_type == sio.EVENT
+    # Through the standard module, which also makes one of two keys that become the same.
+    assert read.data == json.loads(json.dumps(["chat", *data]))
+
+
+def test_the_applications_own_json_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own:
+        @staticmethod
+        def dumps(value: Any, **options: Any) -> str:
+            return "[1]"
+
+    monkeypatch.setattr(Packet, "json", Own)
+    assert Packet(sio.EVENT, ["chat"]).encode() == "2[1]"
