@@ -130,7 +130,7 @@ class Engine:
         #: For each namespace, what is told of our sessions that are resumed.
         self.on_resume: dict[str, Resumed] = {}
         #: The most seconds that an `emit` may wait for room; None: they never wait.
-        self._patience: float | None = None
+        self.patience: float | None = None
         self.manager_health = ManagerHealth.of(server.manager, runtime)
         server.eio = self
 
@@ -172,7 +172,7 @@ class Engine:
             # An event without attachments: nothing is to be seen to, whoever gets it.
             plain = isinstance(pkt.data, str) and pkt.data[:1] == "2"
             pkt.fallback_group = group, plain
-        if plain and not self._partial and self._patience is None:
+        if plain and not self._partial and self.patience is None:
             self.runtime.at_home(conversation.send, group, _latest.get())
         else:
             self._send(conversation, group[0])
@@ -255,7 +255,7 @@ class Engine:
 
     def let_emit_wait(self, patience: float) -> None:
         """From now on the server's `emit` waits, for sessions that have that much patience."""
-        if self._patience is None:
+        if self.patience is None:
             emit = self.server.emit
 
             def patiently(*args: Any, **kwargs: Any) -> None:
@@ -264,13 +264,13 @@ class Engine:
 
             # For all that emit: Flask-SocketIO, namespaces and `server.send` call it, too.
             self.server.emit = patiently
-        self._patience = max(patience, self._patience or 0.0)
+        self.patience = max(patience, self.patience or 0.0)
 
     def patient(self) -> AbstractContextManager[None]:
         """What is sent within goes to all that have room, and then waits for the others."""
-        if self._patience is None or not self.runtime.can_wait:
+        if self.patience is None or not self.runtime.can_wait:
             return _IMPATIENT
-        return self._waiting(self._patience + HOME_MARGIN)
+        return self._waiting(self.patience + HOME_MARGIN)
 
     @contextlib.contextmanager
     def _waiting(self, timeout: float) -> Iterator[None]:
@@ -307,7 +307,8 @@ class Engine:
 
     def hand_over(self, conversation: Conversation, group: list[Message]) -> None:
         """Send messages that belong together; where there is no room, as who sends them waits."""
-        emission, latest = _emission.get(), _latest.get()
+        latest = _latest.get()
+        emission = None if self.patience is None else _emission.get()
         if emission is None or emission.over:
             self.runtime.at_home(conversation.send, group, latest)
         else:
@@ -452,7 +453,9 @@ class _Client:
             named = isinstance(data, list) and data and isinstance(data[0], str)
             if not named or data[0] in _RESERVED_EVENTS:
                 raise MalformedPacket("an event without a name, or with a reserved one")
-            return Unit(seqs, lambda: self._event(packet))
+            if packet.id is None or self._engine.patience is None:
+                return Unit(seqs, lambda: self._event(packet))
+            return Unit(seqs, lambda: self._event_waiting(packet))
         if kind in (sio.ACK, sio.BINARY_ACK):
             # Ids begin at 1; with 0 python-socketio would call, and lose, its counter.
             if not packet.id or not isinstance(data, list):
@@ -490,15 +493,12 @@ class _Client:
         finally:
             _connecting.reset(token)
 
-    def _event(self, packet: Any) -> None:
-        if packet.id is None:
-            self._handle_event(packet)
-            return
+    def _event_waiting(self, packet: Any) -> None:
         # The reply waits for room as an `emit` does.
         with self._engine.patient():
-            self._handle_event(packet)
+            self._event(packet)
 
-    def _handle_event(self, packet: Any) -> None:
+    def _event(self, packet: Any) -> None:
         unanswered, session = self._engine.unanswered, self._conversation.id
         arguments = session, packet.namespace, packet.id, packet.data
         if packet.id is not None:
