@@ -260,7 +260,7 @@ def test_the_ticker_is_replaced_where_the_network_is_slow(
     visitor.chooses("refused")
     visitor.page.check("#latency")
     visitor.page.wait_for_function(
-        f"+document.getElementById('ticker-sent').innerText >= {sent + 60}"
+        f"+document.getElementById('ticker-sent').innerText >= {sent + 40}"
     )
     now = ticker()
     # A poll and its answer take 0.4 s, in which four are due, of which one comes.

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.client.fixtures import BINDING_PARAMS, TRANSPORTS, unexpected
+from tests.client.fixtures import BINDING_PARAMS, MODE_PARAMS, TRANSPORTS, unexpected
 from tests.client.links import PollingLink
 from tests.client.session import ClientSession
 
@@ -214,7 +214,7 @@ def test_a_client_that_does_not_read(served: Served, transport: str) -> None:
     assert f"session {session.id} ended" not in served.log()
 
 
-@pytest.mark.parametrize("mode", BINDING_PARAMS)
+@pytest.mark.parametrize("mode", MODE_PARAMS)
 def test_a_server_that_is_told_to_end_does_not_wait_for_room(mode: str) -> None:
     with (
         Served(
