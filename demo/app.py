@@ -2,7 +2,6 @@
 
 import itertools
 import threading
-from collections import deque
 
 from flask import Flask, render_template
 
@@ -11,7 +10,7 @@ from fallback_transport import FallbackTransport, Session
 app = Flask(__name__)
 transport = FallbackTransport()  # demo/__main__.py chooses the async mode and calls init_app
 here: dict[str, Session] = {}
-recent: deque[dict] = deque(maxlen=12)
+recent: list[dict] = []
 lock = threading.RLock()
 
 
@@ -59,22 +58,23 @@ def report(client: Session, about: dict) -> int:
 
 def publish(client: Session, **item: str | bytes) -> None:
     with lock:
-        recent.append({"who": client.id, "name": client.data["name"], **item})
+        recent[:] = [*recent[-11:], {"who": client.id, "name": client.data["name"], **item}]
         tell("said", recent[-1], by=client)
 
 
 def tell(name: str, data: object, by: Session | None = None, skip: Session | None = None) -> None:
     with lock:
-        if by:
-            by.data["handled"] += 1
         for client in list(here.values()):
             client.data["sent"] += client is not skip
+            client.data["handled"] += client is by
         transport.emit(name, data, to="chat", skip=skip)
 
 
 def tick() -> None:
     for number in itertools.count(1):
-        transport.server.sleep(1)
+        for tenth in range(10):
+            transport.server.sleep(0.1)
+            transport.emit("ticker", 10 * number + tenth, to="chat", latest="ticker")
         with lock:
             people = [{"id": c.id, "transport": c.transport, **c.data} for c in list(here.values())]
             tell("tick", {"number": number, "people": people})

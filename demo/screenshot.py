@@ -6,7 +6,7 @@ import base64
 
 from playwright.sync_api import Browser, Page
 
-WIDTH, HEIGHT = 790, 975
+WIDTH, HEIGHT = 790, 1056
 
 # What Ada sees from her train, and sends.
 LANDSCAPE = """

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .backlog import Backlog, Waiter
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Envelope, Hello, Message, PollRequest, Welcome
 from .protocol.errors import OutboxFull, RemoteProtocolError
@@ -98,6 +99,9 @@ class Application(Protocol):
 class Owner(Protocol):
     """Who keeps the conversations, and is told of each."""
 
+    #: Seconds for which messages may wait for room in an outbox; None: not at all.
+    patience: float | None
+
     def schedule(self, conversation: Conversation, when: float | None) -> None:
         """`timeout` is to be called at that time, or not at all."""
 
@@ -131,6 +135,7 @@ class Conversation:
         "_application",
         "_arriving",
         "_attachments",
+        "_backlog",
         "_carrier",
         "_carrying",
         "_dirty",
@@ -213,6 +218,8 @@ class Conversation:
         self._arriving = (0, 0)
         self._told = False
         self._on_over: set[Callable[[], None]] | None = None
+        #: What waits for room; None while nothing ever has.
+        self._backlog: Backlog | None = None
 
     # -- for the layer above -----------------------------------------------------
 
@@ -248,6 +255,59 @@ class Conversation:
             if not self._dirty:
                 self._dirty = True
                 self.runtime.at_end_of_turn(self._flush)
+
+    def offer(self, messages: list[Message], latest: str | None = None) -> Waiter | None:
+        """Send messages as `send` does; those that there is no room for wait, if they may.
+
+        Returns:
+            What waits, behind all that waits already: see `Emission`.
+
+        Raises:
+            MessageRefused: one is larger than any message may be.
+        """
+        patience = self._owner.patience
+        if patience is None:
+            self.send(messages, latest)
+            return None
+        with self.lock:
+            if not self.open:
+                return None
+            now = self.runtime.now()
+            waiting = self._backlog
+            # What may replace a message that is in the outbox needs no room, and waits for nobody.
+            if not waiting or (latest is not None and not waiting.has_key(latest)):
+                try:
+                    self.machine.send(messages, now, latest=latest)
+                    self._wake()
+                    return None
+                except OutboxFull:
+                    pass
+            waiter = Waiter(self, messages, latest, now + patience, self.runtime.event())
+            if self._backlog is None:
+                self._backlog = Backlog(self.machine.outbox.bounds)
+            try:
+                self._backlog.append(waiter)
+            except OutboxFull as full:
+                self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
+                return None
+            return waiter
+
+    def expire(self, waiter: Waiter) -> None:
+        """Messages have waited for as long as they may: the session ends with 4429."""
+        with self.lock:
+            if self._backlog and waiter in self._backlog:
+                outbox = self.machine.outbox
+                held = f"{len(outbox)} messages, {outbox.bytes} bytes are unconfirmed"
+                reason = f"{held} after a wait of {self._owner.patience:g} s"
+                self._act(self.machine.abort(CloseCode.TOO_MANY, reason))
+
+    def withdraw(self, waiter: Waiter) -> None:
+        """Messages that wait are not to be sent any more."""
+        with self.lock:
+            if self._backlog and waiter in self._backlog:
+                self._backlog.remove(waiter)
+                self._act([])
+                self._wake()
 
     def close(self, code: int, reason: str) -> None:
         """Close in order, behind all that was sent.
@@ -495,11 +555,23 @@ class Conversation:
             elif isinstance(event, SessionClosed):
                 self._finished(event)
         inbox, grant = self.machine.inbox, self.machine.grant
-        if inbox.pending <= grant.messages and inbox.pending_bytes <= grant.bytes:
-            return
-        outside = min(self._urgent, grant.messages), min(self._urgent_bytes, grant.bytes)
-        if self.machine.over_credit(*outside):
-            self._act(self.machine.abort(CloseCode.TOO_MANY, "more than the granted credit"))
+        if inbox.pending > grant.messages or inbox.pending_bytes > grant.bytes:
+            outside = min(self._urgent, grant.messages), min(self._urgent_bytes, grant.bytes)
+            if self.machine.over_credit(*outside):
+                self._act(self.machine.abort(CloseCode.TOO_MANY, "more than the granted credit"))
+        if self._backlog:
+            self._let_in(self._backlog)
+
+    def _let_in(self, backlog: Backlog) -> None:
+        """Send what waits, as far as there is room; nothing of it once the session is closing."""
+        while backlog and self.open:
+            waiter = backlog.first
+            try:
+                self.machine.send(waiter.messages, self.runtime.now(), latest=waiter.latest)
+            except OutboxFull:
+                return
+            backlog.remove(waiter)
+        backlog.clear()
 
     def _take(self, event: MessageReceived) -> None:
         # Not merely closing: what came in one envelope with the client's close is before it.

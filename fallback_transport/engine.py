@@ -15,12 +15,14 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 
 from engineio import packet as eio
 from socketio import packet as sio
 
+from .backlog import Emission
 from .client_manager import ManagerHealth
 from .conversation import REPLY_PART, Conversation, MalformedPacket, Unit
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
@@ -30,6 +32,8 @@ from .runtime import Runtime
 #: The packet type, ours alone, that answers an event whose handler raised.
 ERROR = "7"
 
+#: Seconds beyond all patience for which another thread waits to hear from the one that serves.
+HOME_MARGIN = 1.0
 _MAX_NAMESPACE = 256
 #: Handlers and encoders walk what came by recursion, and Python's ends at 1000 calls.
 _MAX_DEPTH = 100
@@ -53,6 +57,14 @@ _task_of: contextvars.ContextVar[Any] = contextvars.ContextVar(
 #: The key of the message that is being emitted, if it may replace the last of its key.
 _latest: contextvars.ContextVar[str | None] = contextvars.ContextVar(
     "fallback_transport.latest", default=None
+)
+
+#: For whatever waits for nobody.
+_IMPATIENT = contextlib.nullcontext()
+
+#: The `emit` that sends just now, if it can wait for sessions that have no room.
+_emission: contextvars.ContextVar[Emission | None] = contextvars.ContextVar(
+    "fallback_transport.emission", default=None
 )
 
 
@@ -117,6 +129,8 @@ class Engine:
         self.unanswered: set[str] = set()
         #: For each namespace, what is told of our sessions that are resumed.
         self.on_resume: dict[str, Resumed] = {}
+        #: The most seconds that an `emit` may wait for room; None: they never wait.
+        self.patience: float | None = None
         self.manager_health = ManagerHealth.of(server.manager, runtime)
         server.eio = self
 
@@ -158,7 +172,7 @@ class Engine:
             # An event without attachments: nothing is to be seen to, whoever gets it.
             plain = isinstance(pkt.data, str) and pkt.data[:1] == "2"
             pkt.fallback_group = group, plain
-        if plain and not self._partial:
+        if plain and not self._partial and self.patience is None:
             self.runtime.at_home(conversation.send, group, _latest.get())
         else:
             self._send(conversation, group[0])
@@ -239,6 +253,35 @@ class Engine:
 
     # -- sending ---------------------------------------------------------------------
 
+    def let_emit_wait(self, patience: float) -> None:
+        """From now on the server's `emit` waits, for sessions that have that much patience."""
+        if self.patience is None:
+            emit = self.server.emit
+
+            def patiently(*args: Any, **kwargs: Any) -> None:
+                with self.patient():
+                    emit(*args, **kwargs)
+
+            # For all that emit: Flask-SocketIO, namespaces and `server.send` call it, too.
+            self.server.emit = patiently
+        self.patience = max(patience, self.patience or 0.0)
+
+    def patient(self) -> AbstractContextManager[None]:
+        """What is sent within goes to all that have room, and then waits for the others."""
+        if self.patience is None or not self.runtime.can_wait:
+            return _IMPATIENT
+        return self._waiting(self.patience + HOME_MARGIN)
+
+    @contextlib.contextmanager
+    def _waiting(self, timeout: float) -> Iterator[None]:
+        emission = Emission()
+        token = _emission.set(emission)
+        try:
+            yield
+        finally:
+            _emission.reset(token)
+            self.runtime.complete(lambda: emission.wait(self.runtime.now), timeout)
+
     def _send(self, conversation: Conversation, message: Message) -> None:
         """Send, holding a packet's text back until its attachments are there too.
 
@@ -254,13 +297,22 @@ class Engine:
         if missing > 0:
             self._partial[slot] = missing, group
             return
-        self.runtime.at_home(conversation.send, group, _latest.get())
+        self.hand_over(conversation, group)
         text = group[0].data
         kind = text[:1] if isinstance(text, str) else ""
         if kind in ("3", "6"):
             self.unanswered.discard(conversation.id)
         elif isinstance(text, str) and kind in ("1", "4"):
             self._refused_or_disconnected(conversation, text)
+
+    def hand_over(self, conversation: Conversation, group: list[Message]) -> None:
+        """Send messages that belong together; where there is no room, as who sends them waits."""
+        latest = _latest.get()
+        emission = None if self.patience is None else _emission.get()
+        if emission is None or emission.over:
+            self.runtime.at_home(conversation.send, group, latest)
+        else:
+            self.runtime.at_home(emission.offer, conversation, group, latest)
 
     def _refused_or_disconnected(self, conversation: Conversation, text: str) -> None:
         # What follows the namespace is an object of ours, or a text of python-socketio's.
@@ -401,7 +453,9 @@ class _Client:
             named = isinstance(data, list) and data and isinstance(data[0], str)
             if not named or data[0] in _RESERVED_EVENTS:
                 raise MalformedPacket("an event without a name, or with a reserved one")
-            return Unit(seqs, lambda: self._event(packet))
+            if packet.id is None or self._engine.patience is None:
+                return Unit(seqs, lambda: self._event(packet))
+            return Unit(seqs, lambda: self._event_waiting(packet))
         if kind in (sio.ACK, sio.BINARY_ACK):
             # Ids begin at 1; with 0 python-socketio would call, and lose, its counter.
             if not packet.id or not isinstance(data, list):
@@ -431,12 +485,18 @@ class _Client:
         token = _connecting.set(conversation)
         try:
             connect = self._server._handle_connect
-            self._call("on_connect", connect, conversation.id, packet.namespace, packet.data)
+            with self._engine.patient():
+                self._call("on_connect", connect, conversation.id, packet.namespace, packet.data)
         except BaseException:
             conversation.close(CloseCode.INTERNAL_ERROR, "the connect handler raised")
             raise
         finally:
             _connecting.reset(token)
+
+    def _event_waiting(self, packet: Any) -> None:
+        # The reply waits for room as an `emit` does.
+        with self._engine.patient():
+            self._event(packet)
 
     def _event(self, packet: Any) -> None:
         unanswered, session = self._engine.unanswered, self._conversation.id
@@ -467,7 +527,8 @@ class _Client:
         error = {"code": code, "message": message}
         namespace = packet.namespace or "/"
         prefix = "" if namespace == "/" else namespace + ","
-        self._conversation.send([Message(f"{ERROR}{prefix}{packet.id}{json.dumps(error)}")])
+        answer = Message(f"{ERROR}{prefix}{packet.id}{json.dumps(error)}")
+        self._engine.hand_over(self._conversation, [answer])
 
     def _reply(self, namespace: str | None, id: int, data: list[Any]) -> None:
         self._server._handle_ack(self._conversation.id, namespace, id, data)

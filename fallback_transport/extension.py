@@ -126,7 +126,10 @@ class FallbackTransport(Handlers):
                 options.max_uncommitted_per_address,
             ),
             subprotocols=options.subprotocols,
+            patience=options.patience,
         )
+        if options.patience is not None:
+            engine.let_emit_wait(options.patience)
         door = GatewayOptions(
             paths=options.paths,
             origins=options.origins,
@@ -267,6 +270,13 @@ class FallbackTransport(Handlers):
         latest: str | None = None,
     ) -> None:
         """Send a named event to many, through the server's client manager.
+
+        A session that has no room for it (see the options `max_unconfirmed_messages` and
+        `max_unconfirmed_bytes`) ends with 4429. With the option ``when_full="wait"``, all that
+        have room get it, and this returns once each of the others has, too, or is over: one that
+        has made no room after `emit_timeout` ends with 4429 then. Callbacks of a hub cannot
+        wait, and end it at once. Whoever is interrupted as they wait, by a time-out of eventlet
+        or gevent, takes back what still waits.
 
         Args:
             name, data, latest: see `Session.emit`; sessions of other processes get all.

@@ -14,6 +14,8 @@ from .protocol.reliability import Bounds
 PREFIX = "FALLBACK_TRANSPORT_"
 ASYNC_MODES = ("eventlet", "gevent", "threading")
 BINDINGS = ("auto", "hub", "wsgi")
+#: What may become of a session that has no room for what is emitted.
+WHEN_FULL = ("close", "wait")
 #: Beyond, a time is no time; below, it is exact in a browser's milliseconds.
 MAX_SECONDS = 1e9
 #: Bytes of the smallest `max_body`.
@@ -54,7 +56,10 @@ class Options:
             travel in parts.
         credit_messages, credit_bytes: what a client may send before it is handled.
         max_unconfirmed_messages, max_unconfirmed_bytes: what is kept for a
-            client that does not confirm; beyond, its session ends with 4429.
+            client that does not confirm; beyond, see `when_full`.
+        when_full: what an `emit` does beyond that: "close" ends the session with 4429; "wait"
+            waits until there is room, see `FallbackTransport.emit`.
+        emit_timeout: seconds for which it waits at most; after that, it closes all the same.
         max_sessions: sessions in this process, those included that are over and
             whose handlers have not returned; beyond, 1013.
         max_uncommitted, max_uncommitted_per_address: those of them whose client has not
@@ -94,6 +99,8 @@ class Options:
     credit_bytes: int = 4_000_000
     max_unconfirmed_messages: int = 10_000
     max_unconfirmed_bytes: int = 32_000_000
+    when_full: str = "close"
+    emit_timeout: float = 10.0
     max_sessions: int = 20_000
     max_uncommitted: int = 1_000
     max_uncommitted_per_address: int = 200
@@ -110,6 +117,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.async_mode not in ASYNC_MODES:
             raise ValueError(f"async_mode is one of {', '.join(ASYNC_MODES)}: {self.async_mode!r}")
+        if self.when_full not in WHEN_FULL:
+            raise ValueError(f"when_full is one of {', '.join(WHEN_FULL)}: {self.when_full!r}")
         if self.binding not in BINDINGS:
             raise ValueError(f"binding is one of {', '.join(BINDINGS)}: {self.binding!r}")
         for name in ("path", "origins", "subprotocols"):
@@ -130,7 +139,7 @@ class Options:
         for subprotocol in self.subprotocols:
             if not valid_subprotocol(subprotocol):
                 raise ValueError(f"{subprotocol!r} is no name of a subprotocol")
-        for name in ("wait", "keepalive", "inactivity"):
+        for name in ("wait", "keepalive", "inactivity", "emit_timeout"):
             seconds = getattr(self, name)
             if not isinstance(seconds, (int, float)) or not 0 < seconds < MAX_SECONDS:
                 raise ValueError(f"{name} must be a number of seconds above 0: {seconds!r}")
@@ -172,6 +181,11 @@ class Options:
             self.keepalive,
             self.inactivity,
         )
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds for which an `emit` waits for room; None if it does not."""
+        return self.emit_timeout if self.when_full == "wait" else None
 
     @property
     def bounds(self) -> Bounds:

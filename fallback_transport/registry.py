@@ -78,6 +78,7 @@ class Registry:
         application: makes the layer above for each conversation.
         grant, bounds, capacity: the limits.
         subprotocols: the application's, of which the first that a client offers is taken.
+        patience: seconds for which messages may wait for room in an outbox; None: not at all.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Registry:
         bounds: Bounds,
         capacity: Capacity,
         subprotocols: tuple[str, ...] = (),
+        patience: float | None = None,
     ) -> None:
         self.runtime = runtime
         self.grant = grant
@@ -99,6 +101,7 @@ class Registry:
         self._bounds = bounds
         self._capacity = capacity
         self._subprotocols = subprotocols
+        self.patience = patience
         self._lock = runtime.lock()
         self._sessions: dict[str, Conversation] = {}
         self._uncommitted = Unproven[Conversation](

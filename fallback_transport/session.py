@@ -98,7 +98,9 @@ class Session:
         return rooms
 
     def emit(self, name: str, data: Any = None, *, latest: str | None = None) -> None:
-        """Send it a named event.
+        """Send it a named event; what happens where it has no room: see `FallbackTransport.emit`.
+
+        A session that is over ignores it; `closure` tells.
 
         Args:
             name: the event's name, as in the page's `session.on(name, …)`.
@@ -120,7 +122,7 @@ class Session:
 
         Args:
             name, data: see `emit`.
-            timeout: seconds to wait.
+            timeout: seconds to wait for the answer, once the question is sent.
 
         Returns:
             What its listener returned.

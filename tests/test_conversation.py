@@ -94,7 +94,8 @@ class Layer:
 class Keeper:
     """Notes what an owner is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float | None) -> None:
+        self.patience = patience
         self.scheduled: list[float | None] = []
         self.committed: list[Conversation] = []
         self.forgotten: list[Conversation] = []
@@ -119,10 +120,15 @@ class Keeper:
 class Room:
     """A conversation with one WebSocket, committed."""
 
-    def __init__(self, grant: Grant | None = None, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self,
+        grant: Grant | None = None,
+        bounds: Bounds | None = None,
+        patience: float | None = None,
+    ) -> None:
         self.runtime = FakeRuntime()
         self.layer = Layer(self.runtime)
-        self.owner = Keeper()
+        self.owner = Keeper(patience)
         machine = ServerMachine(
             key="key", grant=grant or Grant(), bounds=bounds or Bounds(), now=self.runtime.now()
         )

@@ -28,7 +28,11 @@ class House:
     """A server with our engine, and a registry over it."""
 
     def __init__(
-        self, grant: Grant | None = None, bounds: Bounds | None = None, **options: Any
+        self,
+        grant: Grant | None = None,
+        bounds: Bounds | None = None,
+        patience: float | None = None,
+        **options: Any,
     ) -> None:
         self.server = socketio.Server(async_mode="threading", **options)
         self.runtime = FakeRuntime()
@@ -39,7 +43,10 @@ class House:
             grant=grant or Grant(),
             bounds=bounds or Bounds(),
             capacity=Capacity(),
+            patience=patience,
         )
+        if patience is not None:
+            self.engine.let_emit_wait(patience)
         self.seen: list[Any] = []
         self.server.on("connect", self.noting("connect"))
         self.server.on("disconnect", self.noting("disconnect"))
@@ -456,6 +463,123 @@ def test_an_outbox_over_its_bounds_ends_the_session_with_its_count() -> None:
     code, reason = house.registry.resume(peer.id, peer.machine.key or "").code, ""  # type: ignore[union-attr]
     assert (code, reason) == (CloseCode.TOO_MANY, "")
     assert house.leftovers == []
+
+
+# -- waiting for room -----------------------------------------------------------------
+
+
+@pytest.fixture
+def patient() -> House:
+    """A server whose sessions have room for two messages, and 10 s of patience."""
+    return House(bounds=Bounds(messages=2), patience=10.0)
+
+
+def slow(house: House, namespace: str = "/") -> Peer:
+    """A client that confirms nothing from now on."""
+    peer = house.connected(namespace=namespace)
+    peer.settle()
+    peer.handle = False
+    return peer
+
+
+def confirm(peer: Peer) -> None:
+    """All that came to a client is handled, and all that follows comes, too."""
+    peer.handle = True
+    for seq in range(peer.machine.inbox.handled + 1, peer.machine.inbox.received + 1):
+        peer.machine.handled(seq, peer._runtime.now())
+    for _ in range(10):
+        peer.settle()
+
+
+def test_emit_waits_for_room_with_bytes_and_in_order(patient: House) -> None:
+    peer = slow(patient)
+    emitted: list[int] = []
+
+    def run() -> None:
+        for number in range(5):
+            patient.server.emit("news", [number, b"\x00"], to=peer.id)
+            emitted.append(number)
+
+    patient.runtime.spawn(run)
+    peer.exchange()
+    assert emitted == [0]
+    confirm(peer)
+    assert emitted == list(range(5))
+    assert peer.events == [["news", [number, b"\x00"]] for number in range(5)]
+    assert peer.closed is None
+
+
+def test_all_that_emit_wait(patient: House) -> None:
+    """What python-socketio offers to send with ends in the server's `emit`."""
+    patient.server.on("connect", lambda *args: None, namespace="/news")
+    patient.server.register_namespace(namespace := socketio.Namespace("/news"))
+    peer = slow(patient, "/news")
+    done: list[str] = []
+
+    def run() -> None:
+        for number in range(2):
+            patient.server.emit("news", number, namespace="/news")
+        done.append("full")
+        namespace.emit("news", 2)
+        patient.server.send("3", namespace="/news")
+        patient.server.call("4", to=peer.id, namespace="/news", timeout=0.1, ignore_queue=True)
+
+    patient.runtime.spawn(run)
+    peer.exchange()
+    assert done == ["full"]
+    confirm(peer)
+    assert [event[0] for event in peer.events] == ["news", "news", "news", "message", "4"]
+    assert peer.closed is None
+    # Nobody has answered the call.
+    assert [type(error).__name__ for error in patient.runtime.errors] == ["TimeoutError"]
+
+
+def test_replies_wait_as_well(patient: House) -> None:
+    patient.server.on("ask", lambda sid, data: data)
+    patient.server.on("fail", lambda sid: 1 / 0)
+    peer = slow(patient)
+    for number in range(1, 4):
+        peer.emit("ask", number, id=number)
+    peer.emit("fail", id=4)
+    peer.emit("nobody", id=5)
+    # Those of the third, which waits, and of those behind it are still to come.
+    assert peer.replies == {1: [1], 2: [2]}
+    confirm(peer)
+    assert peer.replies == {1: [1], 2: [2], 3: [3]}
+    assert [text[:2] for text in peer.texts[3:]] == ["74", "75"]
+    assert peer.closed is None
+
+
+def test_a_connect_handler_waits(patient: House) -> None:
+    def connected(sid: str, environ: Any, auth: Any) -> None:
+        for number in range(6):
+            patient.server.emit("early", number, to=sid)
+
+    patient.server.on("connect", connected)
+    peer = patient.peer()
+    peer.connect()
+    confirm(peer)
+    assert [kind for kind, _, _ in peer.packets] == [sio.EVENT] * 6 + [sio.CONNECT]
+    assert peer.closed is None
+
+
+def test_what_cannot_wait_closes(patient: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A callback of the hub."""
+    peer = slow(patient)
+    monkeypatch.setattr(type(patient.runtime), "can_wait", False)
+    for number in range(3):
+        patient.server.emit("news", number)
+    assert patient.registry.find(peer.id) is None
+
+
+def test_a_task_that_outlives_an_emit_does_not_wait_with_it(patient: House) -> None:
+    """As on gevent, where a task begins with the context variables of its parent."""
+    peer = slow(patient)
+    with patient.engine.patient():
+        inherited = contextvars.copy_context()
+    for number in range(3):
+        inherited.run(patient.server.manager.emit, "news", number, "/")
+    assert patient.registry.find(peer.id) is None
 
 
 def test_server_call_waits_for_the_clients_answer(house: House) -> None:

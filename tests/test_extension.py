@@ -90,6 +90,8 @@ def test_options_reach_their_places(app: flask.Flask) -> None:
         credit_bytes=7,
         max_unconfirmed_messages=8,
         max_unconfirmed_bytes=9,
+        when_full="wait",
+        emit_timeout=1.25,
         max_sessions=10,
         max_uncommitted=11,
         max_held_polls=12,
@@ -100,6 +102,7 @@ def test_options_reach_their_places(app: flask.Flask) -> None:
     assert sessions.grant == Grant(6, 7, 4000, 50_000, 1.5, 2, 3)
     assert sessions._subprotocols == ("a", "b")
     assert sessions._bounds == Bounds(8, 9, 4000)
+    assert sessions.patience == 1.25
     assert (sessions._capacity.sessions, sessions._capacity.uncommitted) == (10, 11)
 
 
@@ -155,6 +158,8 @@ def test_an_unknown_configuration_key_names_those_there_are(app: flask.Flask) ->
         ("keepalive", -1, "keepalive must"),
         ("inactivity", float("nan"), "inactivity must"),
         ("inactivity", float("inf"), "inactivity must"),
+        ("emit_timeout", 0, "emit_timeout must be a number of seconds above 0"),
+        ("when_full", "drop", "when_full is one of close, wait: 'drop'"),
         ("max_message", 0, "max_message must be a whole number above 0"),
         ("max_message", "1000", "max_message must be a whole number"),
         ("credit_messages", 1.5, "credit_messages must be a whole number"),

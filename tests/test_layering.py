@@ -21,6 +21,7 @@ PACKAGE = "fallback_transport"
 FLOORS = [
     {"packets", "protocol", "version"},
     {"runtime"},
+    {"backlog"},
     {"admission", "client_manager", "conversation", "files", "origins", "request", "stats"},
     {"registry"},
     {"engine"},

@@ -77,7 +77,8 @@
     counts = {
       sent: 0, handled: 0, up: true,
       received: 0, told: 0, arrived: 0, down: true,
-      tick: null, ticks: 0, missed: 0, trip: 0, asked: null
+      tick: null, ticks: 0, missed: 0, trip: 0, asked: null,
+      ticker: 0, tickers: 0, first: null
     };
   }
 
@@ -162,6 +163,9 @@
     write("up-handled", grouped(counts.handled));
     write("down-sent", grouped(counts.told));
     write("down-received", grouped(counts.arrived));
+    write("ticker-sent", grouped(counts.ticker));
+    write("ticker-arrived", grouped(counts.tickers));
+    write("ticker-replaced", grouped(counts.ticker - counts.tickers));
     write("missed", grouped(counts.missed));
     write("ticks", grouped(counts.ticks));
     showEqual("up-equal", counts.up, counts.sent - counts.handled);
@@ -219,6 +223,13 @@
     }
     showPeople(tick.people);
     report();
+  });
+
+  // Not counted with the others: of its numbers, those that did not come were replaced.
+  session.on("ticker", function (number) {
+    if (counts.first === null) { counts.first = number; }
+    counts.ticker = number - counts.first + 1;
+    counts.tickers += 1;
   });
 
   // The same the other way: the reply is how many messages were handled, this one included.

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from .deferral import Deferral
-from .home import Home, original_ident
+from .home import Home, in_hub, original_ident, original_lock
 from .hub import TURN, Deadlines, Hub
 from .hub_watch import HubWatch
 from .servers import (
@@ -192,6 +192,34 @@ class Runtime:
             function(*args)
         else:
             home.call(function, *args)
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether who calls can wait: everybody but a callback of the hub, which all wait for."""
+        return self._home is None or not self._home.here() or not in_hub(self.mode)
+
+    def complete(self, function: Callable[[], None], timeout: float) -> None:
+        """Call `function`, which waits, and return when it has: here, or where it can wait.
+
+        What another thread calls waits in a task of the thread that serves; that other thread
+        is held up meanwhile, for `timeout` seconds at most.
+        """
+        home = self._home
+        if home is None or home.here():
+            function()
+            return
+        done = original_lock(self.mode)()
+        done.acquire()
+
+        def run() -> None:
+            try:
+                function()
+            finally:
+                done.release()
+
+        # Behind all that the thread has handed over before.
+        home.call(self.spawn, run)
+        done.acquire(timeout=timeout)
 
     def event(self) -> Event:
         """A new event of the async mode."""

@@ -84,3 +84,29 @@ def original_ident(mode: str) -> Callable[[], int]:
 
         found = monkey.get_original("_thread", "get_ident")
     return found
+
+
+def original_lock(mode: str) -> Callable[[], Any]:
+    """`threading.Lock` as it was before any monkey patch: it holds up the thread."""
+    found: Callable[[], Any]
+    if mode == "eventlet":
+        from eventlet import patcher
+
+        found = patcher.original("threading").Lock
+    else:
+        from gevent import monkey
+
+        found = monkey.get_original("_thread", "allocate_lock")
+    return found
+
+
+def in_hub(mode: str) -> bool:
+    """Whether this is a callback of the thread's hub, and no task."""
+    if mode == "eventlet":
+        from eventlet import getcurrent
+        from eventlet.hubs import get_hub
+
+        return getcurrent() is get_hub().greenlet
+    import gevent
+
+    return gevent.getcurrent() is gevent.get_hub()

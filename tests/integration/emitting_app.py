@@ -9,6 +9,7 @@ import json
 import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +40,20 @@ def in_os_thread(mode: str, run: Callable[[], None]) -> None:
         os_thread(mode)(target=run, daemon=True).start()
 
 
+def in_callback(mode: str, run: Callable[[], None]) -> None:
+    """Run it soon: in the hub itself, if the mode has one."""
+    if mode == "eventlet":
+        from eventlet.hubs import get_hub
+
+        get_hub().schedule_call_global(0, run)
+    elif mode == "gevent":
+        import gevent
+
+        gevent.get_hub().loop.run_callback(run)
+    else:
+        threading.Timer(0, run).start()
+
+
 def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """The app and its transport."""
     import flask
@@ -52,6 +67,11 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
             options.pop("redis"), redis_options=options.pop("redis_options", None)
         )
     transport = FallbackTransport(app, async_mode=mode, **options)
+
+    @transport.on_connect
+    def enter(client: Any) -> None:
+        for number in range((client.auth or {}).get("early", 0)):
+            client.emit("early", number)
 
     @transport.on_message("join")
     def join(client: Any, room: str) -> None:
@@ -75,6 +95,25 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
     @transport.on_message("task")
     def task(client: Any, count: int) -> None:
         transport.server.start_background_task(several, count)
+
+    @transport.on_message("handler")
+    def handler(client: Any, count: int) -> None:
+        several(count)
+
+    @transport.on_message("callback")
+    def callback(client: Any, count: int) -> None:
+        in_callback(mode, lambda: several(count))
+
+    @transport.on_message("back")
+    def back(client: Any, data: Any) -> Any:
+        """To this client alone, and as the reply, too."""
+        client.emit("back", data)
+        return data
+
+    @transport.on_message("produce")
+    def produce(client: Any, count: int, size: int) -> None:
+        for number in range(count):
+            client.emit("produced", [number, "x" * size])
 
     @transport.on_message("thread")
     def thread(client: Any, count: int) -> None:
@@ -113,7 +152,9 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
 
     @app.get("/emit")
     def emit() -> str:
-        transport.emit("news", flask.request.args["text"], to=flask.request.args.get("to"))
+        arguments = flask.request.args
+        for _ in range(int(arguments.get("times", 1))):
+            transport.emit("news", arguments["text"], to=arguments.get("to"))
         return "{}"
 
     @app.get("/stats")

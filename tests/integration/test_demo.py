@@ -241,6 +241,35 @@ def test_each_switch_shows_and_nothing_is_lost(pair: tuple[Visitor, Visitor]) ->
         assert visitor.complaints == []
 
 
+def test_the_ticker_is_replaced_where_the_network_is_slow(
+    browser: Browser, demo: DemoProcess
+) -> None:
+    visitor = Visitor(browser, demo, "Ann", viewport={"width": 720, "height": 900})
+
+    def ticker() -> list[int]:
+        texts = visitor.page.evaluate(
+            "['sent', 'arrived', 'replaced'].map("
+            "name => document.getElementById('ticker-' + name).innerText)"
+        )
+        return [int(text.replace("\u2009", "")) for text in texts]
+
+    visitor.page.wait_for_function("document.getElementById('ticker-arrived').innerText >= 20")
+    sent, arrived, replaced = ticker()
+    # On the way it has been by WebSocket: what is written there at once waits nowhere.
+    assert replaced <= sent // 10, (sent, arrived, replaced)
+    visitor.chooses("refused")
+    visitor.page.check("#latency")
+    visitor.page.wait_for_function(
+        f"+document.getElementById('ticker-sent').innerText >= {sent + 40}"
+    )
+    now = ticker()
+    # A poll and its answer take 0.4 s, in which four are due, of which one comes.
+    assert now[2] - replaced > (now[0] - sent) // 3, (now, sent, arrived, replaced)
+    assert now[0] == now[1] + now[2]
+    visitor.finds_equal_counts()
+    assert visitor.complaints == []
+
+
 def test_a_stock_client_joins(pair: tuple[Visitor, Visitor], demo: DemoProcess) -> None:
     ann, _ = pair
     readme = (ROOT / "README.md").read_text()

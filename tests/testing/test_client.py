@@ -555,3 +555,30 @@ def test_draining_ends_the_sessions(application: Application, client: TestClient
     assert client.closed == (1012, "the server restarts")
     with pytest.raises(ConnectionFailed, match="restarts"):
         application.client()
+
+
+def test_an_emit_that_waits_waits_by_the_clock() -> None:
+    application = Application(max_unconfirmed_messages=3, when_full="wait", emit_timeout=10)
+    emit = application.transport.emit
+    with application.client() as slow, application.client() as quick:
+        slow.cut()
+        for number in range(4):
+            emit("news", number)
+        # The last one has waited for as long as it may.
+        assert quick.received("news") == [0, 1, 2, 3]
+        assert application.ends == [
+            (4429, "3 messages, 33 bytes are unconfirmed after a wait of 10 s")
+        ]
+        slow.reconnect()
+        assert slow.closed == application.ends[0]
+
+
+def test_a_handler_waits_until_there_is_room() -> None:
+    application = Application(max_unconfirmed_messages=3, when_full="wait")
+    with application.client() as slow, application.client() as quick:
+        slow.cut()
+        for number in range(6):
+            quick.emit("everybody", number)
+        assert quick.received("news") == [0, 1, 2, 3]
+        slow.reconnect()
+        assert slow.received("news") == quick.received("news") == list(range(6))
