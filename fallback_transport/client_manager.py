@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
@@ -30,6 +31,52 @@ INTERVAL = 3.0
 FIRST_INTERVAL = 0.2
 #: Seconds until a manager that raised instead of listening is asked to listen again.
 PAUSE = 1.0
+#: How many messages of other threads may wait to be published until those threads wait.
+MAX_WAITING = 1000
+
+
+class HomePublisher:
+    """Publishes, in the thread that serves, what others emit; of each thread in its order.
+
+    A manager's connections, and the locks around them, are those of one hub. Of two
+    threads that publish at once on eventlet or gevent, one would wait for ever.
+
+    Args:
+        manager: a `socketio.PubSubManager`.
+        runtime: the async mode.
+    """
+
+    def __init__(self, manager: Any, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._stock: Callable[[Any], Any] = manager._publish
+        self._waiting: deque[Any] = deque()
+        self._working = False
+        manager._publish = self._publish
+
+    def _publish(self, data: Any) -> Any:
+        if not self._runtime.elsewhere:
+            return self._stock(data)
+        while len(self._waiting) >= MAX_WAITING:
+            self._runtime.pause()
+        self._waiting.append(data)
+        self._runtime.at_home(self._begin)
+        return None
+
+    def _begin(self) -> None:
+        if not self._working:
+            self._working = True
+            self._runtime.spawn(self._work)
+
+    def _work(self) -> None:
+        try:
+            while self._waiting:
+                try:
+                    self._stock(self._waiting.popleft())
+                except Exception:
+                    # There is no caller to tell any more.
+                    logger.exception("what another thread has emitted was not published")
+        finally:
+            self._working = False
 
 
 class ManagerState(Enum):
@@ -56,9 +103,10 @@ class ManagerHealth:
         self._since = time.time()
         self._error: str | None = None
         self._watched = self._asking = self._heard = False
-        #: A twin of the manager with a connection of its own: of two threads' hubs that take turns
-        #: on one, each would find the other's socket.
+        #: A twin of the manager with a connection of its own, so that nothing else is held up by a
+        #: probe that is stuck.
         self._prober: Any = None
+        HomePublisher(manager, runtime)
         self._listen: Callable[[], Iterator[Any]] = manager._listen
         manager._listen = self._messages
         manager.logger = _Ears(manager._get_logger(), self._failed, manager.logger is None)
@@ -84,6 +132,7 @@ class ManagerHealth:
         if not self._watched:
             self._watched = True
             self._prober = copy.copy(self._manager)
+            del self._prober._publish
             # `RedisManager` makes a connection, then; others have no such attribute.
             self._prober.connected = False
             self._runtime.spawn(self._watch)

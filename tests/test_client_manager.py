@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import socketio
 
-from fallback_transport.client_manager import INTERVAL, PAUSE, ManagerHealth
+from fallback_transport.client_manager import INTERVAL, PAUSE, PROBE, ManagerHealth
 from tests.fakes import FakeRuntime
 
 NAME = "fallback_transport.client_manager"
@@ -147,3 +147,25 @@ def test_others_have_no_connection() -> None:
     runtime = FakeRuntime()
     assert ManagerHealth.of(socketio.Manager(), runtime) is None
     assert ManagerHealth.of(Manager(runtime, write_only=True), runtime) is None
+
+
+class TestOfAnotherThread:
+    """What is emitted elsewhere is published in the thread that serves, in order."""
+
+    def published(self, house: House) -> list[Any]:
+        return [json.loads(data)["data"] for data in house.manager.wire if PROBE not in data]
+
+    def test_it_is_published_at_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        house, at_home = House(), []
+        monkeypatch.setattr(type(house.runtime), "elsewhere", True)
+        monkeypatch.setattr(house.runtime, "at_home", lambda function: at_home.append(function))
+        for number in range(3):
+            house.manager.emit("news", number)
+        assert self.published(house) == []
+        monkeypatch.setattr(type(house.runtime), "elsewhere", False)
+        for function in at_home:
+            function()
+        # Not at once: the house has other things to do, and publishing waits.
+        assert self.published(house) == []
+        house.runtime.run()
+        assert self.published(house) == [["news", [number]] for number in range(3)]

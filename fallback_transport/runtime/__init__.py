@@ -185,6 +185,16 @@ class Runtime:
         """Whether this is a thread that cannot wait for what happens in the one that serves."""
         return self._home is not None and not self._home.here()
 
+    def pause(self) -> None:
+        """Wait a little in a thread that is elsewhere."""
+        if self.mode == "eventlet":
+            from eventlet import patcher
+
+            patcher.original("time").sleep(0.01)
+        else:
+            # On gevent a thread of its pool has a hub of its own to wait in.
+            self._driver.sleep(0.01)
+
     def at_home(self, function: Callable[..., Any], *args: Any) -> None:
         """Call `function` in the thread that serves: at once, or soon if this is another."""
         home = self._home

@@ -160,5 +160,19 @@ def test_one_process_emits_to_the_sessions_of_another(
         far.wait_for(lambda: far.named("news")[-1] == "you", 10)
 
 
+@pytest.mark.requires("redis")
+def test_a_thread_and_a_task_publish_at_once(two: tuple[Served, Served]) -> None:
+    one, other = two
+    with opened(one) as near, opened(other) as far:
+        eventually(lambda: one.get("/emit?text=ready") == {} and far.named("news"))
+        for _ in range(5):
+            for where in ("thread", "task"):
+                near.emit(where, 20)
+        for client in (near, far):
+            client.wait_for(lambda client=client: len(news(client)) == 200, 10)
+        assert one.get("/emit?text=last") == {}
+        far.wait_for(lambda: far.named("news")[-1] == "last", 10)
+
+
 def news(client: ClientSession) -> list[Any]:
     return [each for each in client.named("news") if each != "ready"]
