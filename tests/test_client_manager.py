@@ -168,4 +168,4 @@ class TestOfAnotherThread:
         # Not at once: the house has other things to do, and publishing waits.
         assert self.published(house) == []
         house.runtime.run()
-        assert self.published(house) == [["news", [number]] for number in range(3)]
+        assert self.published(house) == [[number] for number in range(3)]
