@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -21,10 +22,13 @@ import pytest
 from tests.client.session import ClientSession, Ended
 from tests.client.waiting import eventually
 from tests.integration.served import ROOT, START_WAIT, free_port
+from tests.test_readme import block
 
 pytestmark = pytest.mark.integration
 
 APP = "tests.integration.launched_app"
+#: Seconds for a process whose clients are all told: gunicorn's workers look once a second.
+ENDS = 10.0
 HANDSHAKE = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -40,6 +44,7 @@ class Launched:
 
     port: int
     log: Path
+    process: subprocess.Popen[bytes]
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")
@@ -56,7 +61,7 @@ class Launched:
 
 
 @contextmanager
-def launched(mode: str, command: str) -> Iterator[Launched]:
+def launched(mode: str, command: str, **environment: str) -> Iterator[Launched]:
     """Start the application by a command, in which PORT stands for its port."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +70,7 @@ def launched(mode: str, command: str) -> Iterator[Launched]:
             process = subprocess.Popen(
                 _arguments(command, port),
                 cwd=ROOT,
-                env={**os.environ, "ASYNC_MODE": mode, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **environment, "ASYNC_MODE": mode, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -74,7 +79,7 @@ def launched(mode: str, command: str) -> Iterator[Launched]:
             )
         try:
             _wait(process, port, log)
-            yield Launched(port, log)
+            yield Launched(port, log, process)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, 9)
@@ -175,3 +180,84 @@ def test_two_processes_that_share_no_sessions_are_noticed() -> None:
         with ClientSession(server.port) as client:
             client.open("polling")
         eventually(lambda: "several processes behind one port" in server.said())
+
+
+@contextmanager
+def two_clients(server: Launched) -> Iterator[list[ClientSession]]:
+    with ClientSession(server.port) as one, ClientSession(server.port) as other:
+        one.open("websocket")
+        other.open("polling")
+        assert one.request("echo", 1) == other.request("echo", 1) == 1
+        yield [one, other]
+
+
+def tell_to_end(server: Launched) -> None:
+    """As a supervisor does: the process that it has started, not those that this has."""
+    os.kill(server.process.pid, signal.SIGTERM)
+
+
+GUNICORN = "gunicorn -b 127.0.0.1:PORT"
+
+
+@pytest.mark.parametrize(
+    ("command", "within"),
+    [
+        (f"flask --app {APP} run -p PORT", 2.0),
+        (f"{GUNICORN} -k gthread --threads 8 --graceful-timeout 1 {APP}:app", ENDS),
+    ],
+)
+def test_without_that_line_nobody_is_told(command: str, within: float) -> None:
+    with launched("threading", command) as server, two_clients(server) as clients:
+        tell_to_end(server)
+        server.process.wait(within)
+        assert [client.closure for client in clients] == [None, None]
+
+
+@pytest.mark.parametrize("environment", [{"DRAIN": "1"}, {}])
+def test_what_a_fork_of_it_is_told_is_the_forks(environment: dict[str, str]) -> None:
+    server = "flask" if environment else "run"
+    with (
+        launched("threading", f"python -m {APP} {server} PORT", **environment) as it,
+        two_clients(it) as clients,
+    ):
+        assert clients[0].request("fork") == -signal.SIGTERM
+        assert clients[1].request("echo", "still there") == "still there"
+
+
+@pytest.mark.parametrize(
+    ("mode", "command", "environment"),
+    [
+        ("threading", f"flask --app {APP} run -p PORT", {"DRAIN": "1"}),
+        ("eventlet", f"python -m {APP} flask PORT", {"DRAIN": "1"}),
+        ("eventlet", f"python -m {APP} eventlet PORT", {"DRAIN": "1"}),
+        gevent("gevent", f"python -m {APP} gevent PORT", {"DRAIN": "1"}),
+        gevent("gevent", f"{GUNICORN} -k gevent {APP}:app", {"DRAIN": "1"}),
+        ("threading", f"{GUNICORN} -k gthread --threads 8 {APP}:app", {"DRAIN": "1"}),
+        # The conf.py of below: with --preload the application is imported before the worker is.
+        ("threading", f"{GUNICORN} -k gthread --threads 8 --preload -c CONF {APP}:app", {}),
+        ("threading", f"python -m {APP} socketio PORT", {"DRAIN": "1", "HANDED_IN": "1"}),
+        ("eventlet", f"python -m {APP} socketio PORT", {"DRAIN": "1", "HANDED_IN": "1"}),
+        gevent("gevent", f"python -m {APP} socketio PORT", {"DRAIN": "1", "HANDED_IN": "1"}),
+        # transport.run needs no such line.
+        ("threading", f"python -m {APP} run PORT", {"HANDED_IN": "1"}),
+        ("eventlet", f"python -m {APP} run PORT", {"HANDED_IN": "1"}),
+    ],
+)
+def test_sigterm_tells_everybody_and_then_ends_it(
+    mode: str, command: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    conf = tmp_path / "conf.py"
+    conf.write_text(block("python", "post_worker_init").replace("from app ", f"from {APP} "))
+    command = command.replace("CONF", str(conf))
+    with launched(mode, command, **environment) as server, two_clients(server) as clients:
+        began = time.monotonic()
+        tell_to_end(server)
+        for client in clients:
+            assert client.wait_closed() == (1012, "the server restarts")
+            assert client.unconfirmed == ()
+        told = time.monotonic() - began
+        code = server.process.wait(ENDS)
+        print(f"told after {told:.1f} s, ended after {time.monotonic() - began:.1f} s")
+        # gunicorn's master returns, as transport.run does; of others the signal is the end.
+        assert code == (0 if "gunicorn" in command or " run PORT" in command else -signal.SIGTERM)
+        assert "Traceback" not in server.said()
