@@ -2772,7 +2772,7 @@
       host: parts[3], path: parts[4], query: parts[5] || "",
       // From a page that came by https nothing goes unencrypted, but to the same machine.
       isMixed: !parts[1] && root.location && root.location.protocol === "https:" &&
-        !/^(.*\.)?localhost(:|$)|^127\.|^\[::1]/.test(parts[3])
+        !/^(.*\.)?localhost(:|$)|^127\.[\d.:]+$|^\[::1]/.test(parts[3])
     };
   }
 

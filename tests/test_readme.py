@@ -204,6 +204,18 @@ def test_the_javascript_names_exist(need: Callable[[str], str]) -> None:
     assert library == set(evaluate(need("node"), "Object.keys(F)")) - {"_core"}
 
 
+def test_what_takes_several_arguments_is_said_to() -> None:
+    declared = (ROOT / "static" / "fallback_transport.d.ts").read_text().split("class Session ")[-1]
+    several = set(re.findall(r"^  (\w+)\(.*\.\.\.data", declared, re.MULTILINE))
+    told = {
+        name
+        for row in table(section("JavaScript"))
+        for name in re.findall(r"session\.(\w+)\(", row[0])
+        if "...data" in row[0] + row[1].partition(";")[0]
+    }
+    assert several == told == {"on", "off", "emit"}
+
+
 def test_the_times_of_the_client_are_its_own(need: Callable[[str], str]) -> None:
     _, _, details = README.partition("<details><summary>Times of the client</summary>")
     details = details.partition("</details>")[0]
