@@ -1903,7 +1903,6 @@
         giveUp(MISDIRECTED, "several server processes answer, and share no sessions");
         return;
       }
-      strangers = 0;
       troubled = false;
       session.protocol = welcome.protocol || session.protocol;
       if (!take(connection, welcome)) { return; }
@@ -2015,7 +2014,7 @@
     function receive(connection, unit) {
       if (!take(connection, unit)) { return false; }
       var isNews = troubled || suspicion;
-      retries = 0;
+      retries = strangers = 0;
       troubled = false;
       if (connection === socket) { socket.doubted = false; } else { polled(); }
       if (isNews) { changed(); }

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from fallback_transport.protocol.envelope import End, Envelope
+from tests.client.raw import RawPolling, new_hello, post
 from tests.client.session import ClientSession, Ended
 from tests.client.waiting import eventually
 from tests.integration.served import ROOT, START_WAIT, free_port
@@ -177,9 +179,30 @@ def test_it_says_why_it_cannot_work(mode: str, command: str, words: str) -> None
 def test_two_processes_that_share_no_sessions_are_noticed() -> None:
     command = f"gunicorn -k gthread --threads 8 -w 2 -b 127.0.0.1:PORT {APP}:app"
     with launched("threading", command) as server:
-        with ClientSession(server.port) as client:
-            client.open("polling")
-        eventually(lambda: "several processes behind one port" in server.said())
+        # They share the port: which of them answers is chance, a hello as well as a poll.
+        polling = eventually(lambda: opened(server.port))
+        end = eventually(lambda: turned_away(server.port, polling))
+        assert (end.code, end.session) == (4421, False)
+        assert "another server process's session" in end.reason
+        # Each process tells of itself, once.
+        lines = eventually(lambda: re.findall(r"gunicorn.* several processes", server.said()))
+        assert len(lines) <= 2
+
+
+def opened(port: int) -> RawPolling | None:
+    """A session, if the process that welcomes it is the one that answers next."""
+    welcome = post(port, new_hello()).welcome()
+    polling = RawPolling(port, welcome)
+    return polling if isinstance(post(port, polling.waiting(0.0)).unit, Envelope) else None
+
+
+def turned_away(port: int, polling: RawPolling) -> End | None:
+    """What the process says that does not have the session, if it is the one that answers."""
+    reply = post(port, polling.waiting(0.0))
+    if isinstance(reply.unit, Envelope):
+        return None
+    assert reply.status == 421
+    return reply.end()
 
 
 @contextmanager
