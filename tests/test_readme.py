@@ -38,7 +38,7 @@ from tests.integration.redis_server import redis_server
 from tests.integration.served import MODES, START_WAIT, Served, free_port
 from tests.integration.test_client_manager import REDIS_OPTIONS
 from tests.integration.test_logs import END
-from tests.needs import find
+from tests.needs import ZOO_NEEDS, find
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -517,6 +517,11 @@ def test_the_login_example_works() -> None:
         bob.cut()
         bob.reconnect()
         assert bob.closed == (4001, "Your login has expired.")
+
+
+def test_it_says_what_only_the_zoo_runs() -> None:
+    [told] = [part for part in section("Contributing").split("\n\n") if "tests/run --zoo" in part]
+    assert [name for name in sorted(ZOO_NEEDS) if name not in told.lower()] == []
 
 
 def test_the_table_of_loggers_is_complete() -> None:
