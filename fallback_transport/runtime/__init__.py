@@ -387,7 +387,9 @@ class Runtime:
             voice.send(b"!")
 
         def listen() -> None:
-            ears.recv(1)
+            if not ears.recv(1):
+                # Somebody else has taken the signal, and with that our handler was gone.
+                return
             try:
                 drain()
                 self.sleep(FAREWELL)
