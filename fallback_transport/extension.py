@@ -216,7 +216,7 @@ class FallbackTransport(Handlers):
         mounted = app.extensions["fallback_transport"].values()
         gateways = list(dict.fromkeys(each._gateway for each in mounted))
         front = hub_binding(outermost, gateways, its._runtime, its._binding)
-        its._runtime.serve(app, host, port, its.drain, its._drain + LAST_RESORT, front)
+        its._runtime.serve(app, host, port, its._drain_now, its._drain + LAST_RESORT, front)
 
     def drain(self, timeout: float | None = None) -> None:
         """End every session in order, before the process ends; blocks until it is done.
@@ -224,8 +224,9 @@ class FallbackTransport(Handlers):
         New sessions are told to come again later. Handlers finish what is received by
         now; then each session is closed with 1012, behind all that was sent on it, and
         its client has 5 s to confirm. What no handler has begun is not acknowledged,
-        and the page is told so. `run` does it on SIGTERM; with another server, call it
-        in a thread or task of the async mode while that server still serves.
+        and the page is told so. `run` does it on SIGTERM; with another server, see
+        `drain_on_sigterm`, or call it in a thread or task of the async mode while that server
+        still serves.
 
         Args:
             timeout: seconds for the handlers; None for the option `drain`.
@@ -236,6 +237,23 @@ class FallbackTransport(Handlers):
         its = self._meant()
         assert its._registry is not None, "set by init_app"
         its._registry.drain(its._drain if timeout is None else timeout)
+
+    def drain_on_sigterm(self) -> None:
+        """Drain at the next SIGTERM, for servers other than `run`'s.
+
+        To be called once, in the main thread of the process that serves, before it does: at the
+        end of the module that has the app, or in gunicorn's `post_worker_init`, which
+        ``--preload`` needs. When all are told, the signal is sent again to whom it went before:
+        gunicorn's worker, or nobody, which ends the process. So does a second SIGTERM meanwhile.
+
+        Raises:
+            ValueError: this is not the main thread.
+            RuntimeError: before `init_app`, or several apps have one; or what handles
+                SIGTERM is not Python's.
+        """
+        its = self._meant()
+        assert its._runtime is not None, "set by init_app"
+        its._runtime.drain_when_terminated(its._drain_now, its._drain + LAST_RESORT)
 
     def stats(self) -> dict[str, Any]:
         """What has happened to the sessions of this process, in numbers that name nobody.
@@ -404,6 +422,11 @@ class FallbackTransport(Handlers):
                 "current app here; say which one is meant: with app.app_context(): ..."
             )
         return found
+
+    def _drain_now(self) -> None:
+        # Also where there are several apps: who is told to end has no current one.
+        assert self._registry is not None, "set by init_app"
+        self._registry.drain(self._drain)
 
     def _run_on(self, runtime: Runtime) -> None:
         """Run on another runtime from now on: that of `testing`.

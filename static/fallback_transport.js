@@ -1903,7 +1903,6 @@
         giveUp(MISDIRECTED, "several server processes answer, and share no sessions");
         return;
       }
-      strangers = 0;
       troubled = false;
       session.protocol = welcome.protocol || session.protocol;
       if (!take(connection, welcome)) { return; }
@@ -2015,7 +2014,7 @@
     function receive(connection, unit) {
       if (!take(connection, unit)) { return false; }
       var isNews = troubled || suspicion;
-      retries = 0;
+      retries = strangers = 0;
       troubled = false;
       if (connection === socket) { socket.doubted = false; } else { polled(); }
       if (isNews) { changed(); }
@@ -2772,7 +2771,7 @@
       host: parts[3], path: parts[4], query: parts[5] || "",
       // From a page that came by https nothing goes unencrypted, but to the same machine.
       isMixed: !parts[1] && root.location && root.location.protocol === "https:" &&
-        !/^(.*\.)?localhost(:|$)|^127\.|^\[::1]/.test(parts[3])
+        !/^(.*\.)?localhost(:|$)|^127\.[\d.:]+$|^\[::1]/.test(parts[3])
     };
   }
 

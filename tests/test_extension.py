@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -574,6 +575,19 @@ def test_draining_takes_its_time_from_the_option(
     assert asked == [3, 0, 1.5]
 
 
+def test_a_sigterm_that_is_ignored_stays_so(app: flask.Flask, runtime: FakeRuntime) -> None:
+    transport = made()
+    with pytest.raises(RuntimeError, match="init_app"):
+        transport.drain_on_sigterm()
+    transport.init_app(app)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        transport.drain_on_sigterm()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_run_serves_and_sets_up_if_need_be(app: flask.Flask, runtime: FakeRuntime) -> None:
     served: list[Any] = []
     runtime.serve = lambda *args: served.append(args)  # type: ignore[method-assign]
@@ -581,8 +595,8 @@ def test_run_serves_and_sets_up_if_need_be(app: flask.Flask, runtime: FakeRuntim
     transport.run(app)
     transport.run(app, host="::1", port=80)
     assert served == [
-        (app, "127.0.0.1", 5000, transport.drain, 17.0, None),
-        (app, "::1", 80, transport.drain, 17.0, None),
+        (app, "127.0.0.1", 5000, transport._drain_now, 17.0, None),
+        (app, "::1", 80, transport._drain_now, 17.0, None),
     ]
     assert isinstance(app.wsgi_app, Gateway)
 

@@ -497,6 +497,10 @@ def small(client: Session, data: bytes) -> None: ...
 def anything(client: Session, name: str, *data: Any) -> None: ...
 @transport.on_disconnect
 def disconnected(client: Session, code: int, reason: str) -> None: ...
+@transport.on_resume
+def resumed(client: Session) -> None: ...
+@group.on_resume(namespace="/a")
+def resumed_there(client: Session) -> None: ...
 @transport.on_error
 def failed(client: Session, error: Exception, name: str) -> str: return name
 @group.on_error(namespace="/a")
@@ -523,6 +527,10 @@ def wrong_8(error: Exception) -> None: ...
 def wrong_9(client: Session, error: Exception, name: str) -> int: return 1
 transport.on_message(7)  # wrong_10
 transport.on_message("chat", max_bytes="10")  # wrong_11
+@transport.on_resume
+def wrong_12(client: Session, auth: Any) -> None: ...
+@group.on_resume(namespace="/a")
+def wrong_13() -> None: ...
 """
 
 
@@ -537,4 +545,4 @@ def test_mypy_checks_a_handlers_signature(tmp_path: Path) -> None:
         # At the decorator, or at the line itself.
         there = " ".join(lines[int(number) - 1 : int(number) + 1])
         found |= set(re.findall(r"wrong_\d+", there)) or {f"line {number}: {there}"}
-    assert found == {f"wrong_{number}" for number in range(1, 12)}, said
+    assert found == {f"wrong_{number}" for number in range(1, 14)}, said

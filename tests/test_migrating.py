@@ -40,9 +40,9 @@ def test_a_flask_socketio_app_keeps_its_handlers() -> None:
         said = {"who": client.id, "text": "hello"}
         assert client.received("said") == other.received("said") == [said]
         client.cut()
-        client.emit("upload", b"123")
+        client.emit("upload", "photo", b"123")
         client.reconnect()
-        assert client.received("stored") == [3]
+        assert client.received("stored") == [("photo", 3)]
 
 
 def test_without_its_two_lines_it_is_flask_socketios() -> None:
@@ -112,7 +112,7 @@ def test_flask_sock_before_and_after_do_the_same() -> None:
         pytest.param(
             "socketio.run",
             "socket.emit",
-            {"open", "said hello", "delivered", "stored 3"},
+            {"open", "said hello", "delivered", "stored photo 3"},
             id="flask-socketio",
         ),
         pytest.param('path="/count"', "ws.send", {"total 2", "total 5"}, id="flask-sock"),

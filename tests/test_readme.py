@@ -17,26 +17,28 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import flask
 import flask_login
 import pytest
 import socketio
 from flask import Flask, redirect
 from playwright.sync_api import sync_playwright
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 import fallback_transport
-from demo.process import CHROMIUM_FLAGS
+from demo.process import CHROMIUM_FLAGS, DemoProcess
 from fallback_transport import FallbackTransport, RequestFailed, Session
 from fallback_transport.options import Options
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.runtime import missing
-from fallback_transport.testing import TestClient
+from fallback_transport.testing import ConnectionFailed, TestClient
 from tests.client.session import ClientSession
 from tests.client.waiting import eventually
 from tests.integration.redis_server import redis_server
 from tests.integration.served import MODES, START_WAIT, Served, free_port
 from tests.integration.test_client_manager import REDIS_OPTIONS
 from tests.integration.test_logs import END
-from tests.needs import find
+from tests.needs import ZOO_NEEDS, find
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -204,6 +206,18 @@ def test_the_javascript_names_exist(need: Callable[[str], str]) -> None:
     assert library == set(evaluate(need("node"), "Object.keys(F)")) - {"_core"}
 
 
+def test_what_takes_several_arguments_is_said_to() -> None:
+    declared = (ROOT / "static" / "fallback_transport.d.ts").read_text().split("class Session ")[-1]
+    several = set(re.findall(r"^  (\w+)\(.*\.\.\.data", declared, re.MULTILINE))
+    told = {
+        name
+        for row in table(section("JavaScript"))
+        for name in re.findall(r"session\.(\w+)\(", row[0])
+        if "...data" in row[0] + row[1].partition(";")[0]
+    }
+    assert several == told == {"on", "off", "emit"}
+
+
 def test_the_times_of_the_client_are_its_own(need: Callable[[str], str]) -> None:
     _, _, details = README.partition("<details><summary>Times of the client</summary>")
     details = details.partition("</details>")[0]
@@ -276,7 +290,8 @@ def serving(folder: Path, program: str, page: str) -> Iterator[str]:
         eventually(lambda: answers(process, url), START_WAIT)
         yield url
     finally:
-        process.terminate()
+        # Not by SIGTERM: it would wait for a browser that has gone without a word.
+        process.kill()
         process.wait(10)
 
 
@@ -300,8 +315,9 @@ def console(chromium: str, url: str, wanted: set[str]) -> set[str]:
 @pytest.mark.requires("redis")
 def test_another_process_emits() -> None:
     where = "redis://127.0.0.1:6379/0"
-    ast.parse(block("python", "client_manager="))
-    assert where in block("python", "client_manager=")
+    app = Flask("emits")
+    app.config["FALLBACK_TRANSPORT_ASYNC_MODE"] = "threading"
+    process: dict[str, Any] = {"app": app, "FallbackTransport": FallbackTransport}
     example: dict[str, Any] = {"RedisManager": socketio.RedisManager}
     exec(block("python", "redis_options="), example)
     assert example["manager"].redis_options == REDIS_OPTIONS
@@ -314,6 +330,9 @@ def test_another_process_emits() -> None:
         # Until the server has subscribed, nothing is heard.
         eventually(lambda: exec(program, {}) or client.named("chat"))
         assert set(client.named("chat")) == {"hello from outside"}
+        exec(block("python", "client_manager=").replace(where, url), process)
+        process["transport"].emit("chat", "hello from the app")
+        client.wait_for(lambda: client.named("chat")[-1] == "hello from the app")
 
 
 @pytest.mark.integration
@@ -373,6 +392,94 @@ socket.ontransport = function (event) {{ console.log(String(event.why)); }};
     assert {"delivered", "open", "WebSocket: works", "hello"} <= said
 
 
+@pytest.mark.integration
+def test_a_stock_client_joins_the_demo() -> None:
+    example: dict[str, Any] = {}
+    with DemoProcess() as demo:
+        port = int(demo.url.rstrip("/").rpartition(":")[2])
+        with ClientSession(port).open() as page:
+            exec(
+                block("python", "SimpleClient").replace("http://127.0.0.1:5000", demo.url), example
+            )
+            try:
+                page.wait_for(lambda: page.named("said"))
+                assert page.named("said")[-1]["text"] == "hello"
+                page.close()
+                page.wait_closed()
+            finally:
+                example["sio"].disconnect()
+
+
+def test_behind_a_proxy_the_origin_is_what_proxyfix_says() -> None:
+    app = Flask("fixed")
+    transport = FallbackTransport(app, async_mode="threading")
+    headers = {
+        "Origin": "https://front.example",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "front.example",
+    }
+    with pytest.raises(ConnectionFailed, match="origin"):
+        TestClient(transport, headers=headers)
+    exec(block("python", "ProxyFix("), {"app": app, "ProxyFix": ProxyFix})
+    with TestClient(transport, headers=headers) as client:
+        assert client.connected
+
+
+def test_the_doctor_is_for_support() -> None:
+    app = Flask("guarded")
+    app.secret_key = "only for tests"
+    app.config["FALLBACK_TRANSPORT_ASYNC_MODE"] = "threading"
+    names = {"app": app, "flask": flask, "FallbackTransport": FallbackTransport}
+    exec(block("python", "def support()"), names)
+    browser = app.test_client()
+    for path in ("/fallback/doctor", "/fallback/metrics"):
+        assert browser.get(path).location == "/login"
+    with browser.session_transaction() as session:
+        session["role"] = "support"
+    for path in ("/fallback/doctor", "/fallback/metrics"):
+        assert browser.get(path).status_code == 200
+
+
+@pytest.mark.integration
+def test_the_websocket_is_opened_by_its_line(tmp_path: Path, need: Callable[[str], str]) -> None:
+    program = """
+from flask import Flask, request
+from fallback_transport import FallbackTransport
+app = Flask(__name__, static_url_path="")
+transport = FallbackTransport(app, path="/chat", subprotocols=["chat.v2"])
+@transport.on_message
+def echo(client, text):
+    client.send(f"{text} in room {request.args['room']}")
+transport.run(app)
+"""
+    line = block("js", "new FallbackTransport.WebSocket")
+    page = f"""<!doctype html>
+<script src="/chat/fallback_transport.js"></script>
+<script>{line.replace('"ws://host/', '"ws://" + location.host + "/')}
+socket.onopen = function () {{ console.log(socket.protocol); socket.send("hello"); }};
+socket.onmessage = function (event) {{ console.log(event.data); }};
+</script>"""
+    wanted = {"chat.v2", "hello in room 1"}
+    with serving(tmp_path, program, page) as url:
+        assert wanted <= console(need("chromium"), url, wanted)
+
+
+@pytest.mark.integration
+def test_the_terminals_doctor_is_that_command() -> None:
+    command = block("sh", "fallback-transport doctor").partition("#")[0]
+    with Served() as server:
+        [name, *arguments] = command.replace("https://host", server.url).split()
+        done = subprocess.run(
+            [Path(sys.executable).with_name(name), *arguments, "--idle", "0.3"],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "WebSocket works: " in done.stdout
+
+
 def test_the_login_example_works() -> None:
     app = Flask("login")
     app.secret_key = "only for tests"
@@ -410,6 +517,11 @@ def test_the_login_example_works() -> None:
         bob.cut()
         bob.reconnect()
         assert bob.closed == (4001, "Your login has expired.")
+
+
+def test_it_says_what_only_the_zoo_runs() -> None:
+    [told] = [part for part in section("Contributing").split("\n\n") if "tests/run --zoo" in part]
+    assert [name for name in sorted(ZOO_NEEDS) if name not in told.lower()] == []
 
 
 def test_the_table_of_loggers_is_complete() -> None:

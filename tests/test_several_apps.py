@@ -11,6 +11,7 @@ import flask
 import pytest
 
 from fallback_transport import FallbackTransport, Session
+from fallback_transport.runtime import Runtime
 from fallback_transport.testing import TestClient
 
 
@@ -68,6 +69,18 @@ def test_the_current_app_is_meant(apps: Apps) -> None:
         with apps.two.app_context():
             apps.transport.drain()
         assert (one.closed, two.closed) == (None, (1012, "the server restarts"))
+
+
+def test_run_drains_what_it_serves(apps: Apps, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(Runtime, "serve", lambda self, *args: told.append(args[3]))
+    for app in (apps.one, apps.two):
+        apps.transport.run(app)
+    with TestClient(apps.one) as one, TestClient(apps.two) as two:
+        for drain, client in zip(told, (one, two), strict=True):
+            assert client.closed is None
+            drain()
+            assert client.closed == (1012, "the server restarts")
 
 
 def test_a_session_says_itself_which_is_meant(apps: Apps) -> None:

@@ -13,6 +13,7 @@ import _thread
 import contextlib
 import faulthandler
 import logging
+import os
 import signal
 import socket
 import threading
@@ -379,25 +380,54 @@ class Runtime:
             if self._deferral is not None:
                 self._deferral.stop()
 
+    def drain_when_terminated(self, drain: Callable[[], None], patience: float) -> None:
+        """At the next SIGTERM call `drain`, beside everything else; the signal comes again then.
+
+        What it did before it does the second time, and also whenever it comes in between.
+
+        Raises:
+            ValueError: this is not the main thread.
+            RuntimeError: what handles the signal is not Python's, and could not be put back.
+        """
+        before = signal.getsignal(signal.SIGTERM)
+        if before is None:
+            raise RuntimeError("SIGTERM is handled outside of Python: call drain() from there")
+        if before is not signal.SIG_IGN:
+            self._listen_for_termination(drain, patience, _terminate, before)
+
     def _when_terminated(
         self, drain: Callable[[], None], patience: float, stop: Callable[[], None]
     ) -> None:
         if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
             # The application's own, or its parent's wish.
             return
+        # Only possible in the main thread; in any other there are no signals to see to.
+        with contextlib.suppress(ValueError):
+            self._listen_for_termination(drain, patience, stop, signal.SIG_DFL)
+
+    def _listen_for_termination(
+        self, drain: Callable[[], None], patience: float, stop: Callable[[], None], after: Any
+    ) -> None:
         ears, voice = self._socket_pair()
+        process = os.getpid()
 
         def tell(number: int, frame: FrameType | None) -> None:
             # Whatever runs just now is interrupted, the hub itself perhaps: only a byte goes out,
             # which wakes the hub, too.
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, after)
+            if os.getpid() != process:
+                # A fork, which has no sessions: at the other end of the pair is its parent.
+                _terminate()
+                return
             # It needs nobody to give way, says where everybody is, and ends with status 1.
             with contextlib.suppress(OSError, ValueError):
                 faulthandler.dump_traceback_later(patience, exit=True)
             voice.send(b"!")
 
         def listen() -> None:
-            ears.recv(1)
+            if not ears.recv(1):
+                # Somebody else has taken the signal, and with that our handler was gone.
+                return
             try:
                 drain()
                 self.sleep(FAREWELL)
@@ -405,10 +435,8 @@ class Runtime:
                 faulthandler.cancel_dump_traceback_later()
                 stop()
 
-        # Only possible in the main thread; in any other there are no signals to see to.
-        with contextlib.suppress(ValueError):
-            signal.signal(signal.SIGTERM, tell)
-            self.spawn(listen)
+        signal.signal(signal.SIGTERM, tell)
+        self.spawn(listen)
 
     def _socket_pair(self) -> tuple[socket.socket, socket.socket]:
         """Two connected sockets, on which tasks of the async mode can wait."""
@@ -428,6 +456,10 @@ class Runtime:
     def place(host: str, port: int) -> str:
         """Names this address of this machine: only one process at a time serves there."""
         return f"{socket.gethostname()} {uuid.getnode()} {host} {port}"
+
+
+def _terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def make_lock() -> Any:

@@ -16,9 +16,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from greenlet import getcurrent, greenlet
+if TYPE_CHECKING:
+    import greenlet
 
 logger = logging.getLogger("fallback_transport.runtime")
 
@@ -37,11 +38,14 @@ class Hub:
     """The hub of the thread that makes it. All of it is called in that thread."""
 
     def __init__(self) -> None:
+        # Here, because it comes with eventlet, which the other modes do without.
+        import greenlet
         from eventlet import hubs
 
+        self._greenlet = greenlet
         self._hub = hubs.get_hub()
         self._tasks: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._idle: list[greenlet] = []
+        self._idle: list[greenlet.greenlet] = []
         self._flushes: list[Callable[[], None]] = []
         self._writes: list[Callable[[], None]] = []
         self._scheduled = False
@@ -122,8 +126,8 @@ class Hub:
         for write in writes:
             write()
 
-    def _worker(self) -> greenlet:
-        return greenlet(self._work, self._hub.greenlet)
+    def _worker(self) -> greenlet.greenlet:
+        return self._greenlet.greenlet(self._work, self._hub.greenlet)
 
     def _work(self) -> None:
         while True:
@@ -140,7 +144,7 @@ class Hub:
                     break
             if len(self._idle) >= MAX_IDLE:
                 return
-            self._idle.append(getcurrent())
+            self._idle.append(self._greenlet.getcurrent())
             self._hub.greenlet.switch()
 
 

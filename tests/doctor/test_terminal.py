@@ -92,6 +92,31 @@ def test_in_words(server: Served) -> None:
 
 
 @pytest.mark.integration
+def test_its_status_where_only_long_polling_works(server: Served) -> None:
+    with FaultProxy(server.port, [Rule(Refuse(403), on="ws")]) as proxy:
+        done = command(proxy.url + "/fallback")
+    assert done.returncode == 1
+    assert "(ws-refused)" in done.stdout
+    assert "Long polling works: " in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.integration
+@pytest.mark.requires("nginx", "squid")
+def test_https_goes_through_the_proxys_tunnel(server: Served) -> None:
+    with tls(server.port) as (url, _, certificate), ZOO["squid-credentials"].start(1) as hop:
+        assert hop.proxy
+        asked = (url + "/fallback", "--json", "--ca", str(certificate))
+        # HTTP_PROXY is not for it.
+        done = command(*asked, HTTPS_PROXY=hop.proxy, HTTP_PROXY="http://127.0.0.1:1")
+        assert (done.returncode, codes(done)) == (2, ["ws-tunnel-refused", "proxy-credentials"])
+        proxy = hop.proxy.replace("//", "//user:secret@")
+        done = command(*asked, https_proxy=proxy)
+        assert (done.returncode, codes(done)) == (0, ["ws-ok", "poll-ok", "private-ca"])
+        done = command(*asked, HTTPS_PROXY=hop.proxy, NO_PROXY="127.0.0.1")
+        assert (done.returncode, codes(done)) == (0, ["ws-ok", "poll-ok", "private-ca"])
+
+
+@pytest.mark.integration
 @pytest.mark.requires("squid")
 def test_the_proxies_of_the_environment(server: Served) -> None:
     with ZOO["squid-credentials"].start(server.port) as hop:

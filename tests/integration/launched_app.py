@@ -1,13 +1,17 @@
 """A Flask app like its users', for all the ways in which they start one.
 
-The async mode is in the environment (ASYNC_MODE); ``python -m tests.integration.launched_app
-SERVER PORT`` starts it as a program of one's own would, with one of SERVERS.
+In the environment are the async mode (ASYNC_MODE), whether a Flask-SocketIO is handed in
+(HANDED_IN), and whether SIGTERM drains (DRAIN).
+``python -m tests.integration.launched_app SERVER PORT`` starts it as a program of one's own
+would, with one of SERVERS.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +31,13 @@ from flask import Flask  # noqa: E402 - only now, as a program that patches has 
 from fallback_transport import FallbackTransport  # noqa: E402
 
 app = Flask(__name__)
-transport = FallbackTransport(app, async_mode=MODE, wait=5.0)
+if "HANDED_IN" in os.environ:
+    from flask_socketio import SocketIO
+
+    socketio = SocketIO(app, async_mode=MODE)
+    transport = FallbackTransport(app, server=socketio, wait=5.0)
+else:
+    transport = FallbackTransport(app, async_mode=MODE, wait=5.0)
 
 
 @app.get("/")
@@ -45,8 +55,28 @@ def tell(client: Any, data: Any) -> None:
     transport.emit("told", data)
 
 
+@transport.on_message("fork")
+def fork(client: Any, data: Any) -> int:
+    """What SIGTERM makes of a process that was forked from this one: its exit code."""
+    ears, voice = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(voice, b"!")
+        time.sleep(60)
+        os._exit(0)
+    # Until it runs Python again, it forgets signals.
+    os.read(ears, 1)
+    os.kill(child, signal.SIGTERM)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def by_run(port: int) -> None:
     transport.run(app, port=port)
+
+
+def by_socketio(port: int) -> None:
+    more = {"allow_unsafe_werkzeug": True} if MODE == "threading" else {}
+    socketio.run(app, port=port, **more)
 
 
 def by_flask(port: int) -> None:
@@ -74,11 +104,15 @@ def by_wsgiref(port: int) -> None:
 
 SERVERS: dict[str, Callable[[int], None]] = {
     "run": by_run,
+    "socketio": by_socketio,
     "flask": by_flask,
     "eventlet": by_eventlet,
     "gevent": by_gevent,
     "wsgiref": by_wsgiref,
 }
+
+if "DRAIN" in os.environ:
+    transport.drain_on_sigterm()
 
 if __name__ == "__main__":
     SERVERS[sys.argv[1]](int(sys.argv[2]))

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -18,13 +19,18 @@ from pathlib import Path
 
 import pytest
 
+from fallback_transport.protocol.envelope import End, Envelope
+from tests.client.raw import RawPolling, new_hello, post
 from tests.client.session import ClientSession, Ended
 from tests.client.waiting import eventually
 from tests.integration.served import ROOT, START_WAIT, free_port
+from tests.test_readme import block
 
 pytestmark = pytest.mark.integration
 
 APP = "tests.integration.launched_app"
+#: Seconds for a process whose clients are all told: gunicorn's workers look once a second.
+ENDS = 10.0
 HANDSHAKE = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -40,6 +46,7 @@ class Launched:
 
     port: int
     log: Path
+    process: subprocess.Popen[bytes]
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")
@@ -56,7 +63,7 @@ class Launched:
 
 
 @contextmanager
-def launched(mode: str, command: str) -> Iterator[Launched]:
+def launched(mode: str, command: str, **environment: str) -> Iterator[Launched]:
     """Start the application by a command, in which PORT stands for its port."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +72,7 @@ def launched(mode: str, command: str) -> Iterator[Launched]:
             process = subprocess.Popen(
                 _arguments(command, port),
                 cwd=ROOT,
-                env={**os.environ, "ASYNC_MODE": mode, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **environment, "ASYNC_MODE": mode, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -74,7 +81,7 @@ def launched(mode: str, command: str) -> Iterator[Launched]:
             )
         try:
             _wait(process, port, log)
-            yield Launched(port, log)
+            yield Launched(port, log, process)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, 9)
@@ -132,7 +139,9 @@ def test_it_works(mode: str, command: str) -> None:
 
 
 def test_the_end_of_a_websocket_is_no_error_to_werkzeugs_debugger() -> None:
-    with launched("threading", f"flask --app {APP} run --debug -p PORT") as server:
+    # Under the reloader, which takes SIGTERM for itself, to drain is a wish without effect.
+    command = f"flask --app {APP} run --debug -p PORT"
+    with launched("threading", command, DRAIN="1") as server:
         with ClientSession(server.port) as client:
             client.open("websocket")
         [status] = eventually(lambda: re.findall(r"/fallback/ws HTTP.*\" (\d+) ", server.said()))
@@ -172,6 +181,108 @@ def test_it_says_why_it_cannot_work(mode: str, command: str, words: str) -> None
 def test_two_processes_that_share_no_sessions_are_noticed() -> None:
     command = f"gunicorn -k gthread --threads 8 -w 2 -b 127.0.0.1:PORT {APP}:app"
     with launched("threading", command) as server:
-        with ClientSession(server.port) as client:
-            client.open("polling")
-        eventually(lambda: "several processes behind one port" in server.said())
+        # They share the port: which of them answers is chance, a hello as well as a poll.
+        polling = eventually(lambda: opened(server.port))
+        end = eventually(lambda: turned_away(server.port, polling))
+        assert (end.code, end.session) == (4421, False)
+        assert "another server process's session" in end.reason
+        # Each process tells of itself, once.
+        lines = eventually(lambda: re.findall(r"gunicorn.* several processes", server.said()))
+        assert len(lines) <= 2
+
+
+def opened(port: int) -> RawPolling | None:
+    """A session, if the process that welcomes it is the one that answers next."""
+    welcome = post(port, new_hello()).welcome()
+    polling = RawPolling(port, welcome)
+    return polling if isinstance(post(port, polling.waiting(0.0)).unit, Envelope) else None
+
+
+def turned_away(port: int, polling: RawPolling) -> End | None:
+    """What the process says that does not have the session, if it is the one that answers."""
+    reply = post(port, polling.waiting(0.0))
+    if isinstance(reply.unit, Envelope):
+        return None
+    assert reply.status == 421
+    return reply.end()
+
+
+@contextmanager
+def two_clients(server: Launched) -> Iterator[list[ClientSession]]:
+    with ClientSession(server.port) as one, ClientSession(server.port) as other:
+        one.open("websocket")
+        other.open("polling")
+        assert one.request("echo", 1) == other.request("echo", 1) == 1
+        yield [one, other]
+
+
+def tell_to_end(server: Launched) -> None:
+    """As a supervisor does: the process that it has started, not those that this has."""
+    os.kill(server.process.pid, signal.SIGTERM)
+
+
+GUNICORN = "gunicorn -b 127.0.0.1:PORT"
+
+
+@pytest.mark.parametrize(
+    ("command", "within"),
+    [
+        (f"flask --app {APP} run -p PORT", 2.0),
+        (f"{GUNICORN} -k gthread --threads 8 --graceful-timeout 1 {APP}:app", ENDS),
+    ],
+)
+def test_without_that_line_nobody_is_told(command: str, within: float) -> None:
+    with launched("threading", command) as server, two_clients(server) as clients:
+        tell_to_end(server)
+        server.process.wait(within)
+        assert [client.closure for client in clients] == [None, None]
+
+
+@pytest.mark.parametrize("environment", [{"DRAIN": "1"}, {}])
+def test_what_a_fork_of_it_is_told_is_the_forks(environment: dict[str, str]) -> None:
+    server = "flask" if environment else "run"
+    with (
+        launched("threading", f"python -m {APP} {server} PORT", **environment) as it,
+        two_clients(it) as clients,
+    ):
+        assert clients[0].request("fork") == -signal.SIGTERM
+        assert clients[1].request("echo", "still there") == "still there"
+
+
+@pytest.mark.parametrize(
+    ("mode", "command", "environment"),
+    [
+        ("threading", f"flask --app {APP} run -p PORT", {"DRAIN": "1"}),
+        ("eventlet", f"python -m {APP} flask PORT", {"DRAIN": "1"}),
+        ("eventlet", f"python -m {APP} eventlet PORT", {"DRAIN": "1"}),
+        gevent("gevent", f"python -m {APP} gevent PORT", {"DRAIN": "1"}),
+        gevent("gevent", f"{GUNICORN} -k gevent {APP}:app", {"DRAIN": "1"}),
+        ("threading", f"{GUNICORN} -k gthread --threads 8 {APP}:app", {"DRAIN": "1"}),
+        # The conf.py of below: with --preload the application is imported before the worker is.
+        ("threading", f"{GUNICORN} -k gthread --threads 8 --preload -c CONF {APP}:app", {}),
+        ("threading", f"python -m {APP} socketio PORT", {"DRAIN": "1", "HANDED_IN": "1"}),
+        ("eventlet", f"python -m {APP} socketio PORT", {"DRAIN": "1", "HANDED_IN": "1"}),
+        gevent("gevent", f"python -m {APP} socketio PORT", {"DRAIN": "1", "HANDED_IN": "1"}),
+        # transport.run needs no such line.
+        ("threading", f"python -m {APP} run PORT", {"HANDED_IN": "1"}),
+        ("eventlet", f"python -m {APP} run PORT", {"HANDED_IN": "1"}),
+    ],
+)
+def test_sigterm_tells_everybody_and_then_ends_it(
+    mode: str, command: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    conf = tmp_path / "conf.py"
+    conf.write_text(block("python", "post_worker_init").replace("from app ", f"from {APP} "))
+    command = command.replace("CONF", str(conf))
+    with launched(mode, command, **environment) as server, two_clients(server) as clients:
+        began = time.monotonic()
+        tell_to_end(server)
+        for client in clients:
+            assert client.wait_closed() == (1012, "the server restarts")
+            assert client.unconfirmed == ()
+        told = time.monotonic() - began
+        code = server.process.wait(ENDS)
+        print(f"told after {told:.1f} s, ended after {time.monotonic() - began:.1f} s")
+        # gunicorn's master returns, as transport.run does; of others the signal is the end.
+        assert code == (0 if "gunicorn" in command or " run PORT" in command else -signal.SIGTERM)
+        assert "Traceback" not in server.said()

@@ -19,23 +19,30 @@ from importlib.machinery import PathFinder
 find = PathFinder.find_spec
 
 def find_spec(name, path=None, target=None):
-    return None if name in ("eventlet", "httptools") else find(name, path, target)
+    return None if name in {hidden} else find(name, path, target)
 
 PathFinder.find_spec = find_spec
 """
 MODULE = "tests.integration.emitting_app"
 
 
-@pytest.fixture(autouse=True)
-def _hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sitecustomize.py").write_text(HIDE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+#: What a plain installation without eventlet has not: greenlet comes with gevent, too.
+LACKS = {
+    "threading": ("eventlet", "httptools", "greenlet", "gevent"),
+    "gevent": ("eventlet", "httptools"),
+}
+
+
+def hide(packages: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "sitecustomize.py").write_text(HIDE.format(hidden=packages))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
 @pytest.mark.parametrize(
     "mode", [pytest.param("gevent", marks=pytest.mark.requires("gevent")), "threading"]
 )
-def test_the_other_modes_serve(mode: str) -> None:
+def test_the_other_modes_serve(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(LACKS[mode], tmp_path, monkeypatch)
     with Served(mode, module=MODULE) as server:
         for transport in TRANSPORTS:
             with ClientSession(server.port).open(transport) as client:
@@ -45,7 +52,10 @@ def test_the_other_modes_serve(mode: str) -> None:
         assert not unexpected(server.log()), server.log()
 
 
-def test_mode_eventlet_says_what_to_install(tmp_path: Path) -> None:
+def test_mode_eventlet_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(LACKS["threading"], tmp_path, monkeypatch)
     program = "import flask, fallback_transport as f; f.FallbackTransport(flask.Flask('app'))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False

@@ -7,15 +7,17 @@ import vm from "node:vm";
 const FILE = new URL("../../static/fallback_transport.js", import.meta.url);
 
 // `replacements`: pairs of a text, which the file must have exactly once, and its substitute.
-export function load(replacements = []) {
+// `globals`: what it sees besides Node.js's own.
+export function load(replacements = [], globals = {}) {
   let source = fs.readFileSync(FILE, "utf8");
   for (const [text, substitute] of replacements) {
     assert.equal(source.split(text).length, 2, `the file has exactly one ${JSON.stringify(text)}`);
     source = source.replace(text, () => substitute);
   }
   const module = { exports: {} };
-  const run = vm.runInThisContext(`(function (module) { ${source}\n})`, { filename: FILE.pathname });
-  run.call(undefined, module);
+  const seen = { module, ...globals };
+  const run = vm.runInThisContext(`(function (${Object.keys(seen)}) { ${source}\n})`, { filename: FILE.pathname });
+  run.apply(undefined, Object.values(seen));
   return module.exports;
 }
 

@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { FakeStorage, START } from "./fake_environment.mjs";
+import { FakeStorage, generator, START } from "./fake_environment.mjs";
+import { FakeServer } from "./fake_server.mjs";
 import { Page } from "./page.mjs";
 
 const KEY = "fallback_transport http://page.test/fallback/poll";
@@ -1066,6 +1067,26 @@ test("server processes that share no sessions: the page is told why it cannot wo
     page.over();
   }
 });
+
+for (const [how, choose] of [["in turn", (n) => n % 2], ["by chance", (n, random) => Number(random() < 0.5)]]) {
+  test(`each request goes to another of two server processes, ${how}: the page is told within half a minute`, () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      const page = new Page({ seed, options: { transports: ["polling"] }, connect: false });
+      const other = Object.assign(new FakeServer(page.clock), { tag: "other" });
+      const processes = [page.server.poll.bind(page.server), other.poll.bind(other)];
+      const random = generator(seed);
+      let requests = 0;
+      page.server.poll = (...request) => processes[choose(requests++, random)](...request);
+      page.connect();
+      while (page.session.state !== "closed" && page.time < MINUTE / 2) {
+        page.session.send("text");
+        page.advance(1000);
+      }
+      assert.equal(page.last("close")?.code, 4421, `seed ${seed}`);
+      page.over();
+    }
+  });
+}
 
 test("a server that is replaced again and again is no such thing", () => {
   const page = new Page().opened();
