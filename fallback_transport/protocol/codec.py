@@ -41,9 +41,14 @@ END_MARK = SEPARATOR + "."
 MAX_NUMBER = 10**15 - 1
 
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z", re.ASCII)
-#: What nearly every envelope of a WebSocket begins with: marks, and at most one message of text.
-_USUAL = re.compile(
-    r"a(0|[1-9][0-9]{0,14})(?: r(0|[1-9][0-9]{0,14}))?(?:\Z|(?: s([1-9][0-9]{0,14}))\x1em)",
+# What nearly every unit of a client begins with, read in one go: an envelope with marks and at
+# most one message of text, and a polling request, in the order in which pages write it.
+_COUNT, _MARK = "[1-9][0-9]{0,14}", "0|[1-9][0-9]{0,14}"
+_USUAL = re.compile(rf"a({_MARK})(?: r({_MARK}))?(?:\Z| s({_COUNT})\x1em)", re.ASCII)
+_POLL = re.compile(
+    rf"i([A-Za-z0-9._-]{{1,64}}) k([A-Za-z0-9._-]{{1,64}}) t({_MARK}) n({_MARK})"
+    rf"(?: w({_MARK}))?(?: b({_MARK}))? a({_MARK})(?: r({_MARK}))?(?: s({_COUNT}))?(?: c({_MARK}))?"
+    r"(?=\x1e|\Z)",
     re.ASCII,
 )
 _PART = re.compile(r"([0-9]{1,15})/([0-9]{1,15}),", re.ASCII)
@@ -295,6 +300,27 @@ def _token_unit(line: str, messages: tuple[Carried, ...]) -> Envelope | PollRequ
     )
 
 
+def _poll(head: re.Match[str], text: str) -> PollRequest:
+    id, key, attempt, number, wait, limit, handled, received, seq, commit = head.groups()
+    messages = _segments(text[head.end() + 1 :].split(SEPARATOR)) if head.end() < len(text) else ()
+    envelope = Envelope(
+        int(handled),
+        int(received or handled),
+        None if seq is None else int(seq),
+        messages,
+        None if commit is None else int(commit),
+    )
+    return PollRequest(
+        id,
+        key,
+        int(attempt),
+        int(number),
+        None if wait is None else int(wait) / 1000,
+        None if limit is None else int(limit),
+        envelope,
+    )
+
+
 def _integer(head: dict[str, Any], name: str, default: int | None = None) -> int:
     value = head.get(name, default)
     if type(value) is not int or not 0 <= value <= MAX_NUMBER:
@@ -393,6 +419,9 @@ def decode(text: str) -> Unit:
             return Envelope(*marks)
         if text.find(SEPARATOR, start) < 0:
             return Envelope(*marks, int(seq), (_item(text[start - 1 :]),))
+    poll = _POLL.match(text)
+    if poll is not None and text.count(SEPARATOR, poll.end()) <= _MAX_MESSAGES:
+        return _poll(poll, text)
     if text.count(SEPARATOR) > _MAX_MESSAGES:
         raise MalformedEnvelope(f"more than {_MAX_MESSAGES} messages")
     head, *segments = text.split(SEPARATOR)

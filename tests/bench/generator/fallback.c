@@ -63,19 +63,23 @@ static void opened(client *it, connection *on) {
   frame(it, &text);
 }
 
-/* The head of a polling request: who asks, the commit, the marks. */
-static void polling_head(client *it, buffer *to) {
-  appendf(to, "i%s k%s t1 n%llu c1 a%llu", it->id, it->key, (unsigned long long)++it->request,
+/* The head of a polling request, in the order in which pages write it: who asks, the marks, the
+ * number of its first message if it has any, the commit. */
+static void polling_head(client *it, buffer *to, const char *wish, unsigned long long first) {
+  appendf(to, "i%s k%s t1 n%llu%s a%llu", it->id, it->key, (unsigned long long)++it->request, wish,
           (unsigned long long)it->received);
   if (it->partial.length) appendf(to, " g%zu", it->partial.length);
+  if (first) appendf(to, " s%llu", first);
+  appendf(to, " c1");
   it->acked = it->received;
 }
 
 static void poll(client *it) {
   static buffer body;
   body.length = 0;
-  polling_head(it, &body);
-  appendf(&body, " w%d b500000", WAIT);
+  char wish[32];
+  snprintf(wish, sizeof wish, " w%d b500000", WAIT);
+  polling_head(it, &body, wish, 0);
   request(&it->first, &body);
 }
 
@@ -86,8 +90,7 @@ static void post(client *it) {
   size_t length, used = 0;
   if (it->second.busy || !it->queue.length) return;
   body.length = 0;
-  polling_head(it, &body);
-  appendf(&body, " s%llu", (unsigned long long)it->seq + 1);
+  polling_head(it, &body, "", (unsigned long long)it->seq + 1);
   do {
     const char *item = it->queue.data + used;
     memcpy(&length, item, sizeof length);
