@@ -20,6 +20,9 @@ CLOSE_WAIT = 5.0
 class BlockingDriver:
     """Drives a connection with blocking reads, and a writer beside them.
 
+    What goes at once is written by whoever flushes, at the end of a turn; the writer has what
+    would block, and the farewell.
+
     Args:
         sock: the accepted socket, blocking (or green) and without time-out.
         runtime: the async mode.
@@ -32,10 +35,51 @@ class BlockingDriver:
         self._read = runtime.event()
         self._flushed = runtime.event()
         self._written = runtime.event()
+        self._connection: WebSocketConnection | None = None
+        self._send = runtime.sender(sock)
+        self._lock = runtime.lock()
+        self._dirty = False
+        #: Whether only the writer may write: it has, or will have, what did not go at once.
+        self._blocked = False
+        self._rest = b""
+        #: Whether the stream ends behind that.
+        self._ending = False
 
     def wake(self) -> None:
         """There may be something to write."""
-        self._wake.set()
+        if not self._dirty:
+            self._dirty = True
+            self._runtime.at_end_of_turn(self.flush)
+
+    def flush(self) -> None:
+        """Write what goes at once, and leave the rest to the writer."""
+        self._dirty = False
+        connection = self._connection
+        with self._lock:
+            if connection is None or self._blocked:
+                # The writer looks again before it waits.
+                return
+            while not self._blocked:
+                chunks = connection.data_to_send()
+                # Also where there was nothing to write: the reader may have counted pings whose
+                # pongs were gone already, and wait.
+                self._flushed.set()
+                if not chunks:
+                    break
+                self._give(b"".join(chunks), ending=b"" in chunks)
+                if connection.emptied:
+                    break
+        if self._blocked or connection.finished:
+            self._wake.set()
+
+    def _give(self, data: bytes, *, ending: bool) -> None:
+        try:
+            sent = self._send(data) if data else 0
+        except OSError:
+            # The writer sees it, too.
+            sent = 0
+        if ending or sent < len(data):
+            self._blocked, self._rest, self._ending = True, data[sent:], ending
 
     def closing(self) -> None:
         """This side begins to close; a peer that does not read must not hold it up."""
@@ -43,6 +87,7 @@ class BlockingDriver:
 
     def run(self, connection: WebSocketConnection) -> None:
         """Serve the connection; returns when it is over."""
+        self._connection = connection
         self._runtime.spawn(self._write, connection)
         try:
             data = b"-"
@@ -88,12 +133,16 @@ class BlockingDriver:
                     return
                 if connection.greeted:
                     self._wake.wait()
-                elif not self._wake.wait(max(0.0, deadline - self._runtime.now())):
+                    continue
+                told = self._wake.wait(max(0.0, deadline - self._runtime.now()))
+                if not told and not connection.greeted:
                     connection.drop(CloseCode.INACTIVE, "no hello")
         except OSError:
             # The reader sees the same end of the stream, and tells the session.
             pass
         finally:
+            with self._lock:
+                self._blocked = True
             self._written.set()
             self._flushed.set()
             _shut(self._sock)
@@ -110,18 +159,22 @@ class BlockingDriver:
             self._flush(connection)
 
     def _flush(self, connection: WebSocketConnection) -> None:
+        with self._lock:
+            self._blocked = True
+            data, ending = self._rest, self._ending
+            self._rest, self._ending = b"", False
         while True:
-            chunks = connection.data_to_send()
-            # Also where there was nothing to write: the reader may have counted pings whose
-            # pongs were gone already, and wait.
-            self._flushed.set()
-            if not chunks:
-                return
-            data = b"".join(chunks)
             if data:
                 self._sock.sendall(data)
-            if b"" in chunks:
+            if ending:
                 self._sock.shutdown(socket.SHUT_WR)
+            with self._lock:
+                chunks = connection.data_to_send()
+                self._flushed.set()
+                if not chunks:
+                    self._blocked = False
+                    return
+            data, ending = b"".join(chunks), b"" in chunks
 
 
 class CallbackDriver:

@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import threading
 import time
 import uuid
@@ -24,6 +25,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from .deferral import Deferral
+from .flusher import Flusher
 from .home import Home, in_hub, original_ident, original_lock
 from .hub import TURN, Deadlines, Hub
 from .hub_watch import HubWatch
@@ -95,6 +97,9 @@ class Runtime:
         self._watch = HubWatch() if self.mode == "eventlet" else None
         self._home: Home | None = None
         self._hub: Hub | None = None
+        self._turn: Hub | Flusher | None = None
+        if self.mode in ("gevent", "threading"):
+            self._turn = Flusher(self.spawn, self.event)
         self._deferral: Deferral | None = None
         self._suits = False
         self._complained = False
@@ -143,7 +148,7 @@ class Runtime:
             ident = original_ident(self.mode)
             self._home = Home(ident, self._socket_pair(), self.spawn, self.give_way)
             if self.mode == "eventlet":
-                self._hub = Hub()
+                self._hub = self._turn = Hub()
                 self._deferral = Deferral(self._home.here, self._hub.submit)
                 self._deferral.start()
 
@@ -164,12 +169,12 @@ class Runtime:
     def at_end_of_turn(self, flush: Callable[[], None]) -> None:
         """Call `flush`, which does not wait, once all is done that is due now.
 
-        Only eventlet's hub knows when that is; in the other modes it is called at once.
+        Only eventlet's hub knows when that is; in the other modes a task does it, once it runs.
         """
-        if self._hub is None:
+        if self._turn is None:
             flush()
         else:
-            self._hub.at_end_of_turn(flush)
+            self._turn.at_end_of_turn(flush)
 
     def lock(self) -> Any:
         """A re-entrant lock for what does not wait while it has it.
@@ -275,6 +280,28 @@ class Runtime:
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
+
+    def sender(self, sock: socket.socket) -> Callable[[bytes], int]:
+        """What sends on a taken socket without waiting, and says how much has gone."""
+        raw: Any = None
+        if self.mode == "eventlet":
+            raw = getattr(sock, "fd", None)
+        elif self.mode == "gevent":
+            raw = getattr(sock, "_sock", None)
+        elif type(sock) is socket.socket:
+            raw = sock
+        # What encrypts has to wait for more than room to write.
+        if raw is None or isinstance(sock, ssl.SSLSocket) or hasattr(sock, "do_handshake"):
+            return lambda data: 0
+
+        def send(data: bytes) -> int:
+            try:
+                sent: int = raw.send(data, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return 0
+            return sent
+
+        return send
 
     def hurry(self, environ: dict[str, Any]) -> None:
         """Let the answer to a request go out at once, on a server that does not see to it.

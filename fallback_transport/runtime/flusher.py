@@ -1,0 +1,68 @@
+"""The end of a turn in the modes whose hub does not tell, and for threads, that have none."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger("fallback_transport.runtime")
+
+#: Seconds without work after which the task ends: a thread must not keep the process.
+IDLE = 1.0
+
+
+class Flusher:
+    """A task that flushes what became dirty while it had not its turn: one wake-up for all.
+
+    It holds no lock as it calls them, unlike whoever asked for it.
+
+    Args:
+        spawn: starts a task.
+        event: makes an event of the async mode.
+    """
+
+    def __init__(
+        self, spawn: Callable[[Callable[[], None]], Any], event: Callable[[], Any]
+    ) -> None:
+        self._spawn = spawn
+        self._make_event = event
+        self._event: Any = None
+        self._lock = threading.Lock()
+        self._flushes: deque[Callable[[], None]] = deque()
+        #: Whether the task knows that there is something; whether there is a task.
+        self._told = self._alive = False
+
+    def at_end_of_turn(self, flush: Callable[[], None]) -> None:
+        """Call `flush`, which must not wait, soon."""
+        self._flushes.append(flush)
+        if self._told:
+            return
+        with self._lock:
+            self._told = True
+            if self._event is None:
+                self._event = self._make_event()
+            begin, self._alive = not self._alive, True
+        self._event.set()
+        if begin:
+            self._spawn(self._run)
+
+    def _run(self) -> None:
+        while True:
+            told = self._event.wait(IDLE)
+            with self._lock:
+                if not told and not self._flushes:
+                    self._alive = self._told = False
+                    return
+                self._event.clear()
+                # From here on, whoever comes tells again.
+                self._told = False
+            while self._flushes:
+                flush = self._flushes.popleft()
+                try:
+                    flush()
+                except Exception:
+                    # One connection's defect must not keep the others from their flush.
+                    logger.exception("a flush failed")
