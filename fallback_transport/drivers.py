@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .protocol.codes import CloseCode
-from .runtime import TURN, Deadlines, Runtime, Stream
+from .runtime import MAX_QUEUED, TURN, Deadlines, Runtime, Stream
 from .websocket import READ_BYTES, WebSocketConnection
 
 #: Seconds for which a new WebSocket may be silent before its hello.
@@ -42,6 +42,8 @@ class BlockingDriver:
         #: Whether only the writer may write: it has, or will have, what did not go at once.
         self._blocked = False
         self._rest = b""
+        #: What is written with what others write in this turn.
+        self._queued = b""
         #: Whether the stream ends behind that.
         self._ending = False
 
@@ -73,6 +75,23 @@ class BlockingDriver:
             self._wake.set()
 
     def _give(self, data: bytes, *, ending: bool) -> None:
+        if self._queued:
+            data, self._queued = self._queued + data, b""
+        elif not ending and len(data) <= MAX_QUEUED:
+            self._queued = data
+            self._runtime.at_writes(self._write_queued)
+            return
+        self._write_now(data, ending=ending)
+
+    def _write_queued(self) -> None:
+        with self._lock:
+            data, self._queued = self._queued, b""
+            if data:
+                self._write_now(data, ending=False)
+        if self._blocked:
+            self._wake.set()
+
+    def _write_now(self, data: bytes, *, ending: bool) -> None:
         try:
             sent = self._send(data) if data else 0
         except OSError:
@@ -161,8 +180,9 @@ class BlockingDriver:
     def _flush(self, connection: WebSocketConnection) -> None:
         with self._lock:
             self._blocked = True
-            data, ending = self._rest, self._ending
-            self._rest, self._ending = b"", False
+            # Where something is queued, nothing was blocked before it.
+            data, ending = self._rest or self._queued, self._ending
+            self._rest, self._queued, self._ending = b"", b"", False
         while True:
             if data:
                 self._sock.sendall(data)

@@ -38,10 +38,11 @@ from .servers import (
     serve_gevent,
     serve_threads,
 )
-from .stream import Stream
+from .stream import MAX_QUEUED, Stream
 from .suitability import missing, unsuitable
 
 __all__ = [
+    "MAX_QUEUED",
     "TURN",
     "Deadlines",
     "Driver",
@@ -175,6 +176,13 @@ class Runtime:
             flush()
         else:
             self._turn.at_end_of_turn(flush)
+
+    def at_writes(self, write: Callable[[], None]) -> None:
+        """Called in a flush: call `write`, which neither waits nor raises, with others' soon."""
+        if self._turn is None:
+            write()
+        else:
+            self._turn.at_writes(write)
 
     def lock(self) -> Any:
         """A re-entrant lock for what does not wait while it has it.

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from .hub import MAX_WRITES
+
 logger = logging.getLogger("fallback_transport.runtime")
 
 #: Seconds without work after which the task ends: a thread must not keep the process.
@@ -32,6 +34,7 @@ class Flusher:
         self._event: Any = None
         self._lock = threading.Lock()
         self._flushes: deque[Callable[[], None]] = deque()
+        self._writes: list[Callable[[], None]] = []
         #: Whether the task knows that there is something; whether there is a task.
         self._told = self._alive = False
 
@@ -48,6 +51,17 @@ class Flusher:
         self._event.set()
         if begin:
             self._spawn(self._run)
+
+    def at_writes(self, write: Callable[[], None]) -> None:
+        """Call `write`, as with `Hub.at_writes`; only what is called by this calls it."""
+        self._writes.append(write)
+        if len(self._writes) >= MAX_WRITES:
+            self._write()
+
+    def _write(self) -> None:
+        writes, self._writes = self._writes, []
+        for write in writes:
+            write()
 
     def _run(self) -> None:
         while True:
@@ -66,3 +80,4 @@ class Flusher:
                 except Exception:
                     # One connection's defect must not keep the others from their flush.
                     logger.exception("a flush failed")
+            self._write()
