@@ -38,6 +38,8 @@ class Repeats:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter(replayed=0, dropped=0)
         self._lock = threading.Lock()
+        #: The highest number that each session has sent, by its key.
+        self._highest: dict[str, int] = {}
 
     def watch(self) -> None:
         """Count from now on, in every session."""
@@ -62,10 +64,10 @@ class Repeats:
         def counted(machine: Any, *values: Any, **named: Any) -> Any:
             envelope = original(machine, *values, **named)
             if envelope is not None and envelope.messages:
-                highest = getattr(machine, "_soak_highest", 0)
+                highest = self._highest.get(machine.key, 0)
                 last = envelope.seq + len(envelope.messages) - 1
                 self._add("replayed", max(0, min(highest, last) - envelope.seq + 1))
-                machine._soak_highest = max(highest, last)
+                self._highest[machine.key] = max(highest, last)
             return envelope
 
         setattr(owner, name, counted)
