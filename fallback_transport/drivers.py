@@ -204,12 +204,11 @@ class CallbackDriver:
         stream: the accepted connection.
         runtime: eventlet's.
         ungreeted: those whose hello has not come, until it is late.
-        gone: told once it is over.
+        gone: told once it is over; whoever is told sooner may replace it.
     """
 
     __slots__ = (
         "_dirty",
-        "_gone",
         "_grace",
         "_greeting",
         "_over",
@@ -217,6 +216,7 @@ class CallbackDriver:
         "_stream",
         "_ungreeted",
         "connection",
+        "gone",
     )
 
     connection: WebSocketConnection
@@ -231,7 +231,7 @@ class CallbackDriver:
         self._stream = stream
         self._runtime = runtime
         self._ungreeted = ungreeted
-        self._gone = gone
+        self.gone = gone
         self._dirty = False
         self._over = False
         self._greeting = True
@@ -315,7 +315,7 @@ class CallbackDriver:
         if self._grace is not None:
             self._grace.cancel()
         self.connection.closed()
-        self._gone()
+        self.gone()
 
 
 def _shut(sock: socket.socket) -> None:

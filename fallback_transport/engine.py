@@ -356,6 +356,8 @@ class Engine:
 class _Client:
     """One session as python-socketio sees it: packets in, handlers called in order."""
 
+    __slots__ = ("_connected", "_conversation", "_engine", "_namespace", "_server", "_waiting")
+
     def __init__(self, engine: Engine, conversation: Conversation) -> None:
         self._engine = engine
         self._server = engine.server

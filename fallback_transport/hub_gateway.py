@@ -469,6 +469,8 @@ class HubConnection:
 
         def greeted() -> None:
             gateway.greeted(key)
+            # Which is all that was to be told: this function is not kept.
+            driver.gone = _nothing
 
         # It is no HTTP connection any more.
         self._busy = True
@@ -489,6 +491,10 @@ class HubConnection:
         if self._ended:
             stream.feed(b"")
         return True
+
+
+def _nothing() -> None:
+    """It was told before."""
 
 
 class HubPoll:

@@ -121,6 +121,8 @@ class HeldPoll:
 class PollingConnection:
     """One run of polls: the session's attachment for them."""
 
+    __slots__ = ("_attempt", "_conversation", "_greeted", "_held")
+
     def __init__(self, attempt: int) -> None:
         self._attempt = attempt
         self._conversation: Conversation | None = None

@@ -26,6 +26,19 @@ _RAW = ("RAW_URI", "REQUEST_URI", "RAW_PATH_INFO")
 _SAFE = "/:@!$&'()*+,;="
 
 
+class _Empty(io.BytesIO):
+    """A body without a byte, the same for all sessions."""
+
+    def write(self, data: object) -> int:
+        raise io.UnsupportedOperation("not writable")
+
+    def close(self) -> None:
+        """Others will want to read it."""
+
+
+_NO_BODY = _Empty()
+
+
 def plain_request(
     environ: dict[str, Any],
     place: str,
@@ -67,7 +80,7 @@ def plain_request(
     return {
         **seen,
         "wsgi.version": (1, 0),
-        "wsgi.input": io.BytesIO(),
+        "wsgi.input": _NO_BODY,
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
         "wsgi.multiprocess": False,

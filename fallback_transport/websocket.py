@@ -73,6 +73,27 @@ class WebSocketConnection:
         greeted: called when its hello has come.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_address",
+        "_attempt",
+        "_closing",
+        "_conversation",
+        "_environ",
+        "_failed",
+        "_fragments",
+        "_framing",
+        "_lock",
+        "_on_closing",
+        "_on_greeted",
+        "_opcode",
+        "_origin",
+        "_pings",
+        "_registry",
+        "_woken",
+        "emptied",
+    )
+
     def __init__(
         self,
         registry: Registry,
@@ -82,7 +103,7 @@ class WebSocketConnection:
         closing: Callable[[], None],
         *,
         address: str = "",
-        greeted: Callable[[], None] = lambda: None,
+        greeted: Callable[[], None] | None = None,
     ) -> None:
         self._registry = registry
         self._environ = environ
@@ -90,7 +111,7 @@ class WebSocketConnection:
         self._woken = woken
         self._on_closing = closing
         self._address = address
-        self._on_greeted = greeted
+        self._on_greeted = greeted or _nothing
         self._lock = registry.runtime.lock()
         self._framing: Protocol = ServerProtocol(
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
@@ -297,6 +318,7 @@ class WebSocketConnection:
     def _hello(self, hello: Hello) -> None:
         # The session may wake and close this connection while it greets; the lock comes after.
         self._on_greeted()
+        self._on_greeted = _nothing
         # The request has told what it can.
         environ, self._environ = self._environ, _told
         conversation, answer = self._registry.greet(
@@ -317,6 +339,10 @@ class WebSocketConnection:
         end = self._conversation.receive(self._attempt, envelope)
         if end is not None and not end.session:
             self._close(end, end.code, end.reason)
+
+
+def _nothing() -> None:
+    """Nobody waits for the hello, or it has come."""
 
 
 def _told(hello: Hello) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class HubServer:
         self._pool = pool
         self._green = greenio.GreenSocket
         self._streams: set[Stream] = set()
+        # One of each, not one for each connection.
+        self._wsgi, self._gone = self._hand_over, self._streams.discard
         self._server = wsgi.Server(
             listener,
             listener.getsockname(),
@@ -102,7 +104,7 @@ class HubServer:
             self.start()
 
     def _open(self, sock: Any, address: Any, read: bytes) -> None:
-        stream = Stream(self._hub, sock, address, self._hand_over, self._streams.discard)
+        stream = Stream(self._hub, sock, address, self._wsgi, self._gone)
         self._streams.add(stream)
         self._front(stream)
         stream.resume()
