@@ -110,8 +110,12 @@ class Session:
                 was not sent yet is replaced, in its place. What has bytes in it is not replaced
                 and replaces nothing; to stock clients, all is sent.
         """
-        with only_latest(latest):
-            self._engine.server.emit(name, data, to=self.id, namespace=self._namespace)
+        emit, place = self._engine.server.emit, {"to": self.id, "namespace": self._namespace}
+        if latest is None:
+            emit(name, data, **place)
+        else:
+            with only_latest(latest):
+                emit(name, data, **place)
 
     def send(self, data: str | bytes) -> None:
         """Send it an unnamed message, text or bytes."""

@@ -410,6 +410,17 @@ def test_a_stock_client_joins_the_demo() -> None:
                 example["sio"].disconnect()
 
 
+def test_of_a_cursor_only_the_newest_place_is_kept() -> None:
+    app = Flask("cursors")
+    transport = FallbackTransport(app, async_mode="threading")
+    with TestClient(transport) as client:
+        client.cut()
+        for x in range(3):
+            exec(block("python", 'latest="cursor:7"'), {"transport": transport, "x": x, "y": 1})
+        client.reconnect()
+        assert client.received("cursor") == [{"user": 7, "x": 2, "y": 1}]
+
+
 def test_behind_a_proxy_the_origin_is_what_proxyfix_says() -> None:
     app = Flask("fixed")
     transport = FallbackTransport(app, async_mode="threading")

@@ -25,7 +25,7 @@ from .measures import BESIDE, ROWS, TRANSPORTS, Cell, Results, Row, applies, mea
 from .subject import ALL, Subject, raise_limits
 from .targets import TARGETS, asked_for
 
-PACKAGES = ("Flask-SocketIO", "python-socketio", "python-engineio", "eventlet", "gevent")
+PACKAGES = ("Flask-SocketIO", "python-socketio", "python-engineio", "eventlet", "gevent", "orjson")
 NPM_PACKAGES = ("socket.io", "sockjs", "ws")
 
 
