@@ -574,7 +574,8 @@
       function (answer) {
         if (answer.status && !answer.ours) { seen.foreign = { status: answer.status, type: answer.type }; }
         if (answer.ours) { seen.encoded = seen.encoded || answer.encoded; }
-        if (answer.status !== 200 || !answer.ours) { answer.facts = null; }
+        // Also refused is what was begun with status 200: an answer in pieces.
+        if (answer.status !== 200 || !answer.ours || answer.facts.error) { answer.facts = null; }
         if (!self._stopped) { done(answer); }
       });
   };

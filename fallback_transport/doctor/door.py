@@ -36,9 +36,10 @@ MAX_MESSAGES = 100
 MAX_MESSAGE = 70_000
 #: Bytes of the largest answer that can be asked for.
 MAX_GIVEN = 1_000_000
-#: What waits at once, in all, and of one run: held requests, streams and WebSockets.
+#: What waits at once, in all, and of one run: a held request, a stream and a WebSocket, each of
+#: which a network may repeat.
 MAX_WAITING = 100
-MAX_WAITING_PER_RUN = 4
+MAX_WAITING_PER_RUN = 6
 #: Seconds between two parts of a stream, and the bytes of one: more than the 1 kB that a browser
 #: keeps back to guess a type, and less than what proxies keep in a buffer.
 STREAM_GAP = 0.5

@@ -386,7 +386,8 @@ class Examination:
             kind = response.headers.get_content_type()
             foreign = {"status": response.status, "type": kind}
             raise Failed(f"status {response.status}", response.status, foreign)
-        if response.status != 200:
+        # Also refused is what was begun with status 200: an answer in pieces.
+        if response.status != 200 or "error" in facts:
             raise Failed(f"status {response.status}", response.status)
         ms, spread = (now - began) * 1000, (now - first) * 1000
         return Answered(facts, response.headers, ms, spread)

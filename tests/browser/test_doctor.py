@@ -6,13 +6,13 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
 from fallback_transport import FallbackTransport
 from tests.engines.playwright_engines import launch_firefox
@@ -173,62 +173,26 @@ class Visit:
             self.complaints.append(message.text)
 
 
-class Visits:
-    """A page in each network, mostly at the same time, as mostly they wait.
-
-    Not where each request is two: what the others take from a small machine is missing there
-    when the times of pieces are measured.
-    """
-
-    def __init__(self, browser: Browser, server: Served, stack: ExitStack) -> None:
-        self._browser, self._server, self._stack = browser, server, stack
-        self._shared = stack.enter_context(FaultProxy(server.port))
-        self._opened: dict[str, Visit] = {}
-        for network in NETWORKS:
-            if self._alone(network):
-                for each in self._opened.values():
-                    each.finished()
-            self._open(network)
-            if self._alone(network):
-                self[network.name].finished()
-
-    def __getitem__(self, name: str) -> Visit:
-        return self._opened[name]
-
-    @contextmanager
-    def judged(self, name: str) -> Iterator[Visit]:
-        """A visit that is over; where it fails a test, the next try has another."""
-        try:
-            yield self[name].finished()
-        except AssertionError:
-            [network] = [each for each in NETWORKS if each.name == name]
-            self._open(network)
-            raise
-
-    @staticmethod
-    def _alone(network: Network) -> bool:
-        return any(isinstance(rule.fault, Duplicate) for rule in network.rules)
-
-    def _open(self, network: Network) -> None:
-        # What happens to a handshake stays so, whatever happens to the next one.
-        own = FaultProxy(self._server.port, network.rules)
-        proxy = self._stack.enter_context(own) if network.broken else self._shared
-        proxy.rules(*network.rules)
-        context = self._browser.new_context(**network.options)
-        self._stack.callback(context.close)
-        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=proxy.url)
-        context.add_init_script(KEPT + network.script)
-        before = proxy.statistics().websockets
-        self._opened[network.name] = Visit(context, proxy.url)
-        if "WebSocket" not in network.script:
-            proxy.wait_until(lambda now: now.websockets > before)
-
-
 @pytest.fixture(scope="module")
-def visits(browser: Browser, server: Served) -> Iterator[Visits]:
-    """The pages, which all tests share."""
+def visits(browser: Browser, server: Served) -> Iterator[dict[str, Visit]]:
+    """A page in each network, all at the same time: mostly they wait."""
     with ExitStack() as stack:
-        yield Visits(browser, server, stack)
+        shared = stack.enter_context(FaultProxy(server.port))
+        opened = {}
+        for network in NETWORKS:
+            # What happens to a handshake stays so, whatever happens to the next one.
+            own = FaultProxy(server.port, network.rules)
+            proxy = stack.enter_context(own) if network.broken else shared
+            proxy.rules(*network.rules)
+            context = browser.new_context(**network.options)
+            stack.callback(context.close)
+            context.grant_permissions(["clipboard-read", "clipboard-write"], origin=proxy.url)
+            context.add_init_script(KEPT + network.script)
+            before = proxy.statistics().websockets
+            opened[network.name] = Visit(context, proxy.url)
+            if "WebSocket" not in network.script:
+                proxy.wait_until(lambda now, before=before: now.websockets > before)
+        yield opened
 
 
 @pytest.fixture
@@ -262,22 +226,22 @@ def test_accessible_while_it_runs(options: dict[str, Any], visit: Callable[..., 
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
-def test_findings(network: Network, visits: Visits) -> None:
-    with visits.judged(network.name) as visit:
-        text, report = visit.copied("#copy-text"), visit.report()
-        assert tuple(each["code"] for each in report["findings"]) == network.codes, report
-        assert report["verdict"]["transport"] == network.transport
-        assert report["verdict"]["text"] == visit.text("#verdict") == text.partition("\n")[0]
-        assert all(f"[{code}]" in text for code in network.codes)
-        assert report.keys() == {
-            *("doctor", "library", "url", "at", "agent", "verdict", "findings", "observations")
-        }
-        assert visit.complaints == []
+def test_findings(network: Network, visits: dict[str, Visit]) -> None:
+    visit = visits[network.name].finished()
+    text, report = visit.copied("#copy-text"), visit.report()
+    assert tuple(each["code"] for each in report["findings"]) == network.codes, report
+    assert report["verdict"]["transport"] == network.transport
+    assert report["verdict"]["text"] == visit.text("#verdict") == text.partition("\n")[0]
+    assert all(f"[{code}]" in text for code in network.codes)
+    assert report.keys() == {
+        *("doctor", "library", "url", "at", "agent", "verdict", "findings", "observations")
+    }
+    assert visit.complaints == []
 
 
 @pytest.mark.requires("npm")
 @pytest.mark.parametrize("name", ["sound", "silent"])
-def test_accessible_when_done(name: str, visits: Visits) -> None:
+def test_accessible_when_done(name: str, visits: dict[str, Visit]) -> None:
     """On a wide page in light colours, and on a telephone in dark ones."""
     visit = visits[name].finished()
     for fold in visit.page.query_selector_all("summary"):
@@ -286,7 +250,26 @@ def test_accessible_when_done(name: str, visits: Visits) -> None:
     assert visit.width() == (visit.page.viewport_size or {})["width"]
 
 
-def test_each_check_says_what_it_saw(visits: Visits) -> None:
+def test_a_stream_that_the_server_refuses_says_nothing_of_the_network(
+    browser: Browser, server: Served
+) -> None:
+    def answer(route: Route) -> None:
+        if '"do":"stream"' in (route.request.post_data or ""):
+            # It began with status 200, as every stream.
+            route.fulfill(status=200, body='{"error": "too many wait"}\n.')
+        else:
+            route.continue_()
+
+    with closing(browser.new_context()) as context:
+        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
+        context.add_init_script(KEPT)
+        context.route("**/doctor/poll", answer)
+        visit = Visit(context, server.url).finished()
+        assert visit.words()["Answers in pieces"] == "Not tested"
+        assert "poll-buffered" not in [each["code"] for each in visit.report()["findings"]]
+
+
+def test_each_check_says_what_it_saw(visits: dict[str, Visit]) -> None:
     words = visits["silent"].finished().words()
     assert len(words) == 15
     assert {name for name, word in words.items() if word == "Problem"} == {
@@ -300,14 +283,14 @@ def test_each_check_says_what_it_saw(visits: Visits) -> None:
     blocked = visits["polling blocked"].finished()
     assert "poll-blocked" in blocked.text("#polling")
     assert blocked.words()["Round trip"] == "Problem"
-    with visits.judged("cut and repeated") as cut:
-        assert [name for name, word in cut.words().items() if word == "Note"] == [
-            "Idle WebSocket",
-            "Repeated requests",
-        ]
+    cut = visits["cut and repeated"].finished().words()
+    assert [name for name, word in cut.items() if word == "Note"] == [
+        "Idle WebSocket",
+        "Repeated requests",
+    ]
 
 
-def test_by_keyboard(visits: Visits) -> None:
+def test_by_keyboard(visits: dict[str, Visit]) -> None:
     """Everything that can be pressed is reached, in the order in which it is read."""
     page = visits["unanswered"].finished().page
     page.bring_to_front()
@@ -326,7 +309,7 @@ def test_by_keyboard(visits: Visits) -> None:
     assert page.evaluate("document.activeElement.id") == "copy-text"
 
 
-def test_runs_again_with_another_time_of_silence(visits: Visits) -> None:
+def test_runs_again_with_another_time_of_silence(visits: dict[str, Visit]) -> None:
     visit = visits["no WebSocket"].finished()
     assert visit.report()["observations"]["polling"]["hold"]["asked"] == IDLE
     visit.page.evaluate("document.getElementById('idle').options[1].value = '2'")

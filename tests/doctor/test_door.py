@@ -152,6 +152,32 @@ def test_a_stream_has_pauses(desk: Desk) -> None:
     assert body[-1] == b"."
 
 
+def test_where_a_network_repeats_all_of_it_a_run_may_wait(desk: Desk) -> None:
+    desk.do("begin")
+    run = desk.door.runs.find(RUN)
+    assert run is not None
+    bodies: list[bytes] = []
+
+    def hold() -> None:
+        held = desk.do("hold", seconds=1)
+        assert isinstance(held, Answer)
+        bodies.append(held.body)
+
+    def read(parts: Iterator[bytes]) -> None:
+        bodies.append(b"".join(parts))
+
+    # The places of two WebSockets, for which a real socket would be needed.
+    with desk.door._place(run), desk.door._place(run):
+        for _ in range(2):
+            desk.runtime.spawn(hold)
+            stream = desk.do("stream")
+            assert isinstance(stream, Stream)
+            desk.runtime.spawn(read, stream.parts)
+        desk.runtime.advance(2)
+    assert len(bodies) == 4
+    assert not any(b"error" in body for body in bodies)
+
+
 def test_few_wait_at_once(desk: Desk) -> None:
     for _ in range(MAX_WAITING_PER_RUN):
         desk.runtime.spawn(lambda: desk.answers.append(desk.do("hold", seconds=9)))

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from fallback_transport.doctor import terminal
-from fallback_transport.doctor.examination import Examination
+from fallback_transport.doctor.door import MAX_WAITING_PER_RUN
+from fallback_transport.doctor.examination import Examination, Failed
 from fallback_transport.doctor.findings import diagnose
 from fallback_transport.doctor.route import Route
+from tests.client.waiting import eventually
 from tests.integration.served import MODES, ROOT, Served, free_port
 from tests.proxies.fault_process import FaultProxy
 from tests.proxies.faults import AcceptClose, Gateway, LoginPage, Refuse
@@ -236,3 +238,27 @@ def test_in_every_async_mode(mode: str) -> None:
     with Served(mode) as served:
         observations = Examination(Route(served.url + "/fallback"), IDLE).observe()
     assert diagnose(observations).codes == ["ws-ok", "poll-ok"]
+
+
+@pytest.mark.integration
+def test_a_stream_that_the_server_refuses_says_nothing_of_the_network(server: Served) -> None:
+    examination = Examination(Route(f"{server.url}/fallback"), IDLE)
+    examination._ask({"do": "begin"}, 5)
+    with ThreadPoolExecutor(MAX_WAITING_PER_RUN) as pool:
+        held = [
+            pool.submit(examination._ask, {"do": "hold", "seconds": 2}, 5)
+            for _ in range(MAX_WAITING_PER_RUN)
+        ]
+        eventually(lambda: "503" in _status(examination))
+        assert examination._spread() is None
+        assert all(each.result().facts["held"] == 2 for each in held)
+    assert examination._spread() is not None
+
+
+def _status(examination: Examination) -> str:
+    """What becomes of one more that would wait."""
+    try:
+        examination._ask({"do": "hold", "seconds": 0}, 5)
+    except Failed as failed:
+        return str(failed)
+    return ""
