@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import json
-import math
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -25,6 +23,7 @@ from socketio import packet as sio
 from .backlog import Emission
 from .client_manager import ManagerHealth
 from .conversation import REPLY_PART, Conversation, MalformedPacket, Unit
+from .inspection import check, suspect
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
 from .protocol.envelope import Message
 from .runtime import Runtime
@@ -35,12 +34,6 @@ ERROR = "7"
 #: Seconds beyond all patience for which another thread waits to hear from the one that serves.
 HOME_MARGIN = 1.0
 _MAX_NAMESPACE = 256
-#: Handlers and encoders walk what came by recursion, and Python's ends at 1000 calls.
-_MAX_DEPTH = 100
-# What JSON text must contain to hold a number that a browser's JSON cannot carry: one of more than
-# 1.8e308. Patterns that begin with a letter are looked for at 1 GB/s, others at 100 MB/s.
-_SMALL_E, _LARGE_E = re.compile(r"e(?<=[0-9]e)\+?[0-9]{2}"), re.compile(r"E(?<=[0-9]E)\+?[0-9]{2}")
-_DIGIT, _DIGITS = re.compile("[0-9]"), re.compile("[0-9]{300}")
 _RESERVED_EVENTS = frozenset({"connect", "disconnect"})
 
 #: The session whose CONNECT is being handled: its first namespace shares its id.
@@ -382,8 +375,8 @@ class _Client:
         binary = packet.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK)
         if binary and packet.attachment_count > self._conversation.machine.grant.messages:
             raise MalformedPacket("more attachments than messages are granted")
-        if binary or data.count("[") + data.count("{") > _MAX_DEPTH or _suspect(data):
-            _check(packet.data, packet.attachment_count if binary else None)
+        if binary or suspect(data):
+            check(packet.data, packet.attachment_count if binary else None)
         if binary and packet.attachment_count > 0:
             self._waiting = packet, [seq]
             return _part(packet)
@@ -559,43 +552,3 @@ def _attachments(text: str) -> int:
 def _message(data: Any) -> Message:
     # It is kept until it is confirmed, and whoever made a bytearray may change it.
     return Message(bytes(data) if isinstance(data, bytearray) else data)
-
-
-def _suspect(data: str) -> bool:
-    """Whether JSON text may hold a number that no browser's JSON can; it is looked at again."""
-    return (
-        ("N" in data and "NaN" in data)
-        or ("I" in data and "Infinity" in data)
-        or bool(_SMALL_E.search(data) or _LARGE_E.search(data))
-        # Where there are 300 in a row, there is one at each 300th place.
-        or (len(data) > 300 and bool(_DIGIT.search(data[299::300]) and _DIGITS.search(data)))
-    )
-
-
-def _check(data: Any, attachments: int | None) -> None:
-    """Look through a packet's data, level by level.
-
-    Args:
-        attachments: how many it has, if it may have any.
-
-    Raises:
-        MalformedPacket: it is too deep, or no JSON for a browser, or wants
-            attachments that there are not.
-    """
-    level = [data]
-    for depth in range(_MAX_DEPTH + 1):
-        below: list[Any] = []
-        for value in level:
-            if depth == _MAX_DEPTH and isinstance(value, (list, dict)):
-                raise MalformedPacket(f"JSON nested deeper than {_MAX_DEPTH}")
-            if isinstance(value, list):
-                below += value
-            elif isinstance(value, dict):
-                below += value.values()
-                if attachments is not None and value.get("_placeholder") and "num" in value:
-                    number = value["num"]
-                    if type(number) is not int or not 0 <= number < attachments:
-                        raise MalformedPacket("attachments that do not fit their packet")
-            elif isinstance(value, float) and not math.isfinite(value):
-                raise MalformedPacket("a number that JSON cannot carry")
-        level = below

@@ -253,7 +253,7 @@ class FallbackTransport(Handlers):
         """
         its = self._meant()
         assert its._runtime is not None, "set by init_app"
-        its._runtime.drain_when_terminated(its._drain_now, its._drain + LAST_RESORT)
+        its._runtime.termination(its._drain_now, its._drain + LAST_RESORT).go_first()
 
     def stats(self) -> dict[str, Any]:
         """What has happened to the sessions of this process, in numbers that name nobody.

@@ -23,7 +23,7 @@ FLOORS = [
     {"runtime"},
     {"backlog"},
     {"admission", "client_manager", "conversation", "files", "origins", "request", "stats"},
-    {"registry"},
+    {"inspection", "registry"},
     {"engine"},
     {"heads", "polling", "websocket"},
     {"answers", "drivers"},

@@ -330,6 +330,24 @@ def test_a_stream_that_is_closed_or_handed_over_is_silent(peers: Peers, hub: Hub
     assert peers.got == other.got == []
 
 
+def test_what_waits_to_be_read_goes_before_the_stream_is_handed_over(peers: Peers) -> None:
+    data = bytes(range(256)) * 1000
+    peers.stream.send(data)
+    assert peers.stream.pending > 0
+    peers.stream.hand_over(b"head")
+    assert peers.handed == []
+    assert peers.read_all() == data + b"<end>"
+    assert peers.handed == [b"head"]
+
+
+def test_a_stream_that_is_closed_is_handed_over_to_nobody(peers: Peers) -> None:
+    peers.stream.send(bytes(1_000_000))
+    peers.stream.hand_over(b"head")
+    peers.stream.close()
+    turn()
+    assert peers.handed == []
+
+
 def test_a_wire_gives_back_what_nobody_has_read() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -40,19 +40,21 @@ END_MARK = SEPARATOR + "."
 #: JavaScript counts exactly up to 2**53; fifteen digits stay below.
 MAX_NUMBER = 10**15 - 1
 
-_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z", re.ASCII)
+_COUNT = "[1-9][0-9]{0,14}"
+_MARK = f"0|{_COUNT}"
+_NAMED = "[A-Za-z0-9._-]{1,64}"
+_NUMBER = re.compile(rf"(?:{_MARK})\Z", re.ASCII)
 # What nearly every unit of a client begins with, read in one go: an envelope with marks and at
 # most one message of text, and a polling request, in the order in which pages write it.
-_COUNT, _MARK = "[1-9][0-9]{0,14}", "0|[1-9][0-9]{0,14}"
 _USUAL = re.compile(rf"a({_MARK})(?: r({_MARK}))?(?:\Z| s({_COUNT})\x1em)", re.ASCII)
 _POLL = re.compile(
-    rf"i([A-Za-z0-9._-]{{1,64}}) k([A-Za-z0-9._-]{{1,64}}) t({_MARK}) n({_MARK})"
+    rf"i({_NAMED}) k({_NAMED}) t({_MARK}) n({_MARK})"
     rf"(?: w({_MARK}))?(?: b({_MARK}))? a({_MARK})(?: r({_MARK}))?(?: s({_COUNT}))?(?: c({_MARK}))?"
     r"(?=\x1e|\Z)",
     re.ASCII,
 )
 _PART = re.compile(r"([0-9]{1,15})/([0-9]{1,15}),", re.ASCII)
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z", re.ASCII)
+_NAME = re.compile(rf"{_NAMED}\Z", re.ASCII)
 #: RFC 7230's token, which is what RFC 6455 makes a subprotocol's name of.
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PROTOCOL = re.compile(rf"(?=.{{1,256}}\Z){_TOKEN}\Z")

@@ -24,7 +24,6 @@ class Message:
 
     Args:
         data: what the layer above sends; of bytes, no copy is made.
-        segment: its encoding, where it is known already.
 
     Raises:
         MessageRefused: text that UTF-8 cannot carry (a lone surrogate).
@@ -32,9 +31,9 @@ class Message:
 
     __slots__ = ("_segment", "_units", "_wide", "data", "size")
 
-    def __init__(self, data: str | bytes, segment: str | None = None) -> None:
+    def __init__(self, data: str | bytes) -> None:
         self.data = data
-        self._segment = segment
+        self._segment: str | None = None
         self._units: int | None = None
         self._wide = b""
         if isinstance(data, bytes) or data.isascii():

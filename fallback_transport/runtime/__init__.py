@@ -11,26 +11,21 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import faulthandler
 import logging
-import os
-import signal
 import socket
 import ssl
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, Protocol
 
 from .deferral import Deferral
 from .flusher import Flusher
-from .home import Home, in_hub, original_ident, original_lock
+from .home import Home, in_hub, original
 from .hub import TURN, Deadlines, Hub
 from .hub_watch import HubWatch
 from .servers import (
-    FAREWELL,
     Front,
     WSGIApplication,
     pywsgi_socket,
@@ -40,6 +35,7 @@ from .servers import (
 )
 from .stream import MAX_QUEUED, Stream
 from .suitability import missing, unsuitable
+from .termination import Termination
 
 __all__ = [
     "MAX_QUEUED",
@@ -146,7 +142,7 @@ class Runtime:
     def settle(self) -> None:
         """This is the thread that serves; what others hand over is done here."""
         if self._home is None and self.mode in ("eventlet", "gevent"):
-            ident = original_ident(self.mode)
+            ident = original(self.mode, "get_ident")
             self._home = Home(ident, self._socket_pair(), self.spawn, self.give_way)
             if self.mode == "eventlet":
                 self._hub = self._turn = Hub()
@@ -232,7 +228,7 @@ class Runtime:
         if home is None or home.here():
             function()
             return
-        done = original_lock(self.mode)()
+        done = original(self.mode, "Lock")()
         done.acquire()
 
         def run() -> None:
@@ -399,9 +395,7 @@ class Runtime:
             ", ".join(self.patched()) or "nothing",
         )
 
-        def stoppable(stop: Callable[[], None]) -> None:
-            self._when_terminated(drain, patience, stop)
-
+        stoppable = self.termination(drain, patience).then
         try:
             if front is not None:
                 serve_eventlet(app, host, port, stoppable, self.hub, front)
@@ -415,63 +409,9 @@ class Runtime:
             if self._deferral is not None:
                 self._deferral.stop()
 
-    def drain_when_terminated(self, drain: Callable[[], None], patience: float) -> None:
-        """At the next SIGTERM call `drain`, beside everything else; the signal comes again then.
-
-        What it did before it does the second time, and also whenever it comes in between.
-
-        Raises:
-            ValueError: this is not the main thread.
-            RuntimeError: what handles the signal is not Python's, and could not be put back.
-        """
-        before = signal.getsignal(signal.SIGTERM)
-        if before is None:
-            raise RuntimeError("SIGTERM is handled outside of Python: call drain() from there")
-        if before is not signal.SIG_IGN:
-            self._listen_for_termination(drain, patience, _terminate, before)
-
-    def _when_terminated(
-        self, drain: Callable[[], None], patience: float, stop: Callable[[], None]
-    ) -> None:
-        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-            # The application's own, or its parent's wish.
-            return
-        # Only possible in the main thread; in any other there are no signals to see to.
-        with contextlib.suppress(ValueError):
-            self._listen_for_termination(drain, patience, stop, signal.SIG_DFL)
-
-    def _listen_for_termination(
-        self, drain: Callable[[], None], patience: float, stop: Callable[[], None], after: Any
-    ) -> None:
-        ears, voice = self._socket_pair()
-        process = os.getpid()
-
-        def tell(number: int, frame: FrameType | None) -> None:
-            # Whatever runs just now is interrupted, the hub itself perhaps: only a byte goes out,
-            # which wakes the hub, too.
-            signal.signal(signal.SIGTERM, after)
-            if os.getpid() != process:
-                # A fork, which has no sessions: at the other end of the pair is its parent.
-                _terminate()
-                return
-            # It needs nobody to give way, says where everybody is, and ends with status 1.
-            with contextlib.suppress(OSError, ValueError):
-                faulthandler.dump_traceback_later(patience, exit=True)
-            voice.send(b"!")
-
-        def listen() -> None:
-            if not ears.recv(1):
-                # Somebody else has taken the signal, and with that our handler was gone.
-                return
-            try:
-                drain()
-                self.sleep(FAREWELL)
-            finally:
-                faulthandler.cancel_dump_traceback_later()
-                stop()
-
-        signal.signal(signal.SIGTERM, tell)
-        self.spawn(listen)
+    def termination(self, drain: Callable[[], None], patience: float) -> Termination:
+        """What SIGTERM is to do; see there."""
+        return Termination(drain, patience, self._socket_pair, self.spawn, self.sleep)
 
     def _socket_pair(self) -> tuple[socket.socket, socket.socket]:
         """Two connected sockets, on which tasks of the async mode can wait."""
@@ -491,10 +431,6 @@ class Runtime:
     def place(host: str, port: int) -> str:
         """Names this address of this machine: only one process at a time serves there."""
         return f"{socket.gethostname()} {uuid.getnode()} {host} {port}"
-
-
-def _terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def make_lock() -> Any:

@@ -72,31 +72,18 @@ class Home:
                     self._give_way()
 
 
-def original_ident(mode: str) -> Callable[[], int]:
-    """`threading.get_ident` as it was before any monkey patch."""
-    found: Callable[[], int]
-    if mode == "eventlet":
-        from eventlet import patcher
-
-        found = patcher.original("threading").get_ident
-    else:
-        from gevent import monkey
-
-        found = monkey.get_original("_thread", "get_ident")
-    return found
-
-
-def original_lock(mode: str) -> Callable[[], Any]:
-    """`threading.Lock` as it was before any monkey patch: it holds up the thread."""
+def original(mode: str, name: str) -> Callable[[], Any]:
+    """`get_ident` or `Lock` of `threading`, as they were before any monkey patch."""
     found: Callable[[], Any]
     if mode == "eventlet":
         from eventlet import patcher
 
-        found = patcher.original("threading").Lock
+        found = getattr(patcher.original("threading"), name)
     else:
         from gevent import monkey
 
-        found = monkey.get_original("_thread", "allocate_lock")
+        # What `threading` makes its own of these of.
+        found = monkey.get_original("_thread", {"Lock": "allocate_lock"}.get(name, name))
     return found
 
 

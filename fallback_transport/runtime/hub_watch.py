@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from .home import original
+
 logger = logging.getLogger("fallback_transport.runtime")
 
 #: Seconds for which a handler may hold up eventlet's hub before it is named in the log.
@@ -44,7 +46,7 @@ class HubWatch:
 
     def _start(self) -> None:
         if self._hub_thread is None:
-            self._hub_thread = _original_ident()
+            self._hub_thread = original("eventlet", "get_ident")()
             thread = self._thread_module.Thread(target=self._look, daemon=True)
             thread.name = "fallback_transport hub watch"
             thread.start()
@@ -77,10 +79,3 @@ class HubWatch:
         while frame is not None and frame.f_code is not HubWatch.call.__code__:
             frame = frame.f_back
         return frame
-
-
-def _original_ident() -> int:
-    from eventlet import patcher
-
-    ident: int = patcher.original("threading").get_ident()
-    return ident

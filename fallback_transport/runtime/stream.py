@@ -166,8 +166,17 @@ class Stream:
         drained()
 
     def hand_over(self, head: bytes) -> None:
-        """Let `eventlet.wsgi` serve the next request, of which `head` was read already."""
+        """Let `eventlet.wsgi` serve the next request, of which `head` was read already.
+
+        What is still to be written goes before it.
+        """
+        if self.closed:
+            return
         self._write()
+        if self._pending:
+            self.pause()
+            self.received, self.drained = _ignore, lambda: self.hand_over(head)
+            return
         self._leave()
         self.received, self.drained = _ignore, _nothing
         self._wsgi(self, self._sock, head)
