@@ -33,6 +33,7 @@ def test_so_does_that_of_an_application_written_for_flask_socketio(
         need("gevent")
     passed, seconds, threads = suite(changed_application(tmp_path), how)
     assert passed >= 20
+    assert f"its {passed} tests" in (HERE.parents[1] / "README.md").read_text()
     assert seconds < 1.0
     assert len(threads) == 1
 
