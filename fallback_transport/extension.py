@@ -1,8 +1,7 @@
-"""`FallbackTransport`: the Flask extension, and the only importer of Flask."""
+"""`FallbackTransport`: the Flask extension."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 from collections.abc import Callable
 from dataclasses import fields
@@ -16,20 +15,13 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .binding import hub_binding
 from .context import handler_context
-from .conversation import MalformedPacket
+from .dispatcher import Dispatcher
 from .doctor.door import DoctorDoor
-from .engine import Engine, EventRefused, Resumed, only_latest, server_at_work
+from .engine import Engine, only_latest, server_at_work
 from .gateway import Gateway, GatewayOptions, Guard
 from .handlers import (
-    ANY,
-    CONNECT,
-    DISCONNECT,
-    ERROR,
-    RESUME,
     Handlers,
     Registration,
-    size,
-    takes,
 )
 from .metrics import Metrics
 from .options import Options, configured
@@ -38,7 +30,7 @@ from .protocol.codes import CloseCode, valid_close
 from .registry import Capacity, Registry
 from .runtime import Runtime, WSGIApplication, missing
 from .script_tag import script_tag
-from .session import ConnectionRefused, Session, Sessions
+from .session import Session, Sessions
 from .version import __version__
 
 #: Seconds beyond the time for handlers after which a drain must be over: 5 for the clients to
@@ -81,7 +73,7 @@ class FallbackTransport(Handlers):
         #: That whose handlers this one has, for another app; and whether there are such.
         self._origin: FallbackTransport | None = None
         self._several = False
-        self._on_error: dict[str, Callable[..., Any]] = {}
+        self._dispatcher: Dispatcher | None = None
         self._binding = "auto"
         self._drain = 0.0
         if app is not None:
@@ -177,10 +169,11 @@ class FallbackTransport(Handlers):
         self._binding = options.binding
         self._engine, self._gateway, self._path = engine, gateway, options.paths[0]
         self._sessions = Sessions(engine)
+        self._dispatcher = Dispatcher(
+            engine, self._sessions, self._contexts, shared=self._handed_in is not None
+        )
         for each in self._registrations:
-            self._to_server(each)
-        if self._handed_in is None:
-            self._welcome_all("/")
+            self._dispatcher.add(each)
 
     @property
     def server(self) -> Any:
@@ -465,151 +458,13 @@ class FallbackTransport(Handlers):
 
     def _add(self, registration: Registration) -> None:
         super()._add(registration)
-        if self._server is not None:
-            self._to_server(registration)
+        if self._dispatcher is not None:
+            self._dispatcher.add(registration)
 
-    def _to_server(self, registration: Registration) -> None:
-        name, namespace, handler = registration.name, registration.namespace, registration.handler
-        if self._handed_in is None and name != CONNECT:
-            self._welcome_all(namespace)
-        if name == ERROR:
-            self._on_error[namespace] = handler
-        elif name == RESUME:
-            assert self._engine is not None, "set by init_app"
-            self._engine.on_resume[namespace] = self._resumed(namespace, handler)
-        elif name == CONNECT:
-            self._register(name, namespace, self._connected(namespace, handler))
-        elif name == DISCONNECT:
-            self._register(name, namespace, self._disconnected(namespace, handler))
-        else:
-            self._register(name, namespace, self._received(registration))
-
-    def _welcome_all(self, namespace: str) -> None:
-        """Without a handler of the application's, every client is welcome."""
-        if CONNECT not in self._server.handlers.get(namespace, {}):
-            self._server.on(CONNECT, self._connected(namespace, None), namespace=namespace)
-
-    def _connected(self, namespace: str, handler: Callable[..., Any] | None) -> Callable[..., Any]:
-        # `auth` has no default: on a TypeError python-socketio calls again without it, which
-        # must fail here and not run the application's handler a second time.
-        def connected(sid: str, environ: dict[str, Any], auth: Any) -> None:
-            assert self._sessions is not None, "set by init_app"
-            client = self._sessions.create(sid, namespace, auth)
-            if handler is None:
-                return
-            try:
-                self._call(environ, client, CONNECT, handler)
-            except ConnectionRefused as refused:
-                raise socketio.exceptions.ConnectionRefusedError(
-                    refused.reason, {"code": refused.code, "reason": refused.reason}
-                ) from refused
-
-        return connected
-
-    def _resumed(self, namespace: str, handler: Callable[..., Any]) -> Resumed:
-        def resumed(sid: str, environ: dict[str, Any]) -> tuple[int, str] | None:
-            client, _ = self._client(sid, namespace)
-            try:
-                self._call(environ, client, RESUME, handler)
-            except ConnectionRefused as refused:
-                return refused.code, refused.reason
-            return None
-
-        return resumed
-
-    def _received(self, registration: Registration) -> Callable[..., Any]:
-        namespace, handler, most = (
-            registration.namespace,
-            registration.handler,
-            registration.max_bytes,
-        )
-        fits = takes(handler)
-
-        def received(sid: str, *data: Any) -> Any:
-            return handle(registration.name, sid, data, data or (None,))
-
-        def anything(name: str, sid: str, *data: Any) -> Any:
-            return handle(name, sid, data, (name, *data))
-
-        def handle(name: str, sid: str, data: tuple[Any, ...], arguments: tuple[Any, ...]) -> Any:
-            client, environ = self._client(sid, namespace)
-            if not fits(len(arguments)):
-                raise MalformedPacket(f"event {name!r} with {len(data)} arguments")
-            try:
-                if most is not None and size(data) > most:
-                    raise EventRefused(CloseCode.TOO_LARGE, f"{name!r} takes {most} bytes at most")
-                return self._call(environ, client, name, handler, *arguments)
-            except EventRefused:
-                if client.reliable:
-                    raise
-                # Of errors, a stock client's protocol knows nothing.
-                return self._server.not_handled
-
-        return anything if registration.name == ANY else received
-
-    def _disconnected(self, namespace: str, handler: Callable[..., Any]) -> Callable[..., Any]:
-        def disconnected(sid: str, reason: str) -> None:
-            client, environ = self._client(sid, namespace)
-            code, text = client.closure or (CloseCode.NORMAL, reason)
-            # Its error was handled, and there is nobody to tell.
-            with contextlib.suppress(EventRefused):
-                self._call(environ, client, DISCONNECT, handler, int(code), text)
-
-        return disconnected
-
-    def _call(
-        self,
-        environ: dict[str, Any],
-        client: Session,
-        name: str,
-        handler: Callable[..., Any],
-        *data: Any,
-    ) -> Any:
-        """Call a handler in its contexts; what it raises goes to the handler of errors first."""
-        with handler_context(self._flask(environ), environ):
-            try:
-                return handler(client, *data)
-            except ConnectionRefused:
-                raise
-            except Exception as error:
-                on_error = self._on_error.get(client._namespace)
-                if on_error is None:
-                    raise
-                text = on_error(client, error, name.removeprefix("\0"))
-                if name in (CONNECT, RESUME):
-                    # There is no session for whom nobody could say whether it is welcome.
-                    raise
-                raise EventRefused(
-                    CloseCode.INTERNAL_ERROR, str(text or "the handler raised")
-                ) from error
-
-    def _register(self, name: str, namespace: str, function: Callable[..., Any]) -> None:
-        handlers = self._server.handlers.get(namespace, {})
-        if self._handed_in is not None and name in handlers:
-            raise ValueError(
-                f"the server that was handed in has a handler for {name!r} already; "
-                "only one would be called: keep that one, or this one"
-            )
-        if name == ANY:
-            if namespace in self._server.namespace_handlers:
-                raise ValueError(
-                    f"the server has a class for {namespace}, which takes all events that "
-                    "no handler takes: keep that one, or this one"
-                )
-            self._server.register_namespace(_CatchAll(namespace, function))
-        else:
-            self._server.on(name, function, namespace=namespace)
-
-    def _flask(self, environ: dict[str, Any]) -> Flask:
-        """The app whose handlers are called; a handed-in server's own doors do not name it."""
+    def _contexts(self, environ: dict[str, Any]) -> handler_context:
+        """Those of the app whose handlers are called; a handed-in server does not name it."""
         assert self._app is not None, "set by init_app"
-        named: Flask = environ.get("flask.app", self._app)
-        return named
-
-    def _client(self, sid: str, namespace: str) -> tuple[Session, dict[str, Any]]:
-        assert self._sessions is not None, "set by init_app"
-        environ: dict[str, Any] = self._server.get_environ(sid, namespace)
-        return self._sessions.get(sid, namespace), environ
+        return handler_context(environ.get("flask.app", self._app), environ)
 
 
 def _stats(registry: Registry, engine: Engine) -> dict[str, Any]:
@@ -635,26 +490,6 @@ def _guard(app: Flask, admits: bool | Callable[[], Any]) -> Guard:
             return response
 
     return guard
-
-
-class _CatchAll(socketio.Namespace):  # type: ignore[misc]
-    """Gets the events of a namespace that no handler takes.
-
-    As a handler of "*" it would not know an event of that name, whose first argument
-    is the session, from another's, whose first argument is what the page calls it.
-
-    Args:
-        received: called with the name of the event, the session, and the data.
-    """
-
-    def __init__(self, namespace: str, received: Callable[..., Any]) -> None:
-        super().__init__(namespace)
-        self._received = received
-
-    def trigger_event(self, event: str, *args: Any) -> Any:
-        if event in (CONNECT, DISCONNECT):
-            return self.server.not_handled
-        return self._received(event, *args)
 
 
 def _id(target: Any) -> Any:

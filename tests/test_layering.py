@@ -33,6 +33,7 @@ FLOORS = [
     {"binding"},
     {"context", "options", "script_tag", "session"},
     {"handlers"},
+    {"dispatcher"},
     {"extension"},
     {"testing"},
     {"", "__main__"},
