@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .backlog import Backlog, Waiter
+from .carriage import Carriage
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Envelope, Hello, Message, PollRequest, Welcome
 from .protocol.errors import OutboxFull, RemoteProtocolError
@@ -32,18 +33,6 @@ from .protocol.state import State
 from .runtime import TURN, Runtime
 
 logger = logging.getLogger("fallback_transport.session")
-#: One line for each session, when it is over: a name of its own, to be kept where the rest is not.
-end_logger = logging.getLogger("fallback_transport.session.end")
-
-#: The ends that a client causes by breaking a rule: worth more than a note in the log.
-_OFFENCES = frozenset(
-    {
-        CloseCode.PROTOCOL_ERROR,
-        CloseCode.MALFORMED,
-        CloseCode.TOO_LARGE,
-        CloseCode.TOO_MANY,
-    }
-)
 
 
 class Attachment(Protocol):
@@ -108,7 +97,7 @@ class Owner(Protocol):
     def proven(self, conversation: Conversation) -> None:
         """The client has committed a connection."""
 
-    def carried(self, before: str | None, now: str, why: str | None) -> None:
+    def carried(self, before: Transport | None, now: Transport, why: str | None) -> None:
         """What carried it before, what does now, and why, if that is polling."""
 
     def forget(self, conversation: Conversation) -> None:
@@ -136,8 +125,7 @@ class Conversation:
         "_arriving",
         "_attachments",
         "_backlog",
-        "_carrier",
-        "_carrying",
+        "_carriage",
         "_dirty",
         "_on_over",
         "_owner",
@@ -145,17 +133,12 @@ class Conversation:
         "_resuming",
         "_retired",
         "_scheduled",
-        "_seconds",
-        "_since",
         "_told",
         "_units",
         "_unseen",
         "_urgent",
         "_urgent_bytes",
-        "_why",
         "_working",
-        "connections",
-        "created",
         "data",
         "environ",
         "id",
@@ -163,7 +146,6 @@ class Conversation:
         "machine",
         "runtime",
         "subprotocol",
-        "switches",
         "weight",
     )
 
@@ -184,20 +166,12 @@ class Conversation:
         self.subprotocol = subprotocol
         self.data: dict[Any, Any] = {}
         self.lock = runtime.lock()
-        self.created = runtime.now()
         self.runtime = runtime
-        #: How many connections have carried it, and how often that was another transport's.
-        self.connections = self.switches = 0
         #: The bytes of the answers to its polls that are being written.
         self.weight = 0
         self._application = application(self)
         self._owner = owner
-        self._carrier: str | None = None
-        #: What carries it since when, and the seconds for which each transport has.
-        self._carrying: str | None = None
-        self._since = self.created
-        self._seconds: dict[str, float] = {}
-        self._why: str | None = None
+        self._carriage = Carriage(runtime.now())
         self._attachments: dict[int, Attachment] = {}
         #: The requests of connections that the application sees once they are committed.
         self._unseen: dict[int, dict[str, Any]] | None = None
@@ -222,6 +196,11 @@ class Conversation:
         self._backlog: Backlog | None = None
 
     # -- for the layer above -----------------------------------------------------
+
+    @property
+    def created(self) -> float:
+        """When it began."""
+        return self._carriage.began
 
     @property
     def transport(self) -> str | None:
@@ -397,7 +376,7 @@ class Conversation:
         """
         with self.lock:
             if transport is Transport.POLLING:
-                self._why = dict(hello.client).get("why")
+                self._carriage.why = dict(hello.client).get("why")
             keyless = hello.id is None and key is None
             known = self.machine.connections.get(hello.attempt)
             repeated = known is not None and known.transport is transport is Transport.POLLING
@@ -540,12 +519,11 @@ class Conversation:
                     )
             elif isinstance(event, Switched):
                 self._account()
-                if not self.connections:
+                carriage = self._carriage
+                if not carriage.connections:
                     self._owner.proven(self)
-                self.connections += 1
-                before, self._carrier = self._carrier, event.transport.value
-                self.switches += before not in (None, self._carrier)
-                self._owner.carried(before, self._carrier, self._why)
+                before = carriage.switched(event.transport)
+                self._owner.carried(before, event.transport, carriage.why)
                 unseen = self._see(event.attempt)
                 if unseen is not None:
                     self._resumed(unseen)
@@ -630,39 +608,14 @@ class Conversation:
         self._unseen = None
         for attachment in attachments:
             attachment.end(end)
-        self._account()
-        inbox, outbox = self.machine.inbox, self.machine.outbox
-        end_logger.log(
-            logging.WARNING if closed.code in _OFFENCES else logging.INFO,
-            # The reason may be the client's, line feeds and all.
-            "session %s ended after %.1f s: %s %r; websocket %.1f s, polling %.1f s, "
-            "%d connections, %d switches; %d messages up, %d down, %d replays, %d duplicates, "
-            "%d messages unconfirmed",
-            self.id,
-            self.runtime.now() - self.created,
-            closed.code,
-            closed.reason,
-            *(self._seconds.get(each.value, 0.0) for each in Transport),
-            self.connections,
-            self.switches,
-            inbox.received,
-            outbox.sent,
-            outbox.replays,
-            inbox.duplicates,
-            len(closed.unconfirmed),
-        )
+        self._carriage.log_end(self.id, closed, self.machine, self.runtime.now())
         if not self._told:
             # What the handlers have not begun stays unconfirmed, and the client is told so.
             self._units.clear()
         self._tell(closed.code, closed.reason, by_client=False, seq=None)
 
     def _account(self) -> None:
-        """Add up for how long which transport has carried it, once that may have changed."""
-        now = self.runtime.now()
-        if self._carrying is not None:
-            spent = self._seconds.get(self._carrying, 0.0) + now - self._since
-            self._seconds[self._carrying] = spent
-        self._carrying, self._since = self.transport, now
+        self._carriage.account(self.machine.transport, self.runtime.now())
 
     def _fail_requests(self) -> None:
         callbacks, self._on_over = self._on_over, None

@@ -333,9 +333,9 @@ class Registry:
         """See `conversation.Owner`."""
         self._clock.schedule(conversation, when)
 
-    def carried(self, before: str | None, now: str, why: str | None) -> None:
+    def carried(self, before: Transport | None, now: Transport, why: str | None) -> None:
         """See `conversation.Owner`."""
-        self._stats.carried(before, now, why)
+        self._stats.carried(before and before.value, now.value, why)
 
     def proven(self, conversation: Conversation) -> None:
         """See `conversation.Owner`."""

@@ -107,7 +107,7 @@ class Keeper:
     def proven(self, conversation: Conversation) -> None:
         self.committed.append(conversation)
 
-    def carried(self, before: str | None, now: str, why: str | None) -> None:
+    def carried(self, before: Transport | None, now: Transport, why: str | None) -> None:
         pass
 
     def forget(self, conversation: Conversation) -> None:
@@ -393,7 +393,7 @@ def test_the_first_commit_proves_it(room: Room) -> None:
     assert room.owner.committed == [room.conversation]
     room.greet(2, WEBSOCKET, Attached())
     room.receive(commit=2, attempt=2)
-    assert room.conversation.connections == 2
+    assert room.conversation._carriage.connections == 2
     assert room.owner.committed == [room.conversation]
 
 
@@ -502,7 +502,7 @@ def test_a_switch_drops_the_connection_before(room: Room) -> None:
     room.conversation.send([Message("one")])
     assert room.pulled(1) == []
     assert room.pulled(2) == ["one"]
-    assert room.conversation.connections == 2
+    assert room.conversation._carriage.connections == 2
 
 
 def test_only_its_own_connection_can_detach(room: Room) -> None:

@@ -21,7 +21,7 @@ PACKAGE = "fallback_transport"
 FLOORS = [
     {"packets", "protocol", "version"},
     {"runtime"},
-    {"backlog"},
+    {"backlog", "carriage"},
     {"admission", "client_manager", "conversation", "files", "origins", "request", "stats"},
     {"inspection", "registry"},
     {"engine"},
