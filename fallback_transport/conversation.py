@@ -501,7 +501,13 @@ class Conversation:
     # -- inside, under the lock ----------------------------------------------------
 
     def _act(self, events: list[Event]) -> None:
-        over = bool(events) and type(events[-1]) is SessionClosed
+        if events:
+            self._happened(events)
+        if self._backlog:
+            self._let_in(self._backlog)
+
+    def _happened(self, events: list[Event]) -> None:
+        over = type(events[-1]) is SessionClosed
         for event in events:
             if type(event) is MessageReceived:
                 self._take(event)
@@ -537,8 +543,6 @@ class Conversation:
             outside = min(self._urgent, grant.messages), min(self._urgent_bytes, grant.bytes)
             if self.machine.over_credit(*outside):
                 self._act(self.machine.abort(CloseCode.TOO_MANY, "more than the granted credit"))
-        if self._backlog:
-            self._let_in(self._backlog)
 
     def _let_in(self, backlog: Backlog) -> None:
         """Send what waits, as far as there is room; nothing of it once the session is closing."""
@@ -649,7 +653,7 @@ class Conversation:
     def _flush(self) -> None:
         with self.lock:
             self._dirty = False
-            for attachment in list(self._attachments.values()):
+            for attachment in tuple(self._attachments.values()):
                 attachment.wake()
             if self.machine.soonest < self._scheduled:
                 when = self.machine.deadline()
@@ -685,7 +689,7 @@ class Conversation:
                 # It may end no more than this task; the session is not to stop with it.
                 self.runtime.submit(self._work)
                 raise
-            if self.runtime.now() - since > TURN:
+            if self._units and self.runtime.now() - since > TURN:
                 # Where there is always something to do, handlers that never wait hold up a hub.
                 self.runtime.give_way()
                 since = self.runtime.now()
