@@ -406,11 +406,16 @@ class Conversation:
     def receive(self, attempt: int, envelope: Envelope) -> End | None:
         """Take an envelope; an End if the connection (or the session) ends for it."""
         with self.lock:
+            machine = self.machine
             try:
-                self._act(self.machine.receive(attempt, envelope, self.runtime.now()))
+                events = machine.receive(attempt, envelope, self.runtime.now())
             except RemoteProtocolError as error:
                 return self.refused(error)
-            self._wake()
+            self._act(events)
+            asks = envelope.messages or envelope.ask is not None
+            # Marks alone, as a fan-out to many brings back from each: there is nothing to say.
+            if events or asks or self._backlog is not None or machine.soonest < self._scheduled:
+                self._wake()
             return None
 
     def heard(self, attempt: int) -> None:
@@ -655,8 +660,10 @@ class Conversation:
             self._dirty = False
             for attachment in tuple(self._attachments.values()):
                 attachment.wake()
-            if self.machine.soonest < self._scheduled:
-                when = self.machine.deadline()
+            soonest = self.machine.soonest
+            if soonest < self._scheduled:
+                # Too soon costs no more than to look; where it is 0, nobody has looked.
+                when = soonest or self.machine.deadline()
                 self._scheduled = math.inf if when is None else when
                 self._owner.schedule(self, when)
 
