@@ -72,12 +72,9 @@ JAVASCRIPT = Document.read("fallback_transport/JAVASCRIPT.md")
 TESTING = Document.read("fallback_transport/TESTING.md")
 DEPLOYING = Document.read("fallback_transport/DEPLOYING.md")
 MIGRATING = Document.read("fallback_transport/MIGRATING.md")
-#: Those of this package that people read; what they show is run.
+PROTOCOL = Document.read("fallback_transport/PROTOCOL.md")
+DOCTOR = Document.read("fallback_transport/doctor/DOCTOR.md")
+CHANGELOG = Document.read("CHANGELOG.md")
+#: What people read who use the package.
 GUIDES = (README, PYTHON, JAVASCRIPT, TESTING, DEPLOYING, MIGRATING)
-ALL = (
-    *GUIDES,
-    *map(
-        Document.read,
-        ("CHANGELOG.md", "fallback_transport/PROTOCOL.md", "fallback_transport/doctor/DOCTOR.md"),
-    ),
-)
+ALL = (*GUIDES, PROTOCOL, DOCTOR, CHANGELOG)
