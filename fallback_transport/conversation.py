@@ -18,7 +18,7 @@ from .backlog import Backlog, Waiter
 from .carriage import Carriage
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Envelope, Hello, Message, PollRequest, Welcome
-from .protocol.errors import OutboxFull, RemoteProtocolError
+from .protocol.errors import OutboxFull, RemoteProtocolError, SessionOver
 from .protocol.events import (
     CloseReceived,
     ConnectionDropped,
@@ -224,13 +224,12 @@ class Conversation:
             MessageRefused: one is larger than any message may be.
         """
         with self.lock:
-            machine = self.machine
-            if not machine.state.accepts_messages:
-                return
             try:
-                machine.send(messages, self.runtime.now(), latest=latest)
+                self.machine.send(messages, self.runtime.now(), latest=latest)
+            except SessionOver:
+                return
             except OutboxFull as full:
-                self._act(machine.abort(CloseCode.TOO_MANY, str(full)))
+                self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
             if not self._dirty:
                 self._dirty = True
                 self.runtime.at_end_of_turn(self._flush)
