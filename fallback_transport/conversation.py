@@ -408,9 +408,11 @@ class Conversation:
             machine = self.machine
             try:
                 events = machine.receive(attempt, envelope, self.runtime.now())
+                self._act(events)
             except RemoteProtocolError as error:
                 return self.refused(error)
-            self._act(events)
+            except Exception:
+                return self._failed()
             asks = envelope.messages or envelope.ask is not None
             # Marks alone, as a fan-out to many brings back from each: there is nothing to say.
             if events or asks or self._backlog is not None or machine.soonest < self._scheduled:
@@ -439,9 +441,11 @@ class Conversation:
                 self._unseen = {**(self._unseen or {}), attempt: environ(Hello(attempt))}
             try:
                 events, verdict = self.machine.request(request, now)
+                self._act(events)
             except RemoteProtocolError as error:
                 return self.refused(error)
-            self._act(events)
+            except Exception:
+                return self._failed()
             answer: Envelope | End | None
             if self.machine.state is State.CLOSED:
                 answer = self.machine.end()
@@ -478,7 +482,11 @@ class Conversation:
     def pull(self, attempt: int) -> Envelope | None:
         """What is to be sent on a WebSocket now."""
         with self.lock:
-            return self.machine.pull(attempt, self.runtime.now())
+            try:
+                return self.machine.pull(attempt, self.runtime.now())
+            except Exception:
+                self._failed()
+                return None
 
     def weigh(self, size: int) -> None:
         """An answer of so many bytes begins to be written, or of so many less than 0 is."""
@@ -489,7 +497,10 @@ class Conversation:
         """Do what the time demands."""
         with self.lock:
             self._scheduled = math.inf
-            self._act(self.machine.timeout(self.runtime.now()))
+            try:
+                self._act(self.machine.timeout(self.runtime.now()))
+            except Exception:
+                self._failed()
             self._wake()
 
     def refused(self, error: RemoteProtocolError) -> End:
@@ -503,6 +514,12 @@ class Conversation:
             return End(error.code, str(error)[:120], False, inbox.handled, inbox.received)
 
     # -- inside, under the lock ----------------------------------------------------
+
+    def _failed(self) -> End:
+        """A defect of ours: the session ends with it, for it would only come again."""
+        logger.exception("session %s: a defect", self.id)
+        self._act(self.machine.abort(CloseCode.INTERNAL_ERROR, "a defect of the server"))
+        return self.machine.end()
 
     def _act(self, events: list[Event]) -> None:
         if events:
@@ -657,8 +674,11 @@ class Conversation:
     def _flush(self) -> None:
         with self.lock:
             self._dirty = False
-            for attachment in tuple(self._attachments.values()):
-                attachment.wake()
+            try:
+                for attachment in tuple(self._attachments.values()):
+                    attachment.wake()
+            except Exception:
+                self._failed()
             soonest = self.machine.soonest
             if soonest < self._scheduled:
                 # Too soon costs no more than to look; where it is 0, nobody has looked.

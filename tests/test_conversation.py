@@ -682,3 +682,38 @@ def test_one_line_tells_of_a_session_that_is_over(
 def test_an_offence_is_worth_more_than_a_note(room: Room, caplog: pytest.LogCaptureFixture) -> None:
     room.conversation.abort(CloseCode.TOO_MANY, "too many")
     assert [each.levelname for each in caplog.records if each.name.endswith(".end")] == ["WARNING"]
+
+
+@pytest.mark.parametrize("part", ["receive", "pull", "timeout", "wake"])
+def test_a_defect_ends_its_session_and_stalls_nobody(
+    room: Room, part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: Any) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(Attached if part == "wake" else ServerMachine, part, fail)
+    if part == "pull":
+        assert room.pulled() == []
+    elif part == "timeout":
+        room.conversation.timeout()
+    end = room.receive("one")
+    assert (end is not None and end.session) == (part == "receive")
+    assert room.layer.log[-1] == (CloseCode.INTERNAL_ERROR, "a defect of the server", False)
+    [told] = room.attached.log
+    assert (told.code, told.session) == (CloseCode.INTERNAL_ERROR, True)
+    assert room.owner.departed == [room.conversation]
+    assert "session id: a defect" in caplog.messages
+    assert "KeyError: 'a defect'" in caplog.text
+
+
+def test_a_defect_in_a_polling_request_ends_its_session(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(ServerMachine, "request", fail)
+    request = PollRequest("id", "key", 2, 1)
+    end = room.conversation.request(request, lambda *_: None, seen_of)
+    assert isinstance(end, End)
+    assert (end.code, end.session) == (CloseCode.INTERNAL_ERROR, True)
