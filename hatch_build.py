@@ -69,21 +69,21 @@ class CompiledBuildHook(BuildHookInterface[Any]):
 
 
 def require_compiler() -> None:
-    """See that there is what setuptools is going to call.
+    """See that there is what setuptools is going to call, and what that reads.
 
     Raises:
         RuntimeError: what to install.
     """
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
-    if shutil.which(compiler) is None:
+    words = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    includes = {sysconfig.get_path(name) for name in ("include", "platinclude")}
+    options = [f"-I{path}" for path in sorted(includes)]
+    command = [words[0], *options, "-E", "-include", "Python.h", "-x", "c", os.devnull]
+    try:
+        subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
         raise RuntimeError(
-            f"a compiled build needs a C compiler, and there is no {compiler}: install one "
-            "(Debian: gcc and libc6-dev), or name it in CC; or build without "
-            "HATCH_BUILD_HOOK_ENABLE_CUSTOM, in pure Python"
-        )
-    header = Path(sysconfig.get_path("include"), "Python.h")
-    if not header.exists():
-        raise RuntimeError(
-            f"a compiled build needs Python's headers, and there is no {header}: install them "
-            "(Debian: python3-dev); or build without HATCH_BUILD_HOOK_ENABLE_CUSTOM, in pure Python"
-        )
+            "a compiled build needs a C compiler and the headers of Python: install them (Debian: "
+            "gcc, libc6-dev, python3-dev), or name the compiler in CC; or build in pure Python, "
+            "without HATCH_BUILD_HOOK_ENABLE_CUSTOM\n"
+            f"{getattr(error, 'stderr', None) or error}"
+        ) from None
