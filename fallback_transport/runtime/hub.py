@@ -19,7 +19,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from greenlet import greenlet
+    import greenlet
 
 logger = logging.getLogger("fallback_transport.runtime")
 
@@ -39,14 +39,13 @@ class Hub:
 
     def __init__(self) -> None:
         # Here, because it comes with eventlet, which the other modes do without.
+        import greenlet
         from eventlet import hubs
-        from greenlet import getcurrent, greenlet
 
-        self._getcurrent = getcurrent
-        self._new_greenlet = greenlet
+        self._greenlet = greenlet
         self._hub = hubs.get_hub()
         self._tasks: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._idle: list[greenlet] = []
+        self._idle: list[greenlet.greenlet] = []
         self._flushes: list[Callable[[], None]] = []
         self._writes: list[Callable[[], None]] = []
         self._scheduled = False
@@ -127,8 +126,8 @@ class Hub:
         for write in writes:
             write()
 
-    def _worker(self) -> greenlet:
-        return self._new_greenlet(self._work, self._hub.greenlet)
+    def _worker(self) -> greenlet.greenlet:
+        return self._greenlet.greenlet(self._work, self._hub.greenlet)
 
     def _work(self) -> None:
         while True:
@@ -145,7 +144,7 @@ class Hub:
                     break
             if len(self._idle) >= MAX_IDLE:
                 return
-            self._idle.append(self._getcurrent())
+            self._idle.append(self._greenlet.getcurrent())
             self._hub.greenlet.switch()
 
 

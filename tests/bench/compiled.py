@@ -24,9 +24,12 @@ class BuildError(Exception):
 
 
 def build(folder: Path, root: Path = ROOT) -> None:
-    """Put what an installation would have into `folder`: the package, and what it loads."""
+    """Put what an installation would have into `folder`: the package, and what it loads.
+
+    It is built from the sdist, as a release is.
+    """
     with tempfile.TemporaryDirectory() as wheels:
-        words = ["-m", "build", "--wheel", "--no-isolation", "--outdir", wheels, str(root)]
+        words = ["-m", "build", "--no-isolation", "--outdir", wheels, str(root)]
         done = subprocess.run(
             [sys.executable, *words],
             env={**os.environ, "HATCH_BUILD_HOOK_ENABLE_CUSTOM": "true"},
