@@ -174,7 +174,7 @@ class Dispatcher:
                     f"the server has a class for {namespace}, which takes all events that "
                     "no handler takes: keep that one, or this one"
                 )
-            self._server.register_namespace(_catch_all(namespace, function))
+            self._server.register_namespace(_CatchAll(namespace, function))
         else:
             self._server.on(name, function, namespace=namespace)
 
@@ -183,7 +183,7 @@ class Dispatcher:
         return self._sessions.get(sid, namespace), environ
 
 
-def _catch_all(namespace: str, received: Callable[..., Any]) -> socketio.Namespace:
+class _CatchAll(socketio.Namespace):  # type: ignore[misc]
     """Gets the events of a namespace that no handler takes.
 
     As a handler of "*" it would not know an event of that name, whose first argument
@@ -192,13 +192,12 @@ def _catch_all(namespace: str, received: Callable[..., Any]) -> socketio.Namespa
     Args:
         received: called with the name of the event, the session, and the data.
     """
-    # No class of its own: mypyc compiles none whose base it does not compile.
-    catch_all = socketio.Namespace(namespace)
 
-    def trigger_event(event: str, *args: Any) -> Any:
+    def __init__(self, namespace: str, received: Callable[..., Any]) -> None:
+        super().__init__(namespace)
+        self._received = received
+
+    def trigger_event(self, event: str, *args: Any) -> Any:
         if event in (CONNECT, DISCONNECT):
-            return catch_all.server.not_handled
-        return received(event, *args)
-
-    catch_all.trigger_event = trigger_event
-    return catch_all
+            return self.server.not_handled
+        return self._received(event, *args)
