@@ -24,14 +24,15 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGE = "fallback_transport"
 # mypyc names its shared library by what is compiled; another package's must not have the name.
-# It does without the types of the dependencies, which are not there where a build is isolated:
-# what is compiled is the same everywhere. Of other modules it does not report what follows of that.
+# It does without the types of the dependencies, which are not there where a build is isolated: what
+# is compiled is the same everywhere. What follows of that in other modules is not reported; in those
+# compiled, a class that has a dependency's for its base, which would crash, is an error.
 SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup
 
 options = ["--config-file=", "--no-site-packages", "--ignore-missing-imports"]
-options += ["--follow-imports=silent"]
+options += ["--follow-imports=silent", "--disallow-subclassing-any"]
 extensions = mypycify(options + {paths!r}, debug_level="0", group_name={group!r})
 setup(name={group!r}, packages=[], ext_modules=extensions)
 """
