@@ -25,8 +25,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 PACKAGE = "fallback_transport"
 # mypyc names its shared library by what is compiled; another package's must not have the name.
 # It does without the types of the dependencies, which are not there where a build is isolated: what
-# is compiled is the same everywhere. What follows of that in other modules is not reported; in those
-# compiled, a class that has a dependency's for its base, which would crash, is an error.
+# is compiled is the same everywhere. What follows of that in other modules is not reported; in
+# those compiled, a class that has a dependency's for its base, which would crash, is an error.
 SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup

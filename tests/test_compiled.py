@@ -44,7 +44,7 @@ PARTS = {
     # Both transports over real sockets, on eventlet's hub, over WSGI, on gevent, in threads.
     "sockets": (
         "tests/integration/test_sessions.py",
-        "tests/integration/test_bindings.py",
+        "tests/integration/test_handlers.py",
     ),
 }
 
@@ -97,9 +97,7 @@ def test_what_is_imported_is_compiled(tree: Path) -> None:
     names = [
         str(path.relative_to(tree)).removesuffix(SUFFIX).replace("/", ".") for path in libraries
     ]
-    assert {f"{PACKAGE}.protocol.machine", f"{PACKAGE}.conversation", f"{PACKAGE}.engine"} <= {
-        *names
-    }
+    assert {f"{PACKAGE}.{name}" for name in ("conversation", "polling", "websocket")} < {*names}
     said = run("-W", "ignore::DeprecationWarning", "-c", WHERE, *names, cwd=tree)
     assert said.split() == [str(path) for path in libraries]
 
@@ -108,14 +106,9 @@ def test_what_is_imported_is_compiled(tree: Path) -> None:
 @pytest.mark.parametrize("part", PARTS)
 def test_the_contract_holds(part: str, tree: Path, tmp_path: Path, request: Any) -> None:
     tally = tmp_path / "tally"
-    words = [
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        f"--seed={request.config.option.hypothesis_seed}",
-    ]
+    words = ["-m", "pytest", "-q", f"--seed={request.config.option.hypothesis_seed}"]
+    # Mostly they wait for one another.
+    words += ["-n", "2", "--dist", "loadfile"]
     words += [f"--deselect={name}" for name in INSIDE]
     said = run(*words, *PARTS[part], cwd=tree, FALLBACK_TRANSPORT_TALLY=str(tally))
     passed, skipped = (line.split() for line in tally.read_text().splitlines())
@@ -124,6 +117,7 @@ def test_the_contract_holds(part: str, tree: Path, tmp_path: Path, request: Any)
     assert skipped == ["skipped", "0"], said
 
 
+@pytest.mark.usefixtures("tree")
 def test_the_tree_stays_as_it_is() -> None:
     made = [path for path in (ROOT / PACKAGE).rglob("*") if path.suffix in (".so", ".c", ".o")]
     assert made == []
