@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +112,12 @@ def test_the_contract_holds(part: str, tree: Path, tmp_path: Path, request: Any)
     words += ["-n", "2", "--dist", "loadfile"]
     words += [f"--deselect={name}" for name in INSIDE]
     said = run(*words, *PARTS[part], cwd=tree, FALLBACK_TRANSPORT_TALLY=str(tally))
-    passed, skipped = (line.split() for line in tally.read_text().splitlines())
-    assert passed[0] == "passed", said
-    assert int(passed[1]) > 10, said
-    assert skipped == ["skipped", "0"], said
+    counted: Counter[str] = Counter()
+    for line in tally.read_text().splitlines():
+        word, number = line.split()
+        counted[word] += int(number)
+    assert counted["passed"] > 100, said
+    assert counted["skipped"] == 0, said
 
 
 @pytest.mark.usefixtures("tree")
