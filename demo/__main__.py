@@ -12,7 +12,7 @@ import warnings
 def patch(mode: str) -> str:
     """Patch the standard library as `mode` needs it, before anything else is imported."""
     if mode == "eventlet":
-        # What it warns of is in the README; here it would hide the address.
+        # What it warns of is in DEPLOYING.md; here it would hide the address.
         warnings.filterwarnings("ignore", r"\s*Eventlet is deprecated")
         import eventlet
 

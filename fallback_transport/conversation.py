@@ -18,7 +18,7 @@ from .backlog import Backlog, Waiter
 from .carriage import Carriage
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Envelope, Hello, Message, PollRequest, Welcome
-from .protocol.errors import OutboxFull, RemoteProtocolError
+from .protocol.errors import OutboxFull, RemoteProtocolError, SessionOver
 from .protocol.events import (
     CloseReceived,
     ConnectionDropped,
@@ -225,13 +225,12 @@ class Conversation:
             MessageRefused: one is larger than any message may be.
         """
         with self.lock:
-            machine = self.machine
-            if not machine.state.accepts_messages:
-                return
             try:
-                machine.send(messages, self.runtime.now(), latest=latest)
+                self.machine.send(messages, self.runtime.now(), latest=latest)
+            except SessionOver:
+                return
             except OutboxFull as full:
-                self._act(machine.abort(CloseCode.TOO_MANY, str(full)))
+                self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
             if not self._dirty:
                 self._dirty = True
                 self.runtime.at_end_of_turn(self._flush)
@@ -407,11 +406,16 @@ class Conversation:
     def receive(self, attempt: int, envelope: Envelope) -> End | None:
         """Take an envelope; an End if the connection (or the session) ends for it."""
         with self.lock:
+            machine = self.machine
             try:
-                self._act(self.machine.receive(attempt, envelope, self.runtime.now()))
+                events = machine.receive(attempt, envelope, self.runtime.now())
             except RemoteProtocolError as error:
                 return self.refused(error)
-            self._wake()
+            self._act(events)
+            asks = envelope.messages or envelope.ask is not None
+            # Marks alone, as a fan-out to many brings back from each: there is nothing to say.
+            if events or asks or self._backlog is not None or machine.soonest < self._scheduled:
+                self._wake()
             return None
 
     def heard(self, attempt: int) -> None:
@@ -502,7 +506,13 @@ class Conversation:
     # -- inside, under the lock ----------------------------------------------------
 
     def _act(self, events: list[Event]) -> None:
-        over = bool(events) and type(events[-1]) is SessionClosed
+        if events:
+            self._happened(events)
+        if self._backlog:
+            self._let_in(self._backlog)
+
+    def _happened(self, events: list[Event]) -> None:
+        over = type(events[-1]) is SessionClosed
         for event in events:
             if type(event) is MessageReceived:
                 self._take(event)
@@ -538,8 +548,6 @@ class Conversation:
             outside = min(self._urgent, grant.messages), min(self._urgent_bytes, grant.bytes)
             if self.machine.over_credit(*outside):
                 self._act(self.machine.abort(CloseCode.TOO_MANY, "more than the granted credit"))
-        if self._backlog:
-            self._let_in(self._backlog)
 
     def _let_in(self, backlog: Backlog) -> None:
         """Send what waits, as far as there is room; nothing of it once the session is closing."""
@@ -652,10 +660,12 @@ class Conversation:
     def _flush(self) -> None:
         with self.lock:
             self._dirty = False
-            for attachment in list(self._attachments.values()):
+            for attachment in tuple(self._attachments.values()):
                 attachment.wake()
-            if self.machine.soonest < self._scheduled:
-                when = self.machine.deadline()
+            soonest = self.machine.soonest
+            if soonest < self._scheduled:
+                # Too soon costs no more than to look; where it is 0, nobody has looked.
+                when = soonest or self.machine.deadline()
                 self._scheduled = math.inf if when is None else when
                 self._owner.schedule(self, when)
 
@@ -688,7 +698,7 @@ class Conversation:
                 # It may end no more than this task; the session is not to stop with it.
                 self.runtime.submit(self._work)
                 raise
-            if self.runtime.now() - since > TURN:
+            if self._units and self.runtime.now() - since > TURN:
                 # Where there is always something to do, handlers that never wait hold up a hub.
                 self.runtime.give_way()
                 since = self.runtime.now()

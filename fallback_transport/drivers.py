@@ -275,7 +275,9 @@ class CallbackDriver:
                 break
             stream.queue(chunks[0] if len(chunks) == 1 else b"".join(chunks))
             if connection.emptied:
-                break
+                if not connection.behind:
+                    stream.resume()
+                return
             if chunks[-1] == b"":
                 stream.send_end()
         if connection.finished and not stream.pending:

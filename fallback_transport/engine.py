@@ -17,13 +17,13 @@ from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 
+import socketio
 from engineio import packet as eio
 from socketio import packet as sio
 
 from .backlog import Emission
 from .client_manager import ManagerHealth
-from .conversation import REPLY_PART, Conversation, MalformedPacket, Unit
-from .inspection import check, suspect
+from .conversation import Conversation
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
 from .protocol.envelope import Message
 from .runtime import Runtime
@@ -33,11 +33,9 @@ ERROR = "7"
 
 #: Seconds beyond all patience for which another thread waits to hear from the one that serves.
 HOME_MARGIN = 1.0
-_MAX_NAMESPACE = 256
-_RESERVED_EVENTS = frozenset({"connect", "disconnect"})
 
 #: The session whose CONNECT is being handled: its first namespace shares its id.
-_connecting: contextvars.ContextVar[Conversation | None] = contextvars.ContextVar(
+connecting: contextvars.ContextVar[Conversation | None] = contextvars.ContextVar(
     "fallback_transport.connecting", default=None
 )
 
@@ -126,6 +124,9 @@ class Engine:
         self.patience: float | None = None
         self.manager_health = ManagerHealth.of(server.manager, runtime)
         server.eio = self
+        if type(server.manager) is socketio.Manager:
+            # One that speaks to other processes has ways of its own.
+            server.manager.emit = self._emit
 
     def __getattr__(self, name: str) -> Any:
         # Whatever is not about our sessions is the stock engine's.
@@ -159,16 +160,10 @@ class Engine:
             return
         # Kept with the packet, for the other recipients.
         try:
-            group, plain = pkt.fallback_group
+            message = pkt.fallback_message
         except AttributeError:
-            group = [_message(pkt.data)]
-            # An event without attachments: nothing is to be seen to, whoever gets it.
-            plain = isinstance(pkt.data, str) and pkt.data[:1] == "2"
-            pkt.fallback_group = group, plain
-        if plain and not self._partial and self.patience is None:
-            self.runtime.at_home(conversation.send, group, _latest.get())
-        else:
-            self._send(conversation, group[0])
+            message = pkt.fallback_message = _message(pkt.data)
+        self._send(conversation, message)
 
     def disconnect(self, sid: str | None = None) -> None:
         """End a client's connection, or everybody's."""
@@ -214,11 +209,11 @@ class Engine:
 
     def generate_id(self) -> str:
         """A new Socket.IO id: the session's own for the namespace that it connects to."""
-        conversation = _connecting.get()
+        conversation = connecting.get()
         if conversation is None:
             fresh: str = self.stock.generate_id()
             return fresh
-        _connecting.set(None)
+        connecting.set(None)
         return conversation.id
 
     def start_background_task(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -275,6 +270,62 @@ class Engine:
             _emission.reset(token)
             self.runtime.complete(lambda: emission.wait(self.runtime.now), timeout)
 
+    def _emit(
+        self,
+        event: str,
+        data: Any,
+        namespace: str,
+        room: Any = None,
+        skip_sid: Any = None,
+        callback: Callable[..., Any] | None = None,
+        to: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Do what `socketio.Manager.emit` does, without its calls for each recipient."""
+        manager = self.server.manager
+        if callback:
+            # Each recipient is asked by a number of its own.
+            places = {"room": room, "skip_sid": skip_sid, "to": to, **kwargs}
+            type(manager).emit(manager, event, data, namespace, callback=callback, **places)
+            return
+        if namespace not in manager.rooms:
+            return
+        arguments = data if isinstance(data, tuple) else () if data is None else (data,)
+        packet = self.server.packet_class(
+            sio.EVENT, namespace=namespace, data=[event, *arguments]
+        ).encode()
+        group = [_message(part) for part in (packet if isinstance(packet, list) else [packet])]
+        skipped = skip_sid if isinstance(skip_sid, list) else [skip_sid]
+        recipients = [
+            engine_id
+            for sid, engine_id in manager.get_participants(namespace, to or room)
+            if sid not in skipped
+        ]
+        self.runtime.at_home(self._deliver, recipients, group, _latest.get(), _emission.get())
+
+    def _deliver(
+        self,
+        recipients: list[str],
+        group: list[Message],
+        latest: str | None,
+        emission: Emission | None,
+    ) -> None:
+        """Send messages that belong together to several clients."""
+        if emission is not None and emission.over:
+            emission = None
+        packets: list[eio.Packet] = []
+        for sid in recipients:
+            conversation = self._conversations.get(sid)
+            if conversation is None:
+                packets = packets or [eio.Packet(eio.MESSAGE, message.data) for message in group]
+                for packet in packets:
+                    # Where a test client of Flask-SocketIO listens.
+                    self.server._send_eio_packet(sid, packet)
+            elif emission is None:
+                conversation.send(group, latest)
+            else:
+                emission.offer(conversation, group, latest)
+
     def _send(self, conversation: Conversation, message: Message) -> None:
         """Send, holding a packet's text back until its attachments are there too.
 
@@ -326,11 +377,10 @@ class Engine:
 
     # -- receiving -------------------------------------------------------------------
 
-    def application(self, conversation: Conversation) -> _Client:
-        """The layer above a new conversation."""
+    def admit(self, conversation: Conversation) -> None:
+        """A session begins."""
         self.runtime.settle()
         self._conversations[conversation.id] = conversation
-        return _Client(self, conversation)
 
     def forget(self, conversation: Conversation) -> None:
         """The disconnect handler of a session has run."""
@@ -344,202 +394,6 @@ class Engine:
         # It has the client's `Session`, and that has the conversation.
         conversation.data = {}
         del self._conversations[conversation.id]
-
-
-class _Client:
-    """One session as python-socketio sees it: packets in, handlers called in order."""
-
-    __slots__ = ("_connected", "_conversation", "_engine", "_namespace", "_server", "_waiting")
-
-    def __init__(self, engine: Engine, conversation: Conversation) -> None:
-        self._engine = engine
-        self._server = engine.server
-        self._conversation = conversation
-        self._waiting: tuple[Any, list[int]] | None = None
-        self._connected = False
-        self._namespace = "/"
-
-    def unit(self, seq: int, data: str | bytes) -> Unit | None:
-        """See `conversation.Application`."""
-        if self._waiting is not None:
-            return self._attachment(seq, data)
-        if not isinstance(data, str):
-            raise MalformedPacket("an attachment without its packet")
-        if data[:1] == ERROR:
-            return self._error_reply(seq, data)
-        try:
-            packet = self._server.packet_class(encoded_packet=data)
-        except Exception as error:
-            # The decoder answers hostile text with whatever its parts raise.
-            raise MalformedPacket("no Socket.IO packet") from error
-        binary = packet.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK)
-        if binary and packet.attachment_count > self._conversation.machine.grant.messages:
-            raise MalformedPacket("more attachments than messages are granted")
-        if binary or suspect(data):
-            check(packet.data, packet.attachment_count if binary else None)
-        if binary and packet.attachment_count > 0:
-            self._waiting = packet, [seq]
-            return _part(packet)
-        return self._checked(packet, (seq,))
-
-    def resumed(self, environ: dict[str, Any]) -> None:
-        """See `conversation.Application`."""
-        engine, manager = self._engine, self._server.manager
-        sid = manager.sid_from_eio_sid(self._conversation.id, self._namespace)
-        # It may have been refused, or disconnected just now.
-        handler = engine.on_resume.get(self._namespace)
-        if handler is None or not manager.is_connected(sid, self._namespace):
-            return
-        try:
-            refused = self._call("on_resume", handler, sid, environ)
-        except BaseException:
-            # Nobody could say whether it is still welcome.
-            reason = "the resume handler raised"
-            self._conversation.refuse(CloseCode.INTERNAL_ERROR, reason)
-            raise
-        if refused is not None:
-            self._conversation.refuse(*refused)
-
-    def over(self, code: int, reason: str, by_client: bool) -> None:
-        """See `conversation.Application`."""
-        reasons = self._engine.stock.reason
-        if by_client:
-            name = reasons.CLIENT_DISCONNECT
-        elif code == CloseCode.INACTIVE:
-            name = reasons.PING_TIMEOUT
-        else:
-            name = reasons.SERVER_DISCONNECT
-        try:
-            if self._connected:
-                disconnect = self._engine.stock.handlers["disconnect"]
-                self._call("on_disconnect", disconnect, self._conversation.id, name)
-        finally:
-            self._engine.forget(self._conversation)
-
-    def _attachment(self, seq: int, data: str | bytes) -> Unit | None:
-        assert self._waiting is not None, "called with a packet that waits"
-        packet, seqs = self._waiting
-        if not isinstance(data, bytes):
-            raise MalformedPacket("a packet where an attachment was announced")
-        seqs.append(seq)
-        try:
-            complete = packet.add_attachment(data)
-        except Exception as error:
-            raise MalformedPacket("attachments that do not fit their packet") from error
-        if not complete:
-            return _part(packet)
-        self._waiting = None
-        return self._checked(packet, tuple(seqs))
-
-    def _checked(self, packet: Any, seqs: tuple[int, ...]) -> Unit:
-        """The unit of a packet, after the checks that python-socketio leaves out."""
-        kind, data = packet.packet_type, packet.data
-        if len(packet.namespace or "") > _MAX_NAMESPACE:
-            raise MalformedPacket("a namespace that is too long")
-        if kind == sio.CONNECT:
-            if self._connected or not (data is None or isinstance(data, dict)):
-                raise MalformedPacket("CONNECT comes once, with an object")
-            self._connected = True
-            self._namespace = packet.namespace or "/"
-            return Unit(seqs, lambda: self._connect(packet))
-        if not self._connected:
-            raise MalformedPacket("a packet before CONNECT")
-        if kind in (sio.EVENT, sio.BINARY_EVENT):
-            named = isinstance(data, list) and data and isinstance(data[0], str)
-            if not named or data[0] in _RESERVED_EVENTS:
-                raise MalformedPacket("an event without a name, or with a reserved one")
-            if packet.id is None or self._engine.patience is None:
-                return Unit(seqs, lambda: self._event(packet))
-            return Unit(seqs, lambda: self._event_waiting(packet))
-        if kind in (sio.ACK, sio.BINARY_ACK):
-            # Ids begin at 1; with 0 python-socketio would call, and lose, its counter.
-            if not packet.id or not isinstance(data, list):
-                raise MalformedPacket("an ACK without an id or its list")
-            return Unit(seqs, lambda: self._reply(packet.namespace, packet.id, data), urgent=True)
-        if kind == sio.DISCONNECT:
-            return Unit(seqs, lambda: self._disconnect(packet))
-        raise MalformedPacket(f"a packet of type {kind!r}"[:60])
-
-    def _error_reply(self, seq: int, text: str) -> Unit:
-        """Our own packet: the client's handler raised. The callback gets a `RequestFailed`."""
-        try:
-            # Same shape as an ACK, with an object for the list.
-            packet = self._server.packet_class(encoded_packet="3" + text[1:])
-        except Exception as error:
-            raise MalformedPacket("no error reply") from error
-        if not packet.id or not isinstance(packet.data, dict):
-            raise MalformedPacket("an error reply without an id or its object")
-        failure = RequestFailed(str(packet.data.get("message", "the client's handler raised")))
-        return Unit(
-            (seq,), lambda: self._reply(packet.namespace, packet.id, [failure]), urgent=True
-        )
-
-    def _connect(self, packet: Any) -> None:
-        conversation = self._conversation
-        self._engine.stock.handlers["connect"](conversation.id, conversation.environ)
-        token = _connecting.set(conversation)
-        try:
-            connect = self._server._handle_connect
-            with self._engine.patient():
-                self._call("on_connect", connect, conversation.id, packet.namespace, packet.data)
-        except BaseException:
-            conversation.close(CloseCode.INTERNAL_ERROR, "the connect handler raised")
-            raise
-        finally:
-            _connecting.reset(token)
-
-    def _event_waiting(self, packet: Any) -> None:
-        # The reply waits for room as an `emit` does.
-        with self._engine.patient():
-            self._event(packet)
-
-    def _event(self, packet: Any) -> None:
-        unanswered, session = self._engine.unanswered, self._conversation.id
-        arguments = session, packet.namespace, packet.id, packet.data
-        if packet.id is not None:
-            unanswered.add(session)
-        try:
-            self._call(repr(packet.data[0]), self._server._handle_event, *arguments)
-        except EventRefused as refused:
-            self._answer_error(packet, refused.code, refused.message)
-        except BaseException:
-            # Also the time-outs of eventlet and gevent, which are no `Exception`.
-            self._answer_error(packet, CloseCode.INTERNAL_ERROR, "the handler raised")
-            raise
-        else:
-            if session in unanswered:
-                self._answer_error(packet, CloseCode.GONE, "no handler takes this event")
-        finally:
-            unanswered.discard(session)
-
-    def _call(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Call what calls the application's handler."""
-        return self._engine.runtime.call_handler(name, function, *args)
-
-    def _answer_error(self, packet: Any, code: int, message: str) -> None:
-        if packet.id is None:
-            return
-        error = {"code": code, "message": message}
-        namespace = packet.namespace or "/"
-        prefix = "" if namespace == "/" else namespace + ","
-        answer = Message(f"{ERROR}{prefix}{packet.id}{json.dumps(error)}")
-        self._engine.hand_over(self._conversation, [answer])
-
-    def _reply(self, namespace: str | None, id: int, data: list[Any]) -> None:
-        self._server._handle_ack(self._conversation.id, namespace, id, data)
-
-    def _disconnect(self, packet: Any) -> None:
-        reason = self._engine.stock.reason.CLIENT_DISCONNECT
-        disconnect = self._server._handle_disconnect
-        try:
-            self._call("on_disconnect", disconnect, self._conversation.id, packet.namespace, reason)
-        finally:
-            self._conversation.close(CloseCode.NORMAL, "disconnected by the client")
-
-
-def _part(packet: Any) -> Unit | None:
-    """What a packet whose attachments are not all there is, to the session."""
-    return REPLY_PART if packet.packet_type == sio.BINARY_ACK else None
 
 
 def _attachments(text: str) -> int:

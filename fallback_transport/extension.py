@@ -18,6 +18,7 @@ from .context import handler_context
 from .dispatcher import Dispatcher
 from .doctor.door import DoctorDoor
 from .engine import Engine, only_latest, server_at_work
+from .engine_client import EngineClient
 from .gateway import Gateway, GatewayOptions, Guard
 from .handlers import (
     Handlers,
@@ -109,7 +110,7 @@ class FallbackTransport(Handlers):
             engine = Engine(server, Runtime(server.eio))
         registry = Registry(
             engine.runtime,
-            engine.application,
+            partial(EngineClient, engine),
             grant=options.grant,
             bounds=options.bounds,
             capacity=Capacity(

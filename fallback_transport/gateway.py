@@ -207,7 +207,7 @@ class Gateway:
         self, place: str, name: str, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
         # Requests that come without a pause must not keep a hub from everybody else.
-        self.runtime.give_way()
+        self.runtime.share()
         if name not in ("poll", "ws"):
             return respond_file(self.runtime, name, environ, start_response)
         try:
@@ -227,7 +227,8 @@ class Gateway:
         if name == "ws":
             return self._websocket(environ, request, start_response)
         polled = self._poll(environ, request)
-        polled = replace(polled, headers=(*polled.headers, *self.origins.readable(environ)))
+        if readable := self.origins.readable(environ):
+            polled = replace(polled, headers=(*polled.headers, *readable))
         return respond(self.runtime, polled, environ, start_response)
 
     # -- polling -----------------------------------------------------------------

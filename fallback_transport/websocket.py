@@ -141,15 +141,18 @@ class WebSocketConnection:
         if failure is not None and not self._failed and not isinstance(failure, EOFError):
             self._failed = True
             logger.warning("WebSocket: %.120s", failure)
+        # What the session has to answer to its messages, it says itself.
+        quiet = bool(frames) and failure is None and self._conversation is not None
         for frame in frames:
             if isinstance(frame, Frame):
-                self._frame(frame)
+                quiet &= self._frame(frame)
             elif isinstance(frame, Request):
                 with self._lock:
                     self._shake_hands(frame)
-        if frames and self._conversation is not None:
-            self._conversation.heard(self._attempt)
-        self._woken()
+        if not quiet:
+            if frames and self._conversation is not None:
+                self._conversation.heard(self._attempt)
+            self._woken()
 
     def closed(self) -> None:
         """The stream is gone, for whatever reason."""
@@ -264,12 +267,13 @@ class WebSocketConnection:
                 opcode, data = Opcode.BINARY, frame
             self._framing.writes.append(_header(opcode, len(data)) + data)
 
-    def _frame(self, frame: Frame) -> None:
+    def _frame(self, frame: Frame) -> bool:
+        """Take a frame; whether it was the last of a message."""
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             self._opcode = frame.opcode
         elif frame.opcode is not Opcode.CONT:
             self._control(frame)
-            return
+            return False
         self._fragments.append(bytes(frame.data))
         if len(self._fragments) > MAX_FRAGMENTS:
             self._fragments.clear()
@@ -280,6 +284,7 @@ class WebSocketConnection:
             self._fragments.clear()
             if self._closing is None:
                 self._message(data)
+        return frame.fin
 
     def _control(self, frame: Frame) -> None:
         if frame.opcode is not Opcode.PING:

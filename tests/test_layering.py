@@ -25,6 +25,7 @@ FLOORS = [
     {"admission", "client_manager", "conversation", "files", "origins", "request", "stats"},
     {"inspection", "registry"},
     {"engine"},
+    {"engine_client"},
     {"heads", "polling", "websocket"},
     {"answers", "drivers"},
     {"doctor", "metrics"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,8 @@ from flask_socketio import SocketIO
 
 from fallback_transport import FallbackTransport
 from fallback_transport.testing import ConnectionFailed, TestClient
-from tests.test_readme import ROOT, console, serving
-
-PAGE = ROOT / "fallback_transport" / "MIGRATING.md"
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-
-
-def block(language: str, containing: str) -> str:
-    [found] = [text for each, text in BLOCKS if each == language and containing in text]
-    return found
+from tests.documents import MIGRATING
+from tests.example import console, serving
 
 
 def run(program: str) -> dict[str, Any]:
@@ -34,7 +26,7 @@ def run(program: str) -> dict[str, Any]:
 
 
 def test_a_flask_socketio_app_keeps_its_handlers() -> None:
-    app = run(block("python", "socketio.run"))["app"]
+    app = run(MIGRATING.block("python", "socketio.run"))["app"]
     with TestClient(app) as client, TestClient(app, over="polling") as other:
         assert client.request("say", "hello") == "delivered"
         said = {"who": client.id, "text": "hello"}
@@ -46,7 +38,7 @@ def test_a_flask_socketio_app_keeps_its_handlers() -> None:
 
 
 def test_without_its_two_lines_it_is_flask_socketios() -> None:
-    program = block("python", "socketio.run")
+    program = MIGRATING.block("python", "socketio.run")
     lines = [line for line in program.splitlines() if "# new" not in line]
     assert len(lines) == len(program.splitlines()) - 2
     module = run("\n".join(lines))
@@ -56,7 +48,7 @@ def test_without_its_two_lines_it_is_flask_socketios() -> None:
 
 
 def test_the_mode_that_flask_socketio_chooses_is_eventlet() -> None:
-    assert "eventlet is installed now" in PAGE.read_text()
+    assert "eventlet is installed now" in MIGRATING.text
     assert SocketIO(Flask(__name__)).async_mode == "eventlet"
 
 
@@ -75,7 +67,7 @@ def test_sessions_have_origins_of_their_own() -> None:
 
 
 def test_flask_sock_before_and_after_do_the_same() -> None:
-    before = run(block("python", "flask_sock "))
+    before = run(MIGRATING.block("python", "flask_sock "))
 
     class Socket:
         """What the route is given."""
@@ -97,7 +89,7 @@ def test_flask_sock_before_and_after_do_the_same() -> None:
     with pytest.raises(EOFError):
         # Without the handshake that Flask-Sock does first.
         inspect.unwrap(route)(socket)
-    with TestClient(run(block("python", 'path="/count"'))["app"]) as client:
+    with TestClient(run(MIGRATING.block("python", 'path="/count"'))["app"]) as client:
         client.send("2")
         client.cut()
         client.send("3")
@@ -121,12 +113,7 @@ def test_flask_sock_before_and_after_do_the_same() -> None:
 def test_its_page_works(
     python: str, html: str, wanted: set[str], tmp_path: Path, need: Callable[[str], str]
 ) -> None:
-    with serving(tmp_path, block("python", python), block("html", html)) as url:
+    with serving(tmp_path, MIGRATING.block("python", python), MIGRATING.block("html", html)) as url:
         said = console(need("chromium"), url, wanted)
     assert wanted <= said
     assert not [line for line in said if line.startswith("uncaught")]
-
-
-def test_its_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)", PAGE.read_text()):
-        assert (PAGE.parent / target).exists(), target

@@ -437,6 +437,7 @@ class SessionMachine:
     def _finish(self) -> list[Event]:
         self._change(Input.FINISH)
         self.unattached_since = self._close_deadline = None
+        self.soonest = math.inf
         left = tuple([i for i in self.outbox.unconfirmed() if not isinstance(i, Close)])
         return [SessionClosed(*self._closure, left)]
 

@@ -116,12 +116,15 @@ class Outbox:
         """
         if latest is not None and len(items) == 1 and self._replace(latest, items[0]):
             return
-        size = items[0].size if len(items) == 1 else sum([item.size for item in items])
-        if not isinstance(items[0], Close):
+        count = len(items)
+        size = items[0].size if count == 1 else sum([item.size for item in items])
+        bounds, kept = self.bounds, len(self._numbered) + self._held_count
+        roomy = kept + count <= bounds.messages and self.bytes + size <= bounds.bytes
+        if not (roomy and size <= bounds.message) and not isinstance(items[0], Close):
             self._check(items, size)
         self.bytes += size
-        if urgent or (not self._held and self._has_credit(items)):
-            self._number(items, urgent=urgent)
+        if urgent or (not self._held and (self._credit is None or self._has_credit(items))):
+            self._number(items, size, urgent=urgent)
             if latest is not None and len(items) == 1:
                 self._remember(latest)
         else:
@@ -259,7 +262,7 @@ class Outbox:
         wanted = sum([item.size for item in items])
         return self._used_messages + len(items) <= messages and self._used_bytes + wanted <= size
 
-    def _number(self, items: Sequence[Item], *, urgent: bool = False) -> None:
+    def _number(self, items: Sequence[Item], size: int, *, urgent: bool = False) -> None:
         self._numbered.extend(items)
         last = self.last
         self.last += len(items)
@@ -268,14 +271,13 @@ class Outbox:
             self._urgent.update(range(last + 1, self.last + 1))
             return
         self._used_messages += len(items)
-        for item in items:
-            self._used_bytes += item.size
+        self._used_bytes += size
 
     def _release(self) -> None:
         while self._held and self._has_credit(self._held[0]):
             group = self._held.popleft()
             self._held_count -= len(group)
-            self._number(group)
+            self._number(group, sum([item.size for item in group]))
 
 
 class _Partial:

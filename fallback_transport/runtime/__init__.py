@@ -100,6 +100,7 @@ class Runtime:
         self._deferral: Deferral | None = None
         self._suits = False
         self._complained = False
+        self._gave_way = 0.0
 
     @property
     def driver(self) -> Driver:
@@ -130,10 +131,8 @@ class Runtime:
                 environ.get("SERVER_SOFTWARE") or "this WSGI server",
             )
 
-    @staticmethod
-    def now() -> float:
-        """Seconds on a clock that never goes back."""
-        return time.monotonic()
+    #: Seconds on a clock that never goes back; called too often for a function of its own.
+    now: Callable[[], float] = staticmethod(time.monotonic)
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function` beside everything else."""
@@ -254,6 +253,12 @@ class Runtime:
         """Let the others run, if there are any, from within work that never waits."""
         # On gevent, 50 tasks that only sleep(0) go round before it looks at a socket again.
         self._driver.sleep(1e-6 if self.mode == "gevent" else 0)
+
+    def share(self) -> None:
+        """Give way now and then, for what may come without a pause and is nearly always short."""
+        if self.now() - self._gave_way >= TURN:
+            self.give_way()
+            self._gave_way = self.now()
 
     def call_handler(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """Call application code; on eventlet it is watched, under its `name`."""

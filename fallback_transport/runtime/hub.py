@@ -51,10 +51,8 @@ class Hub:
         self._scheduled = False
         self._until = 0.0
 
-    @staticmethod
-    def now() -> float:
-        """Seconds on a clock that never goes back."""
-        return time.monotonic()
+    #: Seconds on a clock that never goes back.
+    now: Callable[[], float] = staticmethod(time.monotonic)
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function`, which may wait, at the end of the turn."""

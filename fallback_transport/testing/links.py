@@ -21,7 +21,7 @@ from websockets.uri import parse_uri
 
 from ..protocol import codec
 from ..protocol.client import ClientMachine
-from ..protocol.envelope import End, Envelope, Hello, Unit, Welcome
+from ..protocol.envelope import End, Envelope, Hello, PollRequest, Unit, Welcome
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.events import Transport
 from ..protocol.state import State
@@ -156,10 +156,10 @@ class Link(ABC):
         )
 
     def _conclude(self, answer: Unit | tuple[int, str]) -> None:
-        if isinstance(answer, (Welcome, End, tuple)):
-            self.answer = answer
-        else:
+        if isinstance(answer, (Envelope, Hello, PollRequest)):
             self.answer = 0, "not what a server says first"
+        else:
+            self.answer = answer
         self._owner.answered(self)
 
     def _carries(self) -> bool:

@@ -261,7 +261,7 @@ class VirtualRuntime(Runtime):
         self.raised: list[BaseException] = []
         super().__init__(self.tasks)
 
-    def now(self) -> float:  # type: ignore[override]
+    def now(self) -> float:
         return self.tasks.time
 
     def check(self, environ: dict[str, Any]) -> None:

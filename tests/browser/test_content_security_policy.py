@@ -86,7 +86,7 @@ PAGE = """<!doctype html>
 
 @pytest.fixture(scope="module")
 def mounted() -> Iterator[str]:
-    """The URL of an app under a prefix, whose pages have the policy of README, with a nonce."""
+    """The URL of an app under a prefix, whose pages have JAVASCRIPT.md's policy, with a nonce."""
     app = flask.Flask("mounted")
     transport = FallbackTransport(app, async_mode="threading", wait=1.0)
     transport.on_message("echo")(lambda client, data: data)

@@ -9,7 +9,7 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from email.message import Message as Headers
 from typing import Any
 
@@ -199,7 +199,7 @@ class RawPolling:
     def sending(self, messages: Iterable[Message]) -> PollRequest:
         """The next sending request, with the next messages."""
         items = tuple(messages)
-        envelope = replace(self.marks(), seq=self.sent + 1 if items else None, messages=items)
+        envelope = self.marks()._replace(seq=self.sent + 1 if items else None, messages=items)
         self.sent += len(items)
         return PollRequest(self.id, self.key, self.attempt, next(self.numbers), envelope=envelope)
 

@@ -19,7 +19,7 @@ from tests.integration.served import MODES, Served
 from tests.needs import find
 
 PASSWORD = "kept-to-ourselves"
-#: The README's.
+#: DEPLOYING.md's.
 REDIS_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1}
 #: python-socketio tries twice, and each can wait for the connection and for the answer.
 STALL = 2 * (1 + 1)

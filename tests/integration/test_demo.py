@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import struct
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from demo.process import CHROMIUM_FLAGS, ROOT, START_WAIT, DemoProcess
+from tests.documents import README
 
 from .served import MODES
 
@@ -272,8 +272,7 @@ def test_the_ticker_is_replaced_where_the_network_is_slow(
 
 def test_a_stock_client_joins(pair: tuple[Visitor, Visitor], demo: DemoProcess) -> None:
     ann, _ = pair
-    readme = (ROOT / "README.md").read_text()
-    [program] = re.findall(r"```python\n(import socketio\n\nsio = .*?)```", readme, re.DOTALL)
+    program = README.block("python", "SimpleClient")
     names: dict[str, Any] = {}
     exec(program.replace("http://127.0.0.1:5000", demo.url), names)
     sio = names["sio"]

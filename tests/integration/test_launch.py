@@ -23,8 +23,8 @@ from fallback_transport.protocol.envelope import End, Envelope
 from tests.client.raw import RawPolling, new_hello, post
 from tests.client.session import ClientSession, Ended
 from tests.client.waiting import eventually
+from tests.documents import DEPLOYING
 from tests.integration.served import ROOT, START_WAIT, free_port
-from tests.test_readme import block
 
 pytestmark = pytest.mark.integration
 
@@ -272,7 +272,8 @@ def test_sigterm_tells_everybody_and_then_ends_it(
     mode: str, command: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
     conf = tmp_path / "conf.py"
-    conf.write_text(block("python", "post_worker_init").replace("from app ", f"from {APP} "))
+    program = DEPLOYING.block("python", "post_worker_init")
+    conf.write_text(program.replace("from app ", f"from {APP} "))
     command = command.replace("CONF", str(conf))
     with launched(mode, command, **environment) as server, two_clients(server) as clients:
         began = time.monotonic()

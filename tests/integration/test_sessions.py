@@ -143,13 +143,13 @@ def test_after_the_first_commit_a_repeated_hello_yields_no_key(served: Served) -
     for key in (None, "wrong", polling.key[:-1]):
         with raw_websocket(served.port) as socket:
             assert socket.greet(replace(hello, attempt=3)).key is None
-            socket.send(replace(marks, key=key))
+            socket.send(marks._replace(key=key))
             assert socket.ended()[1] == CloseCode.GONE
         # The session goes on where it was.
         polling.send(event("count", key))
     with raw_websocket(served.port) as socket:
         assert socket.greet(replace(hello, attempt=4)).key is None
-        socket.send(replace(marks, key=polling.key, seq=5, messages=(event("count", "proved"),)))
+        socket.send(marks._replace(key=polling.key, seq=5, messages=(event("count", "proved"),)))
         eventually(lambda: ["count", "proved"] in served.seen(polling.id))
     assert [number for _, number in served.seen(polling.id)[1:]] == [
         None,

@@ -447,7 +447,7 @@ def test_a_gap_ends_the_connection_and_not_the_session(served: Served) -> None:
     eventually(lambda: ["count", 1] in served.seen(welcome.id))
     reply = post(served.port, replace(polling.sending([event("count", 2)]), number=99))
     gap = polling.sending([event("count", 3), event("count", 4)])
-    gap = replace(gap, envelope=replace(gap.envelope, seq=20))
+    gap = replace(gap, envelope=gap.envelope._replace(seq=20))
     assert reply.status == 200
     reply = post(served.port, gap)
     assert (reply.status, reply.end().code, reply.end().session) == (400, 1002, False)

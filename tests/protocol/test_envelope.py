@@ -118,7 +118,6 @@ def test_what_an_envelope_may_not_be(parts: dict[str, object], problem: str) -> 
 @pytest.mark.parametrize(
     "unit",
     [
-        Envelope(),
         Close(1000),
         Hello(1),
         Grant(),
@@ -131,6 +130,16 @@ def test_units_do_not_change(unit: object) -> None:
     name = dataclasses.fields(unit)[0].name  # type: ignore[arg-type]
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(unit, name, 7)
+
+
+def test_envelopes_do_not_change() -> None:
+    envelope = Envelope(1, 2, 3, MESSAGE)
+    for name, value in envelope._asdict().items():
+        with pytest.raises(AttributeError):
+            setattr(envelope, name, value)
+    with pytest.raises(AttributeError):
+        envelope.more = 1  # type: ignore[attr-defined]
+    assert envelope == Envelope(1, 2, 3, MESSAGE)
 
 
 def test_the_grant_of_a_client_that_was_not_welcomed_is_the_protocols() -> None:

@@ -23,6 +23,7 @@ from tests.client.fixtures import TRANSPORTS
 from tests.client.raw import TIMEOUT, RawPolling, new_hello, post
 from tests.client.session import ClientSession
 from tests.client.waiting import eventually
+from tests.documents import DEPLOYING
 from tests.integration.served import ROOT, Served
 from tests.needs import find
 
@@ -253,12 +254,10 @@ def test_sigterm_drains_behind_it(names: tuple[str, ...], tmp_path: Path) -> Non
         assert process.wait(TIMEOUT) == 0
 
 
-def test_the_readme_has_nginxs_file() -> None:
-    readme = (ROOT / "README.md").read_text()
-    [told] = re.findall(r"^```nginx\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
-    assert told == (DEPLOYMENT / "nginx.conf").read_text()
+def test_the_document_has_nginxs_file_and_leads_to_the_others() -> None:
+    assert DEPLOYING.blocks("nginx") == [(DEPLOYMENT / "nginx.conf").read_text()]
     for path in DEPLOYMENT.iterdir():
-        assert f"(demo/deployment/{path.name})" in readme
+        assert f"(../demo/deployment/{path.name})" in DEPLOYING.text
 
 
 def test_the_unit_waits_for_the_drain() -> None:

@@ -32,7 +32,7 @@ def test_without_its_markers_nothing_is_written(text: str, tmp_path: Path) -> No
     assert path.read_text() == text
 
 
-@pytest.mark.parametrize("name", ["soak", "peers"])
+@pytest.mark.parametrize("name", ["soak", "half-open", "peers"])
 def test_the_readme_has_the_markers(name: str) -> None:
     text = readme.README.read_text()
     assert readme.replaced(text, name, "new\n").count("new\n") == text.count("new\n") + 1

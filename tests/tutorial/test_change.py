@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_migrating import PAGE as MIGRATING
-from tests.test_readme import README, ROOT
+from tests.documents import MIGRATING, README, ROOT
 
 from .change import APPLICATION, PAGE, PROGRAM, application, changed_application, difference
 
@@ -24,10 +23,10 @@ def copy(tmp_path: Path) -> Path:
 def test_the_program_gets_the_two_lines_that_are_documented(copy: Path) -> None:
     gone, come = difference(copy, PROGRAM)
     assert gone == []
-    documented = MIGRATING.read_text().splitlines()
+    documented = MIGRATING.text.splitlines()
     new = [line.removesuffix("# new").rstrip() for line in documented if line.endswith("# new")]
     assert come == new
-    assert [f"+{line}" in README.splitlines() for line in come] == [True, True]
+    assert [f"+{line}" in README.text.splitlines() for line in come] == [True, True]
 
 
 def test_the_page_gets_another_script_and_other_lines_that_connect(copy: Path) -> None:
@@ -36,7 +35,7 @@ def test_the_page_gets_another_script_and_other_lines_that_connect(copy: Path) -
     connects = [line for line in (APPLICATION / PAGE).read_text().splitlines() if "io(" in line]
     assert gone[0] == '<script src="https://cdn.socket.io/4.8.4/socket.io.min.js"></script>'
     assert gone[1:] == connects
-    documented = README + MIGRATING.read_text()
+    documented = README.text + MIGRATING.text
     assert [line.strip() in documented for line in come[:2]] == [True, True]
     assert come[2].strip().removeprefix("var admin = FallbackTransport.").rstrip(";") in documented
 

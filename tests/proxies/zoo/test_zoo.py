@@ -153,7 +153,7 @@ def watch_poll(hop: Hop, seconds: float) -> tuple[int | None, float, bool]:
     marks = Envelope(ack=1, received=1, commit=1)
     id, key = welcome.id, welcome.key
     # The answer to CONNECT, if it did not come with the welcome.
-    insist(hop, PollRequest(id, key, 1, 1, 5.0, None, replace(marks, ack=0, received=0)))
+    insist(hop, PollRequest(id, key, 1, 1, 5.0, None, marks._replace(ack=0, received=0)))
     started = time.monotonic()
     try:
         answer, unit = poll(hop, PollRequest(id, key, 1, 2, seconds, None, marks))

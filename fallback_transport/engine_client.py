@@ -1,0 +1,220 @@
+"""`EngineClient`: one session as python-socketio sees it, packets in, handlers called in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from socketio import packet as sio
+
+from .conversation import REPLY_PART, Conversation, MalformedPacket, Unit
+from .engine import ERROR, Engine, EventRefused, RequestFailed, connecting
+from .inspection import check, suspect
+from .protocol.codes import CloseCode
+from .protocol.envelope import Message
+
+_MAX_NAMESPACE = 256
+_RESERVED_EVENTS = frozenset({"connect", "disconnect"})
+
+
+class EngineClient:
+    """The layer above one conversation.
+
+    Args:
+        engine: whose client it is.
+        conversation: the session, which the engine admits.
+    """
+
+    __slots__ = ("_connected", "_conversation", "_engine", "_namespace", "_server", "_waiting")
+
+    def __init__(self, engine: Engine, conversation: Conversation) -> None:
+        engine.admit(conversation)
+        self._engine = engine
+        self._server = engine.server
+        self._conversation = conversation
+        self._waiting: tuple[Any, list[int]] | None = None
+        self._connected = False
+        self._namespace = "/"
+
+    def unit(self, seq: int, data: str | bytes) -> Unit | None:
+        """See `conversation.Application`."""
+        if self._waiting is not None:
+            return self._attachment(seq, data)
+        if not isinstance(data, str):
+            raise MalformedPacket("an attachment without its packet")
+        if data[:1] == ERROR:
+            return self._error_reply(seq, data)
+        try:
+            packet = self._server.packet_class(encoded_packet=data)
+        except Exception as error:
+            # The decoder answers hostile text with whatever its parts raise.
+            raise MalformedPacket("no Socket.IO packet") from error
+        binary = packet.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK)
+        if binary and packet.attachment_count > self._conversation.machine.grant.messages:
+            raise MalformedPacket("more attachments than messages are granted")
+        if binary or suspect(data):
+            check(packet.data, packet.attachment_count if binary else None)
+        if binary and packet.attachment_count > 0:
+            self._waiting = packet, [seq]
+            return _part(packet)
+        return self._checked(packet, (seq,))
+
+    def resumed(self, environ: dict[str, Any]) -> None:
+        """See `conversation.Application`."""
+        engine, manager = self._engine, self._server.manager
+        sid = manager.sid_from_eio_sid(self._conversation.id, self._namespace)
+        # It may have been refused, or disconnected just now.
+        handler = engine.on_resume.get(self._namespace)
+        if handler is None or not manager.is_connected(sid, self._namespace):
+            return
+        try:
+            refused = self._call("on_resume", handler, sid, environ)
+        except BaseException:
+            # Nobody could say whether it is still welcome.
+            reason = "the resume handler raised"
+            self._conversation.refuse(CloseCode.INTERNAL_ERROR, reason)
+            raise
+        if refused is not None:
+            self._conversation.refuse(*refused)
+
+    def over(self, code: int, reason: str, by_client: bool) -> None:
+        """See `conversation.Application`."""
+        reasons = self._engine.stock.reason
+        if by_client:
+            name = reasons.CLIENT_DISCONNECT
+        elif code == CloseCode.INACTIVE:
+            name = reasons.PING_TIMEOUT
+        else:
+            name = reasons.SERVER_DISCONNECT
+        try:
+            if self._connected:
+                disconnect = self._engine.stock.handlers["disconnect"]
+                self._call("on_disconnect", disconnect, self._conversation.id, name)
+        finally:
+            self._engine.forget(self._conversation)
+
+    def _attachment(self, seq: int, data: str | bytes) -> Unit | None:
+        assert self._waiting is not None, "called with a packet that waits"
+        packet, seqs = self._waiting
+        if not isinstance(data, bytes):
+            raise MalformedPacket("a packet where an attachment was announced")
+        seqs.append(seq)
+        try:
+            complete = packet.add_attachment(data)
+        except Exception as error:
+            raise MalformedPacket("attachments that do not fit their packet") from error
+        if not complete:
+            return _part(packet)
+        self._waiting = None
+        return self._checked(packet, tuple(seqs))
+
+    def _checked(self, packet: Any, seqs: tuple[int, ...]) -> Unit:
+        """The unit of a packet, after the checks that python-socketio leaves out."""
+        kind, data = packet.packet_type, packet.data
+        if len(packet.namespace or "") > _MAX_NAMESPACE:
+            raise MalformedPacket("a namespace that is too long")
+        if kind == sio.CONNECT:
+            if self._connected or not (data is None or isinstance(data, dict)):
+                raise MalformedPacket("CONNECT comes once, with an object")
+            self._connected = True
+            self._namespace = packet.namespace or "/"
+            return Unit(seqs, lambda: self._connect(packet))
+        if not self._connected:
+            raise MalformedPacket("a packet before CONNECT")
+        if kind in (sio.EVENT, sio.BINARY_EVENT):
+            named = isinstance(data, list) and data and isinstance(data[0], str)
+            if not named or data[0] in _RESERVED_EVENTS:
+                raise MalformedPacket("an event without a name, or with a reserved one")
+            if packet.id is None or self._engine.patience is None:
+                return Unit(seqs, lambda: self._event(packet))
+            return Unit(seqs, lambda: self._event_waiting(packet))
+        if kind in (sio.ACK, sio.BINARY_ACK):
+            # Ids begin at 1; with 0 python-socketio would call, and lose, its counter.
+            if not packet.id or not isinstance(data, list):
+                raise MalformedPacket("an ACK without an id or its list")
+            return Unit(seqs, lambda: self._reply(packet.namespace, packet.id, data), urgent=True)
+        if kind == sio.DISCONNECT:
+            return Unit(seqs, lambda: self._disconnect(packet))
+        raise MalformedPacket(f"a packet of type {kind!r}"[:60])
+
+    def _error_reply(self, seq: int, text: str) -> Unit:
+        """Our own packet: the client's handler raised. The callback gets a `RequestFailed`."""
+        try:
+            # Same shape as an ACK, with an object for the list.
+            packet = self._server.packet_class(encoded_packet="3" + text[1:])
+        except Exception as error:
+            raise MalformedPacket("no error reply") from error
+        if not packet.id or not isinstance(packet.data, dict):
+            raise MalformedPacket("an error reply without an id or its object")
+        failure = RequestFailed(str(packet.data.get("message", "the client's handler raised")))
+        return Unit(
+            (seq,), lambda: self._reply(packet.namespace, packet.id, [failure]), urgent=True
+        )
+
+    def _connect(self, packet: Any) -> None:
+        conversation = self._conversation
+        self._engine.stock.handlers["connect"](conversation.id, conversation.environ)
+        token = connecting.set(conversation)
+        try:
+            connect = self._server._handle_connect
+            with self._engine.patient():
+                self._call("on_connect", connect, conversation.id, packet.namespace, packet.data)
+        except BaseException:
+            conversation.close(CloseCode.INTERNAL_ERROR, "the connect handler raised")
+            raise
+        finally:
+            connecting.reset(token)
+
+    def _event_waiting(self, packet: Any) -> None:
+        # The reply waits for room as an `emit` does.
+        with self._engine.patient():
+            self._event(packet)
+
+    def _event(self, packet: Any) -> None:
+        unanswered, session = self._engine.unanswered, self._conversation.id
+        arguments = session, packet.namespace, packet.id, packet.data
+        if packet.id is not None:
+            unanswered.add(session)
+        try:
+            self._call(repr(packet.data[0]), self._server._handle_event, *arguments)
+        except EventRefused as refused:
+            self._answer_error(packet, refused.code, refused.message)
+        except BaseException:
+            # Also the time-outs of eventlet and gevent, which are no `Exception`.
+            self._answer_error(packet, CloseCode.INTERNAL_ERROR, "the handler raised")
+            raise
+        else:
+            if session in unanswered:
+                self._answer_error(packet, CloseCode.GONE, "no handler takes this event")
+        finally:
+            unanswered.discard(session)
+
+    def _call(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call what calls the application's handler."""
+        return self._engine.runtime.call_handler(name, function, *args)
+
+    def _answer_error(self, packet: Any, code: int, message: str) -> None:
+        if packet.id is None:
+            return
+        error = {"code": code, "message": message}
+        namespace = packet.namespace or "/"
+        prefix = "" if namespace == "/" else namespace + ","
+        answer = Message(f"{ERROR}{prefix}{packet.id}{json.dumps(error)}")
+        self._engine.hand_over(self._conversation, [answer])
+
+    def _reply(self, namespace: str | None, id: int, data: list[Any]) -> None:
+        self._server._handle_ack(self._conversation.id, namespace, id, data)
+
+    def _disconnect(self, packet: Any) -> None:
+        reason = self._engine.stock.reason.CLIENT_DISCONNECT
+        disconnect = self._server._handle_disconnect
+        try:
+            self._call("on_disconnect", disconnect, self._conversation.id, packet.namespace, reason)
+        finally:
+            self._conversation.close(CloseCode.NORMAL, "disconnected by the client")
+
+
+def _part(packet: Any) -> Unit | None:
+    """What a packet whose attachments are not all there is, to the session."""
+    return REPLY_PART if packet.packet_type == sio.BINARY_ACK else None

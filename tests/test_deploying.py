@@ -1,0 +1,76 @@
+"""What DEPLOYING.md says is so; nginx's file and the launches have tests of their own."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import pytest
+import socketio
+from flask import Flask
+
+from fallback_transport import FallbackTransport
+from fallback_transport.runtime import missing
+from tests.client.session import ClientSession
+from tests.client.waiting import eventually
+from tests.documents import DEPLOYING, ROOT, code, table
+from tests.integration.redis_server import redis_server
+from tests.integration.served import Served
+from tests.integration.test_client_manager import REDIS_OPTIONS
+from tests.integration.test_logs import END
+from tests.needs import find
+
+PROJECT = (ROOT / "pyproject.toml").read_text()
+
+
+def test_installing_without_eventlet_is_installing_the_rest() -> None:
+    listed = PROJECT.split("\ndependencies = [")[1].split("]")[0]
+    # httptools serves eventlet's hub alone.
+    needed = set(re.findall('"((?!eventlet|httptools).+?)"', listed))
+    packages, gevent = DEPLOYING.block("sh", "--no-deps").splitlines()[0].split("#")
+    assert set(re.findall('"(.+?)"', packages)) == needed
+    assert f"gevent = [{gevent.split()[-1]}]" in PROJECT
+
+
+def test_what_a_mode_lacks_is_what_the_project_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode in ("eventlet", "gevent"):
+        monkeypatch.setitem(sys.modules, mode, None)
+        [package] = re.findall('pip install (".+?")', missing(mode) or "")
+        assert package in PROJECT
+    assert missing("threading") is None
+
+
+@pytest.mark.requires("redis")
+def test_another_process_emits() -> None:
+    where = "redis://127.0.0.1:6379/0"
+    app = Flask("emits")
+    app.config["FALLBACK_TRANSPORT_ASYNC_MODE"] = "threading"
+    process: dict[str, Any] = {"app": app, "FallbackTransport": FallbackTransport}
+    example: dict[str, Any] = {"RedisManager": socketio.RedisManager}
+    exec(DEPLOYING.block("python", "redis_options="), example)
+    assert example["manager"].redis_options == REDIS_OPTIONS
+    with (
+        redis_server(find("redis")) as url,
+        Served("threading", module="tests.integration.emitting_app", redis=url) as server,
+        ClientSession(server.port).open() as client,
+    ):
+        program = DEPLOYING.block("python", "outside.emit").replace(where, url)
+        # Until the server has subscribed, nothing is heard.
+        eventually(lambda: exec(program, {}) or client.named("chat"))
+        assert set(client.named("chat")) == {"hello from outside"}
+        exec(DEPLOYING.block("python", "client_manager=").replace(where, url), process)
+        process["transport"].emit("chat", "hello from the app")
+        client.wait_for(lambda: client.named("chat")[-1] == "hello from the app")
+
+
+def test_the_table_of_loggers_is_complete() -> None:
+    told = {code(row[0])[0] for row in table(DEPLOYING.section("Logging"))}
+    package = ROOT / "fallback_transport"
+    sources = "\n".join(path.read_text() for path in package.rglob("*.py"))
+    assert told == set(re.findall(r'getLogger\("([^"]+)"\)', sources))
+
+
+def test_the_line_of_a_sessions_end_is_one() -> None:
+    line = DEPLOYING.section("Logging").split("```")[1].strip()
+    assert END.fullmatch(f"INFO fallback_transport.session.end: {line}")
