@@ -70,6 +70,10 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._waiters)
 
+    def __bool__(self) -> bool:
+        # Said, because mypyc takes what may be None for true without asking for its length.
+        return len(self._waiters) > 0
+
     def __contains__(self, waiter: Waiter) -> bool:
         return waiter in self._waiters
 

@@ -169,7 +169,8 @@ class Conversation:
         self.runtime = runtime
         #: The bytes of the answers to its polls that are being written.
         self.weight = 0
-        self._application = application(self)
+        #: None once it has been told of the end.
+        self._application: Application | None = application(self)
         self._owner = owner
         self._carriage = Carriage(runtime.now())
         self._attachments: dict[int, Attachment] = {}
@@ -578,7 +579,7 @@ class Conversation:
 
     def _take(self, event: MessageReceived) -> None:
         # Not merely closing: what came in one envelope with the client's close is before it.
-        if self.machine.state is State.CLOSED:
+        if self.machine.state is State.CLOSED or self._application is None:
             return
         try:
             unit = self._application.unit(event.seq, event.data)
@@ -621,6 +622,7 @@ class Conversation:
         with self.lock:
             environ, self._resuming = self._resuming, None
         assert environ is not None, "set when this was queued"
+        assert self._application is not None, "not told of the end yet"
         self._application.resumed(environ)
 
     def _finished(self, closed: SessionClosed) -> None:
@@ -654,13 +656,14 @@ class Conversation:
         self._told = True
         seqs = () if seq is None else (seq,)
         application = self._application
+        assert application is not None, "told once"
 
         def over() -> None:
             try:
                 application.over(code, reason, by_client)
             finally:
                 # A circle less: what ends by the thousand must not wait for the collector.
-                del self._application
+                self._application = None
                 self._owner.gone(self)
 
         self._enqueue(Unit(seqs, over))

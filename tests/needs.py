@@ -10,9 +10,11 @@ import functools
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +65,22 @@ def gevent() -> str:
     if package is None:
         raise MissingError("gevent is missing: run `pip install -e .[gevent]`")
     return package
+
+
+def compiler() -> str:
+    """A C compiler, as setuptools finds it, and the headers of this Python."""
+    words = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    includes = {sysconfig.get_path(name) for name in ("include", "platinclude")}
+    options = [f"-I{path}" for path in sorted(includes)]
+    path = shutil.which(words[0])
+    if path is None or not _answer(
+        path, *options, "-E", "-include", "Python.h", "-x", "c", os.devnull
+    ):
+        raise MissingError(
+            "compiler is missing: install the packages gcc, libc6-dev and python3-dev "
+            f"(the headers of {sys.executable}, if that is not the system's Python)"
+        )
+    return path
 
 
 def firefox() -> str:
@@ -157,6 +175,7 @@ NEEDS: dict[str, Callable[[], str]] = {
     "node": node,
     "npm": npm,
     "gevent": gevent,
+    "compiler": compiler,
     "phantomjs": phantomjs,
     "firefox": firefox,
     "wkhtmltopdf": wkhtmltopdf,
@@ -184,7 +203,9 @@ ZOO_NEEDS = frozenset(
     }
 )
 #: What makes a test an integration test.
-INTEGRATION_NEEDS = ZOO_NEEDS | {"chromium", "phantomjs", "nginx", "haproxy", "squid", "redis"}
+INTEGRATION_NEEDS = ZOO_NEEDS | {
+    *("chromium", "compiler", "phantomjs", "nginx", "haproxy", "squid", "redis"),
+}
 
 
 @functools.cache

@@ -87,6 +87,7 @@ def test_the_sdist_holds_what_it_takes_to_test_and_nothing_made_by_tests(built: 
     assert sources() <= modes.keys()
     assert {SCRIPT, "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"} <= modes.keys()
     assert {"tests/conftest.py", "tests/package-lock.json", "tests/venv.sh"} <= modes.keys()
+    assert "hatch_build.py" in modes, "a compiled wheel is built from the sdist, too"
     for script in ("tests/run", "demo/run"):
         assert modes[script] & 0o111, f"{script} is not executable"
     made = ("node_modules", "__pycache__", ".venv", ".hypothesis", ".pytest_cache", ".coverage")

@@ -17,9 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.needs import MissingError, node, npm
+from tests.needs import MissingError, compiler, node, npm
 
-from . import plots, table
+from . import compiled, plots, table
 from .generator import GeneratorError, Outcome
 from .measures import BESIDE, ROWS, TRANSPORTS, Cell, Results, Row, applies, measure
 from .subject import ALL, Subject, raise_limits
@@ -40,6 +40,20 @@ def possible(rows: Sequence[Row], limit: int) -> tuple[list[Row], list[str]]:
                 f"{row.key}, {row.descriptors:,} descriptors of {limit:,} (RLIMIT_NOFILE)"
             )
     return done, left_out
+
+
+def compilable(subjects: Sequence[Subject]) -> tuple[list[Subject], list[str]]:
+    """The subjects for which there is a compiler, and what to say of the others."""
+    names = [subject.name for subject in subjects if subject.compiled]
+    try:
+        if names:
+            compiler()
+            # Not within a measured time.
+            compiled.package()
+    except MissingError as missing:
+        left_out = [f"{name}, {missing}" for name in names]
+        return [subject for subject in subjects if not subject.compiled], left_out
+    return list(subjects), []
 
 
 def circumstances() -> dict[str, Any]:
@@ -176,6 +190,8 @@ def main() -> int:
         except MissingError as missing:
             raise SystemExit(str(missing)) from None
         rows, left_out = possible(rows, raise_limits())
+        subjects, uncompiled = compilable(subjects)
+        left_out += uncompiled
         found |= {"repeat": repeat, "seconds": seconds, "left out": left_out}
         for text in left_out:
             print(f"left out: {text}", file=sys.stderr)

@@ -132,15 +132,20 @@ class Outcome:
         return not (self.failed or self.mismatched or self.missing)
 
 
-def program() -> Path:
-    """The compiled generator, for these sources and this user."""
-    sources = sorted(SOURCES.glob("*.[ch]"))
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+def cache() -> Path:
+    """The folder for what this user has compiled."""
     folder = Path(tempfile.gettempdir(), f"fallback-transport-bench-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise GeneratorError(f"{folder} is somebody else's")
-    path = folder / f"generator-{digest}"
+    return folder
+
+
+def program() -> Path:
+    """The compiled generator, for these sources and this user."""
+    sources = sorted(SOURCES.glob("*.[ch]"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    path = cache() / f"generator-{digest}"
     if not path.exists():
         compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
         if compiler is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from tests.integration.served import ROOT, free_port, listens
 from tests.needs import node
+
+from . import compiled
 
 SUBJECTS = Path(__file__).with_name("subjects")
 #: Five thousand clients with two connections each, or ten thousand that are idle, and some more.
@@ -30,6 +33,7 @@ class Subject:
         transports: those it has.
         mode: the async mode, of those in Python.
         floor: whether it is only there to show what is possible.
+        compiled: whether its package is not that of the sources, but compiled.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Subject:
     transports: tuple[str, ...] = ("websocket", "polling")
     mode: str = ""
     floor: bool = False
+    compiled: bool = False
 
     def command(self) -> list[str]:
         """Its command line, without the port."""
@@ -48,6 +53,13 @@ class Subject:
         # eventlet's deprecation is not what is measured.
         words = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", module]
         return [*words, *self.arguments]
+
+    def place(self) -> tuple[Path, dict[str, str]]:
+        """The folder and the environment to start it in."""
+        if not self.compiled:
+            return ROOT, dict(os.environ)
+        # What `python -m` starts in comes first; the tests have no second copy.
+        return compiled.package(), {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def _python(name: str, program: str, mode: str, protocol: str) -> Subject:
@@ -73,6 +85,7 @@ ALL = (
         name="fallback_transport (eventlet, WSGI)",
         arguments=("eventlet", "wsgi"),
     ),
+    replace(_ours("eventlet"), name="fallback_transport (eventlet, compiled)", compiled=True),
     _python("Flask-SocketIO", "flask_socketio", "eventlet", "socketio"),
     _python("Flask-SocketIO", "flask_socketio", "gevent", "socketio"),
     _python("python-socketio", "python_socketio", "eventlet", "socketio"),
@@ -99,9 +112,11 @@ class Running:
         self.subject = subject
         self.port = free_port()
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed in end
+        folder, environment = subject.place()
         self._process = subprocess.Popen(
             [*subject.command(), str(self.port)],
-            cwd=ROOT,
+            cwd=folder,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .measures import (
     BESIDE,
@@ -23,6 +23,7 @@ from .measures import (
 )
 
 OURS = "fallback_transport (eventlet)"
+COMPILED = "fallback_transport (eventlet, compiled)"
 FLASK = "Flask-SocketIO (eventlet)"
 NODE = "Socket.IO (Node.js)"
 ECHO = "echo-50x4-32B"
@@ -125,10 +126,10 @@ def _less_floor(transport: str, mode: str) -> Callable[[Results], float | None]:
     return measured
 
 
-def _growth(transport: str) -> Callable[[Results], float | None]:
+def _growth(transport: str, ours: str) -> Callable[[Results], float | None]:
     def measured(results: Results) -> float | None:
-        few = results.value("fan-100", transport, OURS, CPU)
-        many = results.value("fan-5000", transport, OURS, CPU)
+        few = results.value("fan-100", transport, ours, CPU)
+        many = results.value("fan-5000", transport, ours, CPU)
         return many / few if few and many is not None else None
 
     return measured
@@ -146,65 +147,72 @@ def _unsound(results: Results) -> float | None:
     return float(sum(wrong)) if outcomes else None
 
 
-def _ours(row: str, transport: str, metric: Metric) -> Callable[[Results], float | None]:
-    return lambda results: results.value(row, transport, OURS, metric)
+def _own(row: str, transport: str, metric: Metric, ours: str) -> Callable[[Results], float | None]:
+    return lambda results: results.value(row, transport, ours, metric)
 
 
-def _all() -> Iterator[Target]:
+def _on_eventlet(ours: str) -> Iterator[Target]:
     cpu = "server CPU per"
     for transport, name, node, flask in (
         ("websocket", "WebSocket", 1.2, 0.12),
         ("polling", "polling", 1.0, 0.1),
     ):
         text = f"{name} echo, 50 clients x 4, {cpu} message, by"
-        yield Target(f"{text} Node's Socket.IO", node, ratio(ECHO, transport, CPU, NODE))
-        yield Target(f"{text} Flask-SocketIO", flask, ratio(ECHO, transport, CPU, FLASK))
+        yield Target(f"{text} Node's Socket.IO", node, ratio(ECHO, transport, CPU, NODE, ours))
+        yield Target(f"{text} Flask-SocketIO", flask, ratio(ECHO, transport, CPU, FLASK, ours))
     for transport, name, node, flask in (
         ("websocket", "WebSocket", 0.65, 0.25),
         ("polling", "polling", 0.4, 0.08),
     ):
         text = f"{name} fan-out to 500, one at a time, {cpu} delivery, by"
-        yield Target(f"{text} Node's Socket.IO", node, ratio("fan-500", transport, CPU, NODE))
-        yield Target(f"{text} Flask-SocketIO", flask, ratio("fan-500", transport, CPU, FLASK))
+        yield Target(f"{text} Node's Socket.IO", node, ratio("fan-500", transport, CPU, NODE, ours))
+        yield Target(f"{text} Flask-SocketIO", flask, ratio("fan-500", transport, CPU, FLASK, ours))
     for name, peer, limit in (("Node's Socket.IO", NODE, 8), ("Flask-SocketIO", FLASK, 30)):
-        measured = ratio("burst-500", "websocket", RATE, peer)
+        measured = ratio("burst-500", "websocket", RATE, peer, ours)
         text = f"WebSocket fan-out to 500, a burst, deliveries a second, by {name}"
         yield Target(text, limit, measured, least=True)
     for transport, name in (("websocket", "WebSocket"), ("polling", "polling")):
         for row, count in (("idle-1000", "1,000"), ("idle-10000", "10,000")):
             text = f"memory of an idle session (USS), {count} on {name}"
-            yield Target(text, 8, _ours(row, transport, USS), unit="kB")
+            yield Target(text, 8, _own(row, transport, USS, ours), unit="kB")
         text = f"CPU of a core, 10,000 idle on {name}"
-        yield Target(text, 5, _ours("idle-10000", transport, IDLE), unit="%")
+        yield Target(text, 5, _own("idle-10000", transport, IDLE, ours), unit="%")
     for transport, name, trips in (("websocket", "WebSocket", 2), ("polling", "polling", 1)):
         text = f"{cpu} connect on {name}, by Node's Socket.IO"
-        yield Target(text, 1, ratio("connect", transport, CONNECT, NODE))
+        yield Target(text, 1, ratio("connect", transport, CONNECT, NODE, ours))
         # The relay's and the server's own time is in it: less than half a trip.
         text = f"round trips from TCP to the first message, {name}"
-        yield Target(text, trips + 0.49, _ours("connect-far", transport, TRIPS), unit="")
+        yield Target(text, trips + 0.49, _own("connect-far", transport, TRIPS, ours), unit="")
     for transport, name in (("websocket", "WebSocket"), ("polling", "polling")):
         text = f"p99 of the others beside a client that sends 1 MB messages, {name}"
-        yield Target(text, 20, _ours(BESIDE.key, transport, P99), unit="ms")
+        yield Target(text, 20, _own(BESIDE.key, transport, P99, ours), unit="ms")
         text = f"1 MB messages upstream, {name}, by Flask-SocketIO"
-        yield Target(text, 100, ratio("large", transport, UPSTREAM, FLASK), least=True)
+        yield Target(text, 100, ratio("large", transport, UPSTREAM, FLASK, ours), least=True)
         text = f"{cpu} delivery on {name}, 5,000 clients by 100"
-        yield Target(text, 1.3, _growth(transport))
+        yield Target(text, 1.3, _growth(transport, ours))
     for transport, name in (("websocket", "WebSocket"), ("polling", "polling")):
         text = f"messages lost when the connection is cut, {name}"
-        yield Target(text, 0, _ours("recovery", transport, LOST), unit="")
+        yield Target(text, 0, _own("recovery", transport, LOST, ours), unit="")
+
+
+def _in_every_mode() -> Iterator[Target]:
     text = "messages lost, altered or repeated and clients that failed, in all rows and modes"
     yield Target(text, 0, _unsound, unit="")
     for mode in ("gevent", "threading"):
         ours, peer = f"fallback_transport ({mode})", f"python-socketio ({mode})"
         for transport, name in (("websocket", "WebSocket"), ("polling", "polling")):
             for row, what in ((ECHO, "echo"), ("fan-500", "fan-out to 500")):
-                text = f"{mode}, {name} {what}, {cpu} message, by python-socketio"
+                text = f"{mode}, {name} {what}, server CPU per message, by python-socketio"
                 yield Target(text, 1, ratio(row, transport, CPU, peer, ours))
             text = f"{mode}, {name} echo, the same less an empty echo's"
             yield Target(text, 0.5, _less_floor(transport, mode))
 
 
-TARGETS = tuple(_all())
+TARGETS = (
+    *_on_eventlet(OURS),
+    *_in_every_mode(),
+    *(replace(target, text=f"compiled: {target.text}") for target in _on_eventlet(COMPILED)),
+)
 
 
 def asked_for() -> set[tuple[str, str, str]]:

@@ -17,15 +17,25 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from tests.bench.__main__ import compilable, main, possible
 from tests.bench.__main__ import load as load_results
-from tests.bench.__main__ import main, possible
 from tests.bench.generator import Load, Outcome, generate, program
 from tests.bench.measures import BESIDE, CPU, REQUESTS, ROWS, Cell, Results, applies
 from tests.bench.recovery import recover
 from tests.bench.relay import Relay
 from tests.bench.subject import ALL, Running
 from tests.bench.table import MAIN, full_table, main_table, targets_table
-from tests.bench.targets import ECHO, FLASK, NODE, OURS, TARGETS, above_floor, asked_for, ratio
+from tests.bench.targets import (
+    COMPILED,
+    ECHO,
+    FLASK,
+    NODE,
+    OURS,
+    TARGETS,
+    above_floor,
+    asked_for,
+    ratio,
+)
 
 OUTCOME = Outcome(
     **dict.fromkeys(Outcome.__dataclass_fields__, 0)  # type: ignore[arg-type]
@@ -260,6 +270,28 @@ def test_a_machine_that_allows_too_little_is_told_of() -> None:
     rows, left_out = possible([small, large], 10_000)
     assert rows == [small]
     assert left_out == ["idle-10000, 10,200 descriptors of 10,000 (RLIMIT_NOFILE)"]
+
+
+def test_without_a_compiler_the_compiled_package_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", str(tmp_path / "none"))
+    subjects = [subject for subject in ALL if subject.name in (OURS, COMPILED)]
+    kept, left_out = compilable(subjects)
+    assert [subject.name for subject in kept] == [OURS]
+    assert len(left_out) == 1
+    assert left_out[0].startswith(f"{COMPILED}, compiler is missing: install ")
+    # Who does not measure it needs none.
+    assert compilable(kept) == (kept, [])
+
+
+def test_the_targets_are_those_of_the_compiled_package_too() -> None:
+    found = results({(ECHO, "websocket", COMPILED): (4,), (ECHO, "websocket", NODE): (10,)})
+    lines = [target.line(found) for target in TARGETS]
+    assert [line for line in lines if line.startswith("compiled: ") and "| ok" in line] == [
+        "compiled: WebSocket echo, 50 clients x 4, server CPU per message, by Node's Socket.IO: "
+        "at most 1.2 x | 0.4 x | ok"
+    ]
 
 
 def test_what_the_targets_ask_for_is_there_to_be_measured() -> None:
