@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .backlog import Backlog, Waiter
 from .carriage import Carriage
@@ -48,8 +47,7 @@ class Attachment(Protocol):
         """The session is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """What the application handles in one go: the messages `seqs`, by calling `run`."""
 
     seqs: tuple[int, ...]

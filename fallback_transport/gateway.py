@@ -10,7 +10,7 @@ import itertools
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
@@ -228,7 +228,7 @@ class Gateway:
             return self._websocket(environ, request, start_response)
         polled = self._poll(environ, request)
         if readable := self.origins.readable(environ):
-            polled = replace(polled, headers=(*polled.headers, *readable))
+            polled = polled._replace(headers=(*polled.headers, *readable))
         return respond(self.runtime, polled, environ, start_response)
 
     # -- polling -----------------------------------------------------------------

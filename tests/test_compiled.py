@@ -38,6 +38,7 @@ PARTS = {
     "sessions": (
         "tests/test_conversation.py",
         "tests/test_registry.py",
+        "tests/test_engine.py",
         "tests/test_engine_contract.py",
         "tests/test_hub_gateway.py",
         "tests/testing/test_client.py",
@@ -55,7 +56,8 @@ INSIDE = (
     "tests/protocol/test_model.py::test_every_life_can_be_settled",
     # Has a weak reference to a conversation.
     "tests/test_registry.py::test_nothing_is_kept_of_a_session_that_is_over",
-    # Replace a method of a class, and a function of a module.
+    # Replace methods of a class, and a function of a module.
+    "tests/test_conversation.py::test_a_defect_",
     "tests/test_hub_gateway.py::test_a_held_poll_is_answered_when_its_time_is_over_whatever_its_session_does",
     "tests/test_hub_gateway.py::test_remembered_heads_are_bounded",
 )

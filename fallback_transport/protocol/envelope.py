@@ -293,8 +293,7 @@ class End:
     received: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PollRequest:
+class PollRequest(NamedTuple):
     """One request of a polling connection.
 
     With `wait` (seconds) it is the *waiting* request: the server may hold it
@@ -308,7 +307,7 @@ class PollRequest:
     number: int
     wait: float | None = None
     limit: int | None = None
-    envelope: Envelope = field(default_factory=Envelope)
+    envelope: Envelope = Envelope()
 
 
 Unit = Hello | Welcome | End | PollRequest | Envelope

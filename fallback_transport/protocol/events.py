@@ -1,9 +1,14 @@
-"""What a session machine reports to the layer above, one frozen class each."""
+"""What a session machine reports to the layer above, one frozen class each.
+
+What there is one of for each message or request, here and elsewhere, is a named tuple: it takes
+half as long to make as a frozen dataclass, and, where the package is compiled, a tenth.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from .envelope import Item
 
@@ -15,8 +20,7 @@ class Transport(Enum):
     POLLING = "polling"
 
 
-@dataclass(frozen=True, slots=True)
-class MessageReceived:
+class MessageReceived(NamedTuple):
     """A message, in order, for the first and only time. Call `handled(seq)` after its handler."""
 
     seq: int

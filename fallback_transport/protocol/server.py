@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from .codes import CloseCode
 from .envelope import Carried, End, Envelope, Grant, PollRequest
@@ -29,8 +30,7 @@ class Poll(Enum):
     """Its connection was superseded: answer with `superseded()`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What is to be done with a polling request, and which held one it `releases`."""
 
     poll: Poll

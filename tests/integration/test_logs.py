@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -66,8 +65,7 @@ def test_a_sessions_end_is_one_line_and_no_secret_is_in_any(server: Served) -> N
     polling = RawPolling.open(server.port, {"token": token}, hello=new_hello(nonce=nonces[3]))
     keys.append(polling.key)
     ids.append(polling.id)
-    gap = replace(
-        polling.sending([event("echo", 1)]),
+    gap = polling.sending([event("echo", 1)])._replace(
         envelope=Envelope(seq=9, messages=(event("echo", 2),), commit=1),
     )
     broken = [
@@ -90,7 +88,7 @@ def test_a_sessions_end_is_one_line_and_no_secret_is_in_any(server: Served) -> N
         socket.ended()
     # A mark that is impossible ends the session, which is an offence.
     post(
-        server.port, replace(polling.waiting(0.0), envelope=Envelope(ack=99, received=99, commit=1))
+        server.port, polling.waiting(0.0)._replace(envelope=Envelope(ack=99, received=99, commit=1))
     )
 
     eventually(lambda: len(END.findall(server.log())) >= len(ids))

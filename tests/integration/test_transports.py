@@ -283,7 +283,7 @@ def test_an_answer_that_is_lost_costs_nothing(served: Served) -> None:
         connection.request("POST", "/fallback/poll", codec.encode_body(request), polling_headers())
         eventually(lambda: len(served.seen(polling.id)) == 2)
     # Its client does not know: it sends the same messages again, in another request.
-    again = replace(request, number=next(polling.numbers))
+    again = request._replace(number=next(polling.numbers))
     assert post(served.port, again).envelope().received == 3
     lost = polling.waiting(5.0)
     assert texts(post(served.port, lost).envelope()) == ['2["message","news"]']
@@ -445,9 +445,9 @@ def test_a_gap_ends_the_connection_and_not_the_session(served: Served) -> None:
     post(served.port, replace(resume, envelope=Envelope(1, 1))).welcome()
     polling.send(event("count", 1))
     eventually(lambda: ["count", 1] in served.seen(welcome.id))
-    reply = post(served.port, replace(polling.sending([event("count", 2)]), number=99))
+    reply = post(served.port, polling.sending([event("count", 2)])._replace(number=99))
     gap = polling.sending([event("count", 3), event("count", 4)])
-    gap = replace(gap, envelope=gap.envelope._replace(seq=20))
+    gap = gap._replace(envelope=gap.envelope._replace(seq=20))
     assert reply.status == 200
     reply = post(served.port, gap)
     assert (reply.status, reply.end().code, reply.end().session) == (400, 1002, False)
