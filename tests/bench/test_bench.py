@@ -36,6 +36,7 @@ from tests.bench.targets import (
     asked_for,
     ratio,
 )
+from tests.soak import readme
 
 OUTCOME = Outcome(
     **dict.fromkeys(Outcome.__dataclass_fields__, 0)  # type: ignore[arg-type]
@@ -252,9 +253,14 @@ def test_the_command_measures_tells_and_keeps(
     for name in (OURS, "ws (Node.js)"):
         assert name in told
     # And it can be shown again.
-    monkeypatch.setattr(sys, "argv", ["bench", "--from", str(kept), "--markdown", str(text)])
+    written: dict[str, str] = {}
+    monkeypatch.setattr(readme, "write", lambda name, content: written.update({name: content}))
+    shown = ["bench", "--from", str(kept), "--markdown", str(text), "--write-readme"]
+    monkeypatch.setattr(sys, "argv", shown)
     assert main() == 0
     assert text.read_text().startswith(f"|  |  | {OURS} |")
+    assert text.read_text().startswith(written["bench"].rstrip())
+    assert readme.replaced(readme.README.read_text(), "bench", written["bench"])
     found, circumstances = load_results(kept)
     assert circumstances["repeat"] == 1
     assert found.value("echo-1x1-32B", "websocket", OURS, CPU) is not None
