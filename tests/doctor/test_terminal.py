@@ -258,7 +258,8 @@ def _held(examination: Examination) -> Any:
         try:
             return examination._ask({"do": "hold", "seconds": 2}, 5).facts["held"]
         except Failed as failed:
-            assert "503" in str(failed)
+            if "503" not in str(failed):
+                raise
 
 
 def _status(examination: Examination) -> str:
