@@ -331,6 +331,11 @@ class Engine:
 
         python-socketio hands them over one by one, each thread its own.
         """
+        if not self._partial and isinstance(message.data, str) and message.data[:1] == "2":
+            # An event without attachments: nothing is to be seen to. A client manager that
+            # speaks to other processes sends one to each recipient here.
+            self.hand_over(conversation, [message])
+            return
         slot = conversation.id, threading.get_ident()
         missing, group = self._partial.pop(slot, (0, []))
         if isinstance(message.data, str):
