@@ -275,12 +275,11 @@ class CallbackDriver:
                 break
             stream.queue(chunks[0] if len(chunks) == 1 else b"".join(chunks))
             if connection.emptied:
-                if not connection.behind:
-                    stream.resume()
-                return
+                break
             if chunks[-1] == b"":
                 stream.send_end()
-        if connection.finished and not stream.pending:
+        # Nobody ends who has just said all there is: that spares a look at the framing's state.
+        if not connection.emptied and connection.finished and not stream.pending:
             self._part()
         elif not connection.behind:
             stream.resume()
