@@ -1250,7 +1250,9 @@
       online: hurry, storage: heard, visibilitychange: heard, pageshow: pageShows
     };
     // The oldest have no pagehide.
-    listeners["onpagehide" in window ? "pagehide" : "unload"] = pageHides;
+    var leaving = "onpagehide" in window ? "pagehide" : "unload";
+    listeners[leaving] = pageHides;
+    var hidden = null;
 
     // For tests.
     this._core = {
@@ -1263,6 +1265,8 @@
       Object.keys(listeners).forEach(function (type) {
         if (window[method]) { window[method](type, listeners[type], false); }
       });
+      // Firefox may stop a script amid its work when the page goes; but then calls the next listener.
+      if (window[method]) { window[method](leaving, pageHides, true); }
     }
 
     // -- Time
@@ -2284,10 +2288,15 @@
         return false;
       }
 
-      if (carrier !== poller) {
+      // Where another page comes, Firefox has closed the WebSocket by now.
+      if (socket && carrier === socket && socket.ws.readyState < 2) {
         flush();
-      } else if (poller && machine.outbox.last() > machine.outbox.received && !isTaken()) {
-        bequeath(body(usual));
+      } else if (machine.id && machine.outbox.last() > machine.outbox.received) {
+        if (!poller || carrier !== poller) {
+          machine.hello(++attempt, POLLING, null, now());
+          machine.commit(attempt);
+        }
+        if (!isTaken()) { bequeath(body(usual)); }
       }
       machine.requestBytes = usual;
     }
@@ -2593,7 +2602,7 @@
     // -- The page goes, comes, comes back
 
     function pageHides(event) {
-      if (resumes && leave()) { return; }
+      if (event === hidden || (resumes && leave())) { return; }
       if (!event.persisted) { machine.close(GOING_AWAY, "the page was left", now()); }
       lastWords();
       if (event.persisted) {
@@ -2602,6 +2611,7 @@
         // There is no later: who wants to keep what is unconfirmed has to do it now.
         giveUp(machine.code, machine.reason);
       }
+      hidden = event;
     }
 
     // From the browser's cache of whole pages.
