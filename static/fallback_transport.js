@@ -641,11 +641,12 @@
     // Close behind all that was sent; confirmed by the server, or given up after 5 s.
     close: function (code, reason, now) {
       if (!this.accepts()) { return; }
+      // First: who is stopped amid this may close again.
+      this.outbox.append([new Close(code, reason)]);
       this.closedBy = "local";
       this.code = code;
       this.reason = reason;
       this._closeDeadline = now + CLOSE_WAIT;
-      this.outbox.append([new Close(code, reason)]);
     },
 
     abort: function (code, reason) {
@@ -1251,8 +1252,8 @@
     };
     // The oldest have no pagehide.
     var leaving = "onpagehide" in window ? "pagehide" : "unload";
-    listeners[leaving] = pageHides;
-    var hidden = null;
+    listeners[leaving] = hidesAgain;
+    var isSaid = false;
 
     // For tests.
     this._core = {
@@ -1262,11 +1263,12 @@
     };
 
     function listen(method) {
+      if (!window[method]) { return; }
+      // Before the other one.
+      window[method](leaving, hides, false);
       Object.keys(listeners).forEach(function (type) {
-        if (window[method]) { window[method](type, listeners[type], false); }
+        window[method](type, listeners[type], false);
       });
-      // Firefox may stop a script amid its work when the page goes; but then calls the next listener.
-      if (window[method]) { window[method](leaving, pageHides, true); }
     }
 
     // -- Time
@@ -2269,7 +2271,7 @@
     }
 
     // The page goes: send what is unsent, as far as the browser lets us.
-    function lastWords() {
+    function lastWords(again) {
       var usual = machine.requestBytes;
       var navigator = window.navigator;
 
@@ -2289,7 +2291,7 @@
       }
 
       // Where another page comes, Firefox has closed the WebSocket by now.
-      if (socket && carrier === socket && socket.ws.readyState < 2) {
+      if (!again && socket && carrier === socket && socket.ws.readyState < 2) {
         flush();
       } else if (machine.id && machine.outbox.last() > machine.outbox.received) {
         if (!poller || carrier !== poller) {
@@ -2601,17 +2603,25 @@
 
     // -- The page goes, comes, comes back
 
-    function pageHides(event) {
-      if (event === hidden || (resumes && leave())) { return; }
+    function hides(event) {
+      isSaid = false;
+      pageHides(event);
+      isSaid = true;
+    }
+
+    // Firefox stops one script, wherever it is, when the page goes; and calls the next listener.
+    function hidesAgain(event) { if (!isSaid) { pageHides(event, true); } }
+
+    function pageHides(event, again) {
+      if (resumes && leave(again)) { return; }
       if (!event.persisted) { machine.close(GOING_AWAY, "the page was left", now()); }
-      lastWords();
+      lastWords(again);
       if (event.persisted) {
         suspend();
       } else {
         // There is no later: who wants to keep what is unconfirmed has to do it now.
         giveUp(machine.code, machine.reason);
       }
-      hidden = event;
     }
 
     // From the browser's cache of whole pages.
@@ -2631,9 +2641,9 @@
     }
 
     // Leave the session to the next page in this tab; false if that cannot be.
-    function leave() {
+    function leave(again) {
       if (away || !machine.id || !machine.accepts()) { return away; }
-      lastWords();
+      lastWords(again);
       var kept = extend(pack(machine), {
         by: String(nonce(window) || random()),
         attempt: attempt, nextId: nextId, accepted: isAccepted,

@@ -487,7 +487,12 @@ export class FakeEnvironment {
 
   removeEventListener(type, callback) { this.listeners[type]?.delete(callback); }
 
-  fire(type, event = {}) { for (const callback of [...(this.listeners[type] || [])]) callback(event); }
+  // One that a listener removes is not called any more.
+  fire(type, event = {}) {
+    for (const callback of [...(this.listeners[type] || [])]) {
+      if (this.listeners[type].has(callback)) callback(event);
+    }
+  }
 
   beacon(url, body) {
     if (!this.beacons) return false;
