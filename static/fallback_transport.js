@@ -1253,7 +1253,8 @@
     // The oldest have no pagehide.
     var leaving = "onpagehide" in window ? "pagehide" : "unload";
     listeners[leaving] = hidesAgain;
-    var isSaid = false;
+    // Which try to say goodbye this is; 0 when it is said.
+    var hiding = 0;
 
     // For tests.
     this._core = {
@@ -2271,8 +2272,9 @@
     }
 
     // The page goes: send what is unsent, as far as the browser lets us.
-    function lastWords(again) {
+    function lastWords() {
       var usual = machine.requestBytes;
+      var ws = carrier && carrier.ws;
       var navigator = window.navigator;
 
       function body(bytes) {
@@ -2291,10 +2293,10 @@
       }
 
       // Where another page comes, Firefox has closed the WebSocket by now.
-      if (!again && socket && carrier === socket && socket.ws.readyState < 2) {
+      if (ws && ws.readyState < 2 && hiding < 2) {
         flush();
       } else if (machine.id && machine.outbox.last() > machine.outbox.received) {
-        if (!poller || carrier !== poller) {
+        if (!carrier || ws) {
           machine.hello(++attempt, POLLING, null, now());
           machine.commit(attempt);
         }
@@ -2604,18 +2606,23 @@
     // -- The page goes, comes, comes back
 
     function hides(event) {
-      isSaid = false;
+      hiding = 1;
       pageHides(event);
-      isSaid = true;
+      hiding = 0;
     }
 
     // Firefox stops one script, wherever it is, when the page goes; and calls the next listener.
-    function hidesAgain(event) { if (!isSaid) { pageHides(event, true); } }
+    function hidesAgain(event) {
+      if (hiding) {
+        hiding = 2;
+        pageHides(event);
+      }
+    }
 
-    function pageHides(event, again) {
-      if (resumes && leave(again)) { return; }
+    function pageHides(event) {
+      if (resumes && leave()) { return; }
       if (!event.persisted) { machine.close(GOING_AWAY, "the page was left", now()); }
-      lastWords(again);
+      lastWords();
       if (event.persisted) {
         suspend();
       } else {
@@ -2641,9 +2648,9 @@
     }
 
     // Leave the session to the next page in this tab; false if that cannot be.
-    function leave(again) {
+    function leave() {
       if (away || !machine.id || !machine.accepts()) { return away; }
-      lastWords(again);
+      lastWords();
       var kept = extend(pack(machine), {
         by: String(nonce(window) || random()),
         attempt: attempt, nextId: nextId, accepted: isAccepted,

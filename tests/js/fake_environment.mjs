@@ -487,10 +487,14 @@ export class FakeEnvironment {
 
   removeEventListener(type, callback) { this.listeners[type]?.delete(callback); }
 
-  // One that a listener removes is not called any more.
+  // What one listener throws does not keep the next from being called; but it may remove it.
   fire(type, event = {}) {
     for (const callback of [...(this.listeners[type] || [])]) {
-      if (this.listeners[type].has(callback)) callback(event);
+      try {
+        if (this.listeners[type].has(callback)) callback(event);
+      } catch (error) {
+        this.errors.push(error);
+      }
     }
   }
 

@@ -925,6 +925,82 @@ test("pagehide without sendBeacon: a last request", () => {
   page.over();
 });
 
+// As Firefox has done where another page comes.
+test("pagehide when the browser has closed the WebSocket: a request commits itself", () => {
+  const page = open("websocket");
+  page.session.send("last words");
+  page.network.link.socket.close();
+  page.environment.fire("pagehide", { persisted: false });
+  assert.equal(page.environment.beacons.length, 1);
+  const { items } = decodeBody(page.environment.beacons[0]);
+  assert.deepEqual(items, ['2["message","last words"]', { close: [1001, "the page was left"] }]);
+  page.advance(100);
+  assert.equal(page.peer.over.end, 1001);
+  assert.deepEqual(page.peer.events, [["message", "last words"]]);
+  page.over();
+});
+
+test("pagehide when no connection carries: a request commits itself", () => {
+  const page = open("websocket");
+  page.network.down = true;
+  page.network.link.cut();
+  page.session.send("last words");
+  page.advance(50);
+  page.network.down = false;
+  page.environment.fire("pagehide", { persisted: false });
+  page.advance(100);
+  assert.equal(page.peer.over.end, 1001);
+  assert.deepEqual(page.peer.events, [["message", "last words"]]);
+  page.over();
+});
+
+// Firefox stops one listener, wherever it is, when a tab is closed, and calls the next one. Here it
+// is stopped by what the browser is asked for, the first, the second, … time.
+for (const persisted of [false, true]) {
+  both(`a script is stopped amid its last words, persisted ${persisted}: it says them again`, (transport) => {
+    let stops = 0;
+    for (let at = 0; stops === at; at++) {
+      const page = open(transport);
+      const { environment } = page;
+      page.session.send("last words");
+      let asked = 0;
+      let goes = true;
+      const stop = () => {
+        if (goes && stops === at && asked++ === at) {
+          stops += 1;
+          throw new Error("stopped");
+        }
+      };
+      for (const name of ["setTimeout", "clearTimeout", "beacon"]) {
+        const usual = environment[name].bind(environment);
+        environment[name] = (...values) => { stop(); return usual(...values); };
+      }
+      if (transport === "websocket") {
+        const { socket } = page.network.link;
+        const send = socket.send.bind(socket);
+        socket.send = (data) => { stop(); send(data); };
+      }
+      environment.fire("pagehide", { persisted });
+      assert.equal(environment.errors.length, stops - at);
+      environment.errors.length = 0;
+      goes = false;
+      if (persisted) {
+        environment.fire("pageshow", { persisted });
+        page.until(() => page.peer.events.length > 0).talks();
+        assert.equal(page.peer.events[0][1], "last words");
+        assert.equal(page.peer.events.length, 2);
+      } else {
+        // Nothing is to come later: the page is gone.
+        assert.equal(page.session.state, "closed", `stopped at ${at}`);
+        page.advance(100);
+        assert.equal(page.peer.over.end, 1001, `stopped at ${at}`);
+        assert.deepEqual(page.peer.events, [["message", "last words"]]);
+      }
+    }
+    assert.ok(stops > 1, `${stops}`);
+  });
+}
+
 test("pagehide before there is a session", () => {
   const page = new Page({ before: ({ network }) => { network.down = true; } });
   page.environment.fire("pagehide", { persisted: false });
