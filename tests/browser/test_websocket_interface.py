@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -49,24 +52,49 @@ def test_the_standard(page: Page, case: str) -> None:
     assert not wrong, wrong
 
 
-def test_a_page_that_is_left_says_goodbye(page: Page, echo: Served) -> None:
+#: How a page is left.
+WAYS: dict[str, Callable[[Page], object]] = {
+    "another": lambda page: page.goto("about:blank"),
+    "link": lambda page: page.evaluate("() => { location.href = '/?next'; }"),
+    "reload": lambda page: page.reload(),
+    "closed": lambda page: page.close(),
+}
+#: How many pages are left, until the server hears a goodbye. Firefox ESR 153 takes the beacon of a
+#: page that is torn down (`sendBeacon` returns true) and now and then does not send it, also where
+#: the page has nothing of this library.
+PAGES = {"chromium": 1, "firefox": 3}
+
+
+def closures(echo: Served, url: str) -> list[Any]:
+    return [each for each in echo.get("/closures") if each[0] == url]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_page_that_is_left_says_goodbye(page: Page, echo: Served, way: str) -> None:
     transport = page.evaluate("window.transport")
-    url = f"/mount/echo?left={transport}-{page.context.browser.browser_type.name}"
-    with page.context.new_page() as other:
-        other.goto(echo.url)
-        other.evaluate(
-            """async ([url, transport]) => {
-                transports = [transport];
-                window.heard = [];
-                const ws = make(url.replace("/mount", ""));
-                ws.onclose = ws.onerror = (event) => heard.push(event.type);
-                await next(ws, "open");
-                addEventListener("pagehide", () => { localStorage.heard = heard.join(); });
-            }""",
-            [url, transport],
-        )
-        other.goto("about:blank")
-    found = eventually(lambda: [each for each in echo.get("/closures") if each[0] == url])
+    browser = page.context.browser.browser_type.name
+    found: list[Any] = []
+    for attempt in range(PAGES[browser]):
+        url = f"/mount/echo?left={transport}-{browser}-{way}-{attempt}"
+        page.evaluate("() => localStorage.removeItem('heard')")
+        with page.context.new_page() as other:
+            other.goto(echo.url)
+            other.evaluate(
+                """async ([url, transport]) => {
+                    transports = [transport];
+                    window.heard = [];
+                    const ws = make(url.replace("/mount", ""));
+                    ws.onclose = ws.onerror = (event) => heard.push(event.type);
+                    await next(ws, "open");
+                    addEventListener("pagehide", () => { localStorage.heard = heard.join(); });
+                }""",
+                [url, transport],
+            )
+            WAYS[way](other)
+        with suppress(TimeoutError):
+            found = eventually(partial(closures, echo, url), 5.0)
+            break
     assert found == [[url, 1001, "the page was left"]]
-    # It hears nothing of it any more.
-    assert page.evaluate("localStorage.heard") == ""
+    # It hears nothing of it any more. A page that Firefox tears down may have no storage.
+    heard = page.evaluate("localStorage.heard")
+    assert heard == "" or (browser == "firefox" and heard is None)
