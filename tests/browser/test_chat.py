@@ -141,8 +141,9 @@ def test_with_one_word_changed(visitor: Browser, ours: Served, network: str) -> 
     closures.remove([url, "json", 3001, "enough of it"])
     goodbye = [url, "json", 1001, "the page was left"]
     firefox = visitor.browser_type.name == "firefox"
+    # Firefox loses what a page says now and then: see PAGES in test_websocket_interface.py.
+    assert goodbye in closures, closures
     for closure in closures:
-        # Of 8 pages that were closed, Firefox told the server of 5.
         assert closure == goodbye or (firefox and closure[2] == 4408), closure
 
 

@@ -32,7 +32,7 @@ def main() -> None:
         path="/chat",
         subprotocols=[SUBPROTOCOL],
         socketio_path=None,
-        # Firefox does not always send the beacon of a page that is closed.
+        # Firefox now and then does not send the beacon of a page that is closed.
         inactivity=10.0,
     )
     rooms = Rooms()
