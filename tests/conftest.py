@@ -18,6 +18,26 @@ from tests.needs import INTEGRATION_NEEDS, NEEDS, TESTS, ZOO_NEEDS, MissingError
 
 SEED = pytest.StashKey[int]()
 
+#: The files that take longest of those that run side by side, and of those in pairs; the longest
+#: first. One that is begun last is waited for at the end, while the other workers have nothing.
+LONGEST = (
+    "protocol/test_model.py",
+    "test_compiled.py",
+    "integration/test_hostile.py",
+    "integration/test_overload.py",
+    "integration/test_transports.py",
+    "integration/test_sessions.py",
+    "integration/test_shutdown.py",
+    "integration/test_handed_in.py",
+    "integration/test_launch.py",
+    "integration/test_waiting.py",
+    "integration/test_bindings.py",
+    "integration/test_handlers.py",
+    "doctor/test_terminal.py",
+    "integration/test_emitting.py",
+    "test_readme.py",
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the two options of this test suite."""
@@ -37,7 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
     seed = config.getoption("--seed")
     if seed is None:
         seed = random.SystemRandom().randrange(2**32)
-    config.stash[SEED] = seed
+    # Where pytest-xdist's workers read it.
+    config.stash[SEED] = config.option.seed = seed
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(seed)
 
@@ -52,7 +73,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a browser or a proxy, and what needs the whole zoo of them."""
+    """Mark what needs a browser or a proxy, and what needs the whole zoo of them.
+
+    And let a worker have the longest files first; `--no-loadscope-reorder` keeps them so.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.path, len(places)))
     for item in items:
         needs = {name for mark in item.iter_markers("requires") for name in mark.args}
         if item.path.is_relative_to(TESTS / "integration") or needs & INTEGRATION_NEEDS:
