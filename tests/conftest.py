@@ -18,24 +18,22 @@ from tests.needs import INTEGRATION_NEEDS, NEEDS, TESTS, ZOO_NEEDS, MissingError
 
 SEED = pytest.StashKey[int]()
 
-#: The files that take longest of those that run side by side, and of those in pairs; the longest
-#: first. One that is begun last is waited for at the end, while the other workers have nothing.
+#: The files that take longest, side by side and in pairs, each the longest first. One that is
+#: begun last is waited for at the end, when the other workers have nothing left to do.
 LONGEST = (
-    "protocol/test_model.py",
-    "test_compiled.py",
-    "integration/test_hostile.py",
-    "integration/test_overload.py",
-    "integration/test_transports.py",
-    "integration/test_sessions.py",
-    "integration/test_shutdown.py",
-    "integration/test_handed_in.py",
-    "integration/test_launch.py",
-    "integration/test_waiting.py",
-    "integration/test_bindings.py",
-    "integration/test_handlers.py",
-    "doctor/test_terminal.py",
-    "integration/test_emitting.py",
-    "test_readme.py",
+    *("test_compiled.py", "protocol/test_model.py", "integration/test_hostile.py"),
+    *("integration/test_overload.py", "integration/test_transports.py"),
+    *("integration/test_sessions.py", "integration/test_shutdown.py"),
+    *("integration/test_handed_in.py", "integration/test_launch.py"),
+    *("integration/test_waiting.py", "integration/test_bindings.py"),
+    *("integration/test_handlers.py", "doctor/test_terminal.py"),
+    *("integration/test_emitting.py", "test_readme.py", "testing/test_suite.py"),
+    *("integration/test_demo.py", "browser/test_exactly_once.py", "browser/test_tutorial.py"),
+    *("browser/test_poll_faults.py", "soak/test_soak.py", "browser/test_negotiation.py"),
+    *("browser/test_reload.py", "browser/test_sleep.py", "browser/test_hot_switch.py"),
+    *("browser/test_sessions.py", "browser/test_half_open.py", "browser/test_doctor.py"),
+    *("browser/test_restarts.py", "browser/test_websocket_interface.py", "browser/test_cuts.py"),
+    *("browser/test_many_tabs.py", "browser/test_proxies.py"),
 )
 
 
@@ -72,12 +70,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs a browser or a proxy, and what needs the whole zoo of them.
 
     And let a worker have the longest files first; `--no-loadscope-reorder` keeps them so.
     """
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if is_worker(config):
         places = {TESTS / name: place for place, name in enumerate(LONGEST)}
         items.sort(key=lambda item: places.get(item.path, len(places)))
     for item in items:
@@ -99,10 +97,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave the numbers of passed and skipped tests for tests/run."""
     tally = os.environ.get("FALLBACK_TRANSPORT_TALLY")
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if tally and reporter:
+    if tally and reporter and not is_worker(session.config):
         with Path(tally).open("a") as file:
             for word in ("passed", "skipped"):
                 print(word, len(reporter.stats.get(word, [])), file=file)
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this is one of pytest-xdist's workers; what they count, pytest itself counts too."""
+    return hasattr(config, "workerinput")
 
 
 @pytest.fixture
