@@ -18,6 +18,24 @@ from tests.needs import INTEGRATION_NEEDS, NEEDS, TESTS, ZOO_NEEDS, MissingError
 
 SEED = pytest.StashKey[int]()
 
+#: The files that take longest, side by side and in pairs, each the longest first. One that is
+#: begun last is waited for at the end, when the other workers have nothing left to do.
+LONGEST = (
+    *("test_compiled.py", "protocol/test_model.py", "integration/test_hostile.py"),
+    *("integration/test_overload.py", "integration/test_transports.py"),
+    *("integration/test_sessions.py", "integration/test_shutdown.py"),
+    *("integration/test_handed_in.py", "integration/test_launch.py"),
+    *("integration/test_waiting.py", "integration/test_bindings.py"),
+    *("integration/test_handlers.py", "doctor/test_terminal.py"),
+    *("integration/test_emitting.py", "test_readme.py", "testing/test_suite.py"),
+    *("integration/test_demo.py", "browser/test_exactly_once.py", "browser/test_tutorial.py"),
+    *("browser/test_poll_faults.py", "soak/test_soak.py", "browser/test_negotiation.py"),
+    *("browser/test_reload.py", "browser/test_sleep.py", "browser/test_hot_switch.py"),
+    *("browser/test_sessions.py", "browser/test_half_open.py", "browser/test_doctor.py"),
+    *("browser/test_restarts.py", "browser/test_websocket_interface.py", "browser/test_cuts.py"),
+    *("browser/test_many_tabs.py", "browser/test_proxies.py"),
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the two options of this test suite."""
@@ -37,7 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
     seed = config.getoption("--seed")
     if seed is None:
         seed = random.SystemRandom().randrange(2**32)
-    config.stash[SEED] = seed
+    # Where pytest-xdist's workers read it.
+    config.stash[SEED] = config.option.seed = seed
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(seed)
 
@@ -51,8 +70,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a browser or a proxy, and what needs the whole zoo of them."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs a browser or a proxy, and what needs the whole zoo of them.
+
+    And let a worker have the longest files first; `--no-loadscope-reorder` keeps them so.
+    """
+    if is_worker(config):
+        places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.path, len(places)))
     for item in items:
         needs = {name for mark in item.iter_markers("requires") for name in mark.args}
         if item.path.is_relative_to(TESTS / "integration") or needs & INTEGRATION_NEEDS:
@@ -72,10 +97,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave the numbers of passed and skipped tests for tests/run."""
     tally = os.environ.get("FALLBACK_TRANSPORT_TALLY")
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if tally and reporter:
+    if tally and reporter and not is_worker(session.config):
         with Path(tally).open("a") as file:
             for word in ("passed", "skipped"):
                 print(word, len(reporter.stats.get(word, [])), file=file)
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this is one of pytest-xdist's workers; what they count, pytest itself counts too."""
+    return hasattr(config, "workerinput")
 
 
 @pytest.fixture

@@ -18,7 +18,9 @@ from fallback_transport.protocol.events import (
 )
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import (
+    DOUBT,
     GREETING_BYTES,
+    SLOW,
     UNCOMMITTED_WAIT,
     ServerMachine,
 )
@@ -557,6 +559,16 @@ def test_a_request_keeps_a_connection_alive_until_it_ends() -> None:
     request(server, "n4 w25000 a0 c1", now=20.0)
     server.detach(1, 21.0)
     assert server.unattached_since == 45
+
+
+def test_the_doubt_of_what_is_sent_on_a_websocket_is_a_deadline() -> None:
+    server = attached(WEBSOCKET)
+    assert server.deadline() == 25
+    send(server, "a")
+    assert say(server) == "a0 s1|ma"
+    assert server.deadline() == DOUBT + 1 / SLOW
+    hear(server, 1, "a0 r1", now=0.5)
+    assert server.deadline() == 0.5 + 25
 
 
 def test_nothing_is_due_where_nothing_is_held() -> None:
