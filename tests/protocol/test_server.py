@@ -643,6 +643,21 @@ def test_a_connection_that_was_given_up_comes_back_by_a_commit(text: str, verdic
     assert (1 in server.connections) is (verdict == "answer")
 
 
+def test_a_commit_needs_no_hello_on_polling() -> None:
+    """So a page says goodbye whose WebSocket its browser has closed."""
+    server = attached(WEBSOCKET)
+    assert request(server, 'n1 a0 s1 c2|ma|c[1001,"gone"]', attempt=2) == (
+        [
+            Switched(2, POLLING),
+            ConnectionDropped(1, 4409, "another connection carries"),
+            MessageReceived(1, "a"),
+            CloseReceived(2, 1001, "gone"),
+        ],
+        "answer",
+        None,
+    )
+
+
 def test_a_request_without_a_commit_makes_no_connection() -> None:
     server = opening()
     assert request(server, "n1 a0", attempt=7) == ([], "refuse", None)
