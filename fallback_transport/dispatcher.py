@@ -8,9 +8,11 @@ from typing import Any
 
 import socketio
 
+from .catch_all import CatchAll
 from .context import handler_context
-from .conversation import MalformedPacket
+from .conversation import Conversation, MalformedPacket
 from .engine import Engine, EventRefused, Resumed
+from .engine_client import EventHandler
 from .handlers import ANY, CONNECT, DISCONNECT, ERROR, RESUME, Registration, size, takes
 from .protocol.codes import CloseCode
 from .session import ConnectionRefused, Session, Sessions
@@ -60,8 +62,10 @@ class Dispatcher:
             self._register(name, namespace, self._connected(namespace, handler))
         elif name == DISCONNECT:
             self._register(name, namespace, self._disconnected(namespace, handler))
+        elif name == ANY:
+            self._register_for_any(namespace, _Received(self, registration))
         else:
-            self._register(name, namespace, self._received(registration))
+            self._register(name, namespace, _Received(self, registration))
 
     def _welcome_all(self, namespace: str) -> None:
         """Without a handler of the application's, every client is welcome."""
@@ -76,7 +80,7 @@ class Dispatcher:
             if handler is None:
                 return
             try:
-                self._call(environ, client, CONNECT, handler)
+                self.call(environ, client, CONNECT, handler)
             except ConnectionRefused as refused:
                 raise socketio.exceptions.ConnectionRefusedError(
                     refused.reason, {"code": refused.code, "reason": refused.reason}
@@ -86,56 +90,26 @@ class Dispatcher:
 
     def _resumed(self, namespace: str, handler: Callable[..., Any]) -> Resumed:
         def resumed(sid: str, environ: dict[str, Any]) -> tuple[int, str] | None:
-            client, _ = self._client(sid, namespace)
+            client, _ = self.client(sid, namespace)
             try:
-                self._call(environ, client, RESUME, handler)
+                self.call(environ, client, RESUME, handler)
             except ConnectionRefused as refused:
                 return refused.code, refused.reason
             return None
 
         return resumed
 
-    def _received(self, registration: Registration) -> Callable[..., Any]:
-        namespace, handler, most = (
-            registration.namespace,
-            registration.handler,
-            registration.max_bytes,
-        )
-        fits = takes(handler)
-
-        def received(sid: str, *data: Any) -> Any:
-            return handle(registration.name, sid, data, data or (None,))
-
-        def anything(name: str, sid: str, *data: Any) -> Any:
-            return handle(name, sid, data, (name, *data))
-
-        def handle(name: str, sid: str, data: tuple[Any, ...], arguments: tuple[Any, ...]) -> Any:
-            client, environ = self._client(sid, namespace)
-            if not fits(len(arguments)):
-                raise MalformedPacket(f"event {name!r} with {len(data)} arguments")
-            try:
-                if most is not None and size(data) > most:
-                    raise EventRefused(CloseCode.TOO_LARGE, f"{name!r} takes {most} bytes at most")
-                return self._call(environ, client, name, handler, *arguments)
-            except EventRefused:
-                if client.reliable:
-                    raise
-                # Of errors, a stock client's protocol knows nothing.
-                return self._server.not_handled
-
-        return anything if registration.name == ANY else received
-
     def _disconnected(self, namespace: str, handler: Callable[..., Any]) -> Callable[..., Any]:
         def disconnected(sid: str, reason: str) -> None:
-            client, environ = self._client(sid, namespace)
+            client, environ = self.client(sid, namespace)
             code, text = client.closure or (CloseCode.NORMAL, reason)
             # Its error was handled, and there is nobody to tell.
             with contextlib.suppress(EventRefused):
-                self._call(environ, client, DISCONNECT, handler, int(code), text)
+                self.call(environ, client, DISCONNECT, handler, int(code), text)
 
         return disconnected
 
-    def _call(
+    def call(
         self,
         environ: dict[str, Any],
         client: Session,
@@ -168,36 +142,84 @@ class Dispatcher:
                 f"the server that was handed in has a handler for {name!r} already; "
                 "only one would be called: keep that one, or this one"
             )
-        if name == ANY:
-            if namespace in self._server.namespace_handlers:
-                raise ValueError(
-                    f"the server has a class for {namespace}, which takes all events that "
-                    "no handler takes: keep that one, or this one"
-                )
-            self._server.register_namespace(_CatchAll(namespace, function))
-        else:
-            self._server.on(name, function, namespace=namespace)
+        self._server.on(name, function, namespace=namespace)
 
-    def _client(self, sid: str, namespace: str) -> tuple[Session, dict[str, Any]]:
+    def _register_for_any(self, namespace: str, received: _Received) -> None:
+        if namespace in self._server.namespace_handlers:
+            raise ValueError(
+                f"the server has a class for {namespace}, which takes all events that "
+                "no handler takes: keep that one, or this one"
+            )
+        self._server.register_namespace(CatchAll(namespace, received.named))
+
+    @property
+    def not_handled(self) -> Any:
+        """What tells python-socketio that an event was none of ours."""
+        return self._server.not_handled
+
+    def client(self, sid: str, namespace: str) -> tuple[Session, dict[str, Any]]:
+        """Whom an event is of, and the request that its handlers see."""
         environ: dict[str, Any] = self._server.get_environ(sid, namespace)
         return self._sessions.get(sid, namespace), environ
 
+    def client_of(
+        self, conversation: Conversation, namespace: str
+    ) -> tuple[Session, dict[str, Any]]:
+        """The same, of a session of ours."""
+        environ: dict[str, Any] = self._server.environ[conversation.id]
+        return self._sessions.of(conversation, namespace), environ
 
-class _CatchAll(socketio.Namespace):  # type: ignore[misc]
-    """Gets the events of a namespace that no handler takes.
 
-    As a handler of "*" it would not know an event of that name, whose first argument
-    is the session, from another's, whose first argument is what the page calls it.
+class _Received(EventHandler):
+    """The application's handler of an event.
 
     Args:
-        received: called with the name of the event, the session, and the data.
+        dispatcher: which calls it in its contexts.
+        registration: the handler, and what it takes.
     """
 
-    def __init__(self, namespace: str, received: Callable[..., Any]) -> None:
-        super().__init__(namespace)
-        self._received = received
+    __slots__ = ("_dispatcher", "_fits", "_handler", "_most", "_name", "_namespace")
 
-    def trigger_event(self, event: str, *args: Any) -> Any:
-        if event in (CONNECT, DISCONNECT):
-            return self.server.not_handled
-        return self._received(event, *args)
+    def __init__(self, dispatcher: Dispatcher, registration: Registration) -> None:
+        self._dispatcher = dispatcher
+        self._name = registration.name
+        self._namespace = registration.namespace
+        self._handler = registration.handler
+        self._most = registration.max_bytes
+        self._fits = takes(registration.handler)
+
+    def __call__(self, sid: str, *data: Any) -> Any:
+        """As python-socketio calls a handler."""
+        client, environ = self._dispatcher.client(sid, self._namespace)
+        return self._handle(client, environ, self._name, data, data or (None,))
+
+    def named(self, name: str, sid: str, *data: Any) -> Any:
+        """As it calls that of a class for a namespace."""
+        client, environ = self._dispatcher.client(sid, self._namespace)
+        return self._handle(client, environ, name, data, (name, *data))
+
+    def take(self, conversation: Conversation, data: tuple[Any, ...]) -> None:
+        """See `EventHandler`."""
+        client, environ = self._dispatcher.client_of(conversation, self._namespace)
+        self._handle(client, environ, self._name, data, data or (None,))
+
+    def _handle(
+        self,
+        client: Session,
+        environ: dict[str, Any],
+        name: str,
+        data: tuple[Any, ...],
+        arguments: tuple[Any, ...],
+    ) -> Any:
+        if not self._fits(len(arguments)):
+            raise MalformedPacket(f"event {name!r} with {len(data)} arguments")
+        most = self._most
+        try:
+            if most is not None and size(data) > most:
+                raise EventRefused(CloseCode.TOO_LARGE, f"{name!r} takes {most} bytes at most")
+            return self._dispatcher.call(environ, client, name, self._handler, *arguments)
+        except EventRefused:
+            if client.reliable:
+                raise
+            # Of errors, a stock client's protocol knows nothing.
+            return self._dispatcher.not_handled

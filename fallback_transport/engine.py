@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -49,6 +50,8 @@ _task_of: contextvars.ContextVar[Any] = contextvars.ContextVar(
 _latest: contextvars.ContextVar[str | None] = contextvars.ContextVar(
     "fallback_transport.latest", default=None
 )
+
+_NONE: dict[str, Any] = {}
 
 #: For whatever waits for nobody.
 _IMPATIENT = contextlib.nullcontext()
@@ -127,6 +130,9 @@ class Engine:
         if type(server.manager) is socketio.Manager:
             # One that speaks to other processes has ways of its own.
             server.manager.emit = self._emit
+        #: Whether an `emit`, and an event that comes, take python-socketio's own way and no other.
+        self._plain_emit = type(server.manager) is socketio.Manager and _own(server, "emit")
+        self._plain_events = _own(server, "_trigger_event", "_handle_event_internal")
 
     def __getattr__(self, name: str) -> Any:
         # Whatever is not about our sessions is the stock engine's.
@@ -290,11 +296,7 @@ class Engine:
             return
         if namespace not in manager.rooms:
             return
-        arguments = data if isinstance(data, tuple) else () if data is None else (data,)
-        packet = self.server.packet_class(
-            sio.EVENT, namespace=namespace, data=[event, *arguments]
-        ).encode()
-        group = [_message(part) for part in (packet if isinstance(packet, list) else [packet])]
+        group = self._encoded(event, data, namespace)
         skipped = skip_sid if isinstance(skip_sid, list) else [skip_sid]
         recipients = [
             engine_id
@@ -302,6 +304,45 @@ class Engine:
             if sid not in skipped
         ]
         self.runtime.at_home(self._deliver, recipients, group, _latest.get(), _emission.get())
+
+    def _encoded(self, event: str, data: Any, namespace: str) -> list[Message]:
+        """The messages of an event."""
+        arguments = data if isinstance(data, tuple) else () if data is None else (data,)
+        packet = self.server.packet_class(
+            sio.EVENT, namespace=namespace, data=[event, *arguments]
+        ).encode()
+        return [_message(part) for part in (packet if isinstance(packet, list) else [packet])]
+
+    def alone(
+        self, conversation: Conversation, namespace: str, event: str, data: Any
+    ) -> list[Message] | None:
+        """What the server's `emit` to the room that a session has for itself would send it.
+
+        None where that would be more, or nothing: others are in that room, the session left it,
+        somebody wants to know of each `emit`, or to have it wait.
+        """
+        server = self.server
+        if (
+            not self._plain_emit
+            or "emit" in server.__dict__
+            or server.logger.isEnabledFor(logging.INFO)
+        ):
+            return None
+        room = server.manager.rooms.get(namespace, _NONE).get(conversation.id)
+        if room is None or len(room) != 1 or conversation.id not in room:
+            return None
+        return self._encoded(event, data, namespace)
+
+    def handler(self, namespace: str, event: str) -> Any:
+        """What python-socketio would call for an event, by its name; None where it would do more.
+
+        That is where there is none, or where somebody wants to know of each call.
+        """
+        server = self.server
+        watched = "_trigger_event" in server.__dict__ or server.logger.isEnabledFor(logging.INFO)
+        if watched or not self._plain_events:
+            return None
+        return server.handlers.get(namespace, _NONE).get(event)
 
     def _deliver(
         self,
@@ -399,6 +440,15 @@ class Engine:
         # It has the client's `Session`, and that has the conversation.
         conversation.data = {}
         del self._conversations[conversation.id]
+
+
+def _own(server: Any, *names: str) -> bool:
+    """Whether these methods are python-socketio's own, and not a subclass's or a monitor's."""
+    methods = [getattr(type(server), name) for name in names]
+    return not any(
+        method.__module__ != socketio.server.__name__ or hasattr(method, "__wrapped__")
+        for method in methods
+    )
 
 
 def _attachments(text: str) -> int:

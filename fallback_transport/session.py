@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from .conversation import Conversation
 from .engine import Engine, RequestFailed, only_latest
 from .protocol.codes import CloseCode, valid_close
 from .request import URL
@@ -110,7 +111,13 @@ class Session:
                 was not sent yet is replaced, in its place. What has bytes in it is not replaced
                 and replaces nothing; to stock clients, all is sent.
         """
-        emit, place = self._engine.server.emit, {"to": self.id, "namespace": self._namespace}
+        engine, conversation = self._engine, self._conversation
+        if conversation is not None:
+            group = engine.alone(conversation, self._namespace, name, data)
+            if group is not None:
+                engine.runtime.at_home(conversation.send, group, latest)
+                return
+        emit, place = engine.server.emit, {"to": self.id, "namespace": self._namespace}
         if latest is None:
             emit(name, data, **place)
         else:
@@ -225,6 +232,14 @@ class Sessions:
             session: Session = kept[self._KEY][sid]
         except KeyError:
             return self.create(sid, namespace, None)
+        return session
+
+    def of(self, conversation: Conversation, namespace: str) -> Session:
+        """The view of a session of ours, whose id in its namespace is its own."""
+        try:
+            session: Session = conversation.data[self._KEY][conversation.id]
+        except KeyError:
+            return self.create(conversation.id, namespace, None)
         return session
 
     def all(self, namespace: str, room: str | None = None) -> list[Session]:

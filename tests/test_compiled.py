@@ -37,6 +37,7 @@ PARTS = {
     "protocol": ("tests/protocol",),
     "sessions": (
         "tests/test_conversation.py",
+        "tests/test_dispatcher.py",
         "tests/test_registry.py",
         "tests/test_engine.py",
         "tests/test_engine_contract.py",

@@ -300,6 +300,38 @@ def handle_event_lets_errors_through_and_answers_nothing() -> None:
 
 
 @part
+def an_event_is_its_handlers_by_namespace_and_name() -> None:
+    """What `Engine.handler` looks up instead of having python-socketio do so."""
+    server, engine, seen = connected(async_handlers=False)
+    assert server.environ[EIO_SID] == server.get_environ("id-0", "/") == {"PATH_INFO": "/"}
+    calls: list[str] = []
+    handler = server.handlers["/"]["ask"]
+    server.on("*", lambda *args: calls.append("*"))
+    server.on("ask", lambda *args: calls.append("*/ask"), namespace="*")
+    server._handle_event(EIO_SID, None, None, ["ask", 1])
+    assert (seen[1:], calls, engine.calls) == ([("ask", "id-0", 1)], [], [])
+    assert server.handlers["/"]["ask"] is handler
+    # Whoever is replaced on the way is found by name: what they are, a monitor's are not.
+    for name in ("emit", "_trigger_event", "_handle_event_internal"):
+        method = getattr(type(server), name)
+        assert method.__module__ == socketio.server.__name__
+        assert not hasattr(method, "__wrapped__")
+    assert {"emit", "_trigger_event", "_handle_event_internal"}.isdisjoint(vars(server))
+
+
+@part
+def a_client_is_alone_in_a_room_of_its_own() -> None:
+    """Where `Engine.alone` looks for it."""
+    server, engine, _ = connected()
+    room = server.manager.rooms["/"]["id-0"]
+    assert (dict(room), len(room), "id-0" in room) == ({"id-0": EIO_SID}, 1, True)
+    server.emit("news", 1, to="id-0")
+    assert [call[:2] for call in engine.calls] == [("send_packet", EIO_SID)]
+    server.leave_room("id-0", "id-0")
+    assert "id-0" not in server.manager.rooms["/"]
+
+
+@part
 def handle_ack() -> None:
     server, engine, _ = connected()
     parameters = inspect.signature(server._handle_ack).parameters
@@ -609,6 +641,15 @@ def _no_old_signatures(patch: Patch) -> None:
     patch.setattr(Server, "_trigger_event", trigger)
 
 
+def _other_handler_first(patch: Patch) -> None:
+    original = Server._get_event_handler
+
+    def get(self: Any, event: str, namespace: str, args: Any) -> Any:
+        return original(self, event, "*", args)
+
+    patch.setattr(Server, "_get_event_handler", get)
+
+
 def _disconnect_tells_first(patch: Patch) -> None:
     original = Server.disconnect
 
@@ -636,6 +677,8 @@ BREAKERS: dict[str, Callable[[Patch], None]] = {
     "handle_event_in_a_task": _other_order,
     "handle_event_at_once_without_async_handlers": _other_order,
     "handle_event_lets_errors_through_and_answers_nothing": _swallowing("_handle_event"),
+    "an_event_is_its_handlers_by_namespace_and_name": _other_handler_first,
+    "a_client_is_alone_in_a_room_of_its_own": _gone(socketio.Manager, "basic_leave_room"),
     "handle_ack": _gone(socketio.Manager, "trigger_callback"),
     "ack_ids_begin_at_one": _swallowing("_handle_ack"),
     "handle_disconnect": _gone(Server, "_handle_disconnect"),

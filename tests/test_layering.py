@@ -19,7 +19,7 @@ PACKAGE = "fallback_transport"
 # From the ground up. Modules on one floor do not import each other; those of
 # one subpackage do. "" is the package itself, which imports to export.
 FLOORS = [
-    {"packets", "protocol", "version"},
+    {"catch_all", "packets", "protocol", "version"},
     {"runtime"},
     {"backlog", "carriage"},
     {"admission", "client_manager", "conversation", "files", "origins", "request", "stats"},

@@ -9,7 +9,6 @@ server to run (`servers`), and the watch over handlers that block eventlet's hub
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import logging
 import socket
@@ -36,6 +35,7 @@ from .servers import (
 from .stream import MAX_QUEUED, Stream
 from .suitability import missing, unsuitable
 from .termination import Termination
+from .workers import Workers
 
 __all__ = [
     "MAX_QUEUED",
@@ -95,6 +95,18 @@ class Runtime:
         self._home: Home | None = None
         self._hub: Hub | None = None
         self._turn: Hub | Flusher | None = None
+        self._make_lock = make_lock
+        if self.mode in ("eventlet", "gevent"):
+            self._make_lock = original(self.mode, "RLock")
+        #: Begins a task that is short, or mostly.
+        self._begin: Callable[..., Any] = self.spawn
+        if self.mode == "threading":
+            self._begin = Workers(self.spawn).submit
+        elif self.mode == "gevent":
+            from gevent import spawn_raw
+
+            # Without the notes that gevent takes of where each was begun.
+            self._begin = spawn_raw
         if self.mode in ("gevent", "threading"):
             self._turn = Flusher(self.spawn, self.event)
         self._deferral: Deferral | None = None
@@ -145,8 +157,9 @@ class Runtime:
             self._home = Home(ident, self._socket_pair(), self.spawn, self.give_way)
             if self.mode == "eventlet":
                 self._hub = self._turn = Hub()
-                self._deferral = Deferral(self._home.here, self._hub.submit)
-                self._deferral.start()
+                self._begin = self._hub.submit
+            self._deferral = Deferral(self._home.here, self.submit)
+            self._deferral.start()
 
     @property
     def hub(self) -> Hub:
@@ -157,10 +170,7 @@ class Runtime:
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function` soon, beside everything else; cheaper than `spawn` for what is short."""
-        if self._hub is None:
-            self.spawn(function, *args)
-        else:
-            self._hub.submit(function, *args)
+        self._begin(function, *args)
 
     def at_end_of_turn(self, flush: Callable[[], None]) -> None:
         """Call `flush`, which does not wait, once all is done that is due now.
@@ -182,12 +192,11 @@ class Runtime:
     def lock(self) -> Any:
         """A re-entrant lock for what does not wait while it has it.
 
-        On eventlet it keeps out other threads only, and what does not wait is alone anyway:
-        eventlet's own lock, in Python, costs ten times as much.
+        On eventlet and gevent it keeps out other threads only, and what does not wait is alone
+        anyway: their own locks, in Python, cost ten times as much. What is logged meanwhile waits
+        for its turn, see `deferral`.
         """
-        if self.mode == "eventlet":
-            return _thread.RLock()
-        return make_lock()
+        return self._make_lock()
 
     @property
     def elsewhere(self) -> bool:
@@ -409,7 +418,7 @@ class Runtime:
             elif self.mode == "gevent":
                 serve_gevent(app, host, port, stoppable)
             else:
-                serve_threads(app, host, port, stoppable)
+                serve_threads(app, host, port, stoppable, self.submit)
         finally:
             if self._deferral is not None:
                 self._deferral.stop()

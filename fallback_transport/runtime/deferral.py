@@ -1,8 +1,8 @@
 """The package's lines in the log, written where a log handler may wait.
 
-On eventlet much of this package runs in callbacks of the hub, or holds a lock that only
-threads respect. A log handler waits cooperatively as soon as it writes to a socket, and
-so do all others for its lock; in the hub that is an error, under the lock a breach.
+On eventlet much of this package runs in callbacks of the hub; there and on gevent it holds
+locks that only threads respect. A log handler waits cooperatively as soon as it writes to a
+socket, and so do all others for its lock; in the hub that is an error, under the lock a breach.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class Home:
 
 
 def original(mode: str, name: str) -> Callable[[], Any]:
-    """`get_ident` or `Lock` of `threading`, as they were before any monkey patch."""
+    """`get_ident`, `Lock` or `RLock` of `threading`, as they were before any monkey patch."""
     found: Callable[[], Any]
     if mode == "eventlet":
         from eventlet import patcher

@@ -13,6 +13,7 @@ from email.message import Message
 from http.client import HTTPException
 from typing import Any
 
+from .headers import read_headers
 from .hub import Hub
 from .hub_server import ACCEPT_PAUSE, HubServer
 from .stream import Stream
@@ -165,8 +166,11 @@ def serve_gevent(app: WSGIApplication, host: str, port: int, stoppable: Stoppabl
             environ["fallback_transport.socket"] = self.socket
             return environ
 
-        def MessageClass(self, *args: Any) -> Any:
-            headers = super().MessageClass(*args)
+        def MessageClass(self, file: Any, *args: Any) -> Any:
+            return read_headers(file, self._parsed)
+
+        def _parsed(self, file: Any) -> Any:
+            headers = super().MessageClass(file, 0)
             if problem := _misfit(headers):
                 raise ValueError(problem)
             return headers
@@ -190,6 +194,9 @@ def serve_gevent(app: WSGIApplication, host: str, port: int, stoppable: Stoppabl
         def log_error(self, msg: str, *args: Any) -> None:
             _log_refused(msg, *args)
 
+        def log_request(self) -> None:
+            pass
+
     class Server(pywsgi.WSGIServer):  # type: ignore[misc]
         """Goes on listening when the process is out of file descriptors."""
 
@@ -211,7 +218,14 @@ def serve_gevent(app: WSGIApplication, host: str, port: int, stoppable: Stoppabl
     server.serve_forever()
 
 
-def serve_threads(app: WSGIApplication, host: str, port: int, stoppable: Stoppable) -> None:
+def serve_threads(
+    app: WSGIApplication,
+    host: str,
+    port: int,
+    stoppable: Stoppable,
+    submit: Callable[..., None],
+) -> None:
+    """Serve by Werkzeug's threaded server, each connection in a thread that `submit` has for it."""
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Handler(WSGIRequestHandler):
@@ -235,7 +249,7 @@ def serve_threads(app: WSGIApplication, host: str, port: int, stoppable: Stoppab
             pass
 
     listener = _listening(socket.create_server((host, port), backlog=BACKLOG))
-    server = make_server(
+    server: Any = make_server(
         host, port, app, threaded=True, request_handler=Handler, fd=listener.fileno()
     )
     accept, trouble = server.get_request, _AcceptTrouble()
@@ -248,7 +262,12 @@ def serve_threads(app: WSGIApplication, host: str, port: int, stoppable: Stoppab
             time.sleep(ACCEPT_PAUSE)
             raise
 
-    server.get_request = get_request  # type: ignore[method-assign]
+    def process_request(request: Any, address: Any) -> None:
+        submit(server.process_request_thread, request, address)
+
+    # It closes each connection behind an answer, so that a new thread each would be one per poll.
+    server.process_request = process_request
+    server.get_request = get_request
     stoppable(server.shutdown)
     server.serve_forever()
 
