@@ -178,6 +178,8 @@ class Gateway:
 
     def nearness(self, place: str) -> Nearness:
         """Where the path `place` is, to our mounts."""
+        if place in self.mounts:
+            return Nearness.MOUNT
         mounts = [m for m in self._mounts if (place + "/").startswith(m.rstrip("/") + "/")]
         mount = max(mounts, key=len, default="")
         if mount not in self._options.paths:

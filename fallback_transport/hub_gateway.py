@@ -249,6 +249,7 @@ class HubConnection:
 
     __slots__ = (
         "_begun",
+        "_body",
         "_buffer",
         "_busy",
         "_due",
@@ -267,8 +268,8 @@ class HubConnection:
         self._stream = stream
         self._buffer: bytes | bytearray = b""
         self._head: Head | None = None
-        #: Bytes of the whole request whose head that is.
-        self._size = 0
+        #: Where the body of that begins, and the bytes of the whole request.
+        self._body = self._size = 0
         #: How much of it is to be there in time.
         self._due = 0
         #: Whether a head is unfinished; whether a request is being answered.
@@ -295,17 +296,20 @@ class HubConnection:
             if not self._busy:
                 self._finish()
             return
+        self._append(data)
+        if not self._busy:
+            self._take()
+        elif len(self._buffer) > MAX_HEAD:
+            # It goes on without waiting for the answer; no more of that.
+            self._stream.pause()
+
+    def _append(self, data: bytes) -> None:
         if not self._buffer:
             self._buffer = data
         else:
             if type(self._buffer) is bytes:
                 self._buffer = bytearray(self._buffer)
             self._buffer += data
-        if not self._busy:
-            self._take()
-        elif len(self._buffer) > MAX_HEAD:
-            # It goes on without waiting for the answer; no more of that.
-            self._stream.pause()
 
     def _finish(self) -> None:
         """Nothing more comes."""
@@ -339,6 +343,9 @@ class HubConnection:
             return False
         head = self._head
         assert head is not None, "found"
+        if self._size - len(self._buffer) > BODY_STEP:
+            # There is nothing to take apart before all of it is there.
+            self._append(self._stream.read(self._size - len(self._buffer)))
         if len(self._buffer) < self._size:
             if len(self._buffer) >= self._due:
                 self._due = len(self._buffer) + BODY_STEP
@@ -346,17 +353,18 @@ class HubConnection:
             return False
         self._due = 0
         self._hub.bodies.stop(self)
-        whole, self._buffer = bytes(self._buffer[: self._size]), self._buffer[self._size :]
+        whole, self._buffer = self._buffer, self._buffer[self._size :]
         self._head = None
         if head.environ["REQUEST_METHOD"] == "GET":
             if not self._websocket(head):
-                self._buffer = whole + bytes(self._buffer)
+                self._buffer = whole
                 self._hand_over()
             return False
-        body = whole[whole.index(HEAD_END) + len(HEAD_END) :]
+        # Copied once: it may be large.
+        body = bytes(memoryview(whole)[self._body : self._size])
         if head.below and not body.endswith(END_MARK.encode()):
             # The application's own.
-            self._buffer = whole + bytes(self._buffer)
+            self._buffer = whole
             self._hand_over()
             return False
         self._poll(head, body)
@@ -371,7 +379,7 @@ class HubConnection:
             if found is not None:
                 self._whole_head()
                 self._head, length = found
-                self._size = end + length
+                self._body, self._size = end, end + length
                 return True
         elif (
             len(buffer) <= MAX_HEAD

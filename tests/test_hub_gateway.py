@@ -87,6 +87,12 @@ class FakeStream:
         self.handed_over: bytes | None = None
         #: Whether the peer reads.
         self.reads = True
+        #: What came that nobody was told of.
+        self.there = b""
+
+    def read(self, most: int) -> bytes:
+        data, self.there = self.there[:most], self.there[most:]
+        return data
 
     def send(self, data: bytes) -> None:
         self.sent += data
@@ -354,6 +360,24 @@ def test_a_body_has_its_time_too_and_a_long_one_more_of_it() -> None:
     place.hub.advance(0.2)
     assert stream.statuses == [408]
     assert stream.closed
+
+
+def test_of_a_long_body_is_read_what_is_there() -> None:
+    place = Place()
+    stream = place.stream()
+    data = request("POST", "/fallback/poll", b"x" * 3 * BODY_STEP)
+    stream.there = data[BODY_STEP:] + data
+    stream.received(data[:BODY_STEP])
+    # Not a byte of the next request: that has its turn when this one has its answer.
+    assert stream.there == data
+    assert stream.statuses == [400]
+    # Of what is short, nothing is read before it is told of.
+    data = request("POST", "/fallback/poll", b"x" * BODY_STEP)
+    stream.there = data[9:]
+    stream.received(data[:9])
+    assert stream.there == data[9:]
+    stream.received(data[9:])
+    assert stream.statuses == [400, 400]
 
 
 def test_only_so_many_heads_of_one_address_are_waited_for() -> None:

@@ -26,3 +26,32 @@ def test_a_number_that_no_browser_can_carry_is_looked_for(number: str, before: s
 @pytest.mark.parametrize("value", [0, 1e9, -1.5, "e1", "hello" * 99, "Name", "3E-7", 10**98, None])
 def test_the_usual_is_not_looked_at_again(value: Any) -> None:
     assert not suspect("2" + json.dumps(["chat", value]))
+
+
+def test_of_a_long_text_it_is_what_was_read_that_is_looked_through() -> None:
+    for value in ("x" * 5000, [{"a": n, "b": n / 3} for n in range(1000)]):
+        text = "2" + json.dumps(["chat", value])
+        assert suspect(text)
+        check(json.loads(text[1:]), None)
+
+
+@pytest.mark.parametrize("nest", ["[{}]", '{{"a":{}}}'])
+def test_the_deepest_that_is_taken(nest: str) -> None:
+    def nested(depth: int) -> Any:
+        text = "0"
+        for _ in range(depth):
+            text = nest.format(text)
+        return json.loads(text)
+
+    check(nested(100), None)
+    with pytest.raises(MalformedPacket, match="nested deeper than 100"):
+        check(nested(101), None)
+
+
+@pytest.mark.parametrize("number", [True, 1.0, "1", -1, 2, None])
+def test_an_attachment_that_is_not_there_is_looked_for(number: Any) -> None:
+    place = {"_placeholder": True, "num": number}
+    check(["chat", [place]], None)
+    check(["chat", [{**place, "num": 1}, {"_placeholder": True}, {"num": number}]], 2)
+    with pytest.raises(MalformedPacket, match="do not fit"):
+        check(["chat", [place]], 2)

@@ -36,6 +36,7 @@ VERSION = 1
 #: Ends every polling body, so that a body cut by a proxy that also corrected
 #: the Content-Length is recognised.
 END_MARK = SEPARATOR + "."
+_END = END_MARK.encode()
 
 #: JavaScript counts exactly up to 2**53; fifteen digits stay below.
 MAX_NUMBER = 10**15 - 1
@@ -54,6 +55,7 @@ _POLL = re.compile(
     re.ASCII,
 )
 _PART = re.compile(r"([0-9]{1,15})/([0-9]{1,15}),", re.ASCII)
+_TEXT_PART = re.compile(rf"p{_PART.pattern}m", re.ASCII)
 _NAME = re.compile(rf"{_NAMED}\Z", re.ASCII)
 #: RFC 7230's token, which is what RFC 6455 makes a subprotocol's name of.
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -222,7 +224,11 @@ def _segments(segments: Iterable[str]) -> tuple[Carried, ...]:
 
 
 def _item(segment: str) -> Carried:
-    kind, content = segment[:1], segment[1:]
+    kind = segment[:1]
+    if kind == "p" and (place := _TEXT_PART.match(segment)):
+        # They are large, and this copies them once.
+        return Part(segment[place.end() :], int(place[1]), int(place[2]))
+    content = segment[1:]
     try:
         if kind == "m":
             return Message(content)
@@ -302,9 +308,8 @@ def _token_unit(line: str, messages: tuple[Carried, ...]) -> Envelope | PollRequ
     )
 
 
-def _poll(head: re.Match[str], text: str) -> PollRequest:
+def _poll(head: re.Match[str], messages: tuple[Carried, ...]) -> PollRequest:
     id, key, attempt, number, wait, limit, handled, received, seq, commit = head.groups()
-    messages = _segments(text[head.end() + 1 :].split(SEPARATOR)) if head.end() < len(text) else ()
     envelope = Envelope(
         int(handled),
         int(received or handled),
@@ -422,11 +427,14 @@ def decode(text: str) -> Unit:
         if text.find(SEPARATOR, start) < 0:
             return Envelope(*marks, int(seq), (_item(text[start - 1 :]),))
     poll = _POLL.match(text)
-    if poll is not None and text.count(SEPARATOR, poll.end()) <= _MAX_MESSAGES:
-        return _poll(poll, text)
-    if text.count(SEPARATOR) > _MAX_MESSAGES:
+    if poll is not None and poll.end() == len(text):
+        return _poll(poll, ())
+    segments = text.split(SEPARATOR, _MAX_MESSAGES + 1)
+    head = segments.pop(0)
+    if len(segments) > _MAX_MESSAGES:
         raise MalformedEnvelope(f"more than {_MAX_MESSAGES} messages")
-    head, *segments = text.split(SEPARATOR)
+    if poll is not None:
+        return _poll(poll, _segments(segments))
     if len(head) > _MAX_HEAD:
         raise MalformedEnvelope("a head that is too long")
     messages = _segments(segments)
@@ -442,13 +450,14 @@ def decode_body(body: bytes) -> Unit:
         MalformedEnvelope: cut, altered, or never ours (an HTML page, say).
         UnsupportedVersion: it is a hello or welcome of another version.
     """
+    if not body.endswith(_END):
+        raise MalformedEnvelope("a body without its end mark")
     try:
-        text = body.decode()
+        # Not of a slice, nor one of it: what is large is copied once.
+        text = str(memoryview(body)[: -len(_END)], "utf-8")
     except UnicodeDecodeError as error:
         raise MalformedEnvelope("a body that is not UTF-8") from error
-    if not text.endswith(END_MARK):
-        raise MalformedEnvelope("a body without its end mark")
-    return decode(text[: -len(END_MARK)])
+    return decode(text)
 
 
 def decode_binary(data: bytes) -> Envelope:

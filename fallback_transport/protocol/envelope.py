@@ -150,7 +150,8 @@ class Part:
 
     @property
     def size(self) -> int:
-        return len(self.data if isinstance(self.data, bytes) else self.data.encode())
+        data = self.data
+        return len(data if isinstance(data, bytes) or data.isascii() else data.encode())
 
     @property
     def segment(self) -> str:

@@ -197,6 +197,17 @@ def serve_gevent(app: WSGIApplication, host: str, port: int, stoppable: Stoppabl
         def log_request(self) -> None:
             pass
 
+        def _sendall(self, data: bytes) -> None:
+            # Nearly always all of it goes at once; gevent's own would ask about the socket first.
+            try:
+                sent = self.socket._sock.send(data)
+            except OSError:
+                # Whatever that is, it comes again, and is dealt with there.
+                sent = 0
+            self.response_length += sent
+            if sent < len(data):
+                super()._sendall(data[sent:])
+
     class Server(pywsgi.WSGIServer):  # type: ignore[misc]
         """Goes on listening when the process is out of file descriptors."""
 

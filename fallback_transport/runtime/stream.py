@@ -14,6 +14,8 @@ logger = logging.getLogger("fallback_transport.runtime")
 
 #: How much is read at once. Little, because a hub serves nobody else while it is taken apart.
 READ_BYTES = 16_384
+#: The same, of what is only kept for now.
+READ_AHEAD = 65_536
 #: How much may wait for the end of the turn.
 MAX_QUEUED = 16_384
 
@@ -98,6 +100,17 @@ class Stream:
         if self._read_watch is not None:
             self._hub.unwatch(self._read_watch)
             self._read_watch = None
+
+    def read(self, most: int) -> bytes:
+        """What has come and was not given to anybody yet, if it is wanted at once: `most` bytes.
+
+        Nothing may also mean an end, which `received` is told of.
+        """
+        try:
+            data: bytes = self._sock.recv(min(most, READ_AHEAD))
+        except OSError:
+            return b""
+        return data
 
     def feed(self, data: bytes) -> None:
         """Give `data` to whoever reads; a defect there ends this stream, and no other."""
