@@ -8,9 +8,10 @@ from typing import Any
 
 import socketio
 
+from .application import MalformedPacket
 from .catch_all import CatchAll
 from .context import handler_context
-from .conversation import Conversation, MalformedPacket
+from .conversation import Conversation
 from .engine import Engine, EventRefused, Resumed
 from .engine_client import EventHandler
 from .handlers import ANY, CONNECT, DISCONNECT, ERROR, RESUME, Registration, size, takes

@@ -8,7 +8,8 @@ from typing import Any
 
 from socketio import packet as sio
 
-from .conversation import REPLY_PART, Conversation, MalformedPacket, Unit
+from .application import REPLY_PART, MalformedPacket, Unit
+from .conversation import Conversation
 from .engine import ERROR, Engine, EventRefused, RequestFailed, connecting
 from .inspection import check, suspect
 from .protocol.codes import CloseCode
@@ -58,7 +59,7 @@ class EngineClient:
         self._namespace = "/"
 
     def unit(self, seq: int, data: str | bytes) -> Unit | None:
-        """See `conversation.Application`."""
+        """See `Application`."""
         if self._waiting is not None:
             return self._attachment(seq, data)
         if not isinstance(data, str):
@@ -81,7 +82,7 @@ class EngineClient:
         return self._checked(packet, (seq,))
 
     def resumed(self, environ: dict[str, Any]) -> None:
-        """See `conversation.Application`."""
+        """See `Application`."""
         engine, manager = self._engine, self._server.manager
         sid = manager.sid_from_eio_sid(self._conversation.id, self._namespace)
         # It may have been refused, or disconnected just now.
@@ -99,7 +100,7 @@ class EngineClient:
             self._conversation.refuse(*refused)
 
     def over(self, code: int, reason: str, by_client: bool) -> None:
-        """See `conversation.Application`."""
+        """See `Application`."""
         reasons = self._engine.stock.reason
         if by_client:
             name = reasons.CLIENT_DISCONNECT

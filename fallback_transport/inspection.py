@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any
 
-from .conversation import MalformedPacket
+from .application import MalformedPacket
 
 #: Handlers and encoders walk what came by recursion, and Python's ends at 1000 calls.
 _MAX_DEPTH = 100

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .admission import Unproven
-from .conversation import Application, Attachment, Conversation
+from .application import Application
+from .conversation import Attachment, Conversation
 from .protocol.codec import encode
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Envelope, Grant, Hello, Welcome

@@ -89,6 +89,7 @@ class WebSocketConnection:
         "_opcode",
         "_origin",
         "_pings",
+        "_plain",
         "_registry",
         "_woken",
         "emptied",
@@ -124,6 +125,9 @@ class WebSocketConnection:
         self._failed = False
         self._pings = 0
         self._closing: tuple[End | None, int, str] | None = None
+        #: Whether there is nothing to write but what the session has: the framing, a kilobyte
+        #: that would have to come into the cache, need not be asked.
+        self._plain = False
         #: Whether `data_to_send` is known to have no more.
         self.emptied = False
 
@@ -150,6 +154,7 @@ class WebSocketConnection:
                 with self._lock:
                     self._shake_hands(frame)
         if not quiet:
+            self._plain = False
             if frames and self._conversation is not None:
                 self._conversation.heard(self._attempt)
             self._woken()
@@ -183,9 +188,17 @@ class WebSocketConnection:
         with self._lock:
             self._pings = 0
             self.emptied = False
-            if self._framing.state is State.OPEN:
-                self._fill()
-            return self._framing.data_to_send()
+            if self._plain and self._closing is None:
+                return self._frames()
+            framing = self._framing
+            frames = []
+            if framing.state is State.OPEN:
+                frames = self._frames()
+                if not frames and self._closing is not None:
+                    self._send_close(*self._closing)
+            written = framing.data_to_send()
+            self._plain = self._conversation is not None and framing.state is State.OPEN
+            return written + frames
 
     @property
     def finished(self) -> bool:
@@ -243,21 +256,15 @@ class WebSocketConnection:
         logger.warning("WebSocket: %.120s", reason)
         self._close(None, code, reason)
 
-    def _fill(self) -> None:
-        """Frame what the session has for this connection, then the end if there is one."""
+    def _frames(self) -> list[bytes]:
+        """What the session has for this connection, in frames."""
         conversation = self._conversation
         envelope = conversation.pull(self._attempt) if conversation is not None else None
-        if envelope is not None:
-            assert conversation is not None, "it was pulled from"
-            self._send(envelope)
-            self.emptied = self._closing is None and conversation.machine.emptied
-        elif self._closing is not None:
-            end, code, reason = self._closing
-            if end is not None:
-                self._framing.send_text(encode(end).encode())
-            self._framing.send_close(code, reason)
-
-    def _send(self, envelope: Envelope) -> None:
+        if envelope is None:
+            return []
+        assert conversation is not None, "it was pulled from"
+        self.emptied = self._closing is None and conversation.machine.emptied
+        frames = []
         # A server's frames are not masked, and nothing was negotiated: a header, and what it is.
         # `websockets` would look each of them through again.
         for frame in encode_frames(envelope):
@@ -265,7 +272,13 @@ class WebSocketConnection:
                 opcode, data = Opcode.TEXT, frame.encode()
             else:
                 opcode, data = Opcode.BINARY, frame
-            self._framing.writes.append(_header(opcode, len(data)) + data)
+            frames.append(_header(opcode, len(data)) + data)
+        return frames
+
+    def _send_close(self, end: End | None, code: int, reason: str) -> None:
+        if end is not None:
+            self._framing.send_text(encode(end).encode())
+        self._framing.send_close(code, reason)
 
     def _frame(self, frame: Frame) -> bool:
         """Take a frame; whether it was the last of a message."""

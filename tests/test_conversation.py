@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fallback_transport.conversation import Conversation, MalformedPacket, Unit
+from fallback_transport.application import MalformedPacket, Unit
+from fallback_transport.conversation import Conversation
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import (
     Close,

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from fallback_transport.conversation import Conversation, MalformedPacket, Unit
+from fallback_transport.application import MalformedPacket, Unit
+from fallback_transport.conversation import Conversation
 from fallback_transport.files import DOCTOR_FILES, FILES, SCRIPT, folder, load
 from fallback_transport.gateway import Gateway, GatewayOptions
 from fallback_transport.polling import WELCOME_WAIT

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fallback_transport.conversation import MalformedPacket
+from fallback_transport.application import MalformedPacket
 from fallback_transport.inspection import check, suspect
 
 

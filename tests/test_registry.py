@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fallback_transport import registry as module
-from fallback_transport.conversation import Conversation, Unit
+from fallback_transport.application import Unit
+from fallback_transport.conversation import Conversation
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, Message, Welcome
 from fallback_transport.protocol.events import Transport

@@ -1,0 +1,42 @@
+"""`Application`: what a session has above it, and what it is given to handle there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+
+class Unit(NamedTuple):
+    """What the application handles in one go: the messages `seqs`, by calling `run`."""
+
+    seqs: tuple[int, ...]
+    run: Callable[[], None]
+    urgent: bool = False
+
+
+#: Part of a reply, the rest of which has yet to come.
+REPLY_PART = Unit((), lambda: None, urgent=True)
+
+
+class MalformedPacket(Exception):
+    """Messages that are no packet of the layer above; the session ends with 4400.
+
+    Raised by a unit that runs, it only says that the application does not take it.
+    """
+
+
+class Application(Protocol):
+    """The layer above, for one session."""
+
+    def unit(self, seq: int, data: str | bytes) -> Unit | None:
+        """Take the next message; a unit once one is complete, or `REPLY_PART`.
+
+        Raises:
+            MalformedPacket: it makes no sense.
+        """
+
+    def resumed(self, environ: dict[str, Any]) -> None:
+        """A new connection resumes the session; called before what it brings is handled."""
+
+    def over(self, code: int, reason: str, by_client: bool) -> None:
+        """The session is over; called once, behind its last handler."""
