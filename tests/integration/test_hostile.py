@@ -627,7 +627,11 @@ def request_flood(arena: Arena) -> str:
     wire.send(request("GET", "/fallback/poll") * 20_000)
     wire.finish()
     reader.join()
-    # It is worth as many lines as it has requests.
+    # It is worth as many lines as it has requests; they may be written after its end.
+    assert over_http(ask(arena.port, "PUT", "/fallback/poll")) == "405"
+    until = time.monotonic() + 5
+    while "'PUT' '/fallback/poll'" not in "\n".join(arena.lines(1)):
+        assert time.monotonic() < until
     arena.begin()
     return over_http(ask(arena.port, "GET", "/fallback/poll"))
 
@@ -1004,6 +1008,8 @@ def other_origin_websocket(arena: Arena) -> str:
 def keyless(arena: Arena) -> tuple[Session, WebSocket]:
     """A committed session, and a connection by its nonce, which must prove the key."""
     session = arena.session()
+    # What answers has read the commit before it.
+    assert over_websocket(session.socket) == "lives"
     websocket = arena.websocket()
     websocket.text(session.hello.replace('"attempt": 1', '"attempt": 2'))
     welcome = json.loads(websocket.next_text())
