@@ -52,6 +52,9 @@ _latest: contextvars.ContextVar[str | None] = contextvars.ContextVar(
 )
 
 _NONE: dict[str, Any] = {}
+_SOCKETIO = (socketio.server.__name__, socketio.base_server.__name__)
+#: What python-socketio calls between an event and its handler.
+_ON_THE_WAY = ("_handle_event", "_handle_event_internal", "_trigger_event")
 
 #: For whatever waits for nobody.
 _IMPATIENT = contextlib.nullcontext()
@@ -127,12 +130,13 @@ class Engine:
         self.patience: float | None = None
         self.manager_health = ManagerHealth.of(server.manager, runtime)
         server.eio = self
+        #: What stands for the manager's own; None where that speaks to other processes.
+        self._manager_emit: Callable[..., None] | None = None
         if type(server.manager) is socketio.Manager:
-            # One that speaks to other processes has ways of its own.
-            server.manager.emit = self._emit
+            self._manager_emit = server.manager.emit = self._emit
         #: Whether an `emit`, and an event that comes, take python-socketio's own way and no other.
-        self._plain_emit = type(server.manager) is socketio.Manager and _own(server, "emit")
-        self._plain_events = _own(server, "_trigger_event", "_handle_event_internal")
+        self._plain_emit = _own(server, "emit")
+        self._plain_events = _own(server, *_ON_THE_WAY, "_get_event_handler")
 
     def __getattr__(self, name: str) -> Any:
         # Whatever is not about our sessions is the stock engine's.
@@ -324,8 +328,9 @@ class Engine:
         server = self.server
         if (
             not self._plain_emit
+            or server.manager.emit is not self._manager_emit
             or "emit" in server.__dict__
-            or server.logger.isEnabledFor(logging.INFO)
+            or _logs(server)
         ):
             return None
         room = server.manager.rooms.get(namespace, _NONE).get(conversation.id)
@@ -339,8 +344,9 @@ class Engine:
         That is where there is none, or where somebody wants to know of each call.
         """
         server = self.server
-        watched = "_trigger_event" in server.__dict__ or server.logger.isEnabledFor(logging.INFO)
-        if watched or not self._plain_events:
+        own = server.__dict__
+        watched = "_trigger_event" in own or "_handle_event" in own
+        if watched or "_handle_event_internal" in own or not self._plain_events or _logs(server):
             return None
         return server.handlers.get(namespace, _NONE).get(event)
 
@@ -446,9 +452,14 @@ def _own(server: Any, *names: str) -> bool:
     """Whether these methods are python-socketio's own, and not a subclass's or a monitor's."""
     methods = [getattr(type(server), name) for name in names]
     return not any(
-        method.__module__ != socketio.server.__name__ or hasattr(method, "__wrapped__")
-        for method in methods
+        method.__module__ not in _SOCKETIO or hasattr(method, "__wrapped__") for method in methods
     )
+
+
+def _logs(server: Any) -> bool:
+    """Whether it may log what it does; an application's own logger need not say."""
+    enabled = getattr(server.logger, "isEnabledFor", None)
+    return enabled is None or enabled(logging.INFO)
 
 
 def _attachments(text: str) -> int:

@@ -74,7 +74,7 @@ class EngineClient:
         binary = packet.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK)
         if binary and packet.attachment_count > self._conversation.machine.grant.messages:
             raise MalformedPacket("more attachments than messages are granted")
-        if binary or suspect(data):
+        if binary or suspect(packet.data, data):
             check(packet.data, packet.attachment_count if binary else None)
         if binary and packet.attachment_count > 0:
             self._waiting = packet, [seq]

@@ -178,7 +178,7 @@ class Gateway:
 
     def nearness(self, place: str) -> Nearness:
         """Where the path `place` is, to our mounts."""
-        if place in self.mounts:
+        if place in self.mounts and place != "/":
             return Nearness.MOUNT
         mounts = [m for m in self._mounts if (place + "/").startswith(m.rstrip("/") + "/")]
         mount = max(mounts, key=len, default="")

@@ -115,7 +115,7 @@ class Registry:
         self._nonce_of: dict[str, str] = {}
         self._tombstones: OrderedDict[str, _Tombstone] = OrderedDict()
         self._clock = Timekeeper(runtime)
-        self._stats = Stats()
+        self._stats = Stats(runtime.lock())
 
     def __len__(self) -> int:
         return len(self._sessions)

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from .protocol.machine import SessionMachine
-from .runtime import make_lock
 
 #: Why a client says that it is on long polling (the client's `session.why.reason`).
 REASONS = (
@@ -31,10 +30,14 @@ _TRANSPORTS = ("websocket", "polling")
 
 
 class Stats:
-    """See the module."""
+    """See the module.
 
-    def __init__(self) -> None:
-        self._lock = make_lock()
+    Args:
+        lock: the runtime's, for it is taken under that of a session.
+    """
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
         self._opened = 0
         self._closed: Counter[int] = Counter()
         self._switches: Counter[str] = Counter()

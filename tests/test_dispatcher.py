@@ -216,7 +216,17 @@ def logged(place: Place, calls: list[Any]) -> None:
     place.server.logger.addHandler(Notes())
 
 
-@pytest.mark.parametrize("change", [replaced, watched, logged])
+def overtaken(place: Place, calls: list[Any]) -> None:
+    original = place.server._handle_event
+
+    def handle(eio_sid: str, namespace: str, id: int | None, data: Any) -> None:
+        calls.extend(data[1:])
+        original(eio_sid, namespace, id, data)
+
+    place.server._handle_event = handle
+
+
+@pytest.mark.parametrize("change", [replaced, watched, logged, overtaken])
 def test_who_wants_to_know_of_each_event_does(
     change: Callable[[Place, list[Any]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +237,32 @@ def test_who_wants_to_know_of_each_event_does(
     change(place, calls)
     peer.packet(event("note", 1))
     assert calls == [1]
+
+
+def test_a_logger_of_ones_own_need_not_say_whether_it_logs() -> None:
+    class Plain:
+        """All that python-socketio asks of one."""
+
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def info(self, text: str, *values: Any) -> None:
+            self.lines.append(text % values)
+
+        warning = error = info
+
+    place, calls = Place(logger=Plain()), []
+    place.transport.on_message("note")(lambda client, data: calls.append(data))
+    client, peer = place.peer()
+    peer.packet(event("note", 1))
+    client.emit("news", 2)
+    peer.exchange()
+    assert (calls, peer.events) == ([1], [["news", 2]])
+    lines = place.server.logger.lines
+    assert [line for line in lines if "note" in line or "news" in line] == [
+        f'received event "note" from {client.id} [/]',
+        f'emitting event "news" to {client.id} [/]',
+    ]
 
 
 def emits(client: Session, place: Place) -> list[Any]:
@@ -251,6 +287,22 @@ def test_who_wants_to_know_of_each_emit_does() -> None:
     client.emit("news", 2)
     peer.exchange()
     assert peer.events == [["news", 1], ["news", 2]]
+
+
+def test_who_wants_to_know_of_what_the_manager_sends_does() -> None:
+    # As python-socketio's Admin UI does.
+    place, seen = Place(), []
+    client, peer = place.peer()
+    original = place.server.manager.emit
+
+    def emit(event: str, *args: Any, **kwargs: Any) -> None:
+        seen.append(event)
+        original(event, *args, **kwargs)
+
+    place.server.manager.emit = emit
+    client.emit("news", 1)
+    peer.exchange()
+    assert (seen, peer.events) == (["news"], [["news", 1]])
 
 
 def test_a_session_that_has_left_its_own_room_gets_nothing() -> None:

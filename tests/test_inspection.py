@@ -18,21 +18,28 @@ from fallback_transport.inspection import check, suspect
 @pytest.mark.parametrize("before", ["", "x" * 999])
 def test_a_number_that_no_browser_can_carry_is_looked_for(number: str, before: str) -> None:
     for text in (f'2["chat","{before}",{number}]', f'2["chat",{number},"{before}"]'):
-        assert suspect(text)
+        assert suspect(json.loads(text[1:]), text)
         with pytest.raises(MalformedPacket):
             check(json.loads(text[1:]), None)
 
 
 @pytest.mark.parametrize("value", [0, 1e9, -1.5, "e1", "hello" * 99, "Name", "3E-7", 10**98, None])
 def test_the_usual_is_not_looked_at_again(value: Any) -> None:
-    assert not suspect("2" + json.dumps(["chat", value]))
+    for data in (["chat", value], ["chat", [value]], ["chat", [value, "x" * 5000]]):
+        assert not suspect(data, "2" + json.dumps(data))
 
 
-def test_of_a_long_text_it_is_what_was_read_that_is_looked_through() -> None:
-    for value in ("x" * 5000, [{"a": n, "b": n / 3} for n in range(1000)]):
-        text = "2" + json.dumps(["chat", value])
-        assert suspect(text)
-        check(json.loads(text[1:]), None)
+@pytest.mark.parametrize("many", [[[]] * 100, [{}] * 100])
+@pytest.mark.parametrize("length", [0, 5000])
+def test_many_brackets_are_looked_through(many: list[Any], length: int) -> None:
+    data = ["chat", "x" * length, *many]
+    assert suspect(data, "2" + json.dumps(data))
+    assert not suspect(data[:-1], "2" + json.dumps(data[:-1]))
+    check(data, None)
+    # What is in texts is counted, too: on the safe side.
+    text = ["chat", "x" * length, 1.5, "[" * 100]
+    assert suspect(text, "2" + json.dumps(text))
+    assert not suspect(["chat", "[" * 5000], "")
 
 
 @pytest.mark.parametrize("nest", ["[{}]", '{{"a":{}}}'])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
 
 import flask
@@ -61,7 +62,7 @@ def test_every_number_is_there() -> None:
 
 
 def test_nothing_has_happened() -> None:
-    stats = {**Stats().to_json([], 0), "client_manager": None}
+    stats = {**Stats(threading.Lock()).to_json([], 0), "client_manager": None}
     assert set(samples(Metrics(lambda: stats).text()).values()) == {0.0}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import io
 import logging
@@ -176,6 +177,8 @@ class Peers:
 
     def _wsgi(self, stream: Stream, sock: Any, head: bytes) -> None:
         self.handed.append(head)
+        with contextlib.suppress(BlockingIOError):
+            self.handed.append(sock.recv(99))
         sock.close()
 
     def arrived(self) -> str:
@@ -243,6 +246,31 @@ def test_what_is_queued_goes_at_the_end_of_the_turn_in_order(peers: Peers, hub: 
     peers.stream.queue(b"five")
     peers.stream.send_end()
     assert peers.read_all() == b"five<end>"
+
+
+def test_nothing_is_read_that_nobody_would_have(peers: Peers) -> None:
+    # What the peer does not read goes first, and then the request to `eventlet.wsgi`.
+    peers.stream.send(b"x" * 1_000_000)
+    peers.stream.hand_over(b"GET /")
+    assert peers.handed == []
+    # As whoever has handed over part of what it has read goes on with the rest.
+    peers.stream.resume()
+    peers.theirs.send(b" HTTP/1.1")
+    turn()
+    assert peers.read_all() == b"x" * 1_000_000 + b"<end>"
+    assert peers.handed == [b"GET /", b" HTTP/1.1"]
+
+
+def test_what_is_there_is_read_at_once(peers: Peers) -> None:
+    assert peers.stream.read(10) == b""
+    peers.theirs.send(b"0123456789")
+    assert peers.stream.read(4) == b"0123"
+    turn()
+    assert peers.got == [b"456789"]
+    peers.theirs.close()
+    # Of the end, who reads is told by the callback.
+    assert peers.stream.read(4) == b""
+    until(lambda: peers.got[1:] == [b""])
 
 
 def test_many_that_are_written_to_do_not_wait_for_all(hub: Hub) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -95,6 +96,18 @@ def test_context_variables_are_not_the_next_ones(threads: Threads) -> None:
     for name in ("one", "two"):
         threads.run(lambda name=name: (seen.append(variable.get()), variable.set(name)))
     assert seen == ["none", "none"]
+
+
+def test_nothing_of_a_task_is_kept(threads: Threads) -> None:
+    class Task:
+        def __call__(self) -> None:
+            pass
+
+    task = Task()
+    gone = weakref.ref(task)
+    threads.run(task)
+    del task
+    assert gone() is None
 
 
 def test_a_thread_without_tasks_ends(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ def registry() -> Registry:
 
 
 def test_nothing_has_happened() -> None:
-    assert Stats().to_json([], 0) == {
+    assert Stats(threading.Lock()).to_json([], 0) == {
         "sessions": {"websocket": 0, "polling": 0, "none": 0},
         "queue": {"messages": 0, "bytes": 0},
         "opened": 0,
@@ -60,7 +61,7 @@ def test_nothing_has_happened() -> None:
 
 
 def test_switches_and_fallbacks() -> None:
-    stats = Stats()
+    stats = Stats(threading.Lock())
     stats.carried(None, "websocket", None)
     stats.carried("websocket", "websocket", None)
     stats.carried("websocket", "polling", "half-open")

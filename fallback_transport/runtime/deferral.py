@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+from collections import deque
 from collections.abc import Callable
 
 #: The loggers of this package.
@@ -29,8 +30,10 @@ class Deferral(logging.Filter):
         super().__init__()
         self._here = here
         self._submit = submit
-        self._kept: list[logging.LogRecord] = []
+        self._kept: deque[logging.LogRecord] = deque()
         self._stopped = False
+        #: Whether a task writes, or is about to: one after the other, for it may wait.
+        self._due = False
 
     def start(self) -> None:
         """Defer from now on, whatever loggers of the package there are."""
@@ -52,12 +55,15 @@ class Deferral(logging.Filter):
             return True
         record.deferred = True
         self._kept.append(record)
-        if len(self._kept) == 1:
+        if not self._due:
+            self._due = True
             self._submit(self._write)
         return False
 
     def _write(self) -> None:
-        while self._kept:
-            kept, self._kept = self._kept, []
-            for record in kept:
+        try:
+            while self._kept:
+                record = self._kept.popleft()
                 logging.getLogger(record.name).handle(record)
+        finally:
+            self._due = False

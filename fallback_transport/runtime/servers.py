@@ -206,7 +206,7 @@ def serve_gevent(app: WSGIApplication, host: str, port: int, stoppable: Stoppabl
                 sent = 0
             self.response_length += sent
             if sent < len(data):
-                super()._sendall(data[sent:])
+                super()._sendall(memoryview(data)[sent:])
 
     class Server(pywsgi.WSGIServer):  # type: ignore[misc]
         """Goes on listening when the process is out of file descriptors."""
@@ -314,6 +314,10 @@ def _misfit(headers: Message) -> str | None:
     """
     if any(isinstance(defect, _HEADER_DEFECTS) for defect in headers.defects):
         return "a line that is no header"
+    codings = headers.get_all("Transfer-Encoding", [])
+    if codings and [coding.strip().lower() for coding in codings] != ["chunked"]:
+        # Some servers take another for none, and the body for the next request.
+        return "a Transfer-Encoding that is not chunked"
     lengths = headers.get_all("Content-Length", [])
     if len(lengths) > 1 or (lengths and "Transfer-Encoding" in headers):
         return "two lengths of one body"

@@ -91,8 +91,8 @@ class Stream:
         return self._names
 
     def resume(self) -> None:
-        """Go on reading."""
-        if self._read_watch is None and not self.closed:
+        """Go on reading, if anybody does."""
+        if self._read_watch is None and not self.closed and self.received is not _ignore:
             self._read_watch = self._hub.watch_readable(self._sock.fileno(), self._readable)
 
     def pause(self) -> None:

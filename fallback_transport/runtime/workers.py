@@ -26,7 +26,7 @@ class Workers:
         spawn: starts a thread.
     """
 
-    def __init__(self, spawn: Callable[[Callable[[_Task], None], _Task], Any]) -> None:
+    def __init__(self, spawn: Callable[[Callable[[list[_Task]], None], list[_Task]], Any]) -> None:
         self._spawn = spawn
         self._lock = threading.Lock()
         #: The last to have become idle is the first to be woken: its memory is warm.
@@ -37,12 +37,13 @@ class Workers:
         with self._lock:
             idle = self._idle.pop() if self._idle else None
         if idle is None:
-            self._spawn(self._work, (function, args))
+            self._spawn(self._work, [(function, args)])
         else:
             idle.wake((function, args))
 
-    def _work(self, first: _Task) -> None:
-        task: _Task | None = first
+    def _work(self, first: list[_Task]) -> None:
+        # Taken out: the thread keeps what it was begun with until it ends.
+        task: _Task | None = first.pop()
         idle = _Idle()
         while task is not None:
             function, args = task

@@ -668,6 +668,17 @@ http(
     "400",
     POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
 )
+for coding in (
+    "gzip, chunked",
+    "chunked, identity",
+    "identity",
+    "chunked\r\nTransfer-Encoding: chunked",
+):
+    http(
+        f"the coding {coding[:30]!r}",
+        "400",
+        POST + b"Transfer-Encoding: " + coding.encode() + b"\r\n\r\n0\r\n\r\n",
+    )
 http("two lengths", "400", POST + b"Content-Length: 3\r\nContent-Length: 5\r\n\r\nabcde")
 http("one length twice", "400", POST + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc")
 for length in (

@@ -1,0 +1,111 @@
+"""`Deferral`: what is logged in the hub's thread is written by a task, in order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fallback_transport.runtime.deferral import Deferral
+
+logger = logging.getLogger("fallback_transport.test_deferral")
+
+
+class Waiting(logging.Handler):
+    """A handler that lets something else happen before it has written a line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.meanwhile: Callable[[], None] | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        self.lines.append(record.getMessage())
+
+
+class Deferred:
+    """A logger of the package whose lines are deferred, and the tasks that write them."""
+
+    def __init__(self) -> None:
+        self.here = True
+        self.tasks: list[Callable[[], None]] = []
+        self.handler = Waiting()
+        self.deferral = Deferral(lambda: self.here, self.tasks.append)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.handler.lines
+
+    def run(self) -> None:
+        while self.tasks:
+            self.tasks.pop(0)()
+
+
+@pytest.fixture
+def deferred() -> Iterator[Deferred]:
+    made = Deferred()
+    logger.addHandler(made.handler)
+    made.deferral.start()
+    yield made
+    made.deferral.stop()
+    logger.removeHandler(made.handler)
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("fallback_transport"):
+            logging.getLogger(name).removeFilter(made.deferral)
+
+
+def test_a_line_is_written_by_a_task(deferred: Deferred) -> None:
+    logger.warning("%s", "one")
+    logger.warning("two")
+    assert (deferred.lines, len(deferred.tasks)) == ([], 1)
+    deferred.run()
+    assert deferred.lines == ["one", "two"]
+    logger.warning("three")
+    deferred.run()
+    assert deferred.lines == ["one", "two", "three"]
+
+
+def test_another_thread_writes_its_own(deferred: Deferred) -> None:
+    deferred.here = False
+    logger.warning("one")
+    assert (deferred.lines, deferred.tasks) == (["one"], [])
+
+
+def test_a_line_of_while_another_is_written_does_not_overtake(deferred: Deferred) -> None:
+    def meanwhile() -> None:
+        logger.warning("three")
+        deferred.run()
+
+    deferred.handler.meanwhile = meanwhile
+    logger.warning("one")
+    logger.warning("two")
+    deferred.run()
+    assert deferred.lines == ["one", "two", "three"]
+
+
+def test_at_the_end_all_is_written(deferred: Deferred) -> None:
+    logger.warning("one")
+    deferred.deferral.stop()
+    assert deferred.lines == ["one"]
+    logger.warning("two")
+    assert deferred.lines == ["one", "two"]
+
+
+def test_a_handler_that_fails_does_not_end_the_writing(
+    deferred: Deferred, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(record: logging.LogRecord) -> None:
+        raise RuntimeError("told to")
+
+    logger.warning("lost")
+    monkeypatch.setattr(deferred.handler, "emit", fails)
+    with pytest.raises(RuntimeError):
+        deferred.run()
+    monkeypatch.undo()
+    logger.warning("one")
+    deferred.run()
+    assert deferred.lines == ["one"]
