@@ -58,6 +58,7 @@ UNITS: list[tuple[Unit, str]] = [
     (Envelope(ack=3, received=4), "a3 r4"),
     (Envelope(seq=1, messages=(X,)), "a0 s1\x1emx"),
     (Envelope(commit=0, ask=0, answer=0), "a0 c0 q0 p0"),
+    (Envelope(key="k1"), "a0 kk1"),
     (
         Envelope(1, 2, 3, (X, Message(b"\0")), commit=4, key="k", ask=5, answer=6),
         "a1 r2 s3 c4 kk q5 p6\x1emx\x1ebAA==",
