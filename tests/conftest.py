@@ -30,7 +30,7 @@ LONGEST = (
     *("integration/test_emitting.py", "test_readme.py", "testing/test_suite.py"),
     *("integration/test_demo.py", "browser/test_exactly_once.py", "browser/test_tutorial.py"),
     *("browser/test_poll_faults.py", "soak/test_soak.py", "browser/test_negotiation.py"),
-    *("browser/test_reload.py", "browser/test_sleep.py", "browser/test_hot_switch.py"),
+    *("browser/test_reload.py", "browser/test_sleep.py"),
     *("browser/test_sessions.py", "browser/test_half_open.py", "browser/test_doctor.py"),
     *("browser/test_restarts.py", "browser/test_websocket_interface.py", "browser/test_cuts.py"),
     *("browser/test_many_tabs.py", "browser/test_proxies.py"),
