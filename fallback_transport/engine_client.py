@@ -203,12 +203,12 @@ class EngineClient:
                     # Nobody has asked.
                     return
                 return
-        unanswered, session = self._engine.unanswered, self._conversation.id
-        arguments = session, packet.namespace, packet.id, packet.data
+        unanswered, session = engine.unanswered, conversation.id
+        arguments = session, packet.namespace, packet.id, data
         if packet.id is not None:
             unanswered.add(session)
         try:
-            self._call(repr(packet.data[0]), self._server._handle_event, *arguments)
+            self._call(repr(data[0]), self._server._handle_event, *arguments)
         except EventRefused as refused:
             self._answer_error(packet, refused.code, refused.message)
         except BaseException:

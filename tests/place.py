@@ -54,7 +54,7 @@ class Place:
         self.engine.handlers["connect"](eio_sid, environ)
         self.engine.handlers["message"](eio_sid, sio.Packet(sio.CONNECT, auth).encode())
         sock.handler = lambda text: self.engine.handlers["message"](eio_sid, text)
-        sock.sent.clear()
+        sock.packets.clear()
         sid = self.server.manager.sid_from_eio_sid(eio_sid, "/")
         return self.clients[sid], sock
 
@@ -81,8 +81,17 @@ class StockSocket:
 
     def __init__(self) -> None:
         self.session: dict[Any, Any] = {}
-        self.sent: list[Any] = []
+        self.packets: list[Any] = []
+        self.left: list[str] = []
         self.handler: Any = None
 
+    @property
+    def sent(self) -> list[Any]:
+        """What is in the packets that it was sent."""
+        return [packet.data for packet in self.packets]
+
     def send(self, packet: Any) -> None:
-        self.sent.append(packet.data)
+        self.packets.append(packet)
+
+    def close(self, reason: str) -> None:
+        self.left.append(reason)

@@ -22,6 +22,7 @@ from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
 from fallback_transport.runtime import Runtime
 from tests.fakes import FakeRuntime, Peer
+from tests.place import StockSocket
 
 
 class House:
@@ -768,24 +769,6 @@ def test_what_was_not_begun_is_not_handled_after_the_end(house: House) -> None:
 # -- the stock engine -----------------------------------------------------------------
 
 
-class StockSocket:
-    """A stock client's end in the stock engine."""
-
-    upgraded = True
-    closed = False
-
-    def __init__(self) -> None:
-        self.session: dict[Any, Any] = {}
-        self.sent: list[Any] = []
-        self.left: list[str] = []
-
-    def send(self, packet: Any) -> None:
-        self.sent.append(packet)
-
-    def close(self, reason: str) -> None:
-        self.left.append(reason)
-
-
 def stock_client(house: House) -> tuple[str, StockSocket]:
     """The Socket.IO id of a stock client, and where its packets go."""
     sock = StockSocket()
@@ -793,8 +776,8 @@ def stock_client(house: House) -> tuple[str, StockSocket]:
     house.engine.stock.handlers["connect"]("stock", {})
     house.engine.stock.handlers["message"]("stock", '0{"who":"stock"}')
     sid = house.server.manager.sid_from_eio_sid("stock", "/")
-    assert [packet.data for packet in sock.sent] == [f'0{{"sid":"{sid}"}}']
-    sock.sent.clear()
+    assert sock.sent == [f'0{{"sid":"{sid}"}}']
+    sock.packets.clear()
     return sid, sock
 
 
@@ -806,7 +789,7 @@ def test_stock_clients_share_the_rooms(house: House) -> None:
     house.server.emit("ours", 3, to=peer.id)
     peer.exchange()
     assert peer.events == [["all", 1], ["ours", 3]]
-    assert [packet.data for packet in sock.sent] == ['2["all",1]', '2["one",2]']
+    assert sock.sent == ['2["all",1]', '2["one",2]']
 
 
 def test_stock_clients_get_binary_packets_of_their_own(house: House) -> None:
@@ -817,11 +800,11 @@ def test_stock_clients_get_binary_packets_of_their_own(house: House) -> None:
         house.engine.stock.sockets[str(number)] = sock
         house.server.manager.connect(str(number), "/")
     house.server.emit("file", b"bytes")
-    polled, framed = socks[0].sent[1], socks[1].sent[1]
+    polled, framed = socks[0].packets[1], socks[1].packets[1]
     assert polled.encode(b64=True) == "bYnl0ZXM="
     assert framed.encode() == b"bytes"
     # What encodes alike for both is shared still.
-    assert socks[0].sent[0] is socks[1].sent[0]
+    assert socks[0].packets[0] is socks[1].packets[0]
 
 
 def test_what_is_about_stock_clients_goes_to_the_stock_engine(house: House) -> None:
@@ -833,7 +816,7 @@ def test_what_is_about_stock_clients_goes_to_the_stock_engine(house: House) -> N
     engine.save_session("stock", {"b": 2})
     assert sock.session == {"b": 2}
     engine.send("stock", "text")
-    assert [packet.encode() for packet in sock.sent] == ["4text"]
+    assert [packet.encode() for packet in sock.packets] == ["4text"]
     engine.disconnect("stock")
     assert sock.left == ["server disconnect"]
     with pytest.raises(KeyError):
