@@ -175,6 +175,47 @@ def test_an_answer_states_the_messages_beside_its_question() -> None:
     assert all(asked == stated for asked, stated in answers)
 
 
+def test_what_one_envelope_brings_is_answered_in_one() -> None:
+    """As the browser's half does, see tests/js/session.test.mjs."""
+    envelopes: list[list[str]] = []
+
+    class Waiting(Known):
+        """Speaks fallback.v1, and gives back each envelope."""
+
+        def __call__(self, connection: ServerConnection) -> None:
+            connection.recv()
+            welcome = {"welcome": 1, "id": "i", "attempt": 1, "key": "k", "received": 1}
+            connection.send(json.dumps(welcome, separators=(",", ":")))
+            connection.send('a1 s1\x1em2["first",""]')
+            sent = come = 1
+            with contextlib.suppress(ConnectionClosedError):
+                for text in connection:
+                    head, *segments = str(text).split("\x1e")
+                    marks = {token[0]: int(token[1:]) for token in head.split()}
+                    if segments:
+                        assert marks["s"] == come + 1
+                        come += len(segments)
+                        envelopes.append(segments)
+                        connection.send("\x1e".join([f"a{come} s{sent + 1}", *segments]))
+                        sent += len(segments)
+
+    with serve(
+        Waiting(), "127.0.0.1", 0, compression=None, subprotocols=[Subprotocol("fallback.v1")]
+    ) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        port = server.socket.getsockname()[1]
+        outcome = generate(replace(load(port), protocol="fallback", window=3))
+        large = generate(replace(load(port), protocol="fallback", window=3, size=50_000))
+        server.shutdown()
+        thread.join()
+    assert outcome.sound, outcome
+    assert {len(each) for each in envelopes if len(each[0]) < 50_000} == {3}
+    # More than 64 kB would not fit.
+    assert large.sound, large
+    assert {len(each) for each in envelopes if len(each[0]) > 50_000} == {1}
+
+
 def test_a_delay_is_in_the_latency() -> None:
     with served(Known()) as port, Relay(port, 0.025) as relay:
         outcome = generate(load(relay.port))

@@ -54,6 +54,23 @@ both("what is sent before it is open arrives first, and in order", (transport) =
   page.quiet();
 });
 
+// The benchmark's generator does the same.
+both("what a page emits while it handles one envelope goes in one", (transport) => {
+  const page = open(transport);
+  const { peer, session } = page;
+  const envelopes = [];
+  const take = peer.take;
+  peer.take = function (unit) {
+    if (unit.items.length) envelopes.push(unit.items.length);
+    return take.call(this, unit);
+  };
+  session.on("ask", (number) => { session.emit("told", number); });
+  peer.push('2["ask",1]', '2["ask",2]', '2["ask",3]');
+  page.until(() => peer.events.length === 3);
+  assert.deepEqual(envelopes, [3]);
+  page.quiet();
+});
+
 both("auth: an object, a function, none", (transport) => {
   assert.deepEqual(open(transport, { options: { auth: { token: 1 } } }).peer.connects, [{ token: 1 }]);
   assert.deepEqual(open(transport, { options: { auth: () => ({ token: 2 }) } }).peer.connects, [{ token: 2 }]);

@@ -23,6 +23,9 @@ buffer message, expected;
 static client **owing;
 static size_t owing_first, owing_count, owing_size;
 static int complaints;
+/* Clients that have something to send, once what they read now is read. */
+static client **unflushed;
+static int unflushed_count;
 
 static void compose(buffer *to, const char *event) {
   bool json = option.protocol->json;
@@ -44,6 +47,7 @@ void clients_init(void) {
   latencies = malloc(latency_capacity * sizeof *latencies);
   owing_size = (size_t)count;
   owing = calloc(owing_size, sizeof *owing);
+  unflushed = calloc(owing_size, sizeof *unflushed);
   for (int i = 0; i < count; i++) {
     client *it = &clients[i];
     it->number = i;
@@ -106,6 +110,20 @@ void client_send(client *it) {
   it->sent[it->head++ % MAX_WINDOW] = now();
   counted.sent++;
   option.protocol->send(it, message.data, message.length);
+}
+
+void client_flush_later(client *it) {
+  if (it->unflushed) return;
+  it->unflushed = true;
+  unflushed[unflushed_count++] = it;
+}
+
+void clients_flush(void) {
+  while (unflushed_count) {
+    client *it = unflushed[--unflushed_count];
+    it->unflushed = false;
+    if (it->state != DEAD) option.protocol->flush(it);
+  }
 }
 
 /* A message of the application has come: the first one says that all is up. */

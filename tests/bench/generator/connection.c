@@ -189,5 +189,6 @@ void network_turn(double until) {
       connection_flush(it);
     }
     if (it->fd >= 0 && what & (EPOLLIN | EPOLLHUP | EPOLLERR)) readable(it);
+    clients_flush();
   }
 }

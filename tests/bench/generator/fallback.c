@@ -8,8 +8,9 @@
 #include <string.h>
 #include <sys/random.h>
 
-/* The most of one message in one envelope, as the browser's half has it, less the head. */
+/* The most that one envelope carries, as the browser's half has it, less the head. */
 #define WEBSOCKET_PART 60000
+#define WEBSOCKET_MESSAGES 256
 #define POLLING_PART 250000
 /* Milliseconds for which a poll may be held: 0.8 of the default keepalive. */
 #define WAIT 20000
@@ -113,28 +114,52 @@ static void post(client *it) {
   request(&it->second, &body);
 }
 
+/* Nothing goes before the client has read all that came: as the browser's half sends, behind the
+ * handlers of what one event brought, all that they emitted. */
 static void send_message(client *it, const char *data, size_t length) {
+  append(&it->queue, &length, sizeof length);
+  append(&it->queue, data, length);
+  client_flush_later(it);
+}
+
+/* An envelope for what waits: as many messages as it takes, or a part of a large one. */
+static void envelopes(client *it) {
   static buffer text;
-  if (!it->websocket) {
-    append(&it->queue, &length, sizeof length);
-    append(&it->queue, data, length);
-    post(it);
-    return;
-  }
-  it->seq++;
-  for (size_t offset = 0; offset < length || !offset;) {
-    size_t left = length - offset, part = left < WEBSOCKET_PART ? left : WEBSOCKET_PART;
+  size_t length, used = 0;
+  while (used < it->queue.length) {
+    int count = 0;
     text.length = 0;
-    appendf(&text, "a%llu s%llu\x1e", (unsigned long long)it->received, (unsigned long long)it->seq);
-    if (part < length) appendf(&text, "p%zu/%zu,", offset, length);
-    append(&text, "m", 1);
-    append(&text, data + offset, part);
+    appendf(&text, "a%llu s%llu", (unsigned long long)it->received, (unsigned long long)it->seq + 1);
+    do {
+      const char *item = it->queue.data + used;
+      memcpy(&length, item, sizeof length);
+      if (count && text.length + length > WEBSOCKET_PART) break;
+      if (length > WEBSOCKET_PART) {
+        size_t left = length - it->posted, part = left < WEBSOCKET_PART ? left : WEBSOCKET_PART;
+        appendf(&text, "\x1ep%u/%zu,m", it->posted, length);
+        append(&text, item + sizeof length + it->posted, part);
+        it->posted += (unsigned)part;
+        if (it->posted < length) break;
+        it->posted = 0;
+      } else {
+        append(&text, "\x1em", 2);
+        append(&text, item + sizeof length, length);
+      }
+      used += sizeof length + length;
+      it->seq++;
+      count++;
+    } while (used < it->queue.length && count < WEBSOCKET_MESSAGES);
     websocket_frame(&it->first, 1, text.data, text.length);
-    offset += part;
-    if (!part) break;
   }
+  consume(&it->queue, used);
   it->acked = it->received;
   connection_flush(&it->first);
+}
+
+static void flush(client *it) {
+  if (!it->queue.length) return;
+  if (it->websocket) envelopes(it);
+  else post(it);
 }
 
 static void message(client *it, const char *data, size_t length) {
@@ -251,7 +276,9 @@ static void response(client *it, connection *from, int status, const char *body,
     else post(it);
     return;
   }
-  if (envelope(it, body, length)) poll(it);
+  if (!envelope(it, body, length)) return;
+  flush(it);
+  poll(it);
 }
 
 void acknowledge(client *it) {
@@ -264,4 +291,4 @@ void acknowledge(client *it) {
 
 const protocol fallback = {
     .name = "fallback", .json = true, .path = "/fallback", .start = start, .opened = opened,
-    .text = text, .response = response, .send = send_message};
+    .text = text, .response = response, .send = send_message, .flush = flush};

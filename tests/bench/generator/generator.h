@@ -48,6 +48,7 @@ struct client {
   unsigned head, tail;
   buffer queue;             /* messages for the next sending request */
   unsigned queued, posted;
+  bool unflushed;
   /* fallback.v1 */
   uint64_t seq, received, acked, request;
   double ack_due;
@@ -63,6 +64,7 @@ typedef struct {
   void (*text)(client *, const char *, size_t);              /* a WebSocket message */
   void (*response)(client *, connection *, int, const char *, size_t);
   void (*send)(client *, const char *, size_t);
+  void (*flush)(client *);                                   /* after client_flush_later */
 } protocol;
 
 extern const protocol engineio, fallback, sockjs, bare, http_echo, tcp_echo;
@@ -111,6 +113,8 @@ void client_start(client *);
 void client_ready(client *);
 void client_dead(client *, const char *why);
 void client_send(client *);
+void client_flush_later(client *);
+void clients_flush(void);
 void delivered(client *, const char *, size_t);
 void connection_lost(connection *);
 void client_read(connection *, const char *, size_t);

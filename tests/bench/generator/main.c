@@ -63,6 +63,7 @@ static void fan_out(uint64_t base) {
     expect();
     client_send(&clients[0]);
   }
+  clients_flush();
 }
 
 /* Each client once in an interval, one after the other. */
@@ -72,6 +73,7 @@ static void pace(double begun, uint64_t *sent) {
     client *it = &clients[*sent % (uint64_t)option.clients];
     if (it->state == READY && it->head - it->tail < MAX_WINDOW) client_send(it);
   }
+  clients_flush();
 }
 
 /* Load for so long, and then until all has come back: what was sent is what is counted. */
@@ -85,6 +87,7 @@ static void phase(double seconds, bool echoing, bool fanning) {
     for (int i = 0; i < option.clients; i++)
       for (int j = 0; j < option.window; j++)
         if (clients[i].state == READY) client_send(&clients[i]);
+  clients_flush();
   while ((time = now()) < until) {
     if (fanning) fan_out(base.delivered);
     if (option.interval > 0 && running) pace(begun, &paced);
