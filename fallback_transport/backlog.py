@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from .protocol.envelope import Message
 from .protocol.errors import MessageRefused, OutboxFull
+from .protocol.message import Message
 from .protocol.reliability import Bounds
 from .runtime import Event
 

@@ -1,96 +1,26 @@
 """The Flask contexts that handlers run in.
 
-A fresh application context each, and a request context of the hello's request
-that is built only when something asks for it: building it always would cost
-more than the rest of an echo.
+A fresh application context each, and a request context of the hello's request.
 """
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 from flask import Flask
-from flask.ctx import RequestContext
-from flask.globals import _cv_request
-from flask.sessions import SecureCookieSession, SessionMixin
-from werkzeug.exceptions import HTTPException
+from flask.globals import _cv_app, _cv_request
+from flask.signals import appcontext_popped, appcontext_pushed, appcontext_tearing_down
 
-
-class ReadOnlySession(SecureCookieSession):
-    """The Flask session as the hello's request had it; writing raises.
-
-    No response follows a handler, so that nothing could carry the cookie back.
-    """
-
-    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise RuntimeError(
-            "flask.session cannot be written in a message handler: no response follows that "
-            "could carry the cookie; write it in a view, or keep the value in client.data"
-        )
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        if key != "_fresh":
-            self._refuse()
-        # Flask-Login's own note, when the user's address has changed: `current_user` makes it.
-        dict.__setitem__(self, key, value)
-
-    __delitem__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
-    __ior__ = _refuse
-
-
-class HandlerRequestContext(RequestContext):
-    """A request context whose request and session are built on first use."""
-
-    def __init__(self, app: Flask, environ: dict[str, Any]) -> None:
-        # Not the base class's, which would build everything now; the attributes are the same.
-        self.app = app
-        self.flashes = None
-        self._environ = environ
-        self._session = None
-        self._after_request_functions = []
-        self._cv_tokens = []
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in ("request", "url_adapter"):
-            raise AttributeError(name)
-        request = self.app.request_class(self._environ)
-        request.json_module = self.app.json
-        self.request = request
-        self.url_adapter = None
-        try:
-            self.url_adapter = self.app.create_url_adapter(request)
-        except HTTPException as error:
-            request.routing_exception = error
-        if self.url_adapter is not None:
-            self.match_request()
-        if request.routing_exception is not None:
-            # No view is at the session's door; the frames in there would hold on to the session.
-            request.routing_exception.__context__ = None
-            request.routing_exception = request.routing_exception.with_traceback(None)
-        return self.__dict__[name]
-
-    def copy(self) -> RequestContext:
-        """For work beside the handler, see `flask.copy_current_request_context`."""
-        return RequestContext(self.app, self._environ, self.request, self.session)
-
-    @property
-    def built(self) -> bool:
-        """Whether a handler has used the request."""
-        return "request" in self.__dict__
-
-    @property
-    def session(self) -> SessionMixin:
-        """The Flask session, to read."""
-        if self._session is None:
-            opened = self.app.session_interface.open_session(self.app, self.request)
-            self._session = ReadOnlySession(dict(opened or {}))
-        return self._session
+from .request_context import HandlerRequestContext
 
 
 class handler_context:
-    """The contexts for one call of a handler; teardown functions run after it."""
+    """The contexts for one call of a handler; teardown functions run after it.
+
+    Where nobody listens, Flask's own signals of the application context's life are a tenth of an
+    echo: then it is put where `push` would, and taken away again.
+    """
 
     __slots__ = ("_app", "_app_context", "_context", "_environ", "_token")
 
@@ -99,8 +29,11 @@ class handler_context:
         self._environ = environ
 
     def __enter__(self) -> None:
-        self._app_context = self._app.app_context()
-        self._app_context.push()
+        context = self._app_context = self._app.app_context()
+        if appcontext_pushed.receivers:
+            context.push()
+        else:
+            context._cv_tokens.append(_cv_app.set(context))
         self._context = HandlerRequestContext(self._app, self._environ)
         self._token = _cv_request.set(self._context)
 
@@ -112,7 +45,8 @@ class handler_context:
     ) -> None:
         try:
             try:
-                if self._context.built:
+                # Whether the handler has used it.
+                if "request" in self._context.__dict__:
                     self._app.do_teardown_request(failure)
             finally:
                 _cv_request.reset(self._token)
@@ -120,4 +54,17 @@ class handler_context:
             failure = error
             raise
         finally:
-            self._app_context.pop(failure)
+            context, tokens = self._app_context, self._app_context._cv_tokens
+            if len(tokens) == 1 and _cv_app.get(None) is context and self._unheard:
+                _cv_app.reset(tokens.pop())
+            else:
+                context.pop(failure)
+
+    @property
+    def _unheard(self) -> bool:
+        """Whether nobody would be told of the application context's end."""
+        return not (
+            self._app.teardown_appcontext_funcs
+            or appcontext_tearing_down.receivers
+            or appcontext_popped.receivers
+        )

@@ -17,7 +17,7 @@ from .application import REPLY_PART, Application, MalformedPacket, Unit
 from .backlog import Backlog, Waiter
 from .carriage import Carriage
 from .protocol.codes import CloseCode
-from .protocol.envelope import End, Envelope, Hello, Message, PollRequest, Welcome
+from .protocol.envelope import End, Envelope, Hello, PollRequest, Welcome
 from .protocol.errors import OutboxFull, RemoteProtocolError, SessionOver
 from .protocol.events import (
     CloseReceived,
@@ -28,6 +28,7 @@ from .protocol.events import (
     Switched,
     Transport,
 )
+from .protocol.message import Message
 from .protocol.server import Poll, ServerMachine, Verdict
 from .protocol.state import State
 from .runtime import TURN, Runtime
@@ -663,7 +664,9 @@ class Conversation:
             return
         now = self.runtime.now()
         for seq in unit.seqs:
-            self._act(self.machine.handled(seq, now))
+            events = self.machine.handled(seq, now)
+            if events or self._backlog:
+                self._act(events)
 
     # -- the worker, without the lock ------------------------------------------------
 
@@ -696,7 +699,7 @@ class Conversation:
 
     def _run(self, unit: Unit) -> None:
         try:
-            unit.run()
+            unit.run(*unit.arguments)
         except MalformedPacket as error:
             logger.warning("session %s: %s", self.id, error)
         except (KeyboardInterrupt, SystemExit):

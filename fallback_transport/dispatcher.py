@@ -38,8 +38,8 @@ class Dispatcher:
         shared: bool,
     ) -> None:
         self._engine = engine
-        self._server = engine.server
-        self._sessions = sessions
+        self.server = engine.server
+        self.sessions = sessions
         self._contexts = contexts
         self._shared = shared
         self._on_error: dict[str, Callable[..., Any]] = {}
@@ -70,14 +70,14 @@ class Dispatcher:
 
     def _welcome_all(self, namespace: str) -> None:
         """Without a handler of the application's, every client is welcome."""
-        if CONNECT not in self._server.handlers.get(namespace, {}):
-            self._server.on(CONNECT, self._connected(namespace, None), namespace=namespace)
+        if CONNECT not in self.server.handlers.get(namespace, {}):
+            self.server.on(CONNECT, self._connected(namespace, None), namespace=namespace)
 
     def _connected(self, namespace: str, handler: Callable[..., Any] | None) -> Callable[..., Any]:
         # `auth` has no default: on a TypeError python-socketio calls again without it, which
         # must fail here and not run the application's handler a second time.
         def connected(sid: str, environ: dict[str, Any], auth: Any) -> None:
-            client = self._sessions.create(sid, namespace, auth)
+            client = self.sessions.create(sid, namespace, auth)
             if handler is None:
                 return
             try:
@@ -137,38 +137,31 @@ class Dispatcher:
                 ) from error
 
     def _register(self, name: str, namespace: str, function: Callable[..., Any]) -> None:
-        handlers = self._server.handlers.get(namespace, {})
+        handlers = self.server.handlers.get(namespace, {})
         if self._shared and name in handlers:
             raise ValueError(
                 f"the server that was handed in has a handler for {name!r} already; "
                 "only one would be called: keep that one, or this one"
             )
-        self._server.on(name, function, namespace=namespace)
+        self.server.on(name, function, namespace=namespace)
 
     def _register_for_any(self, namespace: str, received: _Received) -> None:
-        if namespace in self._server.namespace_handlers:
+        if namespace in self.server.namespace_handlers:
             raise ValueError(
                 f"the server has a class for {namespace}, which takes all events that "
                 "no handler takes: keep that one, or this one"
             )
-        self._server.register_namespace(CatchAll(namespace, received.named))
+        self.server.register_namespace(CatchAll(namespace, received.named))
 
     @property
     def not_handled(self) -> Any:
         """What tells python-socketio that an event was none of ours."""
-        return self._server.not_handled
+        return self.server.not_handled
 
     def client(self, sid: str, namespace: str) -> tuple[Session, dict[str, Any]]:
         """Whom an event is of, and the request that its handlers see."""
-        environ: dict[str, Any] = self._server.get_environ(sid, namespace)
-        return self._sessions.get(sid, namespace), environ
-
-    def client_of(
-        self, conversation: Conversation, namespace: str
-    ) -> tuple[Session, dict[str, Any]]:
-        """The same, of a session of ours."""
-        environ: dict[str, Any] = self._server.environ[conversation.id]
-        return self._sessions.of(conversation, namespace), environ
+        environ: dict[str, Any] = self.server.get_environ(sid, namespace)
+        return self.sessions.get(sid, namespace), environ
 
 
 class _Received(EventHandler):
@@ -179,7 +172,7 @@ class _Received(EventHandler):
         registration: the handler, and what it takes.
     """
 
-    __slots__ = ("_dispatcher", "_fits", "_handler", "_most", "_name", "_namespace")
+    __slots__ = ("_dispatcher", "_handler", "_most", "_name", "_namespace", "_takes")
 
     def __init__(self, dispatcher: Dispatcher, registration: Registration) -> None:
         self._dispatcher = dispatcher
@@ -187,7 +180,7 @@ class _Received(EventHandler):
         self._namespace = registration.namespace
         self._handler = registration.handler
         self._most = registration.max_bytes
-        self._fits = takes(registration.handler)
+        self._takes = takes(registration.handler)
 
     def __call__(self, sid: str, *data: Any) -> Any:
         """As python-socketio calls a handler."""
@@ -201,7 +194,9 @@ class _Received(EventHandler):
 
     def take(self, conversation: Conversation, data: tuple[Any, ...]) -> None:
         """See `EventHandler`."""
-        client, environ = self._dispatcher.client_of(conversation, self._namespace)
+        dispatcher = self._dispatcher
+        client = dispatcher.sessions.of(conversation, self._namespace)
+        environ = dispatcher.server.environ[conversation.id]
         self._handle(client, environ, self._name, data, data or (None,))
 
     def _handle(
@@ -212,7 +207,7 @@ class _Received(EventHandler):
         data: tuple[Any, ...],
         arguments: tuple[Any, ...],
     ) -> Any:
-        if not self._fits(len(arguments)):
+        if len(arguments) not in self._takes:
             raise MalformedPacket(f"event {name!r} with {len(data)} arguments")
         most = self._most
         try:

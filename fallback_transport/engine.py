@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import json
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -26,8 +25,9 @@ from .backlog import Emission
 from .client_manager import ManagerHealth
 from .conversation import Conversation
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
-from .protocol.envelope import Message
+from .protocol.message import Message
 from .runtime import Runtime
+from .shortcut import Shortcut, message_of
 
 #: The packet type, ours alone, that answers an event whose handler raised.
 ERROR = "7"
@@ -50,11 +50,6 @@ _task_of: contextvars.ContextVar[Any] = contextvars.ContextVar(
 _latest: contextvars.ContextVar[str | None] = contextvars.ContextVar(
     "fallback_transport.latest", default=None
 )
-
-_NONE: dict[str, Any] = {}
-_SOCKETIO = (socketio.server.__name__, socketio.base_server.__name__)
-#: What python-socketio calls between an event and its handler.
-_ON_THE_WAY = ("_handle_event", "_handle_event_internal", "_trigger_event")
 
 #: For whatever waits for nobody.
 _IMPATIENT = contextlib.nullcontext()
@@ -130,13 +125,10 @@ class Engine:
         self.patience: float | None = None
         self.manager_health = ManagerHealth.of(server.manager, runtime)
         server.eio = self
-        #: What stands for the manager's own; None where that speaks to other processes.
-        self._manager_emit: Callable[..., None] | None = None
+        emit: Callable[..., None] | None = None
         if type(server.manager) is socketio.Manager:
-            self._manager_emit = server.manager.emit = self._emit
-        #: Whether an `emit`, and an event that comes, take python-socketio's own way and no other.
-        self._plain_emit = _own(server, "emit")
-        self._plain_events = _own(server, *_ON_THE_WAY, "_get_event_handler")
+            emit = server.manager.emit = self._emit
+        self.shortcut = Shortcut(server, emit)
 
     def __getattr__(self, name: str) -> Any:
         # Whatever is not about our sessions is the stock engine's.
@@ -157,7 +149,7 @@ class Engine:
         if conversation is None:
             self.runtime.at_home(self.stock.send, sid, data)
         else:
-            self._send(conversation, _message(data))
+            self._send(conversation, message_of(data))
 
     def send_packet(self, sid: str, pkt: Any) -> None:
         """Send an Engine.IO packet, which several recipients may share, to a client."""
@@ -172,7 +164,7 @@ class Engine:
         try:
             message = pkt.fallback_message
         except AttributeError:
-            message = pkt.fallback_message = _message(pkt.data)
+            message = pkt.fallback_message = message_of(pkt.data)
         self._send(conversation, message)
 
     def disconnect(self, sid: str | None = None) -> None:
@@ -300,7 +292,7 @@ class Engine:
             return
         if namespace not in manager.rooms:
             return
-        group = self._encoded(event, data, namespace)
+        group = self.shortcut.messages(event, data, namespace)
         skipped = skip_sid if isinstance(skip_sid, list) else [skip_sid]
         recipients = [
             engine_id
@@ -308,47 +300,6 @@ class Engine:
             if sid not in skipped
         ]
         self.runtime.at_home(self._deliver, recipients, group, _latest.get(), _emission.get())
-
-    def _encoded(self, event: str, data: Any, namespace: str) -> list[Message]:
-        """The messages of an event."""
-        arguments = data if isinstance(data, tuple) else () if data is None else (data,)
-        packet = self.server.packet_class(
-            sio.EVENT, namespace=namespace, data=[event, *arguments]
-        ).encode()
-        return [_message(part) for part in (packet if isinstance(packet, list) else [packet])]
-
-    def alone(
-        self, conversation: Conversation, namespace: str, event: str, data: Any
-    ) -> list[Message] | None:
-        """What the server's `emit` to the room that a session has for itself would send it.
-
-        None where that would be more, or nothing: others are in that room, the session left it,
-        somebody wants to know of each `emit`, or to have it wait.
-        """
-        server = self.server
-        if (
-            not self._plain_emit
-            or server.manager.emit is not self._manager_emit
-            or "emit" in server.__dict__
-            or _logs(server)
-        ):
-            return None
-        room = server.manager.rooms.get(namespace, _NONE).get(conversation.id)
-        if room is None or len(room) != 1 or conversation.id not in room:
-            return None
-        return self._encoded(event, data, namespace)
-
-    def handler(self, namespace: str, event: str) -> Any:
-        """What python-socketio would call for an event, by its name; None where it would do more.
-
-        That is where there is none, or where somebody wants to know of each call.
-        """
-        server = self.server
-        own = server.__dict__
-        watched = "_trigger_event" in own or "_handle_event" in own
-        if watched or "_handle_event_internal" in own or not self._plain_events or _logs(server):
-            return None
-        return server.handlers.get(namespace, _NONE).get(event)
 
     def _deliver(
         self,
@@ -448,27 +399,8 @@ class Engine:
         del self._conversations[conversation.id]
 
 
-def _own(server: Any, *names: str) -> bool:
-    """Whether these methods are python-socketio's own, and not a subclass's or a monitor's."""
-    methods = [getattr(type(server), name) for name in names]
-    return not any(
-        method.__module__ not in _SOCKETIO or hasattr(method, "__wrapped__") for method in methods
-    )
-
-
-def _logs(server: Any) -> bool:
-    """Whether it may log what it does; an application's own logger need not say."""
-    enabled = getattr(server.logger, "isEnabledFor", None)
-    return enabled is None or enabled(logging.INFO)
-
-
 def _attachments(text: str) -> int:
     """How many attachments an encoded packet announces."""
     if text[:1] not in ("5", "6"):
         return 0
     return int(text[1 : text.index("-")])
-
-
-def _message(data: Any) -> Message:
-    # It is kept until it is confirmed, and whoever made a bytearray may change it.
-    return Message(bytes(data) if isinstance(data, bytearray) else data)

@@ -13,10 +13,11 @@ from .conversation import Conversation
 from .engine import ERROR, Engine, EventRefused, RequestFailed, connecting
 from .inspection import check, suspect
 from .protocol.codes import CloseCode
-from .protocol.envelope import Message
+from .protocol.message import Message
 
 _MAX_NAMESPACE = 256
 _RESERVED_EVENTS = frozenset({"connect", "disconnect"})
+_EARLY = "a packet before CONNECT"
 
 
 class EventHandler:
@@ -67,7 +68,14 @@ class EngineClient:
         if data[:1] == ERROR:
             return self._error_reply(seq, data)
         try:
+            event = self._engine.shortcut.read(data)
+            if event is not None:
+                if suspect(event, data):
+                    check(event, None)
+                return self._event_unit((seq,), None, None, event)
             packet = self._server.packet_class(encoded_packet=data)
+        except MalformedPacket:
+            raise
         except Exception as error:
             # The decoder answers hostile text with whatever its parts raise.
             raise MalformedPacket("no Socket.IO packet") from error
@@ -140,24 +148,31 @@ class EngineClient:
                 raise MalformedPacket("CONNECT comes once, with an object")
             self._connected = True
             self._namespace = packet.namespace or "/"
-            return Unit(seqs, lambda: self._connect(packet))
-        if not self._connected:
-            raise MalformedPacket("a packet before CONNECT")
+            return Unit(seqs, self._connect, (packet,))
         if kind in (sio.EVENT, sio.BINARY_EVENT):
-            named = isinstance(data, list) and data and isinstance(data[0], str)
-            if not named or data[0] in _RESERVED_EVENTS:
-                raise MalformedPacket("an event without a name, or with a reserved one")
-            if packet.id is None or self._engine.patience is None:
-                return Unit(seqs, lambda: self._event(packet))
-            return Unit(seqs, lambda: self._event_waiting(packet))
+            return self._event_unit(seqs, packet.namespace, packet.id, data)
+        if not self._connected:
+            raise MalformedPacket(_EARLY)
         if kind in (sio.ACK, sio.BINARY_ACK):
             # Ids begin at 1; with 0 python-socketio would call, and lose, its counter.
             if not packet.id or not isinstance(data, list):
                 raise MalformedPacket("an ACK without an id or its list")
-            return Unit(seqs, lambda: self._reply(packet.namespace, packet.id, data), urgent=True)
+            return Unit(seqs, self._reply, (packet.namespace, packet.id, data), urgent=True)
         if kind == sio.DISCONNECT:
-            return Unit(seqs, lambda: self._disconnect(packet))
+            return Unit(seqs, self._disconnect, (packet,))
         raise MalformedPacket(f"a packet of type {kind!r}"[:60])
+
+    def _event_unit(
+        self, seqs: tuple[int, ...], namespace: str | None, id: int | None, data: Any
+    ) -> Unit:
+        if not self._connected:
+            raise MalformedPacket(_EARLY)
+        named = isinstance(data, list) and data and isinstance(data[0], str)
+        if not named or data[0] in _RESERVED_EVENTS:
+            raise MalformedPacket("an event without a name, or with a reserved one")
+        if id is None:
+            return Unit(seqs, self._event, (namespace, data))
+        return Unit(seqs, self._question, (namespace, id, data))
 
     def _error_reply(self, seq: int, text: str) -> Unit:
         """Our own packet: the client's handler raised. The callback gets a `RequestFailed`."""
@@ -169,9 +184,7 @@ class EngineClient:
         if not packet.id or not isinstance(packet.data, dict):
             raise MalformedPacket("an error reply without an id or its object")
         failure = RequestFailed(str(packet.data.get("message", "the client's handler raised")))
-        return Unit(
-            (seq,), lambda: self._reply(packet.namespace, packet.id, [failure]), urgent=True
-        )
+        return Unit((seq,), self._reply, (packet.namespace, packet.id, [failure]), urgent=True)
 
     def _connect(self, packet: Any) -> None:
         conversation = self._conversation
@@ -187,57 +200,58 @@ class EngineClient:
         finally:
             connecting.reset(token)
 
-    def _event_waiting(self, packet: Any) -> None:
-        # The reply waits for room as an `emit` does.
-        with self._engine.patient():
-            self._event(packet)
-
-    def _event(self, packet: Any) -> None:
-        engine, conversation, data = self._engine, self._conversation, packet.data
-        if packet.id is None:
-            handler = engine.handler(self._namespace, data[0])
-            if isinstance(handler, EventHandler) and self._addresses(packet):
-                try:
-                    self._call(repr(data[0]), handler.take, conversation, tuple(data[1:]))
-                except EventRefused:
-                    # Nobody has asked.
-                    return
-                return
-        unanswered, session = engine.unanswered, conversation.id
-        arguments = session, packet.namespace, packet.id, data
-        if packet.id is not None:
-            unanswered.add(session)
+    def _event(self, namespace: str | None, data: list[Any]) -> None:
+        """Handle an event that asks for no answer."""
+        handler = self._engine.shortcut.handler(self._namespace, data[0])
+        call: tuple[Any, ...]
+        if isinstance(handler, EventHandler) and self._addresses(namespace):
+            call = handler.take, self._conversation, tuple(data[1:])
+        else:
+            call = self._server._handle_event, self._conversation.id, namespace, None, data
         try:
-            self._call(repr(data[0]), self._server._handle_event, *arguments)
+            self._engine.runtime.call_handler(repr(data[0]), *call)
+        except EventRefused:
+            # Nobody has asked.
+            return
+
+    def _question(self, namespace: str | None, id: int, data: list[Any]) -> None:
+        """Handle an event that is to be answered; the answer waits for room as an `emit` does."""
+        with self._engine.patient():
+            self._answer(namespace, id, data)
+
+    def _answer(self, namespace: str | None, id: int, data: list[Any]) -> None:
+        unanswered, session = self._engine.unanswered, self._conversation.id
+        unanswered.add(session)
+        try:
+            self._call(repr(data[0]), self._server._handle_event, session, namespace, id, data)
         except EventRefused as refused:
-            self._answer_error(packet, refused.code, refused.message)
+            self._answer_error(namespace, id, refused.code, refused.message)
         except BaseException:
             # Also the time-outs of eventlet and gevent, which are no `Exception`.
-            self._answer_error(packet, CloseCode.INTERNAL_ERROR, "the handler raised")
+            self._answer_error(namespace, id, CloseCode.INTERNAL_ERROR, "the handler raised")
             raise
         else:
             if session in unanswered:
-                self._answer_error(packet, CloseCode.GONE, "no handler takes this event")
+                self._answer_error(namespace, id, CloseCode.GONE, "no handler takes this event")
         finally:
             unanswered.discard(session)
 
-    def _addresses(self, packet: Any) -> bool:
-        """Whether it is for the namespace that the client is connected to."""
-        namespace, id = packet.namespace or "/", self._conversation.id
-        manager = self._server.manager
-        return namespace == self._namespace and manager.is_connected(id, namespace)
+    def _addresses(self, namespace: str | None) -> bool:
+        """Whether an event is for the namespace that the client is connected to."""
+        namespace = namespace or "/"
+        connected: bool = namespace == self._namespace and self._server.manager.is_connected(
+            self._conversation.id, namespace
+        )
+        return connected
 
     def _call(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """Call what calls the application's handler."""
         return self._engine.runtime.call_handler(name, function, *args)
 
-    def _answer_error(self, packet: Any, code: int, message: str) -> None:
-        if packet.id is None:
-            return
+    def _answer_error(self, namespace: str | None, id: int, code: int, message: str) -> None:
         error = {"code": code, "message": message}
-        namespace = packet.namespace or "/"
-        prefix = "" if namespace == "/" else namespace + ","
-        answer = Message(f"{ERROR}{prefix}{packet.id}{json.dumps(error)}")
+        prefix = "" if namespace in (None, "/") else f"{namespace},"
+        answer = Message(f"{ERROR}{prefix}{id}{json.dumps(error)}")
         self._engine.hand_over(self._conversation, [answer])
 
     def _reply(self, namespace: str | None, id: int, data: list[Any]) -> None:

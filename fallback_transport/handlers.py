@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -214,16 +215,16 @@ class Handlers:
             user._add(registration)
 
 
-def takes(handler: Callable[..., Any]) -> Callable[[int], bool]:
-    """Whether `handler` can be called with its client and so many arguments."""
+def takes(handler: Callable[..., Any]) -> range:
+    """With how many arguments, beside its client, `handler` can be called."""
     try:
         parameters = inspect.signature(handler).parameters.values()
     except (TypeError, ValueError):
-        return lambda count: True
+        return range(sys.maxsize)
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     least = sum(p.default is p.empty for p in places) - 1
     many = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    return lambda count: count >= least and (many or count < len(places))
+    return range(least, sys.maxsize if many else len(places))
 
 
 def size(data: tuple[Any, ...]) -> int:

@@ -19,7 +19,7 @@ except ImportError:  # an extra
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 #: An application may put another in its place, by `json=`: then that one writes.
-_STOCK = sio.Packet.json
+STOCK_JSON = sio.Packet.json
 
 
 def _int(digits: str) -> int:
@@ -29,7 +29,8 @@ def _int(digits: str) -> int:
     return int(digits)
 
 
-_decode = json.JSONDecoder(parse_int=_int).raw_decode
+#: Reads JSON text from a place on: what it says, and where it ends.
+decode = json.JSONDecoder(parse_int=_int).raw_decode
 #: The types that JSON has no bytes in, so that they need not be looked through.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
@@ -90,15 +91,15 @@ class Packet(sio.Packet):  # type: ignore[misc]
         super().__init__(packet_type, data, namespace, id, binary, encoded_packet)
 
     def _read(self, packet: str) -> Any:
-        if self.json is _STOCK:
-            data, end = _decode(packet, 1)
+        if self.json is STOCK_JSON:
+            data, end = decode(packet, 1)
             if end == len(packet):
                 return data
         return self.json.loads(packet[1:])
 
     def encode(self) -> Any:
         """See `socketio.packet.Packet`."""
-        if self.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK) or self.json is not _STOCK:
+        if self.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK) or self.json is not STOCK_JSON:
             return super().encode()
         prefix = str(self.packet_type)
         if self.namespace is not None and self.namespace != "/":

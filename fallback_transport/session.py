@@ -113,7 +113,7 @@ class Session:
         """
         engine, conversation = self._engine, self._conversation
         if conversation is not None:
-            group = engine.alone(conversation, self._namespace, name, data)
+            group = engine.shortcut.alone(conversation.id, self._namespace, name, data)
             if group is not None:
                 engine.runtime.at_home(conversation.send, group, latest)
                 return

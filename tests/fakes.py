@@ -12,13 +12,14 @@ from typing import Any
 from socketio import packet as sio
 
 from fallback_transport.protocol.client import ClientMachine
-from fallback_transport.protocol.envelope import End, Grant, Message, Welcome
+from fallback_transport.protocol.envelope import End, Grant, Welcome
 from fallback_transport.protocol.events import (
     CloseReceived,
     MessageReceived,
     SessionClosed,
     Transport,
 )
+from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Registry
 from fallback_transport.testing.tasks import VirtualRuntime

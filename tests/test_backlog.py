@@ -8,8 +8,9 @@ import pytest
 
 from fallback_transport.backlog import Backlog, Emission, Waiter
 from fallback_transport.protocol.codes import CloseCode
-from fallback_transport.protocol.envelope import Close, End, Message
+from fallback_transport.protocol.envelope import End
 from fallback_transport.protocol.errors import MessageRefused, OutboxFull
+from fallback_transport.protocol.message import Close, Message
 from fallback_transport.protocol.reliability import Bounds
 from tests.fakes import FakeRuntime
 from tests.test_conversation import Room

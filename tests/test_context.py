@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import flask
 import pytest
+from blinker import NamedSignal
 from flask.ctx import RequestContext
 from flask.globals import _cv_request
 from flask_login import LoginManager, UserMixin, current_user
 from werkzeug.test import EnvironBuilder
 
-from fallback_transport.context import HandlerRequestContext, ReadOnlySession, handler_context
+from fallback_transport.context import handler_context
+from fallback_transport.request_context import HandlerRequestContext, ReadOnlySession
 
 
 @pytest.fixture
@@ -298,6 +301,35 @@ def test_a_teardown_function_that_raises_leaves_no_context(app: flask.Flask) -> 
 
 
 # -- what is used of Flask's inside ---------------------------------------------------
+
+
+def test_who_listens_to_flasks_signals_is_told(app: flask.Flask) -> None:
+    told: list[str] = []
+
+    def listen(signal: NamedSignal) -> AbstractContextManager[None]:
+        return signal.connected_to(lambda *_, **more: told.append(signal.name), app)
+
+    with listen(flask.appcontext_pushed), handler_context(app, environ_of()):
+        assert told == ["appcontext-pushed"]
+    with listen(flask.appcontext_tearing_down), handler_context(app, environ_of()):
+        pass
+    with listen(flask.appcontext_popped), handler_context(app, environ_of()):
+        pass
+    assert told == ["appcontext-pushed", "appcontext-tearing-down", "appcontext-popped"]
+    assert not flask.has_app_context()
+
+
+@pytest.mark.parametrize("teardown", [False, True])
+def test_a_context_that_a_handler_leaves_is_named(app: flask.Flask, teardown: bool) -> None:
+    if teardown:
+        app.teardown_appcontext(lambda error: None)
+    other = flask.Flask("other")
+    with (
+        pytest.raises(AssertionError, match="wrong app context"),
+        handler_context(app, environ_of()),
+    ):
+        other.app_context().push()
+    assert not flask.has_app_context()
 
 
 def test_flasks_own_request_context_has_what_ours_has(app: flask.Flask) -> None:

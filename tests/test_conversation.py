@@ -11,18 +11,10 @@ import pytest
 from fallback_transport.application import MalformedPacket, Unit
 from fallback_transport.conversation import Conversation
 from fallback_transport.protocol.codes import CloseCode
-from fallback_transport.protocol.envelope import (
-    Close,
-    End,
-    Envelope,
-    Grant,
-    Hello,
-    Message,
-    PollRequest,
-    Welcome,
-)
+from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, PollRequest, Welcome
 from fallback_transport.protocol.errors import MessageRefused, SequenceGap
 from fallback_transport.protocol.events import Transport
+from fallback_transport.protocol.message import Close, Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import Poll, ServerMachine, Verdict
 from tests.fakes import FakeRuntime

@@ -17,15 +17,8 @@ from fallback_transport.files import DOCTOR_FILES, FILES, SCRIPT, folder, load
 from fallback_transport.gateway import Gateway, GatewayOptions
 from fallback_transport.polling import WELCOME_WAIT
 from fallback_transport.protocol.codec import decode_body, encode_body
-from fallback_transport.protocol.envelope import (
-    End,
-    Envelope,
-    Grant,
-    Hello,
-    Message,
-    PollRequest,
-    Welcome,
-)
+from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, PollRequest, Welcome
+from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
 from fallback_transport.runtime import Runtime

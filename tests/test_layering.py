@@ -23,7 +23,7 @@ FLOORS = [
     {"runtime"},
     {"application", "backlog", "carriage"},
     {"admission", "client_manager", "conversation", "files", "origins", "request", "stats"},
-    {"inspection", "registry"},
+    {"inspection", "registry", "shortcut"},
     {"engine"},
     {"engine_client"},
     {"heads", "polling", "websocket"},
@@ -32,7 +32,8 @@ FLOORS = [
     {"gateway"},
     {"hub_gateway"},
     {"binding"},
-    {"context", "options", "script_tag", "session"},
+    {"options", "request_context", "script_tag", "session"},
+    {"context"},
     {"handlers"},
     {"dispatcher"},
     {"extension"},
@@ -70,7 +71,7 @@ IN_PROTOCOL = {
 ONLY_IN = {
     "eventlet": {"runtime"},
     "gevent": {"runtime"},
-    "flask": {"context", "extension", "script_tag", "testing"},
+    "flask": {"context", "extension", "request_context", "script_tag", "testing"},
 }
 
 
@@ -207,7 +208,11 @@ def test_good_imports_pass(tmp_path: Path) -> None:
         ),
         ("gateway.py", "__import__(name)", "no place"),
         ("session.py", "import gevent", "only runtime"),
-        ("session.py", "from flask import g", "only context, extension, script_tag, testing"),
+        (
+            "session.py",
+            "from flask import g",
+            "only context, extension, request_context, script_tag, testing",
+        ),
         ("session.py", "from . import newcomer", "no place"),
         ("newcomer.py", "", "no place"),
     ],

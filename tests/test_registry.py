@@ -12,8 +12,9 @@ from fallback_transport import registry as module
 from fallback_transport.application import Unit
 from fallback_transport.conversation import Conversation
 from fallback_transport.protocol.codes import CloseCode
-from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, Message, Welcome
+from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, Welcome
 from fallback_transport.protocol.events import Transport
+from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import UNCOMMITTED_WAIT
 from fallback_transport.registry import Capacity, Registry, Timekeeper

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from fallback_transport.conversation import Conversation
-from fallback_transport.protocol.envelope import Envelope, Grant, Hello, Message, Welcome
+from fallback_transport.protocol.envelope import Envelope, Grant, Hello, Welcome
 from fallback_transport.protocol.events import Transport
+from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
 from fallback_transport.stats import REASONS, UNKNOWN, Stats

@@ -15,21 +15,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .envelope import (
-    SEPARATOR,
-    Carried,
-    Close,
-    End,
-    Envelope,
-    Grant,
-    Hello,
-    Message,
-    Part,
-    PollRequest,
-    Unit,
-    Welcome,
-)
+from .envelope import End, Envelope, Grant, Hello, PollRequest, Unit, Welcome
 from .errors import MalformedEnvelope, MessageRefused, UnsupportedVersion
+from .message import SEPARATOR, Carried, Close, Message, Part
 
 VERSION = 1
 
@@ -45,9 +33,9 @@ _COUNT = "[1-9][0-9]{0,14}"
 _MARK = f"0|{_COUNT}"
 _NAMED = "[A-Za-z0-9._-]{1,64}"
 _NUMBER = re.compile(rf"(?:{_MARK})\Z", re.ASCII)
-# What nearly every unit of a client begins with, read in one go: an envelope with marks and at
-# most one message of text, and a polling request, in the order in which pages write it.
-_USUAL = re.compile(rf"a({_MARK})(?: r({_MARK}))?(?:\Z| s({_COUNT})\x1em)", re.ASCII)
+# What nearly every unit of a client begins with, read in one go: an envelope with marks, and the
+# number of its messages if it has any, and a polling request, in the order in which pages write it.
+_USUAL = re.compile(rf"a({_MARK})(?: r({_MARK}))?(?:\Z| s({_COUNT})\x1e)", re.ASCII)
 _POLL = re.compile(
     rf"i({_NAMED}) k({_NAMED}) t({_MARK}) n({_MARK})"
     rf"(?: w({_MARK}))?(?: b({_MARK}))? a({_MARK})(?: r({_MARK}))?(?: s({_COUNT}))?(?: c({_MARK}))?"
@@ -419,13 +407,13 @@ def decode(text: str) -> Unit:
     """
     usual = _USUAL.match(text)
     if usual is not None:
-        start = usual.end()
         handled, received, seq = usual.groups()
         marks = int(handled), int(received or handled)
         if seq is None:
             return Envelope(*marks)
-        if text.find(SEPARATOR, start) < 0:
-            return Envelope(*marks, int(seq), (_item(text[start - 1 :]),))
+        segments = text[usual.end() :].split(SEPARATOR, _MAX_MESSAGES)
+        if len(segments) <= _MAX_MESSAGES:
+            return Envelope(*marks, int(seq), _segments(segments))
     poll = _POLL.match(text)
     if poll is not None and poll.end() == len(text):
         return _poll(poll, ())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from .envelope import Item
+from .message import Item
 
 
 class Transport(Enum):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .codes import CloseCode
-from .envelope import Carried, Close, Envelope, Grant, Item, Message, Part
+from .envelope import Envelope, Grant
 from .errors import MessageRefused, SessionOver
 from .events import (
     Answered,
@@ -29,6 +29,7 @@ from .events import (
     Switched,
     Transport,
 )
+from .message import Carried, Close, Item, Message, Part
 from .reliability import Bounds, Inbox, Outbox
 from .state import Input, State, transition
 
@@ -177,9 +178,7 @@ class SessionMachine:
 
     def handled(self, seq: int, now: float) -> list[Event]:
         """Message `seq` (or the close) was handled, or its handler raised."""
-        before = self.inbox.pending_bytes
-        self.inbox.done(seq)
-        self._unstated_bytes += before - self.inbox.pending_bytes
+        self._unstated_bytes += self.inbox.done(seq)
         self._schedule_ack(now)
         told = self._peer_close is not None and self.inbox.handled >= self._peer_close
         return self._finish() if told and self.state is State.CLOSING else []
@@ -449,8 +448,9 @@ class SessionMachine:
 
     def _schedule_ack(self, now: float) -> None:
         connection = self._sender()
-        marks = self._marks()
-        if connection is not None and connection.stated != marks and connection.ack_at is None:
+        if connection is None or connection.ack_at is not None:
+            return
+        if connection.stated != self._marks():
             connection.ack_at = now + ACK_DELAY
             self.soonest = min(self.soonest, connection.ack_at)
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .envelope import Carried, Close, Item, Message, Part
 from .errors import (
     ImpossibleMark,
     MalformedEnvelope,
@@ -21,6 +20,7 @@ from .errors import (
     OutboxFull,
     SequenceGap,
 )
+from .message import Carried, Close, Item, Message, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,15 @@ class Outbox:
         if not (roomy and size <= bounds.message) and not isinstance(items[0], Close):
             self._check(items, size)
         self.bytes += size
-        if urgent or (not self._held and (self._credit is None or self._has_credit(items))):
+        if self._credit is None and not (urgent or self._held):
+            # All that a server sends, but for replies: `_number`, in line.
+            self._numbered += items
+            self.last += count
+            self._used_messages += count
+            self._used_bytes += size
+            if latest is not None and count == 1:
+                self._remember(latest)
+        elif urgent or (not self._held and self._has_credit(items)):
             self._number(items, size, urgent=urgent)
             if latest is not None and len(items) == 1:
                 self._remember(latest)
@@ -390,14 +398,22 @@ class Inbox:
             raise MessageTooLarge(f"a message of {part.total} units; at most {self.limit} bytes")
         self._partial = partial
 
-    def done(self, seq: int) -> None:
-        """Message `seq` was handled, or raised; the mark rises over all that are."""
-        size = self._sizes.pop(seq, None)
+    def done(self, seq: int) -> int:
+        """Message `seq` was handled, or raised; the mark rises over all that are.
+
+        Returns:
+            Its bytes; 0 if it was not pending.
+        """
+        sizes = self._sizes
+        size = sizes.pop(seq, None)
         if size is None:
-            return
+            return 0
         self.pending_bytes -= size
-        # The lowest pending number bounds the mark; numbers are inserted in order.
-        self.handled = next(iter(self._sizes), self.received + 1) - 1
-        if not self._sizes:
+        if sizes:
+            # The lowest pending number bounds the mark; numbers are inserted in order.
+            self.handled = next(iter(sizes)) - 1
+        else:
+            self.handled = self.received
             # Which lets go of the room that it has, too.
-            self._sizes.clear()
+            sizes.clear()
+        return size

@@ -8,9 +8,10 @@ from enum import Enum
 from typing import NamedTuple
 
 from .codes import CloseCode
-from .envelope import Carried, End, Envelope, Grant, PollRequest
+from .envelope import End, Envelope, Grant, PollRequest
 from .events import Event, Transport
 from .machine import ACK_DELAY, MAX_CANDIDATES, Connection, SessionMachine
+from .message import Carried
 from .reliability import Bounds
 from .state import State
 

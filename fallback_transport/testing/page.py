@@ -14,7 +14,7 @@ from werkzeug.test import Client as HTTPClient
 
 from ..engine import ERROR, RequestFailed
 from ..protocol.client import ClientMachine
-from ..protocol.envelope import End, Envelope, Grant, Message, Welcome
+from ..protocol.envelope import End, Envelope, Grant, Welcome
 from ..protocol.events import (
     CloseReceived,
     ConnectionDropped,
@@ -23,6 +23,7 @@ from ..protocol.events import (
     SessionClosed,
     Transport,
 )
+from ..protocol.message import Message
 from ..protocol.reliability import Bounds
 from .links import Link, PollingLink, WebSocketLink
 from .tasks import VirtualRuntime

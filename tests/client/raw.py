@@ -18,16 +18,9 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from fallback_transport.protocol import codec
-from fallback_transport.protocol.envelope import (
-    End,
-    Envelope,
-    Hello,
-    Message,
-    PollRequest,
-    Unit,
-    Welcome,
-)
+from fallback_transport.protocol.envelope import End, Envelope, Hello, PollRequest, Unit, Welcome
 from fallback_transport.protocol.errors import MalformedEnvelope
+from fallback_transport.protocol.message import Message
 
 from .packets import CONNECT, Packet, encode
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from fallback_transport.protocol.client import ClientMachine
-from fallback_transport.protocol.envelope import End, Envelope, Grant, Item, Message, Welcome
+from fallback_transport.protocol.envelope import End, Envelope, Grant, Welcome
 from fallback_transport.protocol.errors import RemoteProtocolError
 from fallback_transport.protocol.events import (
     Answered,
@@ -19,6 +19,7 @@ from fallback_transport.protocol.events import (
     SessionClosed,
     Transport,
 )
+from fallback_transport.protocol.message import Item, Message
 from fallback_transport.protocol.reliability import Bounds
 
 from .links import Link, PollingLink, WebSocketLink

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fallback_transport.protocol.envelope import Message
+from fallback_transport.protocol.message import Message
 from tests.client.fixtures import MODE_PARAMS
 from tests.client.packets import Packet, PacketReader
 from tests.client.session import ClientSession, RequestFailed

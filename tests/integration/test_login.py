@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from fallback_transport.protocol.codes import CloseCode
-from fallback_transport.protocol.envelope import Close, Envelope, Message
+from fallback_transport.protocol.envelope import Envelope
+from fallback_transport.protocol.message import Close, Message
 from tests.client.fixtures import MODE_PARAMS, TRANSPORTS
 from tests.client.raw import RawPolling, new_hello, post, raw_websocket
 from tests.client.session import ClientSession

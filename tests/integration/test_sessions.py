@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fallback_transport.protocol.codes import CloseCode
-from fallback_transport.protocol.envelope import Close, End, Envelope, Hello, PollRequest
+from fallback_transport.protocol.envelope import End, Envelope, Hello, PollRequest
+from fallback_transport.protocol.message import Close
 from tests.client.fixtures import BINDING_PARAMS, MODE_PARAMS, TRANSPORTS, served_fixture
 from tests.client.flow import carry
 from tests.client.links import PollingLink, WebSocketLink

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fallback_transport.protocol.envelope import Message
+from fallback_transport.protocol.message import Message
 from tests.client.fixtures import BINDING_PARAMS, MODE_PARAMS, TRANSPORTS, unexpected
 from tests.client.raw import new_hello, post, raw_websocket
 from tests.client.session import ClientSession, Ended

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fallback_transport.protocol.envelope import Grant, Message
+from fallback_transport.protocol.envelope import Grant
 from fallback_transport.protocol.events import Transport
+from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.state import State
 from tests.protocol.network import FakeClock, Network

@@ -17,7 +17,6 @@ from fallback_transport.protocol.envelope import (
     Envelope,
     Grant,
     Hello,
-    Message,
     PollRequest,
     Unit,
     Welcome,
@@ -36,6 +35,7 @@ from fallback_transport.protocol.events import (
     Transport,
 )
 from fallback_transport.protocol.machine import SessionMachine
+from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import Poll, ServerMachine, Verdict
 from fallback_transport.protocol.state import State

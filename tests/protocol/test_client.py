@@ -6,14 +6,7 @@ import pytest
 
 from fallback_transport.protocol.client import HELLO_BYTES, REQUEST_MESSAGES, ClientMachine
 from fallback_transport.protocol.codec import decode, encode
-from fallback_transport.protocol.envelope import (
-    End,
-    Envelope,
-    Grant,
-    Message,
-    PollRequest,
-    Welcome,
-)
+from fallback_transport.protocol.envelope import End, Envelope, Grant, PollRequest, Welcome
 from fallback_transport.protocol.errors import LocalProtocolError, MessageRefused, SequenceGap
 from fallback_transport.protocol.events import (
     Event,
@@ -22,6 +15,7 @@ from fallback_transport.protocol.events import (
     Switched,
     Transport,
 )
+from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.state import State
 

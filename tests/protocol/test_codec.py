@@ -27,14 +27,10 @@ from fallback_transport.protocol.codec import (
 )
 from fallback_transport.protocol.codes import MAX_REASON_BYTES, valid_close
 from fallback_transport.protocol.envelope import (
-    SEPARATOR,
-    Close,
     End,
     Envelope,
     Grant,
     Hello,
-    Item,
-    Message,
     PollRequest,
     Unit,
     Welcome,
@@ -44,6 +40,7 @@ from fallback_transport.protocol.errors import (
     RemoteProtocolError,
     UnsupportedVersion,
 )
+from fallback_transport.protocol.message import SEPARATOR, Close, Item, Message
 
 X = Message("x")
 GRANT_TEXT = (

@@ -10,7 +10,7 @@ import pytest
 
 from fallback_transport.protocol.client import ClientMachine
 from fallback_transport.protocol.codec import decode, encode
-from fallback_transport.protocol.envelope import Envelope, Grant, Message, Welcome
+from fallback_transport.protocol.envelope import Envelope, Grant, Welcome
 from fallback_transport.protocol.errors import (
     ImpossibleMark,
     MessageRefused,
@@ -35,6 +35,7 @@ from fallback_transport.protocol.machine import (
     Connection,
     SessionMachine,
 )
+from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import ServerMachine
 from fallback_transport.protocol.state import State

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallback_transport.protocol.envelope import Carried, Close, Item, Message, Part
 from fallback_transport.protocol.errors import (
     ImpossibleMark,
     MalformedEnvelope,
@@ -17,6 +16,7 @@ from fallback_transport.protocol.errors import (
     OutboxFull,
     SequenceGap,
 )
+from fallback_transport.protocol.message import Carried, Close, Item, Message, Part
 from fallback_transport.protocol.reliability import Bounds, Inbox, Outbox
 
 EVERYTHING = 10**6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fallback_transport.protocol.codec import decode, encode
-from fallback_transport.protocol.envelope import Envelope, Grant, Message, PollRequest
+from fallback_transport.protocol.envelope import Envelope, Grant, PollRequest
 from fallback_transport.protocol.errors import ImpossibleMark, SequenceGap
 from fallback_transport.protocol.events import (
     CloseReceived,
@@ -16,6 +16,7 @@ from fallback_transport.protocol.events import (
     Switched,
     Transport,
 )
+from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import (
     DOUBT,

@@ -16,14 +16,10 @@ import pytest
 from fallback_transport.protocol import codec, events
 from fallback_transport.protocol.client import ClientMachine
 from fallback_transport.protocol.envelope import (
-    Carried,
-    Close,
     End,
     Envelope,
     Grant,
     Hello,
-    Message,
-    Part,
     PollRequest,
     Unit,
     Welcome,
@@ -31,6 +27,7 @@ from fallback_transport.protocol.envelope import (
 from fallback_transport.protocol.errors import ProtocolError
 from fallback_transport.protocol.events import Transport
 from fallback_transport.protocol.machine import SessionMachine
+from fallback_transport.protocol.message import Carried, Close, Message, Part
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import ServerMachine
 

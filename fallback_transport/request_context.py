@@ -1,0 +1,80 @@
+"""The Flask request context of a handler, built only when something asks for it.
+
+Building it always would cost more than the rest of an echo.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from flask import Flask
+from flask.ctx import RequestContext
+from flask.sessions import SecureCookieSession, SessionMixin
+from werkzeug.exceptions import HTTPException
+
+
+class ReadOnlySession(SecureCookieSession):
+    """The Flask session as the hello's request had it; writing raises.
+
+    No response follows a handler, so that nothing could carry the cookie back.
+    """
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError(
+            "flask.session cannot be written in a message handler: no response follows that "
+            "could carry the cookie; write it in a view, or keep the value in client.data"
+        )
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key != "_fresh":
+            self._refuse()
+        # Flask-Login's own note, when the user's address has changed: `current_user` makes it.
+        dict.__setitem__(self, key, value)
+
+    __delitem__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+    __ior__ = _refuse
+
+
+class HandlerRequestContext(RequestContext):
+    """A request context whose request and session are built on first use."""
+
+    def __init__(self, app: Flask, environ: dict[str, Any]) -> None:
+        # Not the base class's, which would build everything now; the attributes are the same.
+        self.app = app
+        self.flashes = None
+        self._environ = environ
+        self._session = None
+        self._after_request_functions = []
+        self._cv_tokens = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("request", "url_adapter"):
+            raise AttributeError(name)
+        request = self.app.request_class(self._environ)
+        request.json_module = self.app.json
+        self.request = request
+        self.url_adapter = None
+        try:
+            self.url_adapter = self.app.create_url_adapter(request)
+        except HTTPException as error:
+            request.routing_exception = error
+        if self.url_adapter is not None:
+            self.match_request()
+        if request.routing_exception is not None:
+            # No view is at the session's door; the frames in there would hold on to the session.
+            request.routing_exception.__context__ = None
+            request.routing_exception = request.routing_exception.with_traceback(None)
+        return self.__dict__[name]
+
+    def copy(self) -> RequestContext:
+        """For work beside the handler, see `flask.copy_current_request_context`."""
+        return RequestContext(self.app, self._environ, self.request, self.session)
+
+    @property
+    def session(self) -> SessionMixin:
+        """The Flask session, to read."""
+        if self._session is None:
+            opened = self.app.session_interface.open_session(self.app, self.request)
+            self._session = ReadOnlySession(dict(opened or {}))
+        return self._session
