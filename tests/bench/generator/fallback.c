@@ -8,10 +8,11 @@
 #include <string.h>
 #include <sys/random.h>
 
-/* The most that one envelope carries, as the browser's half has it, less the head. */
-#define WEBSOCKET_PART 60000
+/* The most in one envelope, on each transport, as the browser's half has it. */
+#define WEBSOCKET_BYTES 64000
 #define WEBSOCKET_MESSAGES 256
-#define POLLING_PART 250000
+#define POLLING_BYTES 256000
+#define POLLING_MESSAGES 1000
 /* Milliseconds for which a poll may be held: 0.8 of the default keepalive. */
 #define WAIT 20000
 
@@ -84,33 +85,38 @@ static void poll(client *it) {
   request(&it->first, &body);
 }
 
-/* The next sending request: as many waiting messages as it takes, or a part of a large one.
+/* Take from what waits, for one envelope: as many messages as fit, or a part of a large one.
  * `queue` has each with its length before it; `posted` is how much of the first has gone. */
-static void post(client *it) {
-  static buffer body;
-  size_t length, used = 0;
-  if (it->second.busy || !it->queue.length) return;
-  body.length = 0;
-  polling_head(it, &body, "", (unsigned long long)it->seq + 1);
-  do {
+static void take(client *it, buffer *to, size_t bytes, int messages) {
+  size_t length, used = 0, size = 0;
+  for (int count = 0; count < messages && used < it->queue.length; count++) {
     const char *item = it->queue.data + used;
     memcpy(&length, item, sizeof length);
-    if (length > POLLING_PART) {
-      if (used) break;
-      size_t left = length - it->posted, part = left < POLLING_PART ? left : POLLING_PART;
-      appendf(&body, "\x1ep%u/%zu,m", it->posted, length);
-      append(&body, item + sizeof length + it->posted, part);
+    if (count && size + length > bytes) break;
+    if (length > bytes) {
+      size_t left = length - it->posted, part = left < bytes ? left : bytes;
+      appendf(to, "\x1ep%u/%zu,m", it->posted, length);
+      append(to, item + sizeof length + it->posted, part);
       it->posted += (unsigned)part;
       if (it->posted < length) break;
       it->posted = 0;
     } else {
-      append(&body, "\x1em", 2);
-      append(&body, item + sizeof length, length);
+      append(to, "\x1em", 2);
+      append(to, item + sizeof length, length);
     }
+    size += length;
     used += sizeof length + length;
     it->seq++;
-  } while (used < it->queue.length && body.length < POLLING_PART);
+  }
   consume(&it->queue, used);
+}
+
+static void post(client *it) {
+  static buffer body;
+  if (it->second.busy || !it->queue.length) return;
+  body.length = 0;
+  polling_head(it, &body, "", (unsigned long long)it->seq + 1);
+  take(it, &body, POLLING_BYTES, POLLING_MESSAGES);
   request(&it->second, &body);
 }
 
@@ -122,44 +128,20 @@ static void send_message(client *it, const char *data, size_t length) {
   client_flush_later(it);
 }
 
-/* An envelope for what waits: as many messages as it takes, or a part of a large one. */
-static void envelopes(client *it) {
+static void flush(client *it) {
   static buffer text;
-  size_t length, used = 0;
-  while (used < it->queue.length) {
-    int count = 0;
+  if (!it->websocket) {
+    post(it);
+    return;
+  }
+  while (it->queue.length) {
     text.length = 0;
     appendf(&text, "a%llu s%llu", (unsigned long long)it->received, (unsigned long long)it->seq + 1);
-    do {
-      const char *item = it->queue.data + used;
-      memcpy(&length, item, sizeof length);
-      if (count && text.length + length > WEBSOCKET_PART) break;
-      if (length > WEBSOCKET_PART) {
-        size_t left = length - it->posted, part = left < WEBSOCKET_PART ? left : WEBSOCKET_PART;
-        appendf(&text, "\x1ep%u/%zu,m", it->posted, length);
-        append(&text, item + sizeof length + it->posted, part);
-        it->posted += (unsigned)part;
-        if (it->posted < length) break;
-        it->posted = 0;
-      } else {
-        append(&text, "\x1em", 2);
-        append(&text, item + sizeof length, length);
-      }
-      used += sizeof length + length;
-      it->seq++;
-      count++;
-    } while (used < it->queue.length && count < WEBSOCKET_MESSAGES);
+    take(it, &text, WEBSOCKET_BYTES, WEBSOCKET_MESSAGES);
     websocket_frame(&it->first, 1, text.data, text.length);
   }
-  consume(&it->queue, used);
   it->acked = it->received;
   connection_flush(&it->first);
-}
-
-static void flush(client *it) {
-  if (!it->queue.length) return;
-  if (it->websocket) envelopes(it);
-  else post(it);
 }
 
 static void message(client *it, const char *data, size_t length) {
