@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 class Unit(NamedTuple):
     """What the application handles in one go: the messages `seqs`, by calling `run`.
 
-    With its `arguments` beside it: a closure would be six objects more for each message, and what
-    is made by the thousand in a turn is counted by the garbage collector.
+    With its `arguments` beside it: a closure would be three objects more for each message, and
+    what is made by the thousand in a turn is counted by the garbage collector.
     """
 
     seqs: tuple[int, ...]

@@ -9,17 +9,20 @@ from types import TracebackType
 from typing import Any
 
 from flask import Flask
+from flask.ctx import AppContext
 from flask.globals import _cv_app, _cv_request
 from flask.signals import appcontext_popped, appcontext_pushed, appcontext_tearing_down
 
 from .request_context import HandlerRequestContext
 
+_PUSH, _POP, _TEARDOWN = AppContext.push, AppContext.pop, Flask.do_teardown_appcontext
+
 
 class handler_context:
     """The contexts for one call of a handler; teardown functions run after it.
 
-    Where nobody listens, Flask's own signals of the application context's life are a tenth of an
-    echo: then it is put where `push` would, and taken away again.
+    Where nobody listens, Flask's own calls at the begin and the end of an application context
+    are a tenth of an echo: then it is put where `push` would, and taken away again.
     """
 
     __slots__ = ("_app", "_app_context", "_context", "_environ", "_token")
@@ -30,7 +33,7 @@ class handler_context:
 
     def __enter__(self) -> None:
         context = self._app_context = self._app.app_context()
-        if appcontext_pushed.receivers:
+        if appcontext_pushed.receivers or not _own(context):
             context.push()
         else:
             context._cv_tokens.append(_cv_app.set(context))
@@ -55,16 +58,25 @@ class handler_context:
             raise
         finally:
             context, tokens = self._app_context, self._app_context._cv_tokens
-            if len(tokens) == 1 and _cv_app.get(None) is context and self._unheard:
+            if len(tokens) == 1 and _cv_app.get(None) is context and _unheard(context):
                 _cv_app.reset(tokens.pop())
             else:
                 context.pop(failure)
 
-    @property
-    def _unheard(self) -> bool:
-        """Whether nobody would be told of the application context's end."""
-        return not (
-            self._app.teardown_appcontext_funcs
-            or appcontext_tearing_down.receivers
-            or appcontext_popped.receivers
-        )
+
+def _unheard(context: AppContext) -> bool:
+    """Whether nobody would be told of the end of an application context."""
+    told = context.app.teardown_appcontext_funcs or appcontext_tearing_down.receivers
+    return not told and not appcontext_popped.receivers and _own(context)
+
+
+def _own(context: AppContext) -> bool:
+    """Whether what it does is Flask's own, and no subclass's or monitor's."""
+    app = context.app
+    return (
+        type(context) is AppContext
+        and AppContext.push is _PUSH
+        and AppContext.pop is _POP
+        and type(app).do_teardown_appcontext is _TEARDOWN
+        and "do_teardown_appcontext" not in app.__dict__
+    )

@@ -2,7 +2,8 @@
 
 An event in the default encoding, without attachments, is most of what there is, and most of its
 cost was to be handed from call to call. Whatever is less plain, or watched, goes python-socketio's
-own way: what each of these gives in its place is held against that in ``tests/test_dispatcher.py``.
+own way: what each of these gives in its place is held against that in ``tests/test_shortcut.py``,
+``tests/test_dispatcher.py`` and ``tests/test_engine.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .packets import STOCK_JSON, Packet, decode, dumps
 from .protocol.message import Message
 
 _NONE: dict[str, Any] = {}
+_BYTES = frozenset({bytes, bytearray})
 _SOCKETIO = (socketio.server.__name__, socketio.base_server.__name__)
 #: What python-socketio calls between an event and its handler.
 _ON_THE_WAY = ("_handle_event", "_handle_event_internal", "_trigger_event")
@@ -53,22 +55,23 @@ class Shortcut:
         data, end = decode(text, 1)
         return data if end == len(text) else None
 
-    def messages(self, event: str, data: Any, namespace: str) -> list[Message]:
-        """The messages of an event."""
+    def messages(self, event: Any, data: Any, namespace: str) -> list[Message]:
+        """The messages of an event, whose name need not be a text."""
         arguments = data if isinstance(data, tuple) else () if data is None else (data,)
         values = [event, *arguments]
-        if self._plain_packets and Packet.json is STOCK_JSON:
+        plain = self._plain_packets and Packet.json is STOCK_JSON
+        if plain and _BYTES.isdisjoint(map(type, values)):
             try:
                 text = dumps(values)
             except TypeError:
-                # It has attachments, or cannot be sent: the packet class knows.
+                # It has attachments further within, or cannot be sent: the packet class knows.
                 pass
             else:
                 return [Message("2" + text if namespace == "/" else f"2{namespace},{text}")]
         packet = self._server.packet_class(sio.EVENT, namespace=namespace, data=values).encode()
         return [message_of(part) for part in (packet if isinstance(packet, list) else [packet])]
 
-    def alone(self, sid: str, namespace: str, event: str, data: Any) -> list[Message] | None:
+    def alone(self, sid: str, namespace: str, event: Any, data: Any) -> list[Message] | None:
         """What the server's `emit` to the room that a session has for itself would send it.
 
         None where that would be more, or nothing: others are in that room, the session left it,

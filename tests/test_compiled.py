@@ -36,8 +36,12 @@ for name in sys.argv[1:]:
 PARTS = {
     "protocol": ("tests/protocol",),
     "sessions": (
+        "tests/test_context.py",
         "tests/test_conversation.py",
         "tests/test_dispatcher.py",
+        "tests/test_inspection.py",
+        "tests/test_session.py",
+        "tests/test_shortcut.py",
         "tests/test_registry.py",
         "tests/test_engine.py",
         "tests/test_engine_contract.py",

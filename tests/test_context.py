@@ -8,7 +8,7 @@ from typing import Any
 import flask
 import pytest
 from blinker import NamedSignal
-from flask.ctx import RequestContext
+from flask.ctx import AppContext, RequestContext
 from flask.globals import _cv_request
 from flask_login import LoginManager, UserMixin, current_user
 from werkzeug.test import EnvironBuilder
@@ -317,6 +317,52 @@ def test_who_listens_to_flasks_signals_is_told(app: flask.Flask) -> None:
         pass
     assert told == ["appcontext-pushed", "appcontext-tearing-down", "appcontext-popped"]
     assert not flask.has_app_context()
+
+
+def test_what_an_application_has_overridden_is_called(
+    app: flask.Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    class Context(AppContext):
+        def push(self) -> None:
+            told.append("push")
+            super().push()
+
+        def pop(self, *args: Any) -> None:
+            super().pop(*args)
+            told.append("pop")
+
+    class App(flask.Flask):
+        def do_teardown_appcontext(self, *args: Any) -> None:
+            told.append("teardown")
+            super().do_teardown_appcontext(*args)
+
+    with handler_context(App("own"), environ_of()):
+        pass
+    assert told == ["teardown"]
+    told.clear()
+    own = flask.Flask("own")
+    monkeypatch.setattr(own, "app_context", lambda: Context(own))
+    with handler_context(own, environ_of()):
+        assert told == ["push"]
+    assert told == ["push", "pop"]
+    told.clear()
+    monkeypatch.setattr(app, "do_teardown_appcontext", told.append)
+    with handler_context(app, environ_of()):
+        pass
+    assert told == [None]
+    monkeypatch.undo()
+    told.clear()
+    original = AppContext.push
+
+    def push(self: AppContext) -> None:
+        told.append("watched")
+        original(self)
+
+    monkeypatch.setattr(AppContext, "push", push)
+    with handler_context(app, environ_of()):
+        assert told == ["watched"]
 
 
 @pytest.mark.parametrize("teardown", [False, True])

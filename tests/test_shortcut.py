@@ -1,8 +1,9 @@
 """What a shortcut gives in the place of python-socketio's packets; its handlers and emits are in
-test_dispatcher.py and test_session.py, each beside python-socketio's own way."""
+test_dispatcher.py and test_engine.py, each beside python-socketio's own way."""
 
 from __future__ import annotations
 
+import enum
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,10 @@ DATA = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
     max_leaves=8,
 )
+
+
+class Name(enum.Enum):
+    NEWS = "news"
 
 
 def shortcut(packets: type[sio.Packet] = Packet) -> Shortcut:
@@ -70,10 +75,26 @@ def test_only_plain_events_are_read(text: str, found: Any) -> None:
     assert shortcut().read(text) == found
 
 
-@pytest.mark.parametrize("text", ["2[", '2["x"', "2[,]", "2[" * 100_000, "2[" + "9" * 101 + "]"])
-def test_what_is_no_packet_raises(text: str) -> None:
-    with pytest.raises((ValueError, RecursionError)):
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("2[", ValueError),
+        ('2["x"', ValueError),
+        ("2[,]", ValueError),
+        ("2[" + "9" * 101 + "]", ValueError),
+        ("2" + "[" * 100_000, RecursionError),
+    ],
+)
+def test_what_is_no_packet_raises(text: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
         shortcut().read(text)
+
+
+@pytest.mark.parametrize("name", [5, b"x", Name.NEWS, None, ["x"]])
+def test_a_name_need_not_be_a_text(name: Any) -> None:
+    written = Packet(sio.EVENT, data=[name, {"a": 1}]).encode()
+    parts = written if isinstance(written, list) else [written]
+    assert [message.data for message in shortcut().messages(name, {"a": 1}, "/")] == parts
 
 
 def test_another_packet_class_reads_and_writes_for_itself() -> None:

@@ -25,6 +25,7 @@ from ..protocol.events import (
 )
 from ..protocol.message import Message
 from ..protocol.reliability import Bounds
+from ..shortcut import message_of
 from .links import Link, PollingLink, WebSocketLink
 from .tasks import VirtualRuntime
 
@@ -214,7 +215,7 @@ class Page:
     def _send(self, packet: Any, *, urgent: bool = False) -> None:
         encoded = packet.encode()
         parts = encoded if isinstance(encoded, list) else [encoded]
-        self.machine.send([Message(part) for part in parts], self.tasks.time, urgent=urgent)
+        self.machine.send([message_of(part) for part in parts], self.tasks.time, urgent=urgent)
 
     def _take(self, data: str | bytes) -> None:
         if isinstance(data, bytes):

@@ -66,8 +66,8 @@ def test_it_is_connected_at_once(application: Application, client: TestClient) -
 
 
 def test_a_handler_runs_within_emit(application: Application, client: TestClient) -> None:
-    client.emit("note", {"deep": [1, b"\x00", "é\x1e"]})
-    assert application.handled == [{"deep": [1, b"\x00", "é\x1e"]}]
+    client.emit("note", {"deep": [1, b"\x00", bytearray(b"\x01"), "é\x1e"]})
+    assert application.handled == [{"deep": [1, b"\x00", b"\x01", "é\x1e"]}]
 
 
 def test_a_reply_comes_to_callback_and_request(client: TestClient) -> None:
