@@ -664,9 +664,7 @@ class Conversation:
             return
         now = self.runtime.now()
         for seq in unit.seqs:
-            events = self.machine.handled(seq, now)
-            if events or self._backlog:
-                self._act(events)
+            self._act(self.machine.handled(seq, now))
 
     # -- the worker, without the lock ------------------------------------------------
 

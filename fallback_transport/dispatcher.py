@@ -153,11 +153,6 @@ class Dispatcher:
             )
         self.server.register_namespace(CatchAll(namespace, received.named))
 
-    @property
-    def not_handled(self) -> Any:
-        """What tells python-socketio that an event was none of ours."""
-        return self.server.not_handled
-
     def client(self, sid: str, namespace: str) -> tuple[Session, dict[str, Any]]:
         """Whom an event is of, and the request that its handlers see."""
         environ: dict[str, Any] = self.server.get_environ(sid, namespace)
@@ -218,4 +213,4 @@ class _Received(EventHandler):
             if client.reliable:
                 raise
             # Of errors, a stock client's protocol knows nothing.
-            return self._dispatcher.not_handled
+            return self._dispatcher.server.not_handled

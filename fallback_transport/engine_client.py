@@ -69,16 +69,14 @@ class EngineClient:
             return self._error_reply(seq, data)
         try:
             event = self._engine.shortcut.read(data)
-            if event is not None:
-                if suspect(event, data):
-                    check(event, None)
-                return self._event_unit((seq,), None, None, event)
-            packet = self._server.packet_class(encoded_packet=data)
-        except MalformedPacket:
-            raise
+            packet = None if event is not None else self._server.packet_class(encoded_packet=data)
         except Exception as error:
             # The decoder answers hostile text with whatever its parts raise.
             raise MalformedPacket("no Socket.IO packet") from error
+        if packet is None:
+            if suspect(event, data):
+                check(event, None)
+            return self._event_unit((seq,), None, None, event)
         binary = packet.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK)
         if binary and packet.attachment_count > self._conversation.machine.grant.messages:
             raise MalformedPacket("more attachments than messages are granted")
@@ -209,7 +207,7 @@ class EngineClient:
         else:
             call = self._server._handle_event, self._conversation.id, namespace, None, data
         try:
-            self._engine.runtime.call_handler(repr(data[0]), *call)
+            self._call(repr(data[0]), *call)
         except EventRefused:
             # Nobody has asked.
             return

@@ -29,8 +29,8 @@ def _int(digits: str) -> int:
     return int(digits)
 
 
-#: Reads JSON text from a place on: what it says, and where it ends.
-decode = json.JSONDecoder(parse_int=_int).raw_decode
+# Not orjson's: it makes floats of long integers, and would let pass what is refused.
+_decode = json.JSONDecoder(parse_int=_int).raw_decode
 #: The types that JSON has no bytes in, so that they need not be looked through.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
@@ -66,6 +66,18 @@ _STRICT = (
 )
 
 
+def plain_event(text: str) -> Any:
+    """The name and the arguments of a text that is plainly an event; else None.
+
+    Raises:
+        ValueError, RecursionError: it is no packet.
+    """
+    if text[:2] != "2[":
+        return None
+    data, end = _decode(text, 1)
+    return data if end == len(text) else None
+
+
 class Packet(sio.Packet):  # type: ignore[misc]
     """See the module; for ``socketio.Server(serializer=Packet)``."""
 
@@ -78,24 +90,18 @@ class Packet(sio.Packet):  # type: ignore[misc]
         binary: bool | None = None,
         encoded_packet: str | None = None,
     ) -> None:
-        if encoded_packet is not None and encoded_packet[:2] == "2[":
-            self.packet_type = sio.EVENT
+        event = None
+        if encoded_packet is not None and self.json is STOCK_JSON:
+            event = plain_event(encoded_packet)
+        if event is not None:
+            self.packet_type, self.data = sio.EVENT, event
             self.namespace = self.id = None
             self.attachment_count = 0
             self.attachments: list[Any] = []
-            # Not by orjson: it makes floats of long integers, and would let pass what is refused.
-            self.data = self._read(encoded_packet)
             return
         if binary is None and type(data) is list and all(type(v) in _PLAIN for v in data):
             binary = False
         super().__init__(packet_type, data, namespace, id, binary, encoded_packet)
-
-    def _read(self, packet: str) -> Any:
-        if self.json is STOCK_JSON:
-            data, end = decode(packet, 1)
-            if end == len(packet):
-                return data
-        return self.json.loads(packet[1:])
 
     def encode(self) -> Any:
         """See `socketio.packet.Packet`."""

@@ -14,7 +14,7 @@ from typing import Any
 import socketio
 from socketio import packet as sio
 
-from .packets import STOCK_JSON, Packet, decode, dumps
+from .packets import STOCK_JSON, Packet, dumps, plain_event
 from .protocol.message import Message
 
 _NONE: dict[str, Any] = {}
@@ -49,11 +49,8 @@ class Shortcut:
         Raises:
             ValueError, RecursionError: it is no packet.
         """
-        if text[:2] != "2[" or not self._plain_packets or Packet.json is not STOCK_JSON:
-            return None
-        # Not by orjson: it makes floats of long integers, and would let pass what is refused.
-        data, end = decode(text, 1)
-        return data if end == len(text) else None
+        ours = self._plain_packets and Packet.json is STOCK_JSON
+        return plain_event(text) if ours else None
 
     def messages(self, event: Any, data: Any, namespace: str) -> list[Message]:
         """The messages of an event, whose name need not be a text."""

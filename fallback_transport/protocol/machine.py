@@ -373,8 +373,7 @@ class SessionMachine:
         ask: int | None = None,
         answer: int | None = None,
     ) -> Envelope:
-        inbox = self.inbox
-        handled, received, got = connection.stated = inbox.handled, inbox.received, inbox.got
+        handled, received, got = connection.stated = self._marks()
         connection.ack_at = None
         self._unstated_bytes = 0
         commit, key = self._announcement(connection)

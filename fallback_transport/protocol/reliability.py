@@ -123,22 +123,21 @@ class Outbox:
         if not (roomy and size <= bounds.message) and not isinstance(items[0], Close):
             self._check(items, size)
         self.bytes += size
-        if self._credit is None and not (urgent or self._held):
-            # All that a server sends, but for replies: `_number`, in line.
-            self._numbered += items
-            self.last += count
-            self._used_messages += count
-            self._used_bytes += size
-            if latest is not None and count == 1:
-                self._remember(latest)
-        elif urgent or (not self._held and self._has_credit(items)):
-            self._number(items, size, urgent=urgent)
-            if latest is not None and len(items) == 1:
-                self._remember(latest)
-        else:
+        if urgent:
+            self._urgent = self._urgent or set()
+            self._urgent.update(range(self.last + 1, self.last + count + 1))
+        elif self._held or (self._credit is not None and not self._has_credit(items)):
             self._held = self._held or deque()
             self._held.append(tuple(items))
-            self._held_count += len(items)
+            self._held_count += count
+            return
+        else:
+            self._used_messages += count
+            self._used_bytes += size
+        self._numbered += items
+        self.last += count
+        if latest is not None and count == 1:
+            self._remember(latest)
 
     def confirm(self, handled: int, received: int, got: int = 0) -> bool:
         """Take the peer's marks; lower ones are old news. True if any rose.
@@ -270,22 +269,14 @@ class Outbox:
         wanted = sum([item.size for item in items])
         return self._used_messages + len(items) <= messages and self._used_bytes + wanted <= size
 
-    def _number(self, items: Sequence[Item], size: int, *, urgent: bool = False) -> None:
-        self._numbered.extend(items)
-        last = self.last
-        self.last += len(items)
-        if urgent:
-            self._urgent = self._urgent or set()
-            self._urgent.update(range(last + 1, self.last + 1))
-            return
-        self._used_messages += len(items)
-        self._used_bytes += size
-
     def _release(self) -> None:
         while self._held and self._has_credit(self._held[0]):
             group = self._held.popleft()
             self._held_count -= len(group)
-            self._number(group, sum([item.size for item in group]))
+            self._used_messages += len(group)
+            self._used_bytes += sum([item.size for item in group])
+            self._numbered += group
+            self.last += len(group)
 
 
 class _Partial:

@@ -70,7 +70,8 @@ class Known:
 @contextlib.contextmanager
 def served(known: Known) -> Iterator[int]:
     """It listens on a free port."""
-    with serve(known, "127.0.0.1", 0, compression=None) as server:
+    protocols = [Subprotocol("fallback.v1")] if isinstance(known, Speaking) else None
+    with serve(known, "127.0.0.1", 0, compression=None, subprotocols=protocols) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -139,37 +140,53 @@ def test_what_a_server_is_still_at_work_on_is_late_and_not_lost() -> None:
             assert outcome.messages == outcome.samples == 1
 
 
+class Speaking(Known):
+    """Speaks fallback.v1 with one client at a time, as far as the generator does."""
+
+    def __call__(self, connection: ServerConnection) -> None:
+        connection.recv()
+        welcome = {"welcome": 1, "id": "i", "attempt": 1, "key": "k", "received": 1}
+        connection.send(json.dumps(welcome, separators=(",", ":")))
+        connection.send('a1 s1\x1em2["first",""]')
+        self.sent = self.come = 1
+        with contextlib.suppress(ConnectionClosedError):
+            for text in connection:
+                head, *segments = str(text).split("\x1e")
+                marks = {token[0]: int(token[1:]) for token in head.split()}
+                if segments:
+                    assert marks["s"] == self.come + 1
+                    self.come += len(segments)
+                self.take(connection, marks, segments)
+
+    def take(
+        self, connection: ServerConnection, marks: dict[str, int], segments: list[str]
+    ) -> None:
+        """Take an envelope."""
+        raise NotImplementedError
+
+    def give(self, connection: ServerConnection, segments: list[str], more: str = "") -> None:
+        """Send an envelope."""
+        head = f"a{self.come} s{self.sent + 1}{more}"
+        self.sent += len(segments)
+        connection.send("\x1e".join([head, *segments]))
+
+
 def test_an_answer_states_the_messages_beside_its_question() -> None:
     answers: list[tuple[int, int]] = []
 
-    class Asking(Known):
-        """Speaks fallback.v1, and asks with every echo."""
+    class Asking(Speaking):
+        """Asks with every echo."""
 
-        def __call__(self, connection: ServerConnection) -> None:
-            connection.recv()
-            welcome = {"welcome": 1, "id": "i", "attempt": 1, "key": "k", "received": 1}
-            connection.send(json.dumps(welcome, separators=(",", ":")))
-            connection.send('a1 s1\x1em2["first",""]')
-            sent = 1
-            with contextlib.suppress(ConnectionClosedError):
-                for text in connection:
-                    head, *segments = str(text).split("\x1e")
-                    marks = {token[0]: int(token[1:]) for token in head.split()}
-                    if "p" in marks:
-                        answers.append((marks["p"], marks["a"]))
-                    for segment in segments:
-                        sent += 1
-                        connection.send(f"a{marks['s']} s{sent} q{sent}\x1e{segment}")
+        def take(
+            self, connection: ServerConnection, marks: dict[str, int], segments: list[str]
+        ) -> None:
+            if "p" in marks:
+                answers.append((marks["p"], marks["a"]))
+            for segment in segments:
+                self.give(connection, [segment], f" q{self.sent + 1}")
 
-    with serve(
-        Asking(), "127.0.0.1", 0, compression=None, subprotocols=[Subprotocol("fallback.v1")]
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        port = server.socket.getsockname()[1]
+    with served(Asking()) as port:
         outcome = generate(replace(load(port), protocol="fallback"))
-        server.shutdown()
-        thread.join()
     assert outcome.sound, outcome
     assert len(answers) >= outcome.messages > 0
     assert all(asked == stated for asked, stated in answers)
@@ -177,43 +194,24 @@ def test_an_answer_states_the_messages_beside_its_question() -> None:
 
 def test_what_one_envelope_brings_is_answered_in_one() -> None:
     """As the browser's half does, see tests/js/session.test.mjs."""
-    envelopes: list[list[str]] = []
+    sizes: dict[int, set[int]] = {32: set(), 50_000: set()}
 
-    class Waiting(Known):
-        """Speaks fallback.v1, and gives back each envelope."""
+    class Echoing(Speaking):
+        """Gives back each envelope."""
 
-        def __call__(self, connection: ServerConnection) -> None:
-            connection.recv()
-            welcome = {"welcome": 1, "id": "i", "attempt": 1, "key": "k", "received": 1}
-            connection.send(json.dumps(welcome, separators=(",", ":")))
-            connection.send('a1 s1\x1em2["first",""]')
-            sent = come = 1
-            with contextlib.suppress(ConnectionClosedError):
-                for text in connection:
-                    head, *segments = str(text).split("\x1e")
-                    marks = {token[0]: int(token[1:]) for token in head.split()}
-                    if segments:
-                        assert marks["s"] == come + 1
-                        come += len(segments)
-                        envelopes.append(segments)
-                        connection.send("\x1e".join([f"a{come} s{sent + 1}", *segments]))
-                        sent += len(segments)
+        def take(
+            self, connection: ServerConnection, marks: dict[str, int], segments: list[str]
+        ) -> None:
+            if segments:
+                sizes[50_000 if len(segments[0]) > 50_000 else 32].add(len(segments))
+                self.give(connection, segments)
 
-    with serve(
-        Waiting(), "127.0.0.1", 0, compression=None, subprotocols=[Subprotocol("fallback.v1")]
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        port = server.socket.getsockname()[1]
-        outcome = generate(replace(load(port), protocol="fallback", window=3))
-        large = generate(replace(load(port), protocol="fallback", window=3, size=50_000))
-        server.shutdown()
-        thread.join()
-    assert outcome.sound, outcome
-    assert {len(each) for each in envelopes if len(each[0]) < 50_000} == {3}
-    # More than 64 kB would not fit.
-    assert large.sound, large
-    assert {len(each) for each in envelopes if len(each[0]) > 50_000} == {1}
+    with served(Echoing()) as port:
+        for size in sizes:
+            outcome = generate(replace(load(port), protocol="fallback", window=3, size=size))
+            assert outcome.sound, outcome
+    # Of the large ones a second would not fit into 64,000 bytes.
+    assert sizes == {32: {3}, 50_000: {1}}
 
 
 def test_a_delay_is_in_the_latency() -> None:

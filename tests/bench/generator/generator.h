@@ -46,9 +46,9 @@ struct client {
   double began;             /* when TCP was connected */
   double sent[MAX_WINDOW];  /* when each message on its way was sent */
   unsigned head, tail;
-  buffer queue;             /* messages for the next sending request */
+  buffer queue;             /* messages that wait to be sent */
   unsigned queued, posted;
-  bool unflushed;
+  bool unflushed;           /* whether it is among those that clients_flush serves */
   /* fallback.v1 */
   uint64_t seq, received, acked, request;
   double ack_due;
