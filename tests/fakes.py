@@ -2,13 +2,18 @@
 
 `FakeRuntime` stands for an async mode: that of `fallback_transport.testing`. `Peer`
 is the browser's half over a registry, with the envelopes handed across directly.
+`FakeHub` is what eventlet's hub is to `runtime.Hub`, and `FakeSocket` an accepted one.
 """
 
 from __future__ import annotations
 
+import itertools
+import socket
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import greenlet
 from socketio import packet as sio
 
 from fallback_transport.protocol.client import ClientMachine
@@ -40,6 +45,89 @@ class FakeRuntime(VirtualRuntime):
     def errors(self) -> list[Exception]:
         """What tasks died of."""
         return self.tasks.errors
+
+
+class Timer:
+    """What `FakeHub` calls later, unless it is cancelled."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call = call
+
+    def cancel(self) -> None:
+        self.call = lambda: None
+
+
+class FakeHub:
+    """What `runtime.Hub` uses of eventlet's hub, on the clock of a runtime."""
+
+    READ, WRITE = "read", "write"
+
+    def __init__(self, runtime: FakeRuntime) -> None:
+        self._runtime = runtime
+        self.clock = runtime.now
+        self.greenlet = greenlet.getcurrent()
+        #: Who waits for a descriptor.
+        self.watched: dict[tuple[str, int], Callable[[int], None]] = {}
+
+    def schedule_call_global(self, seconds: float, call: Callable[..., Any], *args: Any) -> Timer:
+        timer = Timer(lambda: call(*args))
+        self._runtime.tasks.at(self.clock() + seconds, lambda: timer.call())
+        return timer
+
+    def add(self, kind: str, fileno: int, call: Callable[[int], None], *_: Any) -> tuple[str, int]:
+        self.watched[kind, fileno] = call
+        return kind, fileno
+
+    def remove(self, watcher: tuple[str, int]) -> None:
+        del self.watched[watcher]
+
+    def tell(self, kind: str, fileno: int) -> bool:
+        """Let the one who waits know, and the turn end; whether anybody waits."""
+        watching = self.watched.get((kind, fileno))
+        if watching is not None:
+            watching(fileno)
+            self._runtime.advance(0)
+        return watching is not None
+
+
+class FakeSocket:
+    """An accepted socket that does not block, and its other end."""
+
+    _numbers = itertools.count(100)
+
+    def __init__(self) -> None:
+        self._fileno = next(self._numbers)
+        #: What has come and was not received yet, and whether nothing follows.
+        self.there = b""
+        self.ended = False
+        #: Whether the peer reads, and what it has read.
+        self.reads = True
+        self.sent = b""
+
+    def fileno(self) -> int:
+        return self._fileno
+
+    def getsockname(self) -> tuple[str, int]:
+        return "192.0.2.9", 80
+
+    def recv(self, most: int) -> bytes:
+        if not self.there and not self.ended:
+            raise BlockingIOError
+        data, self.there = self.there[:most], self.there[most:]
+        return data
+
+    def send(self, data: bytes) -> int:
+        if not self.reads:
+            raise BlockingIOError
+        self.sent += data
+        return len(data)
+
+    def shutdown(self, how: int) -> None:
+        if how == socket.SHUT_WR:
+            self.sent += b"<end>"
+
+    def close(self) -> None:
+        pass
 
 
 class Peer:

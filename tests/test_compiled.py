@@ -46,6 +46,7 @@ PARTS = {
         "tests/test_engine.py",
         "tests/test_engine_contract.py",
         "tests/test_hub_gateway.py",
+        "tests/test_runtime_hub.py",
         "tests/testing/test_client.py",
     ),
     # Both transports over real sockets, on eventlet's hub, over WSGI, on gevent, in threads.

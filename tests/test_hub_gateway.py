@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import json
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,105 +27,69 @@ from fallback_transport.protocol.envelope import Grant
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import ServerMachine
 from fallback_transport.registry import Capacity, Registry
+from fallback_transport.runtime import Stream
+from fallback_transport.runtime.hub import Hub
+from fallback_transport.runtime.stream import READ_BYTES
 
-from .fakes import FakeRuntime
+from .fakes import FakeHub, FakeRuntime, FakeSocket
 from .integration.raw import SEPARATOR, handshake, hello, request
 
 END = SEPARATOR + "."
 
 
-class Timer:
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.function, self.args = function, args
+class Client:
+    """The other end of an accepted connection, which its gateway serves."""
 
-    def cancel(self) -> None:
-        self.function = lambda *args: None
-
-
-class FakeHub:
-    """Timers on a runtime's clock."""
-
-    def __init__(self, runtime: FakeRuntime) -> None:
-        self._runtime = runtime
-        self._timers: list[tuple[float, int, Timer]] = []
-        self._order = itertools.count()
-
-    def now(self) -> float:
-        return self._runtime.now()
-
-    def call_later(self, seconds: float, function: Callable[..., Any], *args: Any) -> Timer:
-        timer = Timer(function, args)
-        heapq.heappush(self._timers, (self.now() + seconds, next(self._order), timer))
-        return timer
-
-    def advance(self, seconds: float) -> None:
-        until = self.now() + seconds
-        while self._timers and self._timers[0][0] <= until:
-            when, _, timer = heapq.heappop(self._timers)
-            self._runtime.advance(max(0.0, when - self.now()))
-            timer.function(*timer.args)
-            self._runtime.run()
-        self._runtime.advance(until - self.now())
-
-
-class FakeStream:
-    """What `runtime.Stream` is to whoever serves it."""
-
-    def __init__(self, address: str = "192.0.2.1") -> None:
-        self.address = address, 4711
-        self.own_address = "192.0.2.9", "80"
-        self.received: Callable[[bytes], None] = lambda data: None
-        self.drained: Callable[[], None] = lambda: None
-        self.pending = 0
-        self.closed = False
-        self.paused = False
-        self.sent = b""
+    def __init__(self, place: Place, address: str) -> None:
+        self._place = place
+        self.socket = FakeSocket()
         #: What `eventlet.wsgi` was given.
         self.handed_over: bytes | None = None
-        #: Whether the peer reads.
-        self.reads = True
-        #: What came that nobody was told of.
-        self.there = b""
+        accepted = address, 4711
+        self.stream = Stream(place.hub, self.socket, accepted, self._wsgi, lambda stream: None)
+        place.front(self.stream)
+        self.stream.resume()
 
-    def read(self, most: int) -> bytes:
-        data, self.there = self.there[:most], self.there[most:]
-        return data
+    def _wsgi(self, stream: Stream, sock: Any, head: bytes) -> None:
+        self.handed_over = head
 
     def send(self, data: bytes) -> None:
-        self.sent += data
-        if not self.reads:
-            self.pending += len(data)
+        """Let `data` arrive, and be read as far as it is."""
+        self.socket.there += data
+        while self.socket.there and self.tell("read"):
+            pass
 
-    queue = send
+    def end(self) -> None:
+        """Nothing more is sent."""
+        self.socket.ended = True
+        self.tell("read")
 
-    def drain(self) -> None:
-        self.pending, self.reads = 0, True
-        self.drained()
+    def read(self) -> None:
+        """Read what waits, and from now on what comes."""
+        self.socket.reads = True
+        self.tell("write")
 
-    def pause(self) -> None:
-        self.paused = True
+    def tell(self, kind: str) -> bool:
+        return self._place.fake.tell(kind, self.socket.fileno())
 
-    def resume(self) -> None:
-        self.paused = False
+    @property
+    def paused(self) -> bool:
+        """Whether nobody reads what it sends."""
+        return ("read", self.socket.fileno()) not in self._place.fake.watched
 
-    def feed(self, data: bytes) -> None:
-        self.received(data)
+    @property
+    def closed(self) -> bool:
+        return self.stream.closed
 
-    def send_end(self) -> None:
-        self.sent += b"<end>"
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self.drained()
-
-    def hand_over(self, head: bytes) -> None:
-        self.closed = True
-        self.handed_over = head
+    @property
+    def received(self) -> bytes:
+        """What it has read."""
+        self._place.advance(0)
+        return self.socket.sent
 
     @property
     def statuses(self) -> list[int]:
-        return [int(part[:3]) for part in self.sent.split(b"HTTP/1.1 ")[1:]]
+        return [int(part[:3]) for part in self.received.split(b"HTTP/1.1 ")[1:]]
 
 
 class Layer:
@@ -149,8 +110,8 @@ class Place:
 
     def __init__(self, *, grant: Grant | None = None, fix: Any = None, **options: Any) -> None:
         self.runtime = FakeRuntime()
-        self.hub = FakeHub(self.runtime)
-        self.runtime._hub = self.hub  # type: ignore[assignment]
+        self.fake = FakeHub(self.runtime)
+        self.runtime._hub = self.hub = Hub(self.fake)
         # Where a test calls its mode eventlet, the real one is not to begin.
         self.runtime.settle = lambda: None  # type: ignore[method-assign]
         self.runtime.at_end_of_turn = lambda flush: flush()  # type: ignore[method-assign]
@@ -177,18 +138,20 @@ class Place:
         self.environs.append(conversation.environ)
         return Layer()
 
-    def stream(self, address: str = "192.0.2.1") -> FakeStream:
-        stream = FakeStream(address)
-        self.front(stream)  # type: ignore[arg-type]
-        return stream
+    def client(self, address: str = "192.0.2.1") -> Client:
+        return Client(self, address)
 
-    def session(self, **headers: str) -> tuple[FakeStream, dict[str, Any]]:
+    def session(self, **headers: str) -> tuple[Client, dict[str, Any]]:
         """A new session by polling, and its welcome."""
-        stream = self.stream()
-        stream.received(hello_request(headers))
-        self.hub.advance(0.1)
-        welcome = stream.sent.partition(b"\r\n\r\n")[2].decode().split(SEPARATOR)[0]
-        return stream, json.loads(welcome)
+        client = self.client()
+        client.send(hello_request(headers))
+        self.advance(0.1)
+        welcome = client.received.partition(b"\r\n\r\n")[2].decode().split(SEPARATOR)[0]
+        return client, json.loads(welcome)
+
+    def advance(self, seconds: float) -> None:
+        """Let time go by."""
+        self.runtime.advance(seconds)
 
 
 def hello_request(headers: dict[str, str] | None = None, path: str = "/fallback/poll") -> bytes:
@@ -320,108 +283,109 @@ def test_remembered_heads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_half_a_head_has_its_time() -> None:
     place = Place()
-    stream, idle = place.stream(), place.stream()
-    stream.received(b"POST /fallb")
-    place.hub.advance(HEAD_WAIT - 0.1)
+    client, idle = place.client(), place.client()
+    client.send(b"POST /fallb")
+    place.advance(HEAD_WAIT - 0.1)
     # A byte now and then does not help.
-    stream.received(b"a")
-    assert not stream.closed
-    place.hub.advance(0.2)
-    assert stream.closed
-    assert stream.statuses == [408]
+    client.send(b"a")
+    assert not client.closed
+    place.advance(0.2)
+    assert client.closed
+    assert client.statuses == [408]
     # One that has not begun may wait.
     assert not idle.closed
 
 
 def test_a_whole_head_stops_its_time() -> None:
     place = Place()
-    stream = place.stream()
+    client = place.client()
     data = hello_request()
-    stream.received(data[:30])
-    place.hub.advance(HEAD_WAIT - 0.1)
-    stream.received(data[30:-10])
-    place.hub.advance(BODY_WAIT - 0.1)
-    stream.received(data[-10:])
-    place.hub.advance(HEAD_WAIT + BODY_WAIT)
-    assert stream.statuses == [200]
-    assert not stream.closed
+    client.send(data[:30])
+    place.advance(HEAD_WAIT - 0.1)
+    client.send(data[30:-10])
+    place.advance(BODY_WAIT - 0.1)
+    client.send(data[-10:])
+    place.advance(HEAD_WAIT + BODY_WAIT)
+    assert client.statuses == [200]
+    assert not client.closed
     assert not place.front._unproven
 
 
 def test_a_body_has_its_time_too_and_a_long_one_more_of_it() -> None:
     place = Place()
-    stream = place.stream()
+    client = place.client()
     data = request("POST", "/fallback/poll", b"x" * 3 * BODY_STEP)
     for at in range(0, len(data) - BODY_STEP, BODY_STEP):
-        stream.received(data[at : at + BODY_STEP])
-        place.hub.advance(BODY_WAIT - 0.1)
+        client.send(data[at : at + BODY_STEP])
+        place.advance(BODY_WAIT - 0.1)
     # A byte now and then is not enough.
-    stream.received(data[-9:-8])
-    place.hub.advance(0.2)
-    assert stream.statuses == [408]
-    assert stream.closed
+    client.send(data[-9:-8])
+    place.advance(0.2)
+    assert client.statuses == [408]
+    assert client.closed
 
 
 def test_of_a_long_body_is_read_what_is_there() -> None:
     place = Place()
-    stream = place.stream()
+    client = place.client()
     data = request("POST", "/fallback/poll", b"x" * 3 * BODY_STEP)
-    stream.there = data[BODY_STEP:] + data
-    stream.received(data[:BODY_STEP])
+    client.socket.there = 2 * data
+    client.tell("read")
     # Not a byte of the next request: that has its turn when this one has its answer.
-    assert stream.there == data
-    assert stream.statuses == [400]
+    assert client.socket.there == data
+    assert client.statuses == [400]
+    client.tell("read")
+    assert client.statuses == [400, 400]
     # Of what is short, nothing is read before it is told of.
-    data = request("POST", "/fallback/poll", b"x" * BODY_STEP)
-    stream.there = data[9:]
-    stream.received(data[:9])
-    assert stream.there == data[9:]
-    stream.received(data[9:])
-    assert stream.statuses == [400, 400]
+    client.socket.there = data = request("POST", "/fallback/poll", b"x" * BODY_STEP)
+    client.tell("read")
+    assert client.socket.there == data[READ_BYTES:] != b""
+    client.tell("read")
+    assert client.statuses == [400] * 3
 
 
 def test_only_so_many_heads_of_one_address_are_waited_for() -> None:
     place = Place()
-    other = place.stream("192.0.2.2")
-    other.received(b"POST /f")
-    streams = [place.stream() for _ in range(MAX_UNFINISHED_PER_ADDRESS + 3)]
-    for stream in streams:
-        stream.received(b"POST /f")
-    assert [stream.closed for stream in streams[:4]] == [True, True, True, False]
-    assert not any(stream.closed for stream in (other, *streams[4:]))
+    other = place.client("192.0.2.2")
+    other.send(b"POST /f")
+    clients = [place.client() for _ in range(MAX_UNFINISHED_PER_ADDRESS + 3)]
+    for client in clients:
+        client.send(b"POST /f")
+    assert [client.closed for client in clients[:4]] == [True, True, True, False]
+    assert not any(client.closed for client in (other, *clients[4:]))
     # Whoever leaves makes room.
-    streams[5].received(b"")
-    last = place.stream()
-    last.received(b"POST /f")
-    assert not streams[3].closed
+    clients[5].end()
+    last = place.client()
+    last.send(b"POST /f")
+    assert not clients[3].closed
 
 
 def test_an_oversized_head_is_the_servers() -> None:
     place = Place()
-    stream = place.stream()
+    client = place.client()
     begin = b"POST /fallback/poll HTTP/1.1\r\nX: "
-    stream.received(begin)
-    stream.received(b"x" * MAX_HEAD)
-    assert stream.handed_over == begin + b"x" * MAX_HEAD
-    place.hub.advance(HEAD_WAIT)
-    assert stream.statuses == []
+    client.send(begin)
+    client.send(b"x" * MAX_HEAD)
+    assert client.handed_over == begin + b"x" * MAX_HEAD
+    place.advance(HEAD_WAIT)
+    assert client.statuses == []
 
 
 def test_a_held_poll_is_answered_when_its_time_is_over_whatever_its_session_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place = Place(grant=Grant(wait=20.0))
-    stream, welcome = place.session()
+    client, welcome = place.session()
     conversation = place.registry.find(welcome["id"])
     assert conversation is not None
-    stream.received(waiting(welcome, 1))
+    client.send(waiting(welcome, 1))
     # A defect, for a test: it is never due.
     monkeypatch.setattr(ServerMachine, "due", lambda machine, attempt, now: None)
-    place.hub.advance(20 + HOLD_MARGIN - 0.1)
-    assert stream.statuses == [200]
-    place.hub.advance(0.2)
-    assert stream.statuses == [200, 200]
-    assert b"held for too long" in stream.sent
+    place.advance(20 + HOLD_MARGIN - 0.1)
+    assert client.statuses == [200]
+    place.advance(0.2)
+    assert client.statuses == [200, 200]
+    assert b"held for too long" in client.received
     assert place.gateway.door._held == 0
     assert [len(table) for table in place.front._held.values()] == [0, 0]
 
@@ -431,55 +395,57 @@ def test_a_held_poll_is_answered_when_its_time_is_over_whatever_its_session_does
 
 def test_an_answer_that_is_not_read_holds_up_the_next_and_counts_for_its_session() -> None:
     place = Place()
-    stream, welcome = place.session()
+    client, welcome = place.session()
     conversation = place.registry.find(welcome["id"])
     assert conversation is not None
-    stream.reads = False
-    stream.received(waiting(welcome, 1, 0) + waiting(welcome, 2, 0))
-    assert stream.statuses == [200, 200]
-    assert conversation.weight == stream.pending
-    assert conversation.weight > 0
-    stream.drain()
-    assert stream.statuses == [200, 200, 200]
-    assert conversation.weight == 0
+    client.socket.reads = False
+    # The first answer still waits for those of other connections when the second comes.
+    client.send(b"".join(waiting(welcome, number, 0) for number in (1, 2, 3)))
+    assert client.statuses == [200]
+    waits = client.stream.pending
+    assert conversation.weight == waits > 0
+    client.read()
+    assert client.statuses == [200] * 4
+    # The last of them was written at once.
+    assert conversation.weight == client.stream.pending == 0
 
 
 def test_one_who_does_not_wait_for_answers_is_not_read_for_ever() -> None:
     place = Place()
-    stream, welcome = place.session()
-    stream.received(waiting(welcome, 1))
-    stream.received(b"GET /page HTTP/1.1\r\n\r\n" * 100)
-    assert not stream.paused
-    stream.received(b"x" * MAX_HEAD)
-    assert stream.paused
+    client, welcome = place.session()
+    client.send(waiting(welcome, 1))
+    client.send(b"GET /page HTTP/1.1\r\n\r\n" * 100)
+    assert not client.paused
+    client.send(b"x" * MAX_HEAD)
+    assert client.paused
     conversation = place.registry.find(welcome["id"])
     assert conversation is not None
     conversation.close(1000, "")
-    assert stream.statuses == [200, 200]
-    assert stream.handed_over is not None
-    assert stream.handed_over.startswith(b"GET /page")
+    assert client.statuses == [200, 200]
+    assert client.handed_over is not None
+    assert client.handed_over.startswith(b"GET /page")
 
 
 def test_an_end_behind_a_held_poll() -> None:
     place = Place()
-    stream, welcome = place.session()
-    stream.received(waiting(welcome, 1))
-    stream.received(b"")
-    assert not stream.closed
+    client, welcome = place.session()
+    client.send(waiting(welcome, 1))
+    client.end()
+    assert not client.closed
     conversation = place.registry.find(welcome["id"])
     assert conversation is not None
     conversation.close(1000, "")
-    assert stream.statuses == [200, 200]
-    assert stream.closed
+    assert client.statuses == [200, 200]
+    assert client.closed
 
 
 def test_a_request_that_ends_early_is_the_servers() -> None:
     place = Place()
-    stream = place.stream()
+    client = place.client()
     data = hello_request()[:-5]
-    stream.received(data)
-    stream.received(b"")
-    assert stream.handed_over == data
+    client.send(data)
+    client.end()
+    assert client.handed_over == data
 
 
 @pytest.mark.parametrize(
@@ -493,37 +459,37 @@ def test_a_request_that_ends_early_is_the_servers() -> None:
     ],
 )
 def test_what_is_unusual_or_refused_is_the_servers(headers: dict[str, str]) -> None:
-    stream = Place().stream()
+    client = Place().client()
     data = hello_request(headers)
-    stream.received(data)
-    assert stream.handed_over == data
+    client.send(data)
+    assert client.handed_over == data
 
 
 def test_a_page_of_another_origin_may_read_its_answer() -> None:
-    stream, _ = Place(origins=("http://friend.test",)).session(Origin="http://friend.test")
-    assert b"\r\nAccess-Control-Allow-Origin: http://friend.test\r\n" in stream.sent
-    assert b"\r\nAccess-Control-Allow-Credentials: true\r\n" in stream.sent
+    client, _ = Place(origins=("http://friend.test",)).session(Origin="http://friend.test")
+    assert b"\r\nAccess-Control-Allow-Origin: http://friend.test\r\n" in client.received
+    assert b"\r\nAccess-Control-Allow-Credentials: true\r\n" in client.received
 
 
 def test_a_door_below_a_mount_is_ours_for_who_speaks_our_protocol() -> None:
     place = Place()
-    stream = place.stream()
-    stream.received(hello_request(path="/fallback/deeper/poll"))
-    place.hub.advance(0.1)
-    assert stream.statuses == [200]
+    client = place.client()
+    client.send(hello_request(path="/fallback/deeper/poll"))
+    place.advance(0.1)
+    assert client.statuses == [200]
     other = request("POST", "/fallback/deeper/poll", b"what it likes")
-    stream.received(other + b"more")
-    assert stream.handed_over == other + b"more"
+    client.send(other + b"more")
+    assert client.handed_over == other + b"more"
 
 
 def test_a_websocket_that_never_says_hello_is_closed() -> None:
     place = Place()
-    stream = place.stream()
-    stream.received(handshake())
-    assert stream.statuses == [101]
-    place.hub.advance(10.1)
-    assert b"no hello" in stream.sent
-    assert stream.closed
+    client = place.client()
+    client.send(handshake())
+    assert client.statuses == [101]
+    place.advance(10.1)
+    assert b"no hello" in client.received
+    assert client.closed
     assert not place.gateway._ungreeted
 
 
@@ -550,7 +516,7 @@ def test_what_proxy_fix_makes_of_a_request_counts_on_the_hub(gateway: Gateway) -
     outer = ProxyFix(inner, x_for=0, x_proto=1, x_host=0)
     front = bound(outer, [gateway])
     assert front is not None
-    stream = FakeStream()
+    client = Place().client()
     head = front.head(
         hello_request(
             {
@@ -564,7 +530,7 @@ def test_what_proxy_fix_makes_of_a_request_counts_on_the_hub(gateway: Gateway) -
         + b"\r\n\r\n"
     )
     assert head is not None
-    environ = front.environ(head[0], stream)  # type: ignore[arg-type]
+    environ = front.environ(head[0], client.stream)
     found = [environ[n] for n in ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME")]
     assert found == ["203.0.113.9", "https", "site.test", "/app"]
     assert outer.app is inner

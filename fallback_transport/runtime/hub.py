@@ -35,24 +35,30 @@ T = TypeVar("T")
 
 
 class Hub:
-    """The hub of the thread that makes it. All of it is called in that thread."""
+    """The hub of the thread that makes it. All of it is called in that thread.
 
-    def __init__(self) -> None:
+    Args:
+        hub: eventlet's; by default that of this thread.
+    """
+
+    def __init__(self, hub: Any = None) -> None:
         # Here, because it comes with eventlet, which the other modes do without.
         import greenlet
-        from eventlet import hubs
 
+        if hub is None:
+            from eventlet import hubs
+
+            hub = hubs.get_hub()
         self._greenlet = greenlet
-        self._hub = hubs.get_hub()
+        self._hub = hub
+        #: Seconds on a clock that never goes back, which is that of the timers.
+        self.now: Callable[[], float] = hub.clock
         self._tasks: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._idle: list[greenlet.greenlet] = []
         self._flushes: list[Callable[[], None]] = []
         self._writes: list[Callable[[], None]] = []
         self._scheduled = False
         self._until = 0.0
-
-    #: Seconds on a clock that never goes back.
-    now: Callable[[], float] = staticmethod(time.monotonic)
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function`, which may wait, at the end of the turn."""
