@@ -401,31 +401,32 @@ class Conversation:
         """
         with self.lock:
             now = self.runtime.now()
-            attempt = request.attempt
-            if attempt not in self.machine.connections and self.machine.returns(request):
+            machine, attempt = self.machine, request.attempt
+            if attempt not in machine.connections and machine.returns(request):
                 self._unseen = {**(self._unseen or {}), attempt: environ(Hello(attempt))}
             try:
-                events, verdict = self.machine.request(request, now)
+                events, verdict = machine.request(request, now)
                 self._act(events)
             except RemoteProtocolError as error:
                 return self.refused(error)
             except Exception:
                 return self._failed()
             answer: Envelope | End | None
-            if self.machine.state is State.CLOSED:
-                answer = self.machine.end()
+            if machine.state is State.CLOSED:
+                answer = machine.end()
             elif verdict.poll is Poll.REFUSE:
-                answer = self.machine.superseded()
+                answer = machine.superseded()
             elif verdict.poll in (Poll.PARK, Poll.JOIN):
                 parked(request, verdict)
+                if not events and self._backlog is None and machine.soonest >= self._scheduled:
+                    # It confirms what was sent, and waits for more: there is nothing to say.
+                    return None
                 answer = None
             else:
                 if verdict.releases is not None:
                     parked(request, verdict)
                 waiting = verdict.poll is Poll.ANSWER and request.wait is not None
-                answer = self.machine.answer(
-                    request.attempt, now, waiting=waiting, limit=request.limit
-                )
+                answer = machine.answer(attempt, now, waiting=waiting, limit=request.limit)
             self._wake()
             return answer
 
@@ -439,10 +440,12 @@ class Conversation:
                 self._account()
                 self._wake()
 
-    def adopt(self, attempt: int, attachment: Attachment) -> Attachment:
-        """The attachment of a polling connection, `attachment` if it has none."""
-        with self.lock:
-            return self._attachments.setdefault(attempt, attachment)
+    def adopt(self, attempt: int, make: Callable[[int], Attachment]) -> Attachment:
+        """The attachment of a polling connection, made now if it has none; under the lock."""
+        attachment = self._attachments.get(attempt)
+        if attachment is None:
+            attachment = self._attachments[attempt] = make(attempt)
+        return attachment
 
     def pull(self, attempt: int) -> Envelope | None:
         """What is to be sent on a WebSocket now."""

@@ -246,7 +246,7 @@ class Gateway:
         if isinstance(body, Answer):
             return body
         event = self.runtime.event()
-        taken = self.door.take(body, request, origin, event.set, self.address(environ))
+        taken = self.door.take(body, request, origin, event.set, lambda: self.address(environ))
         if isinstance(taken, HeldPoll):
             try:
                 event.wait(taken.patience)

@@ -7,25 +7,24 @@ entry in a table. Whatever is not, or is in any way unusual, is handed over whol
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
 from .admission import Unproven
-from .answers import encoded
+from .answers import COMPRESS_FROM, PLAIN, encoded
 from .drivers import HELLO_WAIT, CallbackDriver
-from .gateway import Gateway, Nearness
-from .heads import AMBIGUOUS, HEAD_END, read_head
+from .gateway import Gateway
+from .heads import AMBIGUOUS, HEAD_END
 from .polling import Answer, HeldPoll
 from .protocol.codec import END_MARK
 from .protocol.envelope import Hello
 from .request import plain_request
 from .runtime import Deadlines, Runtime, Stream
-from .websocket import SUBPROTOCOL, BadHandshake, WebSocketConnection, handshake
+from .session_heads import REMEMBERED, Head, SessionHeads
+from .websocket import BadHandshake, WebSocketConnection, handshake
 
 #: A longer head is none of ours: `eventlet.wsgi` has bounds of its own.
 MAX_HEAD = 16_384
@@ -38,39 +37,8 @@ BODY_STEP = 16_384
 #: address that has the most is closed.
 MAX_UNFINISHED = 1000
 MAX_UNFINISHED_PER_ADDRESS = 200
-#: How many heads are remembered with what they mean, and how long: browsers repeat theirs to
-#: the byte, but for the length. A MB at most.
-REMEMBERED = 512
-MAX_REMEMBERED = 2048
 
-_LINE = re.compile(rb"(?:(POST)|GET) ((?:/[!-~]*)?/(?(1)poll|ws)) HTTP/1\.1\r\n")
-_LENGTH = re.compile(rb"\r\nContent-Length: ([0-9]{1,12})\r\n")
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The head of a session request.
-
-    Args:
-        gateway: whose door it is for.
-        place: the path that the door is in.
-        below: whether that is below a mount, so that a poll's body has to show whose it is.
-        environ: as WSGI has it, but for the addresses.
-        origin: the request's, which is allowed; "" if it states none.
-        trusted: see `plain_request`.
-        readable: what lets a page of another origin read the answer.
-        gzip: whether that may be compressed.
-    """
-
-    gateway: Gateway
-    place: str
-    below: bool
-    environ: dict[str, Any]
-    origin: str
-    trusted: bool
-    readable: tuple[tuple[str, str], ...]
-    gzip: bool
 
 
 class HubGateway:
@@ -88,12 +56,12 @@ class HubGateway:
         fix: Callable[[dict[str, Any]], object] | None,
         runtime: Runtime,
     ) -> None:
-        self._gateways = gateways
-        self._fix = fix
+        self.heads = SessionHeads(gateways, fix)
         self._hub = runtime.hub
-        self._heads: dict[bytes, Head] = {}
         self._date = (0, "")
-        self._held: dict[float, Deadlines[HubPoll]] = {}
+        #: See `_begin`.
+        self._begins: dict[tuple[tuple[str, str], ...], bytes] = {}
+        self._held: dict[float, Deadlines[HubConnection]] = {}
         self._unproven = Unproven[HubConnection](MAX_UNFINISHED, MAX_UNFINISHED_PER_ADDRESS)
         self.unfinished = Deadlines[HubConnection](self._hub, HEAD_WAIT, HubConnection.late)
         self.bodies = Deadlines[HubConnection](self._hub, BODY_WAIT, HubConnection.late)
@@ -103,126 +71,44 @@ class HubGateway:
         """Serve a connection."""
         HubConnection(self, stream)
 
-    def may_be_ours(self, begin: bytes) -> bool:
-        """Whether a request that begins so may be for one of the doors."""
-        if b"\n" in begin:
-            line = _LINE.match(begin)
-            return line is not None and self._door(line[2].decode("ascii")) is not None
-        # Of a door elsewhere not even the path is of interest.
-        method, _, path = begin.partition(b" ")
-        if not path:
-            return b"POST ".startswith(begin) or b"GET ".startswith(begin)
-        return method in (b"POST", b"GET") and self._leads(path)
-
-    def _leads(self, path: bytes) -> bool:
-        """Whether a path that begins so may lead to a mount."""
-        for gateway in self._gateways:
-            for mount in gateway.mounts:
-                place = mount.rstrip("/").encode("latin-1", "replace") + b"/"
-                if path.startswith(place) or place.startswith(path):
-                    return True
-        return False
-
-    def _door(self, path: str) -> tuple[Gateway, str, bool] | None:
-        """The gateway of the door, the path that the door is in, and whether below a mount."""
-        if any(gateway.is_beside(path) for gateway in self._gateways):
-            return None
-        place = path.rpartition("/")[0]
-        for gateway in self._gateways:
-            near = gateway.nearness(place)
-            if near is not Nearness.ELSEWHERE:
-                return gateway, place, near is Nearness.BELOW
-        return None
-
-    def head(self, text: bytes) -> tuple[Head, int] | None:
-        """A session request's head, and its body's length; None if it is not plainly one."""
-        stated = _LENGTH.search(text)
-        if stated is None or len(text) > MAX_REMEMBERED:
-            # Also a handshake, which has a key of its own.
-            head = self._read(text)
-            length = 0 if head is None else int(head.environ.get("CONTENT_LENGTH", 0))
-        else:
-            key = text[: stated.start(1)] + text[stated.end(1) :]
-            head, length = self._heads.get(key), int(stated[1])
-            if head is None:
-                head = self._read(text)
-                if head is None:
-                    return None
-                if len(self._heads) >= REMEMBERED:
-                    self._heads.clear()
-                self._heads[key] = head
-        if head is None or length > head.gateway.registry.grant.body:
-            return None
-        return head, length
-
-    def _read(self, text: bytes) -> Head | None:
-        environ = read_head(text) if self.may_be_ours(text) else None
-        if environ is None:
-            return None
-        door = self._door(environ["PATH_INFO"])
-        if door is None:
-            return None
-        gateway, place, below = door
-        name = environ["PATH_INFO"].rpartition("/")[2]
-        asked = environ["REQUEST_METHOD"], name, "CONTENT_LENGTH" in environ
-        if asked == ("GET", "ws", False):
-            said = SUBPROTOCOL in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
-            fits = said or not below
-        else:
-            kept = environ.get("HTTP_CONNECTION", "keep-alive").lower() == "keep-alive"
-            fits = asked == ("POST", "poll", True) and kept
-        seen = self._fixed(dict(environ))
-        origin = gateway.origins.of(seen, told=False) if fits else None
-        if origin is None:
-            return None
-        return Head(
-            gateway,
-            place,
-            below,
-            environ,
-            origin,
-            gateway.origins.trusts(seen),
-            gateway.origins.readable(seen),
-            "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""),
-        )
-
-    def _fixed(self, environ: dict[str, Any]) -> dict[str, Any]:
-        if self._fix is not None:
-            self._fix(environ)
-        return environ
-
-    def environ(self, head: Head, stream: Stream) -> dict[str, Any]:
-        """A request's environ, as the gateway would see it behind WSGI."""
-        host, port = stream.own_address
-        peer = stream.address
-        return self._fixed(
-            {
-                **head.environ,
-                "SERVER_NAME": host,
-                "SERVER_PORT": port,
-                "REMOTE_ADDR": str(peer[0]),
-                "REMOTE_PORT": str(peer[1]),
-            }
-        )
-
     def response(self, answer: Answer, head: Head) -> bytes:
         """An answer to a request, as bytes."""
+        if answer.status == 200 and not answer.headers:
+            body = answer.body
+            if not head.gzip or len(body) < COMPRESS_FROM:
+                return b"%b%d\r\n\r\n%b" % (self._begin(head.readable), len(body), body)
         headers, body = encoded(answer, head.gzip)
         lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in (*headers, *head.readable)]
         lines.append(f"Date: {self._now()}\r\n\r\n")
         return "\r\n".join(lines).encode("latin-1") + body
 
+    def _begin(self, readable: tuple[tuple[str, str], ...]) -> bytes:
+        """What nearly every answer of this second begins with, up to its length."""
+        now = self._now()
+        begin = self._begins.get(readable)
+        if begin is None:
+            headers = [("Date", now), *PLAIN, *readable]
+            lines = ["HTTP/1.1 200 OK", *[f"{name}: {value}" for name, value in headers]]
+            begin = "\r\n".join([*lines, "Content-Length: "]).encode("latin-1")
+            if len(self._begins) >= REMEMBERED:
+                self._begins.clear()
+            self._begins[readable] = begin
+        return begin
+
     def _now(self) -> str:
         second = int(time.time())
         if self._date[0] != second:
             self._date = second, formatdate(second, usegmt=True)
+            self._begins.clear()
         return self._date[1]
 
-    def held(self, patience: float) -> Deadlines[HubPoll]:
+    def held(self, patience: float) -> Deadlines[HubConnection]:
         """The polls that are held for so long: a hello's, or a poll's own."""
         if patience not in self._held:
-            self._held[patience] = Deadlines[HubPoll](self._hub, patience, HubPoll.late)
+            self._held[patience] = Deadlines[HubConnection](
+                self._hub, patience, HubConnection.overdue
+            )
         return self._held[patience]
 
     def begun(self, connection: HubConnection, address: str) -> None:
@@ -248,6 +134,7 @@ class HubConnection:
     """
 
     __slots__ = (
+        "_asks",
         "_begun",
         "_body",
         "_buffer",
@@ -255,7 +142,9 @@ class HubConnection:
         "_due",
         "_ended",
         "_head",
+        "_held",
         "_hub",
+        "_last",
         "_size",
         "_stream",
         "_taking",
@@ -268,6 +157,11 @@ class HubConnection:
         self._stream = stream
         self._buffer: bytes | bytearray = b""
         self._head: Head | None = None
+        #: The one before: the next is mostly the same.
+        self._last: Head | None = None
+        #: That of the request which is being answered, and that one if it is held.
+        self._asks: Head | None = None
+        self._held: HeldPoll | None = None
         #: Where the body of that begins, and the bytes of the whole request.
         self._body = self._size = 0
         #: How much of it is to be there in time.
@@ -361,7 +255,12 @@ class HubConnection:
                 self._hand_over()
             return False
         # Copied once: it may be large.
-        body = bytes(memoryview(whole)[self._body : self._size])
+        size = self._size
+        body = (
+            whole[self._body : size]
+            if type(whole) is bytes
+            else bytes(memoryview(whole)[self._body : size])
+        )
         if head.below and not body.endswith(END_MARK.encode()):
             # The application's own.
             self._buffer = whole
@@ -372,18 +271,25 @@ class HubConnection:
 
     def _find_head(self) -> bool:
         """Whether a session request's head is there; if there never will be, it is handed over."""
+        last = self._last
+        if last is not None and (again := last.again(self._buffer)) is not None:
+            self._whole_head()
+            self._head = last
+            self._body, self._size = again
+            return True
         buffer = bytes(self._buffer[: MAX_HEAD + 1])
         end = buffer.find(HEAD_END) + len(HEAD_END)
         if end >= len(HEAD_END):
-            found = self._hub.head(buffer[:end])
+            found = self._hub.heads.find(buffer[:end])
             if found is not None:
                 self._whole_head()
                 self._head, length = found
+                self._last = self._head
                 self._body, self._size = end, end + length
                 return True
         elif (
             len(buffer) <= MAX_HEAD
-            and self._hub.may_be_ours(buffer)
+            and self._hub.heads.may_be_ours(buffer)
             # A line feed may still follow.
             and not AMBIGUOUS.search(buffer.removesuffix(b"\r"))
         ):
@@ -411,27 +317,57 @@ class HubConnection:
     # -- polling -----------------------------------------------------------------
 
     def _poll(self, head: Head, body: bytes) -> None:
-        gateway = head.gateway
-        environ = self._hub.environ(head, self._stream)
-
-        def request(hello: Hello) -> dict[str, Any]:
-            return plain_request(environ, head.place, hello, gateway.extra, trusted=head.trusted)
-
         self._busy = True
-        poll = HubPoll(self, head)
-        taken = gateway.door.take(
-            body, request, head.origin, poll.answered, gateway.address(environ)
+        self._asks = head
+        taken = head.gateway.door.take(
+            body, self._request, head.origin, self._answered, self._address
         )
-        if isinstance(taken, HeldPoll):
-            poll.hold(taken, self._hub.held(taken.patience))
-        else:
-            self.answer(taken, head)
+        if not isinstance(taken, HeldPoll):
+            self._answer(taken)
+            return
+        self._held = taken
+        self._hub.held(taken.patience).start(self)
+        if taken.answer is not None:
+            self._answered()
 
-    def answer(self, answer: Answer, head: Head) -> None:
+    def _request(self, hello: Hello) -> dict[str, Any]:
+        """The request that is being answered, as handlers see it."""
+        head = self._asks
+        assert head is not None, "there is one"
+        environ = self._hub.heads.environ(head, self._stream)
+        return plain_request(environ, head.place, hello, head.gateway.extra, trusted=head.trusted)
+
+    def _address(self) -> str:
+        """Whom it counts for."""
+        head = self._asks
+        assert head is not None, "there is one"
+        return head.gateway.address(self._hub.heads.environ(head, self._stream))
+
+    def _answered(self) -> None:
+        """Called once a held request has its answer, under its session's lock."""
+        if self._held is not None and self._asks is not None:
+            self._asks.gateway.runtime.at_end_of_turn(self._settle)
+
+    def overdue(self) -> None:
+        """A request was held for as long as may be."""
+        assert self._held is not None, "it was in the table"
+        self._held.settle()
+
+    def _settle(self) -> None:
+        held, head = self._held, self._asks
+        assert held is not None, "held"
+        assert held.answer is not None, "told of it"
+        assert head is not None, "asked for"
+        self._held = None
+        self._hub.held(held.patience).stop(self)
+        head.gateway.door.left()
+        self._answer(held.answer)
+
+    def _answer(self, answer: Answer) -> None:
         """Answer the request that was taken, and go on with the next."""
-        stream = self._stream
-        self._busy = False
-        if stream.closed:
+        stream, head = self._stream, self._asks
+        self._busy, self._asks = False, None
+        if stream.closed or head is None:
             return
         stream.queue(self._hub.response(answer, head))
         if stream.pending:
@@ -462,7 +398,7 @@ class HubConnection:
     def _websocket(self, head: Head) -> bool:
         """Whether the connection is a WebSocket from now on; if not, WSGI has the answer."""
         gateway, stream = head.gateway, self._stream
-        environ = self._hub.environ(head, stream)
+        environ = self._hub.heads.environ(head, stream)
         try:
             opening = handshake(environ)
         except BadHandshake:
@@ -503,44 +439,3 @@ class HubConnection:
 
 def _nothing() -> None:
     """It was told before."""
-
-
-class HubPoll:
-    """A request that may be held, and its connection."""
-
-    __slots__ = ("_connection", "_head", "_held", "_table", "_told")
-
-    def __init__(self, connection: HubConnection, head: Head) -> None:
-        self._connection = connection
-        self._head = head
-        self._held: HeldPoll | None = None
-        self._table: Deadlines[HubPoll] | None = None
-        self._told = False
-
-    def hold(self, held: HeldPoll, table: Deadlines[HubPoll]) -> None:
-        """It is held, in `table`, for the time that it may be."""
-        self._held = held
-        self._table = table
-        table.start(self)
-        if held.answer is not None:
-            self.answered()
-
-    def answered(self) -> None:
-        """Called once it has its answer, under its session's lock."""
-        if self._held is not None and not self._told:
-            self._told = True
-            self._head.gateway.runtime.at_end_of_turn(self._answer)
-
-    def late(self) -> None:
-        """It was held for as long as may be."""
-        assert self._held is not None, "it was in the table"
-        self._held.settle()
-
-    def _answer(self) -> None:
-        held, table = self._held, self._table
-        assert held is not None, "told"
-        assert held.answer is not None, "told of it"
-        assert table is not None, "held"
-        table.stop(self)
-        self._head.gateway.door.left()
-        self._connection.answer(held.answer, self._head)

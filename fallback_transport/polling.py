@@ -95,6 +95,8 @@ class HeldPoll:
         late: gives it the answer that it has then.
     """
 
+    __slots__ = ("_done", "_late", "answer", "patience")
+
     def __init__(
         self, done: Callable[[], None], patience: float, late: Callable[[HeldPoll], None]
     ) -> None:
@@ -231,7 +233,7 @@ class PollingDoor:
         environ: Callable[[Hello], dict[str, Any]],
         origin: str,
         done: Callable[[], None],
-        address: str = "",
+        address: Callable[[], str] = str,
     ) -> Answer | HeldPoll:
         """Take one request.
 
@@ -240,7 +242,7 @@ class PollingDoor:
             environ: makes the request that handlers will see.
             origin: the request's origin.
             done: called when a held request has its answer.
-            address: whom a new session counts for.
+            address: tells whom a new session counts for.
         """
         try:
             unit = decode_body(body)
@@ -248,7 +250,7 @@ class PollingDoor:
             logger.warning("poll: %s", error)
             return answer(End(error.code, str(error)[:120]))
         if isinstance(unit, Hello):
-            return self._greet(unit, environ, origin, done, address)
+            return self._greet(unit, environ, origin, done, address())
         if isinstance(unit, PollRequest):
             return self._request(unit, environ, done)
         logger.warning("poll: not what a client sends here")
@@ -298,7 +300,7 @@ class PollingDoor:
         held = HeldPoll(done, self._registry.grant.wait + HOLD_MARGIN, _held_for_too_long)
 
         def parked(request: PollRequest, verdict: Verdict) -> None:
-            connection = found.adopt(request.attempt, PollingConnection(request.attempt))
+            connection = found.adopt(request.attempt, PollingConnection)
             assert isinstance(connection, PollingConnection), "only polling connections park"
             connection.bind(found)
             if verdict.releases is not None:

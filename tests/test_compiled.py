@@ -47,6 +47,7 @@ PARTS = {
         "tests/test_engine_contract.py",
         "tests/test_hub_gateway.py",
         "tests/test_runtime_hub.py",
+        "tests/test_session_heads.py",
         "tests/testing/test_client.py",
     ),
     # Both transports over real sockets, on eventlet's hub, over WSGI, on gevent, in threads.
@@ -65,7 +66,7 @@ INSIDE = (
     # Replace methods of a class, and a function of a module.
     "tests/test_conversation.py::test_a_defect_",
     "tests/test_hub_gateway.py::test_a_held_poll_is_answered_when_its_time_is_over_whatever_its_session_does",
-    "tests/test_hub_gateway.py::test_remembered_heads_are_bounded",
+    "tests/test_session_heads.py::test_remembered_heads_are_bounded",
 )
 
 pytestmark = pytest.mark.requires("compiler")

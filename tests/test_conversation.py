@@ -552,9 +552,15 @@ def test_a_request_on_a_superseded_connection_still_delivers(room: Room) -> None
 
 
 def test_one_attachment_for_each_polling_connection(room: Room) -> None:
-    first, second = Attached(), Attached()
-    assert room.conversation.adopt(5, first) is first
-    assert room.conversation.adopt(5, second) is first
+    made: list[tuple[int, Attached]] = []
+
+    def make(attempt: int) -> Attached:
+        made.append((attempt, Attached()))
+        return made[-1][1]
+
+    for _ in range(2):
+        assert room.conversation.adopt(5, make) is made[0][1]
+    assert [attempt for attempt, _ in made] == [5]
 
 
 def resumed(room: Room) -> list[int]:

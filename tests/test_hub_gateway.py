@@ -1,282 +1,29 @@
-"""The hub's binding in virtual time, over streams that are only bytes."""
+"""`hub_gateway` and `binding`, in virtual time, over streams that are only bytes."""
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
 import pytest
 
-from fallback_transport import hub_gateway
 from fallback_transport.binding import hub_binding
-from fallback_transport.gateway import Gateway, GatewayOptions
-from fallback_transport.heads import read_head
+from fallback_transport.gateway import Gateway
 from fallback_transport.hub_gateway import (
     BODY_STEP,
     BODY_WAIT,
     HEAD_WAIT,
     MAX_HEAD,
-    MAX_REMEMBERED,
     MAX_UNFINISHED_PER_ADDRESS,
-    REMEMBERED,
     HubGateway,
 )
 from fallback_transport.polling import HOLD_MARGIN
 from fallback_transport.protocol.envelope import Grant
-from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import ServerMachine
-from fallback_transport.registry import Capacity, Registry
-from fallback_transport.runtime import Stream
-from fallback_transport.runtime.hub import Hub
 from fallback_transport.runtime.stream import READ_BYTES
 
-from .fakes import FakeHub, FakeRuntime, FakeSocket
-from .integration.raw import SEPARATOR, handshake, hello, request
-
-END = SEPARATOR + "."
-
-
-class Client:
-    """The other end of an accepted connection, which its gateway serves."""
-
-    def __init__(self, place: Place, address: str) -> None:
-        self._place = place
-        self.socket = FakeSocket()
-        #: What `eventlet.wsgi` was given.
-        self.handed_over: bytes | None = None
-        accepted = address, 4711
-        self.stream = Stream(place.hub, self.socket, accepted, self._wsgi, lambda stream: None)
-        place.front(self.stream)
-        self.stream.resume()
-
-    def _wsgi(self, stream: Stream, sock: Any, head: bytes) -> None:
-        self.handed_over = head
-
-    def send(self, data: bytes) -> None:
-        """Let `data` arrive, and be read as far as it is."""
-        self.socket.there += data
-        while self.socket.there and self.tell("read"):
-            pass
-
-    def end(self) -> None:
-        """Nothing more is sent."""
-        self.socket.ended = True
-        self.tell("read")
-
-    def read(self) -> None:
-        """Read what waits, and from now on what comes."""
-        self.socket.reads = True
-        self.tell("write")
-
-    def tell(self, kind: str) -> bool:
-        return self._place.fake.tell(kind, self.socket.fileno())
-
-    @property
-    def paused(self) -> bool:
-        """Whether nobody reads what it sends."""
-        return ("read", self.socket.fileno()) not in self._place.fake.watched
-
-    @property
-    def closed(self) -> bool:
-        return self.stream.closed
-
-    @property
-    def received(self) -> bytes:
-        """What it has read."""
-        self._place.advance(0)
-        return self.socket.sent
-
-    @property
-    def statuses(self) -> list[int]:
-        return [int(part[:3]) for part in self.received.split(b"HTTP/1.1 ")[1:]]
-
-
-class Layer:
-    """The layer above, which takes nothing."""
-
-    def unit(self, seq: int, data: Any) -> None:
-        return None
-
-    def resumed(self, environ: dict[str, Any]) -> None:
-        pass
-
-    def over(self, code: int, reason: str, by_client: bool) -> None:
-        pass
-
-
-class Place:
-    """Gateways on a hub whose time is a test's."""
-
-    def __init__(self, *, grant: Grant | None = None, fix: Any = None, **options: Any) -> None:
-        self.runtime = FakeRuntime()
-        self.fake = FakeHub(self.runtime)
-        self.runtime._hub = self.hub = Hub(self.fake)
-        # Where a test calls its mode eventlet, the real one is not to begin.
-        self.runtime.settle = lambda: None  # type: ignore[method-assign]
-        self.runtime.at_end_of_turn = lambda flush: flush()  # type: ignore[method-assign]
-        self.runtime.submit = self.runtime.spawn  # type: ignore[method-assign]
-        self.environs: list[dict[str, Any]] = []
-        self.registry = Registry(
-            self.runtime,
-            self._layer,
-            grant=grant or Grant(),
-            bounds=Bounds(),
-            capacity=Capacity(),
-        )
-        self.gateway = Gateway(
-            lambda environ, start_response: [],
-            self.registry,
-            self.runtime,
-            lambda environ, start_response: [],
-            GatewayOptions(**options),
-            {"flask.app": "the app"},
-        )
-        self.front = HubGateway([self.gateway], fix, self.runtime)
-
-    def _layer(self, conversation: Any) -> Layer:
-        self.environs.append(conversation.environ)
-        return Layer()
-
-    def client(self, address: str = "192.0.2.1") -> Client:
-        return Client(self, address)
-
-    def session(self, **headers: str) -> tuple[Client, dict[str, Any]]:
-        """A new session by polling, and its welcome."""
-        client = self.client()
-        client.send(hello_request(headers))
-        self.advance(0.1)
-        welcome = client.received.partition(b"\r\n\r\n")[2].decode().split(SEPARATOR)[0]
-        return client, json.loads(welcome)
-
-    def advance(self, seconds: float) -> None:
-        """Let time go by."""
-        self.runtime.advance(seconds)
-
-
-def hello_request(headers: dict[str, str] | None = None, path: str = "/fallback/poll") -> bytes:
-    return request("POST", path, (hello() + END).encode(), headers)
-
-
-def waiting(welcome: dict[str, Any], number: int, wait: int = 20_000) -> bytes:
-    line = f"i{welcome['id']} k{welcome['key']} t1 n{number} w{wait} c1 a0"
-    return request("POST", "/fallback/poll", (line + END).encode())
-
-
-# -- heads ------------------------------------------------------------------------------
-
-
-def test_a_head_is_the_environ_that_wsgi_would_have() -> None:
-    environ = read_head(
-        b"POST /fallback/poll HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a: 2\r\nX_A: 3\r\n"
-        b"Content-Type: text/plain\r\nContent-Length: 5\r\nCookie:  a=\xe9 \r\n\r\n"
-    )
-    assert environ == {
-        "REQUEST_METHOD": "POST",
-        "SCRIPT_NAME": "",
-        "PATH_INFO": "/fallback/poll",
-        "RAW_PATH_INFO": "/fallback/poll",
-        "CONTENT_TYPE": "text/plain",
-        "CONTENT_LENGTH": "5",
-        "SERVER_PROTOCOL": "HTTP/1.0",
-        "GATEWAY_INTERFACE": "CGI/1.1",
-        "wsgi.url_scheme": "http",
-        "HTTP_HOST": "h",
-        "HTTP_X_A": "1,2",
-        "HTTP_COOKIE": "a=\xe9",
-    }
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"POST /fallback/poll HTTP/1.0\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\nHost: h\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nA: b\rc\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nA: b\0\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nA : b\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nA\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\n: b\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nContent-Length: 1,1\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nContent-Length: 1 \r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nContent-Length:\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nContent-Length: 1234567890123\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nTransfer-Encoding: x\r\nContent-Length: 1\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
-        b"POST /fallback/poll?a HTTP/1.1\r\n\r\n",
-        b"POST /fallback/%70oll HTTP/1.1\r\n\r\n",
-        b"POST http://h/fallback/poll HTTP/1.1\r\n\r\n",
-        b"POST * HTTP/1.1\r\n\r\n",
-        b"POST /fallback/poll HTTP/1.1\r\nHost: h",
-        b"",
-    ],
-)
-def test_what_is_not_plainly_a_head_is_none(head: bytes) -> None:
-    assert read_head(head) is None
-
-
-@pytest.mark.parametrize(
-    ("begin", "ours"),
-    [
-        (b"P", True),
-        (b"G", True),
-        (b"H", False),
-        (b"POST /", True),
-        (b"POST /fall", True),
-        (b"POST /falling", False),
-        (b"GET /fallback/w", True),
-        (b"PUT /fallback/poll", False),
-        (b"POST /fallback/poll HTTP/1.1\r\nHost", True),
-        (b"POST /fallback/deeper/poll HTTP/1.1\r\n", True),
-        (b"GET /fallback/ws HTTP/1.1\r\n", True),
-        (b"GET /fallback/poll HTTP/1.1\r\n", False),
-        (b"POST /fallback/ws HTTP/1.1\r\n", False),
-        (b"POST /fallback/poll HTTP/1.0\r\n", False),
-        (b"POST /fallback/poll HTTP/1.1\n", False),
-        (b"POST /poll HTTP/1.1\r\n", False),
-    ],
-)
-def test_how_a_session_request_begins(begin: bytes, ours: bool) -> None:
-    assert Place().front.may_be_ours(begin) is ours
-
-
-def test_at_the_root_every_path_may_be_ours() -> None:
-    front = Place(paths=("/",)).front
-    assert front.may_be_ours(b"POST /any/where")
-    assert front.may_be_ours(b"POST /poll HTTP/1.1\r\n")
-    assert not front.may_be_ours(b"POST /socket.io/poll HTTP/1.1\r\n")
-
-
-def test_remembered_heads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place()
-    read: list[bytes] = []
-
-    def reading(text: bytes) -> Any:
-        read.append(text)
-        return read_head(text)
-
-    monkeypatch.setattr(hub_gateway, "read_head", reading)
-    for number in range(3):
-        # Whatever the length, they are one.
-        head = request("POST", "/fallback/poll", b"x" * number)[: -number or None]
-        found = place.front.head(head)
-        assert found is not None
-        assert found[1] == number
-    assert len(read) == 1
-    for number in range(2 * REMEMBERED):
-        head = request("POST", "/fallback/poll", b"", {"Cookie": f"a={number}"})
-        assert place.front.head(head) is not None
-        assert len(place.front._heads) <= REMEMBERED
-    before = dict(place.front._heads)
-    long = request("POST", "/fallback/poll", b"", {"Cookie": "a" * MAX_REMEMBERED})
-    assert place.front.head(long) is not None
-    assert place.front.head(handshake()[:-2] + b"X: y\r\n\r\n") is not None
-    assert place.front._heads == before
-
+from .hub import Place, hello_request, waiting
+from .integration.raw import handshake, request
 
 # -- time ----------------------------------------------------------------------------------
 
@@ -517,7 +264,7 @@ def test_what_proxy_fix_makes_of_a_request_counts_on_the_hub(gateway: Gateway) -
     front = bound(outer, [gateway])
     assert front is not None
     client = Place().client()
-    head = front.head(
+    head = front.heads.find(
         hello_request(
             {
                 "X-Forwarded-For": "198.51.100.7, 203.0.113.9",
@@ -530,7 +277,7 @@ def test_what_proxy_fix_makes_of_a_request_counts_on_the_hub(gateway: Gateway) -
         + b"\r\n\r\n"
     )
     assert head is not None
-    environ = front.environ(head[0], client.stream)
+    environ = front.heads.environ(head[0], client.stream)
     found = [environ[n] for n in ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME")]
     assert found == ["203.0.113.9", "https", "site.test", "/app"]
     assert outer.app is inner
@@ -576,5 +323,5 @@ def test_several_gateways_of_one_app_are_all_served(gateway: Gateway) -> None:
     assert mounts
     front = bound(gateway, [other, gateway])
     assert front is not None
-    assert front.may_be_ours(b"POST /other/poll HTTP/1.1\r\n")
-    assert front.may_be_ours(b"POST /fallback/poll HTTP/1.1\r\n")
+    assert front.heads.may_be_ours(b"POST /other/poll HTTP/1.1\r\n")
+    assert front.heads.may_be_ours(b"POST /fallback/poll HTTP/1.1\r\n")

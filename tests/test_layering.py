@@ -30,6 +30,7 @@ FLOORS = [
     {"answers", "drivers"},
     {"doctor", "metrics"},
     {"gateway"},
+    {"session_heads"},
     {"hub_gateway"},
     {"binding"},
     {"options", "request_context", "script_tag", "session"},

@@ -245,7 +245,9 @@ class SessionMachine:
         """
         if self.state is State.CLOSED:
             return []
-        self.heard(attempt, now)
+        connection = self.connections.get(attempt)
+        if connection is not None and now > connection.heard_at:
+            connection.heard_at = now
         fresh = self._arrived(envelope)
         events = self._committed(attempt, envelope, now)
         connection = self.connections.get(attempt)
@@ -408,11 +410,12 @@ class SessionMachine:
     def _settle(self, fresh: list[tuple[int, Item]], now: float) -> list[Event]:
         """Deliver what is new, and see what the marks have changed."""
         events: list[Event] = []
-        for number, item in fresh:
-            if isinstance(item, Close):
-                events += self._peer_closed(number, item)
-            elif self._closed_by is None:
-                events.append(MessageReceived(number, item.data))
+        if fresh:
+            for number, item in fresh:
+                if isinstance(item, Close):
+                    events += self._peer_closed(number, item)
+                elif self._closed_by is None:
+                    events.append(MessageReceived(number, item.data))
         # Also where nothing is new: another connection may have to carry the ack now.
         self._schedule_ack(now)
         if self.state is State.CLOSING and self._closed_by is By.LOCAL and not len(self.outbox):

@@ -147,17 +147,19 @@ class Outbox:
         """
         if handled > self.last or received > self.last:
             raise ImpossibleMark(f"mark {max(handled, received)} of {self.last} sent")
-        self._check_got(received, got)
-        before = self.confirmed, self.received, self.got
-        if handled > self.confirmed:
+        if got:
+            self._check_got(received, got)
+        rose = handled > self.confirmed
+        if rose:
             self._confirm(handled)
         highest = max(received, self.confirmed)
         if highest > self.received:
-            self.received, self.got = highest, 0
-        if received == self.received:
-            self.got = max(self.got, got)
-        self._release()
-        return before != (self.confirmed, self.received, self.got)
+            self.received, self.got, rose = highest, 0, True
+        if got > self.got and received == self.received:
+            self.got, rose = got, True
+        if self._held:
+            self._release()
+        return rose
 
     def read(
         self, seq: int, size: int, count: int, *, offset: int = 0, whole: bool = False
@@ -204,13 +206,16 @@ class Outbox:
     def _confirm(self, handled: int) -> None:
         count = handled - self.confirmed
         size = outside = outside_bytes = 0
-        for number, item in enumerate(self._numbered[:count], self.confirmed + 1):
-            size += item.size
-            if self._urgent and number in self._urgent:
-                self._urgent.discard(number)
-                outside += 1
-                outside_bytes += item.size
-        del self._numbered[:count]
+        if count == 1 and not self._urgent:
+            size = self._numbered.pop(0).size
+        else:
+            for number, item in enumerate(self._numbered[:count], self.confirmed + 1):
+                size += item.size
+                if self._urgent and number in self._urgent:
+                    self._urgent.discard(number)
+                    outside += 1
+                    outside_bytes += item.size
+            del self._numbered[:count]
         self.confirmed = handled
         self.bytes -= size
         self._used_messages -= count - outside
@@ -243,7 +248,7 @@ class Outbox:
             self._latest = {k: n for k, n in self._latest.items() if n > self.sent}
 
     def _check_got(self, received: int, got: int) -> None:
-        if not got or received < self.confirmed:
+        if received < self.confirmed:
             return
         index = received - self.confirmed
         item = self._numbered[index] if index < len(self._numbered) else None

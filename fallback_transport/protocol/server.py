@@ -185,10 +185,12 @@ class ServerMachine(SessionMachine):
 
     def receive(self, attempt: int, envelope: Envelope, now: float) -> list[Event]:
         """See `SessionMachine.receive`; what it confirms lifts a doubt, or puts it off."""
+        connection = self.connections.get(attempt)
+        if connection is None or connection.doubt_at is None:
+            return super().receive(attempt, envelope, now)
         before = self._resume()
         events = super().receive(attempt, envelope, now)
-        connection = self.connections.get(attempt)
-        if connection is not None and connection.doubt_at is not None and self._resume() > before:
+        if self.connections.get(attempt) is connection and self._resume() > before:
             self._trust(connection, now)
         return events
 
