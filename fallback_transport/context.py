@@ -25,7 +25,7 @@ class handler_context:
     are a tenth of an echo: then it is put where `push` would, and taken away again.
     """
 
-    __slots__ = ("_app", "_app_context", "_context", "_environ", "_token")
+    __slots__ = ("_app", "_app_context", "_context", "_environ", "_own", "_token")
 
     def __init__(self, app: Flask, environ: dict[str, Any]) -> None:
         self._app = app
@@ -33,7 +33,8 @@ class handler_context:
 
     def __enter__(self) -> None:
         context = self._app_context = self._app.app_context()
-        if appcontext_pushed.receivers or not _own(context):
+        own = self._own = _own(context)
+        if appcontext_pushed.receivers or not own:
             context.push()
         else:
             context._cv_tokens.append(_cv_app.set(context))
@@ -58,7 +59,9 @@ class handler_context:
             raise
         finally:
             context, tokens = self._app_context, self._app_context._cv_tokens
-            if len(tokens) == 1 and _cv_app.get(None) is context and _unheard(context):
+            # Whoever came meanwhile has not seen its begin, either.
+            alone = self._own and len(tokens) == 1 and _cv_app.get(None) is context
+            if alone and _unheard(context):
                 _cv_app.reset(tokens.pop())
             else:
                 context.pop(failure)
@@ -67,7 +70,7 @@ class handler_context:
 def _unheard(context: AppContext) -> bool:
     """Whether nobody would be told of the end of an application context."""
     told = context.app.teardown_appcontext_funcs or appcontext_tearing_down.receivers
-    return not told and not appcontext_popped.receivers and _own(context)
+    return not told and not appcontext_popped.receivers
 
 
 def _own(context: AppContext) -> bool:

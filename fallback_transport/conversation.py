@@ -20,6 +20,7 @@ from .protocol.codes import CloseCode
 from .protocol.envelope import End, Envelope, Hello, PollRequest, Welcome
 from .protocol.errors import OutboxFull, RemoteProtocolError, SessionOver
 from .protocol.events import (
+    POLLING,
     CloseReceived,
     ConnectionDropped,
     Event,
@@ -29,8 +30,8 @@ from .protocol.events import (
     Transport,
 )
 from .protocol.message import Message
-from .protocol.server import Poll, ServerMachine, Verdict
-from .protocol.state import State
+from .protocol.server import ANSWER, JOIN, PARK, REFUSE, ServerMachine, Verdict
+from .protocol.state import CLOSED
 from .runtime import TURN, Runtime
 
 logger = logging.getLogger("fallback_transport.session")
@@ -304,7 +305,7 @@ class Conversation:
 
     def has_handled(self, seq: int) -> bool:
         """Whether message `seq` was handled, or will never be."""
-        return self.machine.inbox.handled >= seq or self.machine.state is State.CLOSED
+        return self.machine.inbox.handled >= seq or self.machine.state is CLOSED
 
     def when_over(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` when the session ends (at once if it has); returns the cancellation."""
@@ -339,11 +340,11 @@ class Conversation:
             environ: makes the request that handlers will see.
         """
         with self.lock:
-            if transport is Transport.POLLING:
+            if transport is POLLING:
                 self._carriage.why = dict(hello.client).get("why")
             keyless = hello.id is None and key is None
             known = self.machine.connections.get(hello.attempt)
-            repeated = known is not None and known.transport is transport is Transport.POLLING
+            repeated = known is not None and known.transport is transport is POLLING
             try:
                 events = self.machine.welcome(
                     hello.attempt, transport, hello.envelope, self.runtime.now(), keyless=keyless
@@ -354,7 +355,7 @@ class Conversation:
                 # Its key is proven, and its messages count from here on.
                 self._resumed(environ(hello))
             self._act(events)
-            if self.machine.state is State.CLOSED:
+            if self.machine.state is CLOSED:
                 return self.machine.end()
             if keyless:
                 self._unseen = {**(self._unseen or {}), hello.attempt: environ(hello)}
@@ -412,11 +413,11 @@ class Conversation:
             except Exception:
                 return self._failed()
             answer: Envelope | End | None
-            if machine.state is State.CLOSED:
+            if machine.state is CLOSED:
                 answer = machine.end()
-            elif verdict.poll is Poll.REFUSE:
+            elif verdict.poll is REFUSE:
                 answer = machine.superseded()
-            elif verdict.poll in (Poll.PARK, Poll.JOIN):
+            elif verdict.poll in (PARK, JOIN):
                 parked(request, verdict)
                 if not events and self._backlog is None and machine.soonest >= self._scheduled:
                     # It confirms what was sent, and waits for more: there is nothing to say.
@@ -425,7 +426,7 @@ class Conversation:
             else:
                 if verdict.releases is not None:
                     parked(request, verdict)
-                waiting = verdict.poll is Poll.ANSWER and request.wait is not None
+                waiting = verdict.poll is ANSWER and request.wait is not None
                 answer = machine.answer(attempt, now, waiting=waiting, limit=request.limit)
             self._wake()
             return answer
@@ -546,7 +547,7 @@ class Conversation:
 
     def _take(self, event: MessageReceived) -> None:
         # Not merely closing: what came in one envelope with the client's close is before it.
-        if self.machine.state is State.CLOSED or self._application is None:
+        if self.machine.state is CLOSED or self._application is None:
             return
         try:
             unit = self._application.unit(event.seq, event.data)
@@ -571,7 +572,7 @@ class Conversation:
 
     def _resumed(self, environ: dict[str, Any]) -> None:
         """Queue the application's look at a request that resumes, before what comes with it."""
-        if self._told or self._resting or self.machine.state is State.CLOSED:
+        if self._told or self._resting or self.machine.state is CLOSED:
             return
         waiting, self._resuming = self._resuming is not None, environ
         if not waiting:

@@ -18,9 +18,9 @@ from .protocol.codec import decode_body, encode_body
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Hello, PollRequest, Unit, Welcome
 from .protocol.errors import RemoteProtocolError
-from .protocol.events import Transport
-from .protocol.server import Poll, Verdict
-from .protocol.state import State
+from .protocol.events import POLLING
+from .protocol.server import JOIN, PARK, Verdict
+from .protocol.state import CLOSED
 from .registry import Registry
 
 logger = logging.getLogger("fallback_transport.polling")
@@ -151,7 +151,7 @@ class PollingConnection:
                 return
             self._greeted = None
             welcome, poll = greeted
-            if machine.state is State.CLOSED:
+            if machine.state is CLOSED:
                 poll.give(answer(machine.end()))
             elif self._attempt in machine.connections:
                 poll.give(answer(replace(welcome, envelope=machine.greeting(self._attempt))))
@@ -271,7 +271,7 @@ class PollingDoor:
     ) -> Answer | HeldPoll:
         connection = PollingConnection(hello.attempt)
         conversation, unit = self._registry.greet(
-            hello, Transport.POLLING, connection, environ, origin, address
+            hello, POLLING, connection, environ, origin, address
         )
         if conversation is None or isinstance(unit, End):
             return answer(unit)
@@ -305,7 +305,7 @@ class PollingDoor:
             connection.bind(found)
             if verdict.releases is not None:
                 connection.release(verdict.releases)
-            if verdict.poll in (Poll.PARK, Poll.JOIN):
+            if verdict.poll in (PARK, JOIN):
                 connection.hold(request.number, held)
                 with self._lock:
                     self._held += 1

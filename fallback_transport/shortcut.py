@@ -54,8 +54,10 @@ class Shortcut:
 
     def messages(self, event: Any, data: Any, namespace: str) -> list[Message]:
         """The messages of an event, whose name need not be a text."""
-        arguments = data if isinstance(data, tuple) else () if data is None else (data,)
-        values = [event, *arguments]
+        if isinstance(data, tuple):
+            values = [event, *data]
+        else:
+            values = [event] if data is None else [event, data]
         plain = self._plain_packets and Packet.json is STOCK_JSON
         if plain and _BYTES.isdisjoint(map(type, values)):
             try:
@@ -117,5 +119,9 @@ def _own(server: Any, *names: str) -> bool:
 
 def _logs(server: Any) -> bool:
     """Whether it may log what it does; an application's own logger need not say."""
-    enabled = getattr(server.logger, "isEnabledFor", None)
+    logger = server.logger
+    if type(logger) is logging.Logger and logger.level > logging.INFO:
+        # Its own word, whatever those above it say.
+        return False
+    enabled = getattr(logger, "isEnabledFor", None)
     return enabled is None or bool(enabled(logging.INFO))

@@ -24,7 +24,7 @@ from .protocol.codec import decode, decode_binary, encode, encode_frames
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Envelope, Hello
 from .protocol.errors import RemoteProtocolError, UnsupportedVersion
-from .protocol.events import Transport
+from .protocol.events import WEBSOCKET
 from .registry import Registry
 
 logger = logging.getLogger("fallback_transport.websocket")
@@ -42,6 +42,10 @@ MAX_PINGS = 256
 MAX_EARLY_PINGS = 8
 #: Little, because a hub serves nobody else while what was read is taken apart.
 READ_BYTES = 16384
+
+# See `protocol.state.CLOSED`.
+_OPEN, _CLOSING, _CLOSED = State.OPEN, State.CLOSING, State.CLOSED
+_CONT, _TEXT, _BINARY, _PING = Opcode.CONT, Opcode.TEXT, Opcode.BINARY, Opcode.PING
 
 _UNPRINTABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _MAX_HANDSHAKE_HEADER = 4096
@@ -121,7 +125,7 @@ class WebSocketConnection:
         self._conversation: Conversation | None = None
         self._attempt = 0
         self._fragments: list[bytes] = []
-        self._opcode = Opcode.TEXT
+        self._opcode = _TEXT
         self._failed = False
         self._pings = 0
         self._closing: tuple[End | None, int, str] | None = None
@@ -192,19 +196,19 @@ class WebSocketConnection:
                 return self._frames()
             framing = self._framing
             frames = []
-            if framing.state is State.OPEN:
+            if framing.state is _OPEN:
                 frames = self._frames()
                 if not frames and self._closing is not None:
                     self._send_close(*self._closing)
             written = framing.data_to_send()
-            self._plain = self._conversation is not None and framing.state is State.OPEN
+            self._plain = self._conversation is not None and framing.state is _OPEN
             return written + frames
 
     @property
     def finished(self) -> bool:
         """Whether this side has said its last: the stream is to be closed after a grace."""
         refused = self._framing.handshake_exc is not None
-        return refused or self._framing.state in (State.CLOSING, State.CLOSED)
+        return refused or self._framing.state in (_CLOSING, _CLOSED)
 
     @property
     def in_vain(self) -> bool:
@@ -269,9 +273,9 @@ class WebSocketConnection:
         # `websockets` would look each of them through again.
         for frame in encode_frames(envelope):
             if isinstance(frame, str):
-                opcode, data = Opcode.TEXT, frame.encode()
+                opcode, data = _TEXT, frame.encode()
             else:
-                opcode, data = Opcode.BINARY, frame
+                opcode, data = _BINARY, frame
             frames.append(_header(opcode, len(data)) + data)
         return frames
 
@@ -282,9 +286,9 @@ class WebSocketConnection:
 
     def _frame(self, frame: Frame) -> bool:
         """Take a frame; whether it was the last of a message."""
-        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+        if frame.opcode in (_TEXT, _BINARY):
             self._opcode = frame.opcode
-        elif frame.opcode is not Opcode.CONT:
+        elif frame.opcode is not _CONT:
             self._control(frame)
             return False
         self._fragments.append(bytes(frame.data))
@@ -300,7 +304,7 @@ class WebSocketConnection:
         return frame.fin
 
     def _control(self, frame: Frame) -> None:
-        if frame.opcode is not Opcode.PING:
+        if frame.opcode is not _PING:
             return
         # Its pong is queued already.
         self._pings += 1
@@ -309,7 +313,7 @@ class WebSocketConnection:
 
     def _message(self, data: bytes) -> None:
         try:
-            if self._opcode is Opcode.BINARY:
+            if self._opcode is _BINARY:
                 self._envelope(decode_binary(data))
                 return
             try:
@@ -340,7 +344,7 @@ class WebSocketConnection:
         # The request has told what it can.
         environ, self._environ = self._environ, _told
         conversation, answer = self._registry.greet(
-            hello, Transport.WEBSOCKET, self, environ, self._origin, self._address
+            hello, WEBSOCKET, self, environ, self._origin, self._address
         )
         with self._lock:
             if isinstance(answer, End):

@@ -208,7 +208,11 @@ def _number(text: object) -> int:
 
 
 def _segments(segments: Iterable[str]) -> tuple[Carried, ...]:
-    return tuple([_item(segment) for segment in segments])
+    try:
+        # Nearly all are plain.
+        return tuple([Message(s[1:]) if s[:1] == "m" else _item(s) for s in segments])
+    except MessageRefused as error:
+        raise MalformedEnvelope("a segment that is no text") from error
 
 
 def _item(segment: str) -> Carried:

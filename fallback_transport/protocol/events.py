@@ -20,6 +20,10 @@ class Transport(Enum):
     POLLING = "polling"
 
 
+#: See `state.CLOSED`.
+WEBSOCKET, POLLING = Transport.WEBSOCKET, Transport.POLLING
+
+
 class MessageReceived(NamedTuple):
     """A message, in order, for the first and only time. Call `handled(seq)` after its handler."""
 

@@ -20,6 +20,8 @@ from .codes import CloseCode
 from .envelope import Envelope, Grant
 from .errors import MessageRefused, SessionOver
 from .events import (
+    POLLING,
+    WEBSOCKET,
     Answered,
     CloseReceived,
     ConnectionDropped,
@@ -31,7 +33,7 @@ from .events import (
 )
 from .message import Carried, Close, Item, Message, Part
 from .reliability import Bounds, Inbox, Outbox
-from .state import Input, State, transition
+from .state import CLOSED, CLOSING, Input, State, transition
 
 #: Seconds within which a close must be confirmed; then it is reported as unconfirmed.
 CLOSE_WAIT = 5.0
@@ -181,7 +183,7 @@ class SessionMachine:
         self._unstated_bytes += self.inbox.done(seq)
         self._schedule_ack(now)
         told = self._peer_close is not None and self.inbox.handled >= self._peer_close
-        return self._finish() if told and self.state is State.CLOSING else []
+        return self._finish() if told and self.state is CLOSING else []
 
     def close(self, code: int, reason: str, now: float) -> list[Event]:
         """Close in order: behind all that was sent, confirmed by the peer or after 5 s given up.
@@ -202,7 +204,7 @@ class SessionMachine:
 
     def abort(self, code: int, reason: str) -> list[Event]:
         """End the session at once, without the peer's confirmation."""
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return []
         self._closure = (code, reason)
         return self._finish()
@@ -215,10 +217,10 @@ class SessionMachine:
         self.soonest = 0.0
         if connection is not None and connection is self.carrier:
             self.carrier = None
-            if self.state is not State.CLOSED:
+            if self.state is not CLOSED:
                 self._change(Input.DETACH)
             # On polling the connection ended with its last request, not with our notice of it.
-            polling = connection.transport is Transport.POLLING
+            polling = connection.transport is POLLING
             self.unattached_since = connection.heard_at if polling else now
         self._schedule_ack(now)
         return []
@@ -243,7 +245,7 @@ class SessionMachine:
             SequenceGap: messages are missing; end the connection, not the session.
             ImpossibleMark: abort the session with the error's code.
         """
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return []
         connection = self.connections.get(attempt)
         if connection is not None and now > connection.heard_at:
@@ -270,13 +272,13 @@ class SessionMachine:
         Call it again until it returns None, or until the socket would block.
         """
         connection = self.connections.get(attempt)
-        if connection is None or connection.transport is not Transport.WEBSOCKET:
+        if connection is None or connection.transport is not WEBSOCKET:
             return None
         seq, offset = connection.next
         items: tuple[Carried, ...] = ()
         sender = self._sender() is connection
         outbox = self.outbox
-        if sender and self.state is not State.CLOSED:
+        if sender and self.state is not CLOSED:
             if seq <= outbox.received + 1:
                 seq, offset = max(connection.next, self._resume())
             if seq <= outbox.last:
@@ -305,7 +307,7 @@ class SessionMachine:
     def deadline(self) -> float | None:
         """When `timeout` is to be called next, or None while nothing is waited for."""
         self.soonest = math.inf
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return None
         times = [] if self._close_deadline is None else [self._close_deadline]
         if self.unattached_since is not None:
@@ -317,7 +319,7 @@ class SessionMachine:
     def timeout(self, now: float) -> list[Event]:
         """Do what the time demands."""
         self.soonest = 0.0
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return []
         if self._close_deadline is not None and now >= self._close_deadline:
             return self._finish()
@@ -418,7 +420,7 @@ class SessionMachine:
                     events.append(MessageReceived(number, item.data))
         # Also where nothing is new: another connection may have to carry the ack now.
         self._schedule_ack(now)
-        if self.state is State.CLOSING and self._closed_by is By.LOCAL and not len(self.outbox):
+        if self.state is CLOSING and self._closed_by is By.LOCAL and not len(self.outbox):
             events += self._finish()
         return events
 
@@ -460,7 +462,7 @@ class SessionMachine:
         times = [connection.heard_at + self._silence(connection)]
         if not connection.commit:
             times.append(connection.opened_at + CANDIDATE_WAIT)
-        if connection.transport is Transport.WEBSOCKET:
+        if connection.transport is WEBSOCKET:
             if not connection.asked and not connection.asks:
                 times.append(connection.heard_at + self.grant.keepalive)
             if connection.ack_at is not None and connection is self._sender():
@@ -469,7 +471,7 @@ class SessionMachine:
 
     def _silence(self, connection: Connection) -> float:
         silence = 2 * self.grant.keepalive + SILENCE_MARGIN
-        polling = connection.transport is Transport.POLLING
+        polling = connection.transport is POLLING
         return min(silence, self.grant.inactivity) if polling else silence
 
     def _timeout(self, connection: Connection, now: float) -> list[Event]:
@@ -480,7 +482,7 @@ class SessionMachine:
         if not connection.commit and now >= connection.opened_at + CANDIDATE_WAIT:
             return self._drop(connection, CloseCode.INACTIVE, "never committed", now)
         if (
-            connection.transport is Transport.WEBSOCKET
+            connection.transport is WEBSOCKET
             and now >= connection.heard_at + self.grant.keepalive
             and not connection.asked
             and not connection.asks

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from .codes import CloseCode
 from .envelope import End, Envelope, Grant, PollRequest
-from .events import Event, Transport
+from .events import POLLING, WEBSOCKET, Event, Transport
 from .machine import ACK_DELAY, MAX_CANDIDATES, Connection, SessionMachine
 from .message import Carried
 from .reliability import Bounds
-from .state import State
+from .state import CLOSED
 
 
 class Poll(Enum):
@@ -29,6 +29,10 @@ class Poll(Enum):
     """Its twin is held: give it the same answer."""
     REFUSE = "refuse"
     """Its connection was superseded: answer with `superseded()`."""
+
+
+#: See `state.CLOSED`.
+ANSWER, EMPTY, PARK, JOIN, REFUSE = Poll
 
 
 class Verdict(NamedTuple):
@@ -123,12 +127,12 @@ class ServerMachine(SessionMachine):
         Raises:
             SequenceGap, ImpossibleMark: see `receive`.
         """
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return []
         if not self.committed:
             self.unattached_since = now
         known = self.connections.get(attempt)
-        if isinstance(known, PollConnection) and transport is Transport.POLLING:
+        if isinstance(known, PollConnection) and transport is POLLING:
             # A proxy or a browser repeats the request: it is the same run of polls.
             known.keyless = keyless
             return self.receive(attempt, hello, now)
@@ -140,7 +144,7 @@ class ServerMachine(SessionMachine):
         for connection in candidates[: max(0, len(candidates) + 1 - MAX_CANDIDATES)]:
             events += self._drop(connection, CloseCode.TOO_MANY, "too many candidates", now)
         self.soonest = 0.0
-        kind = PollConnection if transport is Transport.POLLING else Connection
+        kind = PollConnection if transport is POLLING else Connection
         self.connections[attempt] = kind(
             attempt, transport, now, now, self._resume(), keyless=keyless
         )
@@ -167,21 +171,21 @@ class ServerMachine(SessionMachine):
             # It was given up here, and the client goes back to it.
             self.soonest = 0.0
             self.connections[request.attempt] = PollConnection(
-                request.attempt, Transport.POLLING, now, now, self._resume()
+                request.attempt, POLLING, now, now, self._resume()
             )
         elif known:
             self.connections[request.attempt].keyless = False
         events += self.receive(request.attempt, request.envelope, now)
         connection = self.connections.get(request.attempt)
         if not isinstance(connection, PollConnection) or connection is not self.carrier:
-            return events, Verdict(Poll.REFUSE)
-        if request.wait is None or self.state is State.CLOSED:
-            return events, Verdict(Poll.ANSWER)
+            return events, Verdict(REFUSE)
+        if request.wait is None or self.state is CLOSED:
+            return events, Verdict(ANSWER)
         return events, self._wait(connection, request.number, request.wait, request.limit, now)
 
     def returns(self, request: PollRequest) -> bool:
         """Whether a request of a connection that is not there brings it back."""
-        return (request.envelope.commit or 0) > self._commit and self.state is not State.CLOSED
+        return (request.envelope.commit or 0) > self._commit and self.state is not CLOSED
 
     def receive(self, attempt: int, envelope: Envelope, now: float) -> list[Event]:
         """See `SessionMachine.receive`; what it confirms lifts a doubt, or puts it off."""
@@ -260,9 +264,7 @@ class ServerMachine(SessionMachine):
         if self.carrier is not None:
             return self.carrier
         sockets = [
-            c
-            for c in self.connections.values()
-            if c.transport is Transport.WEBSOCKET and not c.keyless
+            c for c in self.connections.values() if c.transport is WEBSOCKET and not c.keyless
         ]
         return sockets[-1] if sockets else None
 
@@ -301,19 +303,19 @@ class ServerMachine(SessionMachine):
             if now >= connection.parked_at + REPEATED:
                 self.soonest = 0.0
                 connection.parked_until = connection.heard_at = now
-            return Verdict(Poll.JOIN)
+            return Verdict(JOIN)
         if number < connection.highest:
             # Late or repeated: answered at once, and it releases nothing.
-            return Verdict(Poll.EMPTY)
+            return Verdict(EMPTY)
         connection.limit = limit
         if self._has_output() or self._half_credit_used(connection) or wait <= 0:
-            return Verdict(Poll.ANSWER, releases=parked)
+            return Verdict(ANSWER, releases=parked)
         connection.parked = number
         connection.parked_at = now
         connection.parked_until = now + min(wait, self.grant.wait)
         connection.heard_at = connection.parked_until
         self.soonest = min(self.soonest, connection.parked_until)
-        return Verdict(Poll.PARK, releases=parked)
+        return Verdict(PARK, releases=parked)
 
     def _read(self, connection: Connection, size: int, *, whole: bool = False) -> Envelope:
         seq, offset = self._resume()

@@ -42,6 +42,11 @@ class State(Enum):
         self.accepts_messages = value not in ("closing", "closed")
 
 
+#: For what is asked with each message: before Python 3.12 an enum looks its members up through a
+#: property, at the price of a call.
+CLOSING, CLOSED = State.CLOSING, State.CLOSED
+
+
 class Input(Enum):
     """What can happen to a session."""
 
