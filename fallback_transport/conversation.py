@@ -189,16 +189,33 @@ class Conversation:
         Raises:
             MessageRefused: one is larger than any message may be.
         """
+        runtime = self.runtime
+        if runtime.batch.items:
+            runtime.batch.hand_over()
         with self.lock:
             try:
-                self.machine.send(messages, self.runtime.now(), latest=latest)
+                self.machine.send(messages, runtime.now(), latest=latest)
             except SessionOver:
                 return
             except OutboxFull as full:
                 self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
             if not self._dirty:
                 self._dirty = True
-                self.runtime.at_end_of_turn(self._flush)
+                runtime.at_end_of_turn(self._flush)
+
+    def send_each(self, messages: list[Message]) -> None:
+        """Send messages of which none belongs to the others: see `runtime.Batch`."""
+        with self.lock:
+            try:
+                self.machine.send(messages, self.runtime.now())
+            except SessionOver:
+                return
+            except OutboxFull:
+                # As many as there is room for, so that the end has their count.
+                for message in messages:
+                    self.send([message])
+                return
+            self._wake()
 
     def offer(self, messages: list[Message], latest: str | None = None) -> Waiter | None:
         """Send messages as `send` does; those that there is no room for wait, if they may.
@@ -213,6 +230,7 @@ class Conversation:
         if patience is None:
             self.send(messages, latest)
             return None
+        self._settle()
         with self.lock:
             if not self.open:
                 return None
@@ -259,12 +277,14 @@ class Conversation:
         Raises:
             ValueError: code or reason cannot go over the wire.
         """
+        self._settle()
         with self.lock:
             self._act(self.machine.close(code, reason, self.runtime.now()))
             self._wake()
 
     def abort(self, code: int, reason: str) -> None:
         """End at once."""
+        self._settle()
         with self.lock:
             self._act(self.machine.abort(code, reason))
 
@@ -317,6 +337,11 @@ class Conversation:
         if ending:
             callback()
         return lambda: self._cancel(callback)
+
+    def _settle(self) -> None:
+        """See that it has what was sent to it and others before."""
+        if self.runtime.batch.items:
+            self.runtime.at_home(self.runtime.batch.hand_over)
 
     def _cancel(self, callback: Callable[[], None]) -> None:
         if self._on_over is not None:

@@ -32,6 +32,10 @@ from .shortcut import Shortcut, message_of
 #: The packet type, ours alone, that answers an event whose handler raised.
 ERROR = "7"
 
+#: Bytes of what is put off to the end of a turn, to be handed over with what else is sent to the
+#: same sessions.
+SMALL = 16_384
+
 #: Seconds beyond all patience for which another thread waits to hear from the one that serves.
 HOME_MARGIN = 1.0
 
@@ -117,6 +121,8 @@ class Engine:
         self.runtime = runtime
         self._conversations: dict[str, Conversation] = {}
         self._partial: dict[tuple[str, int], tuple[int, list[Message]]] = {}
+        #: The most bytes that go with what else is sent to several: less than any session refuses.
+        self._small = SMALL
         #: Sessions whose event of just now is still to be answered.
         self.unanswered: set[str] = set()
         #: For each namespace, what is told of our sessions that are resumed.
@@ -293,13 +299,18 @@ class Engine:
         if namespace not in manager.rooms:
             return
         group = self.shortcut.messages(event, data, namespace)
-        skipped = skip_sid if isinstance(skip_sid, list) else [skip_sid]
-        recipients = [
-            engine_id
-            for sid, engine_id in manager.get_participants(namespace, to or room)
-            if sid not in skipped
-        ]
+        recipients = self._recipients(namespace, to or room, skip_sid)
         self.runtime.at_home(self._deliver, recipients, group, _latest.get(), _emission.get())
+
+    def _recipients(self, namespace: str, room: Any, skip_sid: Any) -> list[str]:
+        """The engine's ids of those in a room or several, but for one or several."""
+        manager = self.server.manager
+        if not skip_sid and (room is None or isinstance(room, str)) and _own_rooms(manager):
+            members = manager.rooms[namespace].get(room)
+            return [] if members is None else list(members.inverse)
+        skipped = skip_sid if isinstance(skip_sid, list) else [skip_sid]
+        participants = manager.get_participants(namespace, room)
+        return [engine_id for sid, engine_id in participants if sid not in skipped]
 
     def _deliver(
         self,
@@ -311,6 +322,12 @@ class Engine:
         """Send messages that belong together to several clients."""
         if emission is not None and emission.over:
             emission = None
+        if emission is None and latest is None and self.runtime.has_turns:
+            ours = list(map(self._conversations.get, recipients))
+            size = sum([message.size for message in group])
+            if size <= self._small and None not in ours:
+                self.runtime.batch.add(ours, group)
+                return
         packets: list[eio.Packet] = []
         for sid in recipients:
             conversation = self._conversations.get(sid)
@@ -383,6 +400,7 @@ class Engine:
     def admit(self, conversation: Conversation) -> None:
         """A session begins."""
         self.runtime.settle()
+        self._small = min(self._small, conversation.machine.grant.message)
         self._conversations[conversation.id] = conversation
 
     def forget(self, conversation: Conversation) -> None:
@@ -397,6 +415,11 @@ class Engine:
         # It has the client's `Session`, and that has the conversation.
         conversation.data = {}
         del self._conversations[conversation.id]
+
+
+def _own_rooms(manager: Any) -> bool:
+    """Whether who is in a room is for python-socketio to say, and for nobody in its place."""
+    return "get_participants" not in manager.__dict__
 
 
 def _attachments(text: str) -> int:

@@ -27,15 +27,25 @@ from fallback_transport.protocol.events import (
 from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Registry
+from fallback_transport.runtime import Hub
 from fallback_transport.testing.tasks import VirtualRuntime
 
 
 class FakeRuntime(VirtualRuntime):
-    """An async mode whose tasks and clock a test drives."""
+    """An async mode whose tasks and clock a test drives.
+
+    Args:
+        turns: whether it has them, as on eventlet's hub.
+    """
+
+    def __init__(self, *, turns: bool = False) -> None:
+        super().__init__()
+        if turns:
+            self._hub = self._turn = Hub(FakeHub(self))
 
     def run(self) -> None:
-        """Run every task until all of them wait or are done."""
-        self.tasks.settle()
+        """Run every task until all of them wait or are done, to the end of the turn."""
+        self.tasks.advance(0)
 
     def advance(self, seconds: float) -> None:
         """Let time go by, waking each task at its time."""

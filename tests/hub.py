@@ -11,7 +11,6 @@ from fallback_transport.protocol.envelope import Grant
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
 from fallback_transport.runtime import Stream
-from fallback_transport.runtime.hub import Hub
 
 from .fakes import FakeHub, FakeRuntime, FakeSocket
 from .integration.raw import SEPARATOR, hello, request
@@ -91,9 +90,9 @@ class Place:
     """Gateways on a hub whose time is a test's."""
 
     def __init__(self, *, grant: Grant | None = None, fix: Any = None, **options: Any) -> None:
-        self.runtime = FakeRuntime()
-        self.fake = FakeHub(self.runtime)
-        self.runtime._hub = self.hub = Hub(self.fake)
+        self.runtime = FakeRuntime(turns=True)
+        self.hub = self.runtime.hub
+        self.fake: FakeHub = self.hub._hub
         # Where a test calls its mode eventlet, the real one is not to begin.
         self.runtime.settle = lambda: None  # type: ignore[method-assign]
         self.runtime.at_end_of_turn = lambda flush: flush()  # type: ignore[method-assign]

@@ -13,7 +13,7 @@ import pytest
 import socketio
 from socketio import packet as sio
 
-from fallback_transport.engine import Engine, RequestFailed, server_at_work
+from fallback_transport.engine import Engine, RequestFailed, only_latest, server_at_work
 from fallback_transport.engine_client import EngineClient
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import End, Grant
@@ -21,6 +21,7 @@ from fallback_transport.protocol.errors import MessageRefused
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
 from fallback_transport.runtime import Runtime
+from fallback_transport.runtime.batch import MAX_ITEMS
 from tests.fakes import FakeRuntime, Peer
 from tests.place import StockSocket
 
@@ -33,10 +34,11 @@ class House:
         grant: Grant | None = None,
         bounds: Bounds | None = None,
         patience: float | None = None,
+        turns: bool = False,
         **options: Any,
     ) -> None:
         self.server = socketio.Server(async_mode="threading", **options)
-        self.runtime = FakeRuntime()
+        self.runtime = FakeRuntime(turns=turns)
         self.engine = Engine(self.server, self.runtime)
         self.registry = Registry(
             self.runtime,
@@ -75,9 +77,12 @@ class House:
         return [each for each in kept if each]
 
 
-@pytest.fixture
-def house() -> House:
-    return House()
+both = pytest.mark.parametrize("turns", [False, True], ids=["at once", "in turns"])
+
+
+@pytest.fixture(params=[False, True], ids=["at once", "in turns"])
+def house(request: Any) -> House:
+    return House(turns=request.param)
 
 
 # -- connecting ---------------------------------------------------------------------
@@ -409,6 +414,7 @@ def test_a_broadcast_encodes_once(house: House) -> None:
     outboxes = [house.engine.conversation(peer.id).machine.outbox for peer in peers]
     before = [outbox.last for outbox in outboxes]
     house.server.emit("news", {"a": b"one", "b": b"two"})
+    house.runtime.run()
     # A message is encoded where it is sent first, and is the same for all.
     assert [outbox.last for outbox in outboxes] == [last + 3 for last in before]
     sent = [outbox.unconfirmed()[-3:] for outbox in outboxes]
@@ -454,8 +460,9 @@ def test_parts_of_two_packets_do_not_mix(house: House) -> None:
     assert house.engine._partial == {}
 
 
-def test_a_message_that_is_too_large_is_refused_at_the_call() -> None:
-    house = House(grant=Grant(message=1000), bounds=Bounds(message=1000))
+@both
+def test_a_message_that_is_too_large_is_refused_at_the_call(turns: bool) -> None:
+    house = House(grant=Grant(message=1000), bounds=Bounds(message=1000), turns=turns)
     peer = house.connected()
     with pytest.raises(MessageRefused, match="1000"):
         house.server.emit("large", "x" * 1000, to=peer.id)
@@ -467,18 +474,63 @@ def test_a_message_that_is_too_large_is_refused_at_the_call() -> None:
     assert house.engine._partial == {}
 
 
-def test_an_outbox_over_its_bounds_ends_the_session_with_its_count() -> None:
-    house = House(bounds=Bounds(messages=10))
-    peer = house.connected()
-    peer.settle()
+@both
+def test_an_outbox_over_its_bounds_ends_the_session_with_its_count(turns: bool) -> None:
+    house = House(bounds=Bounds(messages=10), turns=turns)
+    peer, other = house.connected(), house.connected()
+    for each in (peer, other):
+        each.settle()
     peer.detach()
     for number in range(12):
-        house.server.emit("number", number)
+        house.server.emit("number", number, to=[peer.id, other.id] if number < 3 else peer.id)
     house.runtime.run()
-    assert [name for name, *_ in house.seen] == ["connect", "disconnect"]
-    code, reason = house.registry.resume(peer.id, peer.machine.key or "").code, ""  # type: ignore[union-attr]
-    assert (code, reason) == (CloseCode.TOO_MANY, "")
-    assert house.leftovers == []
+    assert [name for name, *_ in house.seen] == ["connect", "connect", "disconnect"]
+    end = house.registry.resume(peer.id, peer.machine.key or "")
+    assert isinstance(end, End)
+    assert (end.code, end.reason[:12]) == (CloseCode.TOO_MANY, "10 messages,")
+    # What the other was sent with it is not touched by that.
+    other.exchange()
+    assert other.events == [["number", number] for number in range(3)]
+
+
+def test_what_several_are_sent_keeps_its_place_among_the_rest(house: House) -> None:
+    one, two = house.connected(), house.connected()
+    emit = house.server.emit
+    house.server.enter_room(one.id, "room")
+    emit("to", 1)
+    emit("to", 2, to=one.id)
+    emit("to", 3)
+    emit("to", 4, room="room")
+    emit("to", 5, skip_sid=one.id)
+    emit("to", (6, b"with an attachment"))
+    emit("to", "7" * 20_000)
+    with only_latest("a key"):
+        emit("to", 8)
+    emit("to", 9)
+    with only_latest("a key"):
+        emit("to", 10)
+    emit("to", 11, to=one.id, callback=lambda: None)
+    emit("to", 12)
+    house.server.disconnect(two.id)
+    emit("to", 13)
+    for peer in (one, two):
+        peer.exchange()
+    expected = {
+        one: [1, 2, 3, 4, 6, "7" * 20_000, 10, 9, 11, 12, 13],
+        two: [1, 3, 5, 6, "7" * 20_000, 10, 9, 12],
+    }
+    for peer, values in expected.items():
+        assert [value for _, value, *_ in peer.events] == values
+    assert two.closed == (CloseCode.NORMAL, "disconnected by the server")
+
+
+def test_a_burst_reaches_everybody_whole_and_in_order(house: House) -> None:
+    peers = [house.connected() for _ in range(3)]
+    for number in range(3 * MAX_ITEMS + 7):
+        house.server.emit("number", number)
+    for peer in peers:
+        peer.exchange()
+        assert peer.events == [["number", number] for number in range(3 * MAX_ITEMS + 7)]
 
 
 # -- waiting for room -----------------------------------------------------------------

@@ -59,7 +59,11 @@ _MAX_HEAD = 4096
 _MAX_BINARY_HEAD = 192
 #: Empty messages cost two bytes on the way, and hundreds once they have arrived.
 _MAX_MESSAGES = 4096
+#: From so many messages on, their segments are kept together for the next recipient of the same.
+FEW = 4
 
+#: The last messages that several may be sent, and their segments.
+_joined: tuple[tuple[Carried, ...], str] = ((Message(""),), "m")
 
 # -- encoding -----------------------------------------------------------------
 
@@ -165,12 +169,21 @@ def encode_frames(envelope: Envelope) -> list[str | bytes]:
     or part. The first frame has all the marks; each states the number of its
     first message.
     """
+    global _joined
     messages = envelope.messages
+    known = _joined[0]
+    if len(messages) >= FEW and messages[0] is known[0] and messages == known:
+        # The next recipient of what several are sent, of the very same objects.
+        return [f"{_tokens(envelope)}{SEPARATOR}{_joined[1]}"]
     for item in messages:
         if not isinstance(item, Close) and type(item.data) is bytes:
             break
     else:
-        return [SEPARATOR.join([_tokens(envelope), *[item.segment for item in messages]])]
+        if len(messages) < FEW:
+            return [SEPARATOR.join([_tokens(envelope), *[item.segment for item in messages]])]
+        joined = SEPARATOR.join([item.segment for item in messages])
+        _joined = messages, joined
+        return [f"{_tokens(envelope)}{SEPARATOR}{joined}"]
     frames: list[str | bytes] = []
     head = _tokens(envelope).split(" ")
     seq = envelope.seq or 0

@@ -178,8 +178,14 @@ class Outbox:
                 else:
                     self.replays += 1
                 return (last,)
-        items: list[Carried] = []
         start = seq - self.confirmed - 1
+        if seq > self.sent and not offset:
+            fresh = self._numbered[start : start + count]
+            if fresh and sum([item.size for item in fresh]) <= size:
+                # All of it fits, for the first time.
+                self.sent = seq + len(fresh) - 1
+                return tuple(fresh)
+        items: list[Carried] = []
         for index in range(start, min(len(self._numbered), start + count)):
             item: Carried = self._numbered[index]
             if not items and isinstance(item, Message) and (offset or item.size > size):

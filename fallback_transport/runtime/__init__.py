@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from .batch import Batch
 from .deferral import Deferral
 from .flusher import Flusher
 from .home import Home, in_hub, original
@@ -40,6 +41,7 @@ from .workers import Workers
 __all__ = [
     "MAX_QUEUED",
     "TURN",
+    "Batch",
     "Deadlines",
     "Driver",
     "Event",
@@ -109,6 +111,8 @@ class Runtime:
             self._begin = spawn_raw
         if self.mode in ("gevent", "threading"):
             self._turn = Flusher(self.spawn, self.event)
+        #: What sessions are sent together, where `has_turns`.
+        self.batch: Batch[Any] = Batch(self.at_end_of_turn)
         self._deferral: Deferral | None = None
         self._suits = False
         self._complained = False
@@ -167,6 +171,11 @@ class Runtime:
         self.settle()
         assert self._hub is not None, "eventlet's"
         return self._hub
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether what is put off to the end of a turn is done by the one thread that serves."""
+        return self._hub is not None
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function` soon, beside everything else; cheaper than `spawn` for what is short."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from fallback_transport.protocol.codec import (
     END_MARK,
+    FEW,
     MAX_NUMBER,
     decode,
     decode_binary,
@@ -599,3 +600,18 @@ def test_a_text_that_something_altered_gives_a_unit_or_is_refused(
     until = data.draw(st.integers(at, min(len(text), at + 3)))
     altered = text[:at] + data.draw(st.text(max_size=3)) + text[until:]
     gives_a_unit_or_refuses(lambda: decode(altered))
+
+
+def test_what_several_are_sent_is_the_same_for_each() -> None:
+    messages = tuple(Message(f"number {number}") for number in range(2 * FEW))
+    others = (*messages[:-1], Message("another"))
+    for carried in (messages, messages, others, messages[:FEW], messages[: FEW - 1], messages):
+        for seq in (1, 1000):
+            [frame] = encode_frames(Envelope(seq=seq, messages=carried))
+            assert isinstance(frame, str)
+            assert decode(frame) == Envelope(seq=seq, messages=carried)
+    with_bytes = (*messages, Message(b"bytes"))
+    text, data = encode_frames(Envelope(seq=1, messages=with_bytes))
+    assert isinstance(text, str)
+    assert isinstance(data, bytes)
+    assert decode(text).messages + decode_binary(data).messages == with_bytes  # type: ignore[union-attr]
