@@ -229,14 +229,13 @@ def _segments(segments: Iterable[str]) -> tuple[Carried, ...]:
 
 
 def _item(segment: str) -> Carried:
+    """What is no plain text message, of those that a segment may hold."""
     kind = segment[:1]
     if kind == "p" and (place := _TEXT_PART.match(segment)):
         # They are large, and this copies them once.
         return Part(segment[place.end() :], int(place[1]), int(place[2]))
     content = segment[1:]
     try:
-        if kind == "m":
-            return Message(content)
         # Python's decoder lets surplus padding pass.
         if kind == "b" and len(content) % 4 == 0:
             return Message(base64.b64decode(content, validate=True))
