@@ -269,7 +269,7 @@ class CallbackDriver:
         if stream.closed:
             self._closed()
             return
-        while not stream.pending:
+        while not stream.rest:
             chunks = connection.data_to_send()
             if not chunks:
                 break
@@ -279,7 +279,7 @@ class CallbackDriver:
             if chunks[-1] == b"":
                 stream.send_end()
         # Nobody ends who has just said all there is: that spares a look at the framing's state.
-        if not connection.emptied and connection.finished and not stream.pending:
+        if not connection.emptied and connection.finished and not stream.rest:
             self._part()
         elif not connection.behind:
             stream.resume()

@@ -370,13 +370,13 @@ class HubConnection:
         if stream.closed or head is None:
             return
         stream.queue(self._hub.response(answer, head))
-        if stream.pending:
+        if stream.rest:
             # One answer at a time: the next request has its turn when this one's has gone.
             self._busy = self._waits = True
             if answer.weighs is not None:
                 # What waits for the peer counts for its session.
-                self._weighs = answer.weighs, stream.pending
-                answer.weighs(stream.pending)
+                self._weighs = answer.weighs, len(stream.rest)
+                answer.weighs(len(stream.rest))
             return
         self._take()
 

@@ -95,8 +95,8 @@ class WebSocketConnection:
         "_pings",
         "_plain",
         "_registry",
-        "_woken",
         "emptied",
+        "wake",
     )
 
     def __init__(
@@ -113,7 +113,8 @@ class WebSocketConnection:
         self._registry = registry
         self._environ = environ
         self._origin = origin
-        self._woken = woken
+        #: There may be something to pull (see `conversation.Attachment`).
+        self.wake = woken
         self._on_closing = closing
         self._address = address
         self._on_greeted = greeted or _nothing
@@ -161,7 +162,7 @@ class WebSocketConnection:
             self._plain = False
             if frames and self._conversation is not None:
                 self._conversation.heard(self._attempt)
-            self._woken()
+            self.wake()
 
     def closed(self) -> None:
         """The stream is gone, for whatever reason."""
@@ -217,10 +218,6 @@ class WebSocketConnection:
 
     # -- the session's side (see `conversation.Attachment`) ------------------------
 
-    def wake(self) -> None:
-        """There may be something to pull."""
-        self._woken()
-
     def drop(self, code: int, reason: str) -> None:
         """The connection no longer belongs to the session."""
         self._close(None, code, reason)
@@ -253,7 +250,7 @@ class WebSocketConnection:
         if self._closing is None:
             self._closing = end, code, reason
             self._on_closing()
-        self._woken()
+        self.wake()
 
     def _fail(self, code: int, reason: str) -> None:
         """The peer broke a rule: say so, here and there."""

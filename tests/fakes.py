@@ -41,7 +41,8 @@ class FakeRuntime(VirtualRuntime):
     def __init__(self, *, turns: bool = False) -> None:
         super().__init__()
         if turns:
-            self._hub = self._turn = Hub(FakeHub(self))
+            self._hub = Hub(FakeHub(self))
+            self._take_turns(self._hub)
 
     def run(self) -> None:
         """Run every task until all of them wait or are done, to the end of the turn."""

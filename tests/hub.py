@@ -95,7 +95,7 @@ class Place:
         self.fake: FakeHub = self.hub._hub
         # Where a test calls its mode eventlet, the real one is not to begin.
         self.runtime.settle = lambda: None  # type: ignore[method-assign]
-        self.runtime.at_end_of_turn = lambda flush: flush()  # type: ignore[method-assign]
+        self.runtime.at_end_of_turn = lambda flush: flush()
         self.runtime.submit = self.runtime.spawn  # type: ignore[method-assign]
         self.environs: list[dict[str, Any]] = []
         self.registry = Registry(

@@ -149,12 +149,12 @@ def test_an_answer_that_is_not_read_holds_up_the_next_and_counts_for_its_session
     # The first answer still waits for those of other connections when the second comes.
     client.send(b"".join(waiting(welcome, number, 0) for number in (1, 2, 3)))
     assert client.statuses == [200]
-    waits = client.stream.pending
+    waits = len(client.stream.rest)
     assert conversation.weight == waits > 0
     client.read()
     assert client.statuses == [200] * 4
     # The last of them was written at once.
-    assert conversation.weight == client.stream.pending == 0
+    assert conversation.weight == len(client.stream.rest) == 0
 
 
 def test_one_who_does_not_wait_for_answers_is_not_read_for_ever() -> None:

@@ -218,12 +218,12 @@ def peers(hub: Hub) -> Iterator[Peers]:
 def test_what_does_not_go_at_once_goes_later_and_the_end_behind_it(peers: Peers) -> None:
     data = bytes(range(256)) * 1000
     peers.stream.send(data[:100_000])
-    assert peers.stream.pending > 0
+    assert peers.stream.rest
     peers.stream.send(data[100_000:])
     peers.stream.send_end()
     assert peers.drained == 0
     assert peers.read_all() == data + b"<end>"
-    assert peers.stream.pending == 0
+    assert not peers.stream.rest
     assert peers.drained == 1
 
 
@@ -305,7 +305,7 @@ def test_what_is_queued_goes_before_the_stream_does(hub: Hub, how: str) -> None:
 
 def test_much_is_not_queued(peers: Peers) -> None:
     peers.stream.queue(bytes(MAX_QUEUED + 1))
-    assert peers.stream.pending > 0
+    assert peers.stream.rest
     assert len(peers.read_all()) == MAX_QUEUED + 1
 
 
@@ -353,7 +353,7 @@ def test_a_stream_that_is_closed_or_handed_over_is_silent(peers: Peers, hub: Hub
         stream.resume()
         stream.close()
         assert stream.closed
-        assert stream.pending == 0
+        assert not stream.rest
     turn()
     assert peers.got == other.got == []
 
@@ -361,7 +361,7 @@ def test_a_stream_that_is_closed_or_handed_over_is_silent(peers: Peers, hub: Hub
 def test_what_waits_to_be_read_goes_before_the_stream_is_handed_over(peers: Peers) -> None:
     data = bytes(range(256)) * 1000
     peers.stream.send(data)
-    assert peers.stream.pending > 0
+    assert peers.stream.rest
     peers.stream.hand_over(b"head")
     assert peers.handed == []
     assert peers.read_all() == data + b"<end>"

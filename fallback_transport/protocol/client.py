@@ -70,7 +70,7 @@ class ClientMachine(SessionMachine):
             count = 1 if nonce is not None else 0
         # What is large would keep the welcome from coming in time: it follows.
         items = self.outbox.read(seq, self._fitting(HELLO_BYTES), count, offset=offset, whole=True)
-        handled, received, got = self._marks()
+        handled, received, got = self.inbox.marks()
         envelope = Envelope(handled, received, seq if items else None, items, got=got)
         if self.id is None:
             return Hello(attempt, nonce=nonce, envelope=envelope)

@@ -171,6 +171,9 @@ def encode_frames(envelope: Envelope) -> list[str | bytes]:
     """
     global _joined
     messages = envelope.messages
+    first = messages[0] if len(messages) == 1 else None
+    if type(first) is Message and type(first.data) is str:
+        return [f"{_tokens(envelope)}{SEPARATOR}{first.segment}"]
     known = _joined[0]
     if len(messages) >= FEW and messages[0] is known[0] and messages == known:
         # The next recipient of what several are sent, of the very same objects.

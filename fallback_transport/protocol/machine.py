@@ -276,7 +276,8 @@ class SessionMachine:
             return None
         seq, offset = connection.next
         items: tuple[Carried, ...] = ()
-        sender = self._sender() is connection
+        carrier = self.carrier
+        sender = connection is carrier or (carrier is None and connection is self._sender())
         outbox = self.outbox
         if sender and self.state is not CLOSED:
             if seq <= outbox.received + 1:
@@ -290,7 +291,10 @@ class SessionMachine:
             due = connection.asks or connection.answers or self._announcement(connection)[0]
             if not due and not (sender and self._ack_due(connection, now)):
                 return None
-        connection.next = _behind(seq, offset, items)
+        if len(items) == 1 and type(items[0]) is Message:
+            connection.next = seq + 1, 0
+        else:
+            connection.next = _behind(seq, offset, items)
         ask = answer = None
         if connection.asks:
             ask, connection.asks = connection.asks[0], connection.asks[1:]
@@ -377,14 +381,11 @@ class SessionMachine:
         ask: int | None = None,
         answer: int | None = None,
     ) -> Envelope:
-        handled, received, got = connection.stated = self._marks()
+        handled, received, got = connection.stated = self.inbox.marks()
         connection.ack_at = None
         self._unstated_bytes = 0
         commit, key = self._announcement(connection)
         return Envelope(handled, received, seq, items, commit, key, ask, answer, got)
-
-    def _marks(self) -> tuple[int, int, int]:
-        return self.inbox.handled, self.inbox.received, self.inbox.got
 
     def _fitting(self, size: int) -> int:
         """At most `size` bytes of messages, so that they fit an envelope in base64 too."""
@@ -454,7 +455,7 @@ class SessionMachine:
         connection = self._sender()
         if connection is None or connection.ack_at is not None:
             return
-        if connection.stated != self._marks():
+        if connection.stated != self.inbox.marks():
             connection.ack_at = now + ACK_DELAY
             self.soonest = min(self.soonest, connection.ack_at)
 

@@ -356,6 +356,11 @@ class Inbox:
         """How many units of message `received` + 1 have come, in parts."""
         return self._partial.got if self._partial else 0
 
+    def marks(self) -> tuple[int, int, int]:
+        """What is handled, what is received, and `got`."""
+        partial = self._partial
+        return self.handled, self.received, 0 if partial is None else partial.got
+
     def take(self, seq: int, items: Sequence[Carried]) -> list[tuple[int, Item]]:
         """The new ones among `items`, each with its number; `items` begin at `seq`.
 

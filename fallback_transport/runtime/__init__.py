@@ -96,7 +96,11 @@ class Runtime:
         self._watch = HubWatch() if self.mode == "eventlet" else None
         self._home: Home | None = None
         self._hub: Hub | None = None
-        self._turn: Hub | Flusher | None = None
+        #: Calls what does not wait once all is done that is due now. Only eventlet's hub knows when
+        #: that is; in the other modes a task does it, once it runs.
+        self.at_end_of_turn: Callable[[Callable[[], None]], None] = _now
+        #: Called in that: calls what neither waits nor raises with others' soon.
+        self.at_writes: Callable[[Callable[[], None]], None] = _now
         self._make_lock = make_lock
         if self.mode in ("eventlet", "gevent"):
             self._make_lock = original(self.mode, "RLock")
@@ -110,9 +114,9 @@ class Runtime:
             # Without the notes that gevent takes of where each was begun.
             self._begin = spawn_raw
         if self.mode in ("gevent", "threading"):
-            self._turn = Flusher(self.spawn, self.event)
+            self._take_turns(Flusher(self.spawn, self.event))
         #: What sessions are sent together, where `has_turns`.
-        self.batch: Batch[Any] = Batch(self.at_end_of_turn)
+        self.batch: Batch[Any] = Batch(lambda flush: self.at_end_of_turn(flush))
         self._deferral: Deferral | None = None
         self._suits = False
         self._complained = False
@@ -160,7 +164,8 @@ class Runtime:
             ident = original(self.mode, "get_ident")
             self._home = Home(ident, self._socket_pair(), self.spawn, self.give_way)
             if self.mode == "eventlet":
-                self._hub = self._turn = Hub()
+                self._hub = Hub()
+                self._take_turns(self._hub)
                 self._begin = self._hub.submit
             self._deferral = Deferral(self._home.here, self.submit)
             self._deferral.start()
@@ -181,22 +186,9 @@ class Runtime:
         """Run `function` soon, beside everything else; cheaper than `spawn` for what is short."""
         self._begin(function, *args)
 
-    def at_end_of_turn(self, flush: Callable[[], None]) -> None:
-        """Call `flush`, which does not wait, once all is done that is due now.
-
-        Only eventlet's hub knows when that is; in the other modes a task does it, once it runs.
-        """
-        if self._turn is None:
-            flush()
-        else:
-            self._turn.at_end_of_turn(flush)
-
-    def at_writes(self, write: Callable[[], None]) -> None:
-        """Called in a flush: call `write`, which neither waits nor raises, with others' soon."""
-        if self._turn is None:
-            write()
-        else:
-            self._turn.at_writes(write)
+    def _take_turns(self, turn: Hub | Flusher) -> None:
+        # Not by a method of this class: for each message it would be a call more, twice.
+        self.at_end_of_turn, self.at_writes = turn.at_end_of_turn, turn.at_writes
 
     def lock(self) -> Any:
         """A re-entrant lock for what does not wait while it has it.
@@ -454,6 +446,11 @@ class Runtime:
     def place(host: str, port: int) -> str:
         """Names this address of this machine: only one process at a time serves there."""
         return f"{socket.gethostname()} {uuid.getnode()} {host} {port}"
+
+
+def _now(function: Callable[[], None]) -> None:
+    """Call it where there are no turns."""
+    function()
 
 
 def make_lock() -> Any:

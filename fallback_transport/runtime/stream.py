@@ -36,7 +36,6 @@ class Stream:
         "_gone",
         "_hub",
         "_names",
-        "_pending",
         "_queued",
         "_read_watch",
         "_sock",
@@ -46,6 +45,7 @@ class Stream:
         "closed",
         "drained",
         "received",
+        "rest",
     )
 
     def __init__(
@@ -70,14 +70,10 @@ class Stream:
         self._names: tuple[str, str] | None = None
         self._read_watch: Any = None
         self._write_watch: Any = None
-        self._pending: memoryview | bytes = b""
+        #: What waits for the peer to read.
+        self.rest: memoryview | bytes = b""
         self._queued = b""
         self._ending = False
-
-    @property
-    def pending(self) -> int:
-        """How many bytes wait for the peer to read."""
-        return len(self._pending)
 
     @property
     def own_address(self) -> tuple[str, str]:
@@ -126,7 +122,7 @@ class Stream:
         A peer on this machine that sleeps is woken by each write that comes alone, at several
         times the cost of one that comes while it is awake.
         """
-        if self._queued or self._pending or len(data) > MAX_QUEUED:
+        if self._queued or self.rest or len(data) > MAX_QUEUED:
             self.send(data)
         elif data:
             self._queued = data
@@ -138,8 +134,8 @@ class Stream:
             data, self._queued = b"".join((self._queued, data)), b""
         if self.closed or not data:
             return
-        if self._pending:
-            self._pending = b"".join((self._pending, data))
+        if self.rest:
+            self.rest = b"".join((self.rest, data))
             return
         try:
             sent = self._sock.send(data)
@@ -149,18 +145,19 @@ class Stream:
             # The reader sees the same end of the stream.
             return
         if sent < len(data):
-            self._pending = memoryview(data)[sent:]
+            self.rest = memoryview(data)[sent:]
             self._write_watch = self._hub.watch_writable(self._sock.fileno(), self._writable)
 
     def _write(self) -> None:
-        if self._queued:
-            self.send(b"")
+        data, self._queued = self._queued, b""
+        if data:
+            self.send(data)
 
     def send_end(self) -> None:
         """Nothing more will be written, which the peer is to see behind all that was."""
         self._write()
         self._ending = True
-        if not self._pending:
+        if not self.rest:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
 
@@ -186,7 +183,7 @@ class Stream:
         if self.closed:
             return
         self._write()
-        if self._pending:
+        if self.rest:
             self.pause()
             self.received, self.drained = _ignore, lambda: self.hand_over(head)
             return
@@ -200,7 +197,7 @@ class Stream:
         if self._write_watch is not None:
             self._hub.unwatch(self._write_watch)
             self._write_watch = None
-        self._pending = b""
+        self.rest = b""
 
     def _readable(self, _: int) -> None:
         if self._read_watch is None:
@@ -223,15 +220,15 @@ class Stream:
         if self._write_watch is None:
             return
         try:
-            sent = self._sock.send(self._pending)
+            sent = self._sock.send(self.rest)
         except BlockingIOError:
             return
         except OSError:
-            sent = len(self._pending)
-        self._pending = memoryview(self._pending)[sent:]
-        if self._pending:
+            sent = len(self.rest)
+        self.rest = memoryview(self.rest)[sent:]
+        if self.rest:
             return
-        self._pending = b""
+        self.rest = b""
         self._hub.unwatch(self._write_watch)
         self._write_watch = None
         if self._ending:
