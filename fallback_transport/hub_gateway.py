@@ -245,8 +245,9 @@ class HubConnection:
                 self._due = len(self._buffer) + BODY_STEP
                 self._hub.bodies.start(self)
             return False
-        self._due = 0
-        self._hub.bodies.stop(self)
+        if self._due:
+            self._due = 0
+            self._hub.bodies.stop(self)
         whole, self._buffer = self._buffer, self._buffer[self._size :]
         self._head = None
         if head.environ["REQUEST_METHOD"] == "GET":

@@ -1,6 +1,6 @@
-"""The Flask request context of a handler, built only when something asks for it.
+"""The Flask contexts of a handler, of which nothing is built before something asks for it.
 
-Building it always would cost more than the rest of an echo.
+Building a request always would cost more than the rest of an echo.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from flask import Flask
-from flask.ctx import RequestContext
+from flask.ctx import AppContext, RequestContext
 from flask.sessions import SecureCookieSession, SessionMixin
 from werkzeug.exceptions import HTTPException
 
@@ -36,19 +36,39 @@ class ReadOnlySession(SecureCookieSession):
     __ior__ = _refuse
 
 
+class HandlerAppContext(AppContext):
+    """An application context whose `g` and URL adapter are made on first use."""
+
+    def __init__(self, app: Flask) -> None:
+        # Not the base class's; the attributes are the same.
+        self.app = app
+        self._cv_tokens = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "g":
+            self.g = self.app.app_ctx_globals_class()
+        elif name == "url_adapter":
+            self.url_adapter = self.app.create_url_adapter(None)
+        else:
+            raise AttributeError(name)
+        return self.__dict__[name]
+
+
 class HandlerRequestContext(RequestContext):
     """A request context whose request and session are built on first use."""
+
+    flashes = None
+    _session = None
 
     def __init__(self, app: Flask, environ: dict[str, Any]) -> None:
         # Not the base class's, which would build everything now; the attributes are the same.
         self.app = app
-        self.flashes = None
         self._environ = environ
-        self._session = None
-        self._after_request_functions = []
-        self._cv_tokens = []
 
     def __getattr__(self, name: str) -> Any:
+        if name in ("_after_request_functions", "_cv_tokens"):
+            self.__dict__[name] = []
+            return self.__dict__[name]
         if name not in ("request", "url_adapter"):
             raise AttributeError(name)
         request = self.app.request_class(self._environ)

@@ -9,12 +9,16 @@ import flask
 import pytest
 from blinker import NamedSignal
 from flask.ctx import AppContext, RequestContext
-from flask.globals import _cv_request
+from flask.globals import _cv_request, app_ctx
 from flask_login import LoginManager, UserMixin, current_user
 from werkzeug.test import EnvironBuilder
 
 from fallback_transport.context import handler_context
-from fallback_transport.request_context import HandlerRequestContext, ReadOnlySession
+from fallback_transport.request_context import (
+    HandlerAppContext,
+    HandlerRequestContext,
+    ReadOnlySession,
+)
 
 
 @pytest.fixture
@@ -70,6 +74,34 @@ def test_a_handler_has_the_app_and_a_fresh_g(app: flask.Flask) -> None:
         assert "value" not in flask.g
     assert not flask.has_app_context()
     assert not flask.has_request_context()
+
+
+def test_what_an_application_context_has_is_made_on_first_use(app: flask.Flask) -> None:
+    class Globals(AppContext(app).g.__class__):  # type: ignore[name-defined,misc]
+        made = 0
+
+        def __init__(self) -> None:
+            type(self).made += 1
+
+    app.app_ctx_globals_class = Globals
+    app.config["SERVER_NAME"] = "example.com"
+    with handler_context(app, environ_of()):
+        assert flask.current_app == app
+        assert Globals.made == 0
+        flask.g.value = 1
+        assert (flask.g.value, Globals.made) == (1, 1)
+        assert app_ctx.url_adapter.server_name == "example.com"
+        with pytest.raises(AttributeError):
+            _ = app_ctx.missing
+    with handler_context(app, environ_of()):
+        assert "value" not in flask.g
+
+
+def test_a_handler_may_want_something_of_the_response_that_never_comes(app: flask.Flask) -> None:
+    with handler_context(app, environ_of()):
+        flask.after_this_request(lambda response: response)
+        with flask.globals.request_ctx:
+            assert flask.request.path
 
 
 def test_a_handler_has_the_hellos_request(app: flask.Flask) -> None:
@@ -338,9 +370,14 @@ def test_what_an_application_has_overridden_is_called(
             told.append("teardown")
             super().do_teardown_appcontext(*args)
 
-    with handler_context(App("own"), environ_of()):
+    class Other(flask.Flask):
+        def app_context(self) -> AppContext:
+            told.append("made")
+            return super().app_context()
+
+    with handler_context(App("own"), environ_of()), handler_context(Other("own"), environ_of()):
         pass
-    assert told == ["teardown"]
+    assert told == ["made", "teardown"]
     told.clear()
     own = flask.Flask("own")
     monkeypatch.setattr(own, "app_context", lambda: Context(own))
@@ -395,6 +432,9 @@ def test_flasks_own_request_context_has_what_ours_has(app: flask.Flask) -> None:
     }
     for name in vars(stock):
         assert hasattr(ours, name)
+    assert set(vars(AppContext(app))) == {"app", "url_adapter", "g", "_cv_tokens"}
+    for name in vars(AppContext(app)):
+        assert hasattr(HandlerAppContext(app), name)
     with stock:
         assert _cv_request.get() is stock
     with pytest.raises(AttributeError):
