@@ -339,7 +339,7 @@ class Conversation:
         return lambda: self._cancel(callback)
 
     def _settle(self) -> None:
-        """See that it has what was sent to it and others before."""
+        """See that it has what was sent to it and others before; from another thread, soon."""
         if self.runtime.batch.items:
             self.runtime.at_home(self.runtime.batch.hand_over)
 
@@ -668,6 +668,8 @@ class Conversation:
             self.runtime.at_end_of_turn(self._flush)
 
     def _flush(self) -> None:
+        # So that one envelope, or the one poll that is held, has all of it.
+        self._settle()
         with self.lock:
             self._dirty = False
             try:

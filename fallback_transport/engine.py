@@ -26,7 +26,7 @@ from .client_manager import ManagerHealth
 from .conversation import Conversation
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
 from .protocol.message import Message
-from .runtime import Runtime
+from .runtime import MAX_BYTES, Runtime
 from .shortcut import Shortcut, message_of
 
 #: The packet type, ours alone, that answers an event whose handler raised.
@@ -54,6 +54,9 @@ _task_of: contextvars.ContextVar[Any] = contextvars.ContextVar(
 _latest: contextvars.ContextVar[str | None] = contextvars.ContextVar(
     "fallback_transport.latest", default=None
 )
+
+_NONE: dict[str, Any] = {}
+_PARTICIPANTS = socketio.Manager.get_participants
 
 #: For whatever waits for nobody.
 _IMPATIENT = contextlib.nullcontext()
@@ -121,7 +124,7 @@ class Engine:
         self.runtime = runtime
         self._conversations: dict[str, Conversation] = {}
         self._partial: dict[tuple[str, int], tuple[int, list[Message]]] = {}
-        #: The most bytes that go with what else is sent to several: less than any session refuses.
+        #: The largest message that goes with what else is sent to several: every session takes it.
         self._small = SMALL
         #: Sessions whose event of just now is still to be answered.
         self.unanswered: set[str] = set()
@@ -306,8 +309,9 @@ class Engine:
         """The engine's ids of those in a room or several, but for one or several."""
         manager = self.server.manager
         if not skip_sid and (room is None or isinstance(room, str)) and _own_rooms(manager):
-            members = manager.rooms[namespace].get(room)
-            return [] if members is None else list(members.inverse)
+            # As `get_participants` has it; in one go, for another thread may let somebody in.
+            members = manager.rooms.get(namespace, _NONE).get(room)
+            return [] if members is None else list(members._fwdm.values())
         skipped = skip_sid if isinstance(skip_sid, list) else [skip_sid]
         participants = manager.get_participants(namespace, room)
         return [engine_id for sid, engine_id in participants if sid not in skipped]
@@ -322,10 +326,10 @@ class Engine:
         """Send messages that belong together to several clients."""
         if emission is not None and emission.over:
             emission = None
-        if emission is None and latest is None and self.runtime.has_turns:
+        alone = len(group) == 1 and latest is None and emission is None
+        if alone and group[0].size <= self._small and self.runtime.has_turns:
             ours = list(map(self._conversations.get, recipients))
-            size = sum([message.size for message in group])
-            if size <= self._small and None not in ours:
+            if None not in ours:
                 self.runtime.batch.add(ours, group)
                 return
         packets: list[eio.Packet] = []
@@ -400,7 +404,11 @@ class Engine:
     def admit(self, conversation: Conversation) -> None:
         """A session begins."""
         self.runtime.settle()
-        self._small = min(self._small, conversation.machine.grant.message)
+        machine = conversation.machine
+        self._small = min(self._small, machine.grant.message)
+        if machine.outbox.bounds.bytes < MAX_BYTES + SMALL:
+            # What comes alone is taken where there is nothing else: all of it at once would pass.
+            self._small = 0
         self._conversations[conversation.id] = conversation
 
     def forget(self, conversation: Conversation) -> None:
@@ -419,7 +427,8 @@ class Engine:
 
 def _own_rooms(manager: Any) -> bool:
     """Whether who is in a room is for python-socketio to say, and for nobody in its place."""
-    return "get_participants" not in manager.__dict__
+    own = type(manager).get_participants is _PARTICIPANTS
+    return own and "get_participants" not in manager.__dict__
 
 
 def _attachments(text: str) -> int:

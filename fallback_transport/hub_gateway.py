@@ -162,7 +162,7 @@ class HubConnection:
         #: That of the request which is being answered, and that one if it is held.
         self._asks: Head | None = None
         self._held: HeldPoll | None = None
-        #: Where the body of that begins, and the bytes of the whole request.
+        #: Where the body of `_head` begins, and the bytes of the whole request.
         self._body = self._size = 0
         #: How much of it is to be there in time.
         self._due = 0

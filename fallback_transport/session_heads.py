@@ -16,7 +16,7 @@ from .runtime import Stream
 from .websocket import SUBPROTOCOL
 
 #: How many heads are remembered with what they mean, and how long: browsers repeat theirs to
-#: the byte, but for the length. A MB at most.
+#: the byte, but for the length. A few MB at most.
 REMEMBERED = 512
 MAX_REMEMBERED = 2048
 #: Of a body's length.

@@ -524,6 +524,55 @@ def test_what_several_are_sent_keeps_its_place_among_the_rest(house: House) -> N
     assert two.closed == (CloseCode.NORMAL, "disconnected by the server")
 
 
+def test_who_is_in_a_room_is_for_the_manager_to_say(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = house.connected(), house.connected()
+    house.server.enter_room(one.id, "room")
+    house.server.enter_room(one.id, "other")
+    house.server.enter_room(two.id, "other")
+    manager, recipients = house.server.manager, house.engine._recipients
+    for room in (None, "room", "other", "none", one.id, ["room", "other"]):
+        for skipped in ([None], [one.id], [one.id, two.id]):
+            asked = manager.get_participants("/", room)
+            expected = [engine_id for sid, engine_id in asked if sid not in skipped]
+            assert recipients("/", room, skipped) == expected
+            if len(skipped) == 1:
+                assert recipients("/", room, skipped[0]) == expected
+    # Its last client may leave meanwhile.
+    assert recipients("/none", None, None) == []
+    for owner in (type(manager), manager):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, "get_participants", lambda *args: iter([("a", "b")]))
+            assert recipients("/", None, None) == ["b"]
+
+
+def test_a_bound_on_bytes_holds_for_a_burst(house: House) -> None:
+    bounded = House(bounds=Bounds(bytes=3000), turns=house.runtime.has_turns)
+    peer = bounded.connected()
+    peer.settle()
+    for _ in range(40):
+        bounded.server.emit("text", "x" * 1000)
+    bounded.runtime.run()
+    end = bounded.registry.resume(peer.id, peer.machine.key or "")
+    assert isinstance(end, End)
+    assert (end.code, end.reason[:11]) == (CloseCode.TOO_MANY, "2 messages,")
+
+
+def test_one_envelope_has_what_one_and_all_are_sent_in_a_turn(house: House) -> None:
+    peer = house.connected()
+    house.connected()
+    peer.settle()
+    conversation = house.engine.conversation(peer.id)
+    assert conversation is not None
+    house.server.emit("first", to=peer.id)
+    house.server.emit("second")
+    house.runtime.run()
+    envelope = conversation.pull(peer._attempt)
+    assert envelope is not None
+    assert [message.data for message in envelope.messages] == ['2["first"]', '2["second"]']
+
+
 def test_a_burst_reaches_everybody_whole_and_in_order(house: House) -> None:
     peers = [house.connected() for _ in range(3)]
     for number in range(3 * MAX_ITEMS + 7):

@@ -174,10 +174,11 @@ def encode_frames(envelope: Envelope) -> list[str | bytes]:
     first = messages[0] if len(messages) == 1 else None
     if type(first) is Message and type(first.data) is str:
         return [f"{_tokens(envelope)}{SEPARATOR}{first.segment}"]
-    known = _joined[0]
+    # Read once: another thread may put others there meanwhile.
+    known, joined = _joined
     if len(messages) >= FEW and messages[0] is known[0] and messages == known:
-        # The next recipient of what several are sent, of the very same objects.
-        return [f"{_tokens(envelope)}{SEPARATOR}{_joined[1]}"]
+        # The next recipient of what several are sent.
+        return [f"{_tokens(envelope)}{SEPARATOR}{joined}"]
     for item in messages:
         if not isinstance(item, Close) and type(item.data) is bytes:
             break

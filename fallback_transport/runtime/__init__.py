@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .batch import Batch
+from .batch import MAX_BYTES, Batch
 from .deferral import Deferral
 from .flusher import Flusher
 from .home import Home, in_hub, original
@@ -39,6 +39,7 @@ from .termination import Termination
 from .workers import Workers
 
 __all__ = [
+    "MAX_BYTES",
     "MAX_QUEUED",
     "TURN",
     "Batch",

@@ -35,7 +35,8 @@ class Batch(Generic[T]):
     """Puts off what several targets are sent, while they are the same ones.
 
     A target costs hardly more for a hundred messages than for one. Whoever sends something else to
-    one of them, or ends it, calls `hand_over` before, if there are `items`.
+    one of them, closes it, or begins to write what it was sent, calls `hand_over` before, if there
+    are `items`.
 
     Args:
         at_end_of_turn: see `Hub`.

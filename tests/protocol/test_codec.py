@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from fallback_transport.protocol import codec
 from fallback_transport.protocol.codec import (
     END_MARK,
     FEW,
@@ -615,3 +616,22 @@ def test_what_several_are_sent_is_the_same_for_each() -> None:
     assert isinstance(text, str)
     assert isinstance(data, bytes)
     assert decode(text).messages + decode_binary(data).messages == with_bytes  # type: ignore[union-attr]
+
+
+def test_what_another_thread_encodes_meanwhile_is_not_sent_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, others = (tuple(Message(f"{word}{n}") for n in range(FEW)) for word in ("one", "two"))
+    tokens = codec._tokens
+
+    def interrupted(envelope: Envelope) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr(codec, "_tokens", tokens)
+            encode_frames(Envelope(seq=1, messages=others))
+        return tokens(envelope)
+
+    encode_frames(Envelope(seq=1, messages=ours))
+    monkeypatch.setattr(codec, "_tokens", interrupted)
+    [frame] = encode_frames(Envelope(seq=1, messages=ours))
+    assert isinstance(frame, str)
+    assert decode(frame) == Envelope(seq=1, messages=ours)
