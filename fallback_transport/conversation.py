@@ -189,19 +189,15 @@ class Conversation:
         Raises:
             MessageRefused: one is larger than any message may be.
         """
-        runtime = self.runtime
-        if runtime.batch.items:
-            runtime.batch.hand_over()
+        self._settle()
         with self.lock:
             try:
-                self.machine.send(messages, runtime.now(), latest=latest)
+                self.machine.send(messages, self.runtime.now(), latest=latest)
             except SessionOver:
                 return
             except OutboxFull as full:
                 self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
-            if not self._dirty:
-                self._dirty = True
-                runtime.at_end_of_turn(self._flush)
+            self._wake()
 
     def send_each(self, messages: list[Message]) -> None:
         """Send messages of which none belongs to the others: see `runtime.Batch`."""

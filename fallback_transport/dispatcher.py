@@ -40,7 +40,7 @@ class Dispatcher:
         self._engine = engine
         self.server = engine.server
         self.sessions = sessions
-        self.contexts = contexts
+        self._contexts = contexts
         self._shared = shared
         self._on_error: dict[str, Callable[..., Any]] = {}
         if not shared:
@@ -119,29 +119,22 @@ class Dispatcher:
         *data: Any,
     ) -> Any:
         """Call a handler in its contexts; what it raises goes to the handler of errors first."""
-        with self.contexts(environ):
+        with self._contexts(environ):
             try:
                 return handler(client, *data)
             except ConnectionRefused:
                 raise
             except Exception as error:
-                self.failed(client, name, error)
-                raise
-
-    def failed(self, client: Session, name: str, error: Exception) -> None:
-        """Tell the handler of errors, if there is one, what another has raised.
-
-        Raises:
-            EventRefused: in its place, with what that says to whoever asked.
-        """
-        on_error = self._on_error.get(client._namespace)
-        if on_error is None:
-            return
-        text = on_error(client, error, name.removeprefix("\0"))
-        if name in (CONNECT, RESUME):
-            # There is no session for whom nobody could say whether it is welcome.
-            return
-        raise EventRefused(CloseCode.INTERNAL_ERROR, str(text or "the handler raised")) from error
+                on_error = self._on_error.get(client._namespace)
+                if on_error is None:
+                    raise
+                text = on_error(client, error, name.removeprefix("\0"))
+                if name in (CONNECT, RESUME):
+                    # There is no session for whom nobody could say whether it is welcome.
+                    raise
+                raise EventRefused(
+                    CloseCode.INTERNAL_ERROR, str(text or "the handler raised")
+                ) from error
 
     def _register(self, name: str, namespace: str, function: Callable[..., Any]) -> None:
         handlers = self.server.handlers.get(namespace, {})
@@ -215,15 +208,7 @@ class _Received(EventHandler):
         try:
             if most is not None and size(data) > most:
                 raise EventRefused(CloseCode.TOO_LARGE, f"{name!r} takes {most} bytes at most")
-            # As `Dispatcher.call` does; it would be a call more for each event.
-            with self._dispatcher.contexts(environ):
-                try:
-                    return self._handler(client, *arguments)
-                except ConnectionRefused:
-                    raise
-                except Exception as error:
-                    self._dispatcher.failed(client, name, error)
-                    raise
+            return self._dispatcher.call(environ, client, name, self._handler, *arguments)
         except EventRefused:
             if client.reliable:
                 raise

@@ -33,7 +33,7 @@ from .shortcut import Shortcut, message_of
 ERROR = "7"
 
 #: Bytes of what is put off to the end of a turn, to be handed over with what else is sent to the
-#: same sessions.
+#: same sessions. A quarter of what is put off at most: what is larger gains nothing by company.
 SMALL = 16_384
 
 #: Seconds beyond all patience for which another thread waits to hear from the one that serves.

@@ -207,7 +207,7 @@ class EngineClient:
         else:
             call = self._server._handle_event, self._conversation.id, namespace, None, data
         try:
-            self._engine.runtime.call_handler(repr(data[0]), *call)
+            self._call(repr(data[0]), *call)
         except EventRefused:
             # Nobody has asked.
             return

@@ -8,7 +8,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 logger = logging.getLogger("fallback_transport.runtime")
 
-#: How much is put off; beyond, it is handed over at once.
+#: How much is put off; beyond, it is handed over at once. About what one envelope on a WebSocket
+#: carries: with more, a target would cost as much again.
 MAX_ITEMS = 256
 MAX_BYTES = 65_536
 
