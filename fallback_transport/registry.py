@@ -448,9 +448,19 @@ class Timekeeper:
             self._heap = [(when, session_id) for session_id, (when, _) in self._due.items()]
             heapq.heapify(self._heap)
 
+    def _drop_void(self) -> None:
+        """Whoever answers in time leaves one with each question: nobody is to wake for them."""
+        while self._heap:
+            when, session_id = self._heap[0]
+            due = self._due.get(session_id)
+            if due is not None and due[0] == when:
+                return
+            heapq.heappop(self._heap)
+
     def _run(self) -> None:
         while True:
             with self._lock:
+                self._drop_void()
                 if not self._heap:
                     # Nothing to wait for: the next deadline starts another task.
                     self._running = False

@@ -52,6 +52,8 @@ class Owner(Protocol):
     machine: ClientMachine
     tasks: Tasks
     latency: float
+    #: Whether something has happened to it, or a link of it, since it was last its turn.
+    stirred: bool
 
     @property
     def doors(self) -> Doors: ...
@@ -200,6 +202,10 @@ class Wire:
         del self._came[:size]
         return data
 
+    def send(self, data: bytes) -> int:
+        self.sendall(data)
+        return len(data)
+
     def sendall(self, data: bytes) -> None:
         if self._closed:
             raise BrokenPipeError("the stream has ended")
@@ -233,9 +239,7 @@ class WebSocketLink(Link):
         )
         self._inbox: deque[bytes] = deque()
         self._hello = codec.encode(hello)
-        self._wire = Wire(
-            self._owner.tasks, lambda data: self.down.send(lambda: self._inbox.append(data))
-        )
+        self._wire = Wire(self._owner.tasks, lambda data: self.down.send(lambda: self._came(data)))
         request = self._framing.connect()
         self._framing.send_request(request)
         # The application gets it as WSGI, not as these bytes.
@@ -281,6 +285,10 @@ class WebSocketLink(Link):
                     self._framing.send_binary(frame)
             self._flush()
         return moved
+
+    def _came(self, data: bytes) -> None:
+        self._inbox.append(data)
+        self._owner.stirred = True
 
     def _start(self, environ: dict[str, Any]) -> None:
         self._owner.tasks.start_background_task(self._serve, environ)
@@ -373,7 +381,11 @@ class PollingLink(Link):
 
     def _serve(self, environ: dict[str, Any], answered: Callable[[int, bytes], None]) -> None:
         status, body = self._owner.doors.answer(environ)
-        self.down.send(lambda: self._inbox.append(lambda: answered(status, body)))
+        self.down.send(lambda: self._came(lambda: answered(status, body)))
+
+    def _came(self, answer: Callable[[], None]) -> None:
+        self._inbox.append(answer)
+        self._owner.stirred = True
 
     def _greeted(self, status: int, body: bytes) -> None:
         try:
@@ -391,7 +403,10 @@ class PollingLink(Link):
         unit = self._answered(status, body)
         if now == asked and isinstance(unit, Envelope) and not unit.messages:
             self._rest_until = now + PAUSE
-            self._owner.tasks.at(self._rest_until, lambda: None)
+            self._owner.tasks.at(self._rest_until, self._rested)
+
+    def _rested(self) -> None:
+        self._owner.stirred = True
 
     def _answered(self, status: int, body: bytes) -> Unit | None:
         try:

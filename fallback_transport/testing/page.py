@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -59,6 +60,8 @@ class Doors:
         builder = EnvironBuilder(app, environ_base={"REMOTE_ADDR": "127.0.0.1"})
         builder.headers["Origin"] = f"{builder.url_scheme}://{builder.host}"
         self._base = builder.get_environ()
+        #: For each door, the jar of the test client and what of it is sent there.
+        self._sent: dict[str, tuple[dict[Any, Any], str | None]] = {}
 
     def request(self, door: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
         """The environ of a request; made by hand, for an hour of polls has many."""
@@ -71,10 +74,19 @@ class Doors:
             environ["CONTENT_LENGTH"] = str(len(body))
             environ["wsgi.input"] = BytesIO(body)
         if isinstance(self._cookies, HTTPClient):
-            self._cookies._add_cookies_to_wsgi(environ)
+            self._add_cookies(self._cookies, door, environ)
         elif self._cookies:
             environ["HTTP_COOKIE"] = "; ".join(f"{k}={v}" for k, v in self._cookies.items())
         return environ
+
+    def _add_cookies(self, client: HTTPClient, door: str, environ: dict[str, Any]) -> None:
+        jar, (known, cookie) = client._cookies or {}, self._sent.get(door, ({}, None))
+        if jar != known:
+            # It goes through its jar, and through the address, each time.
+            client._add_cookies_to_wsgi(environ)
+            self._sent[door] = dict(jar), environ.get("HTTP_COOKIE")
+        elif cookie is not None:
+            environ["HTTP_COOKIE"] = cookie
 
     def answer(self, environ: dict[str, Any]) -> tuple[int, bytes]:
         """Status and body of the answer; status 0 if it was a WebSocket, and is over."""
@@ -109,6 +121,9 @@ class Page:
         self.machine = ClientMachine(grant=Grant(), bounds=Bounds(), now=runtime.now())
         self.latency = 0.0
         self.links: list[Link] = []
+        self.stirred = True
+        #: The deadline of its machine, or one before it.
+        self._due = math.inf
         #: Each event that came: its name and its arguments.
         self.received: list[tuple[str, tuple[Any, ...]]] = []
         self.listeners: dict[str, list[Callable[..., Any]]] = {}
@@ -132,6 +147,7 @@ class Page:
 
     def greet(self, transport: Transport) -> Link:
         """Say hello on a new connection."""
+        self.stirred = True
         self._attempt += 1
         link = _LINKS[transport](self, self._attempt)
         self.links.append(link)
@@ -179,23 +195,32 @@ class Page:
     # -- for the tasks (see `tasks.Peer`) --------------------------------------------------
 
     def exchange(self) -> bool:
+        if not self.stirred and self.deadline() > self.tasks.time:
+            return False
         moved = False
         for link in list(self.links):
             moved = link.read() or moved
-        deadline = self.machine.deadline()
-        if deadline is not None and deadline <= self.tasks.time:
+        if self.deadline() <= self.tasks.time:
             self._act(self.machine.timeout(self.tasks.time))
+        # What writing stirs up is for the next turn.
+        self.stirred = False
         for link in list(self.links):
             moved = link.write() or moved
         self.links = [link for link in self.links if not link.over]
         return moved
 
-    def deadline(self) -> float | None:
-        return self.machine.deadline()
+    def deadline(self) -> float:
+        soonest = self.machine.soonest
+        if soonest < self._due:
+            # Where it is 0, nobody has looked.
+            when = soonest or self.machine.deadline()
+            self._due = math.inf if when is None else when
+        return self._due
 
     # -- inside --------------------------------------------------------------------------
 
     def _act(self, events: list[Event]) -> None:
+        self.stirred = True
         for event in events:
             if isinstance(event, MessageReceived):
                 self._take(event.data)
@@ -213,6 +238,7 @@ class Page:
                     callback(RequestFailed("the session ended"), None)
 
     def _send(self, packet: Any, *, urgent: bool = False) -> None:
+        self.stirred = True
         encoded = packet.encode()
         parts = encoded if isinstance(encoded, list) else [encoded]
         self.machine.send([message_of(part) for part in parts], self.tasks.time, urgent=urgent)
@@ -253,6 +279,7 @@ class Page:
             if number is not None:
                 namespace = "" if self._namespace == "/" else self._namespace + ","
                 text = f'{ERROR}{namespace}{number}{{"code":1011,"message":"the listener raised"}}'
+                self.stirred = True
                 self.machine.send([Message(text)], self.tasks.time, urgent=True)
             return
         if number is not None and replies and self.closed is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -32,8 +33,8 @@ class Peer(Protocol):
     def exchange(self) -> bool:
         """Take what came and send what there is to send; whether there was anything."""
 
-    def deadline(self) -> float | None:
-        """When it has something to do by the clock."""
+    def deadline(self) -> float:
+        """When it has something to do by the clock, or sooner."""
 
 
 class Task(greenlet.greenlet):
@@ -41,11 +42,13 @@ class Task(greenlet.greenlet):
 
     def __init__(self, tasks: Tasks, run: Callable[[], object]) -> None:
         super().__init__(run)
-        self._done = tasks.create_event()
+        self._tasks = tasks
+        self._done: Event | None = None
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until it is over."""
         if not self.dead:
+            self._done = self._done or self._tasks.create_event()
             self._done.wait(timeout)
 
     def is_alive(self) -> bool:
@@ -54,7 +57,8 @@ class Task(greenlet.greenlet):
 
     def ended(self) -> None:
         """Tell those who wait for it."""
-        self._done.set()
+        if self._done is not None:
+            self._done.set()
 
 
 class Wait:
@@ -113,7 +117,8 @@ class Tasks:
         self.errors: list[Exception] = []
         self.peers: list[Peer] = []
         self._ready: deque[Task] = deque()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        #: When, in which order, and what; a wait that is over is void.
+        self._timers: list[tuple[float, int, Callable[[], None] | Wait]] = []
         self._order = itertools.count()
         self._root = _root()
         self._settling = False
@@ -146,18 +151,20 @@ class Tasks:
         Raises:
             RuntimeError: it is neither, but another thread, that nobody could wake.
         """
+        running = greenlet.getcurrent()
+        if isinstance(running, Task):
+            return running
         if _root() is not self._root:
             raise RuntimeError(
                 "only the test and the server's own tasks can wait in virtual time; "
                 "start this one with transport.server.start_background_task"
             )
-        running = greenlet.getcurrent()
-        return running if isinstance(running, Task) else None
+        return None
 
     def pause(self, wait: Wait, timeout: float | None) -> None:
         """Let the others run, until `wait` is woken or its time is over."""
         if timeout is not None:
-            self.at(self.time + max(0.0, timeout), lambda: self.wake(wait))
+            self._set_timer(self.time + max(0.0, timeout), wait)
         self._leave(wait.task)
 
     def wake(self, wait: Wait) -> None:
@@ -168,13 +175,14 @@ class Tasks:
 
     def at(self, when: float, call: Callable[[], None]) -> None:
         """Call something when the clock says `when`."""
-        heapq.heappush(self._timers, (when, next(self._order), call))
+        self._set_timer(when, call)
 
     # -- for the test --------------------------------------------------------------------
 
     def run(self) -> bool:
         """Run the tasks until all of them wait; whether there were any."""
         ran = 0
+        here = greenlet.getcurrent()
         while self._ready:
             ran += 1
             if ran > RESTLESS:
@@ -182,7 +190,7 @@ class Tasks:
             task = self._ready.popleft()
             if task.dead:
                 continue
-            task.parent = greenlet.getcurrent()
+            task.parent = here
             try:
                 task.switch()
             except Exception as error:
@@ -227,8 +235,7 @@ class Tasks:
             if when is None or (until is not None and when > until):
                 break
             self.time = max(self.time, when)
-            while self._timers and self._timers[0][0] <= self.time:
-                heapq.heappop(self._timers)[2]()
+            self._fire()
             self.settle()
         else:
             return True
@@ -242,10 +249,28 @@ class Tasks:
     def _next(self) -> float | None:
         due = [peer.deadline() for peer in self.peers]
         # What is due and was not done a moment ago is not to be asked for without a pause.
-        times = [max(when, self.time + RETRY) for when in due if when is not None]
-        if self._timers:
-            times.append(self._timers[0][0])
-        return min(times, default=None)
+        first = max(min(due, default=math.inf), self.time + RETRY)
+        timers = self._timers
+        while timers:
+            when, _, what = timers[0]
+            if not (isinstance(what, Wait) and what.over):
+                first = min(first, when)
+                break
+            heapq.heappop(timers)
+        return first if first < math.inf else None
+
+    def _set_timer(self, when: float, what: Callable[[], None] | Wait) -> None:
+        heapq.heappush(self._timers, (when, next(self._order), what))
+
+    def _fire(self) -> None:
+        """Do what is due."""
+        timers = self._timers
+        while timers and timers[0][0] <= self.time:
+            what = heapq.heappop(timers)[2]
+            if isinstance(what, Wait):
+                self.wake(what)
+            else:
+                what()
 
     def _leave(self, task: Task) -> None:
         assert task.parent is not None, "`run` has set it"
@@ -266,6 +291,13 @@ class VirtualRuntime(Runtime):
 
     def check(self, environ: dict[str, Any]) -> None:
         """There is no server that could suit or not."""
+
+    def share(self) -> None:
+        """While one runs, time stands: nobody is held up."""
+
+    def sender(self, sock: Any) -> Callable[[bytes], int]:
+        send: Callable[[bytes], int] = sock.send
+        return send
 
     def call_handler(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         try:
