@@ -21,6 +21,7 @@ from .protocol.envelope import End, Envelope, Hello, PollRequest, Welcome
 from .protocol.errors import OutboxFull, RemoteProtocolError, SessionOver
 from .protocol.events import (
     POLLING,
+    Answered,
     CloseReceived,
     ConnectionDropped,
     Event,
@@ -395,15 +396,20 @@ class Conversation:
             machine = self.machine
             try:
                 events = machine.receive(attempt, envelope, self.runtime.now())
+                if len(events) == 1 and type(events[0]) is Answered:
+                    # It lives, as each keepalive says; nobody here waits to hear it.
+                    events = []
                 self._act(events)
             except RemoteProtocolError as error:
                 return self.refused(error)
             except Exception:
                 return self._failed()
             asks = envelope.messages or envelope.ask is not None
-            # Marks alone, as a fan-out to many brings back from each: there is nothing to say.
-            if events or asks or self._backlog is not None or machine.soonest < self._scheduled:
+            if events or asks or self._backlog is not None:
                 self._wake()
+            else:
+                # Marks alone, as a fan-out to many brings back from each: there is nothing to say.
+                self._schedule()
             return None
 
     def heard(self, attempt: int) -> None:
@@ -673,12 +679,15 @@ class Conversation:
                     attachment.wake()
             except Exception:
                 self._failed()
-            soonest = self.machine.soonest
-            if soonest < self._scheduled:
-                # Too soon costs no more than to look; where it is 0, nobody has looked.
-                when = soonest or self.machine.deadline()
-                self._scheduled = math.inf if when is None else when
-                self._owner.schedule(self, when)
+            self._schedule()
+
+    def _schedule(self) -> None:
+        soonest = self.machine.soonest
+        if soonest < self._scheduled:
+            # Too soon costs no more than to look; where it is 0, nobody has looked.
+            when = soonest or self.machine.deadline()
+            self._scheduled = math.inf if when is None else when
+            self._owner.schedule(self, when)
 
     def _enqueue(self, unit: Unit) -> None:
         self._units.append(unit)

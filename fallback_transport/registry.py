@@ -22,7 +22,7 @@ from .protocol.events import Transport
 from .protocol.machine import CLOSE_WAIT
 from .protocol.reliability import Bounds
 from .protocol.server import ServerMachine
-from .runtime import Runtime
+from .runtime import Alarm, Runtime
 from .stats import Stats
 
 logger = logging.getLogger("fallback_transport.registry")
@@ -399,7 +399,7 @@ def _fingerprint(hello: Hello, origin: str) -> bytes:
 
 
 class Timekeeper:
-    """One heap of all sessions' deadlines, and one task that waits for the first."""
+    """One heap of all sessions' deadlines, and one alarm for the first."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -407,8 +407,11 @@ class Timekeeper:
         #: Times and ids; an entry whose time is not the id's in `_due` is void.
         self._heap: list[tuple[float, str]] = []
         self._due: dict[str, tuple[float, Conversation]] = {}
-        self._changed = runtime.event()
-        self._running = False
+        self._alarm: Alarm | None = None
+        #: Whether it rings: only when all that is due was told, it is set anew.
+        self._ringing = False
+        #: Whether it was late, and set anew for that.
+        self._late = False
 
     def schedule(self, conversation: Conversation, when: float | None) -> None:
         """Call `conversation.timeout()` at `when`; None, or an earlier time, replaces it.
@@ -421,9 +424,9 @@ class Timekeeper:
             if when is None:
                 self._due.pop(conversation.id, None)
                 if not self._due and self._heap:
-                    # Nothing to wait for: the task ends, and the next deadline starts another.
                     self._heap.clear()
-                    self._changed.set()
+                    self._late = False
+                    self._set_alarm()
                 return
             if when <= now:
                 # It waits for a writer (an ack to a peer that does not read): asked for
@@ -436,11 +439,8 @@ class Timekeeper:
             first = not self._heap or when < self._heap[0][0]
             heapq.heappush(self._heap, (when, conversation.id))
             self._compact()
-            if not self._running:
-                self._running = True
-                self._runtime.spawn(self._run)
-            elif first:
-                self._changed.set()
+            if first:
+                self._set_alarm()
 
     def _compact(self) -> None:
         """Drop the void entries once they are the most: each deadline moved leaves one."""
@@ -457,28 +457,27 @@ class Timekeeper:
                 return
             heapq.heappop(self._heap)
 
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                self._drop_void()
-                if not self._heap:
-                    # Nothing to wait for: the next deadline starts another task.
-                    self._running = False
-                    return
-                wait = self._heap[0][0] - self._runtime.now()
-                self._changed.clear()
-            if wait > 0:
-                self._changed.wait(wait)
-                continue
-            if wait < -LATENESS:
-                # An answer that waits to be read must not count as missing.
-                self._runtime.sleep(RETRY)
-            self._fire()
+    def _set_alarm(self) -> None:
+        if self._ringing:
+            return
+        if self._alarm is None:
+            # Here, for a session's first deadline shows which thread serves.
+            self._alarm = self._runtime.alarm(self._ring)
+        self._alarm.set(self._heap[0][0] if self._heap else None)
 
-    def _fire(self) -> None:
-        now = self._runtime.now()
+    def _ring(self) -> None:
         due: list[Conversation] = []
         with self._lock:
+            self._drop_void()
+            now = self._runtime.now()
+            if self._heap and now - self._heap[0][0] > LATENESS and not self._late:
+                # An answer that waits to be read must not count as missing.
+                self._late = True
+                assert self._alarm is not None, "it rings"
+                self._alarm.set(now + RETRY)
+                return
+            self._late = False
+            self._ringing = True
             while self._heap and self._heap[0][0] <= now:
                 when, session_id = heapq.heappop(self._heap)
                 entry = self._due.get(session_id)
@@ -491,3 +490,7 @@ class Timekeeper:
             except Exception:
                 # One session's defect must not stop everybody's clock.
                 logger.exception("session %s: its timer failed", conversation.id)
+        with self._lock:
+            self._ringing = False
+            self._drop_void()
+            self._set_alarm()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import weakref
 from typing import Any
@@ -18,6 +19,7 @@ from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import UNCOMMITTED_WAIT
 from fallback_transport.registry import Capacity, Registry, Timekeeper
+from fallback_transport.runtime import Alarm, TaskAlarm
 from tests.fakes import FakeRuntime, Peer
 
 GONE = End(CloseCode.GONE, "no such session", True)
@@ -540,9 +542,25 @@ class Timed:
 
 
 class Clock:
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
         self.runtime = FakeRuntime()
+        #: For when the alarm was set.
+        self.set_to: list[float | None] = []
+        make = self.runtime.alarm
+        if kind == "task":
+            make = functools.partial(TaskAlarm, self.runtime)
+        self.runtime.alarm = lambda ring: self.watched(make(ring))
         self.keeper = Timekeeper(self.runtime)
+
+    def watched(self, alarm: Alarm) -> Alarm:
+        set_it = alarm.set
+
+        def note(when: float | None) -> None:
+            self.set_to.append(None if when is None else when - 1000)
+            set_it(when)
+
+        alarm.set = note
+        return alarm
 
     def timed(self) -> Any:
         return Timed(self.runtime)
@@ -551,9 +569,9 @@ class Clock:
         self.keeper.schedule(timed, None if seconds is None else 1000 + seconds)
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+@pytest.fixture(params=["timer", "task"])
+def clock(request: pytest.FixtureRequest) -> Clock:
+    return Clock(request.param)
 
 
 def test_each_is_called_at_its_time(clock: Clock) -> None:
@@ -645,34 +663,30 @@ def test_what_came_while_the_process_was_busy_is_read_first(clock: Clock) -> Non
     assert near.calls == [9]
 
 
-def test_no_task_waits_for_nothing(clock: Clock) -> None:
-    started = []
-    spawn = clock.runtime.spawn
-    clock.runtime.spawn = lambda *task: (started.append(task), spawn(*task))
-    timed = clock.timed()
-    for second in (1, 3):
-        clock.schedule(timed, second)
-        clock.runtime.advance(2)
-    assert timed.calls == [1, 3]
-    assert len(started) == 2
-
-
-def test_the_task_ends_with_the_last_time(clock: Clock) -> None:
-    started = []
-    driver = clock.runtime.driver
-    clock.runtime.spawn = lambda *task: started.append(driver.start_background_task(*task))
+def test_nobody_waits_for_nothing(clock: Clock) -> None:
     one, two = clock.timed(), clock.timed()
     clock.schedule(one, 1)
     clock.schedule(two, 2)
     clock.schedule(one, None)
     clock.runtime.run()
-    assert [task.is_alive() for task in started] == [True]
+    assert clock.set_to == [1]
     clock.schedule(two, None)
-    clock.runtime.run()
-    assert [task.is_alive() for task in started] == [False]
+    assert clock.set_to == [1, None]
     clock.schedule(one, 3)
     clock.runtime.advance(4)
     assert (one.calls, two.calls) == ([3], [])
+    assert clock.set_to == [1, None, 3, None]
+
+
+def test_nobody_wakes_for_a_time_that_was_replaced(clock: Clock) -> None:
+    """Each keepalive's answer replaces the time at which the silence would be too long."""
+    timed = clock.timed()
+    clock.schedule(timed, 55)
+    clock.schedule(timed, 25)
+    timed.then = lambda: clock.schedule(timed, 80)
+    clock.runtime.advance(70)
+    assert timed.calls == [25]
+    assert clock.set_to == [55, 25, 80]
 
 
 def test_times_that_were_replaced_do_not_pile_up(clock: Clock) -> None:

@@ -260,9 +260,9 @@ class SessionMachine:
                 asked = dict(connection.asked)
                 since = asked.pop(envelope.answer, None)
                 if since is not None:
-                    # Silence is counted again.
-                    self.soonest = 0.0
                     connection.asked = tuple(asked.items())
+                    # Silence is counted again.
+                    self.soonest = min(self.soonest, now + self.grant.keepalive)
                     events += self._answered(connection, now - since, now)
         return events + self._settle(fresh, now)
 

@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from .alarm import Alarm, TaskAlarm, TimerAlarm
 from .batch import MAX_BYTES, Batch
 from .deferral import Deferral
 from .flusher import Flusher
@@ -42,6 +43,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_QUEUED",
     "TURN",
+    "Alarm",
     "Batch",
     "Deadlines",
     "Driver",
@@ -50,6 +52,8 @@ __all__ = [
     "Hub",
     "Runtime",
     "Stream",
+    "TaskAlarm",
+    "TimerAlarm",
     "UnsuitableServer",
     "WSGIApplication",
     "make_lock",
@@ -255,6 +259,12 @@ class Runtime:
         """A new event of the async mode."""
         event: Event = self._driver.create_event()
         return event
+
+    def alarm(self, ring: Callable[[], None]) -> Alarm:
+        """What calls `ring`, which must not wait, at a time; asked for where it is to ring."""
+        if self._hub is None:
+            return TaskAlarm(self, ring)
+        return TimerAlarm(self._hub.call_later, self.now, ring)
 
     def sleep(self, seconds: float) -> None:
         """Let the others run for so many seconds."""

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import greenlet
 
 from ..engine import EventRefused
-from ..runtime import Runtime
+from ..runtime import Alarm, Runtime, TimerAlarm
 
 #: What the clock says at first: not 0, which would hide who forgets to ask it.
 START = 1000.0
@@ -61,14 +61,37 @@ class Task(greenlet.greenlet):
             self._done.set()
 
 
+class Timer:
+    """Something that is called at a time, unless it is over before."""
+
+    __slots__ = ("_call", "over")
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self.over = False
+
+    def fire(self) -> None:
+        """Call it."""
+        self._call()
+
+    def cancel(self) -> None:
+        """It is not to be called."""
+        self.over = True
+
+
 class Wait:
-    """One task's wait, which ends once."""
+    """One task's wait, which ends once: because of what it waits for, or as a timer."""
 
-    __slots__ = ("over", "task")
+    __slots__ = ("_tasks", "over", "task")
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, tasks: Tasks, task: Task) -> None:
+        self._tasks = tasks
         self.task = task
         self.over = False
+
+    def fire(self) -> None:
+        """Its time is over."""
+        self._tasks.wake(self)
 
 
 class Event:
@@ -97,7 +120,7 @@ class Event:
         task = self._tasks.current()
         if task is None:
             return self._tasks.drive(self.is_set, timeout)
-        wait = Wait(task)
+        wait = Wait(self._tasks, task)
         self._waits.append(wait)
         self._tasks.pause(wait, timeout)
         if wait in self._waits:
@@ -117,8 +140,8 @@ class Tasks:
         self.errors: list[Exception] = []
         self.peers: list[Peer] = []
         self._ready: deque[Task] = deque()
-        #: When, in which order, and what; a wait that is over is void.
-        self._timers: list[tuple[float, int, Callable[[], None] | Wait]] = []
+        #: When, in which order, and what.
+        self._timers: list[tuple[float, int, Timer | Wait]] = []
         self._order = itertools.count()
         self._root = _root()
         self._settling = False
@@ -138,7 +161,7 @@ class Tasks:
         if task is None:
             self.advance(seconds)
         elif seconds > 0:
-            self.pause(Wait(task), seconds)
+            self.pause(Wait(self, task), seconds)
         else:
             self._ready.append(task)
             self._leave(task)
@@ -175,7 +198,13 @@ class Tasks:
 
     def at(self, when: float, call: Callable[[], None]) -> None:
         """Call something when the clock says `when`."""
-        self._set_timer(when, call)
+        self._set_timer(when, Timer(call))
+
+    def later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Call something after a time, unless it is cancelled before."""
+        timer = Timer(call)
+        self._set_timer(self.time + seconds, timer)
+        return timer
 
     # -- for the test --------------------------------------------------------------------
 
@@ -252,25 +281,23 @@ class Tasks:
         first = max(min(due, default=math.inf), self.time + RETRY)
         timers = self._timers
         while timers:
-            when, _, what = timers[0]
-            if not (isinstance(what, Wait) and what.over):
+            when, _, timer = timers[0]
+            if not timer.over:
                 first = min(first, when)
                 break
             heapq.heappop(timers)
         return first if first < math.inf else None
 
-    def _set_timer(self, when: float, what: Callable[[], None] | Wait) -> None:
-        heapq.heappush(self._timers, (when, next(self._order), what))
+    def _set_timer(self, when: float, timer: Timer | Wait) -> None:
+        heapq.heappush(self._timers, (when, next(self._order), timer))
 
     def _fire(self) -> None:
         """Do what is due."""
         timers = self._timers
         while timers and timers[0][0] <= self.time:
-            what = heapq.heappop(timers)[2]
-            if isinstance(what, Wait):
-                self.wake(what)
-            else:
-                what()
+            timer = heapq.heappop(timers)[2]
+            if not timer.over:
+                timer.fire()
 
     def _leave(self, task: Task) -> None:
         assert task.parent is not None, "`run` has set it"
@@ -294,6 +321,9 @@ class VirtualRuntime(Runtime):
 
     def share(self) -> None:
         """While one runs, time stands: nobody is held up."""
+
+    def alarm(self, ring: Callable[[], None]) -> Alarm:
+        return TimerAlarm(self.tasks.later, self.now, ring)
 
     def sender(self, sock: Any) -> Callable[[bytes], int]:
         send: Callable[[bytes], int] = sock.send
