@@ -8,6 +8,7 @@ plain goes to the stock class, and so does what `orjson` refuses.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from socketio import packet as sio
@@ -31,6 +32,11 @@ def _int(digits: str) -> int:
 
 # Not orjson's: it makes floats of long integers, and would let pass what is refused.
 _decode = json.JSONDecoder(parse_int=_int).raw_decode
+#: From here on a text is looked at for what would have to be decoded in it.
+_LARGE = 16_384
+_NAMED = re.compile(r'2\["([ !#-\[\]-~]*)","')
+#: But for the quotation mark: RFC 8259, section 7.
+_ESCAPED = ("\\", *map(chr, range(0x20)))
 #: The types that JSON has no bytes in, so that they need not be looked through.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
@@ -74,8 +80,27 @@ def plain_event(text: str) -> Any:
     """
     if text[:2] != "2[":
         return None
+    if len(text) >= _LARGE and (event := _one_text(text)) is not None:
+        return event
     data, end = _decode(text, 1)
     return data if end == len(text) else None
+
+
+def _one_text(text: str) -> Any:
+    """The same, where the one argument is a text in which nothing is escaped; else None.
+
+    To look for each of what JSON escapes takes a third of the time of the decoder's look at
+    each character.
+    """
+    head = _NAMED.match(text)
+    if head is None or not text.isascii():
+        return None
+    start, end = head.end(), len(text) - 2
+    if text.find('"', start) != end or text[end:] != '"]':
+        return None
+    if any(text.find(each, start, end) >= 0 for each in _ESCAPED):
+        return None
+    return [head[1], text[start:end]]
 
 
 class Packet(sio.Packet):  # type: ignore[misc]

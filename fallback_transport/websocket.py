@@ -150,8 +150,9 @@ class WebSocketConnection:
         if failure is not None and not self._failed and not isinstance(failure, EOFError):
             self._failed = True
             logger.warning("WebSocket: %.120s", failure)
-        # What the session has to answer to its messages, it says itself.
-        quiet = bool(frames) and failure is None and self._conversation is not None
+        # What the session has to answer to its messages, it says itself; and what ends neither a
+        # frame nor the stream is not answered.
+        quiet = bool(data) and failure is None and self._conversation is not None
         for frame in frames:
             if isinstance(frame, Frame):
                 quiet &= self._frame(frame)

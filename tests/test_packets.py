@@ -154,20 +154,60 @@ HOSTILE = [
 ]
 
 
+def read(packets: type[Any], text: str) -> str:
+    """What a class makes of a text, as a text: NaN is not itself."""
+    try:
+        packet = packets(encoded_packet=text)
+    except (ValueError, RecursionError) as error:
+        return repr(type(error))
+    read = packet._to_dict()
+    return repr((read, packet.attachments, packet.attachment_count))
+
+
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:24]))
 def test_bad_packets_are_read_as_by_the_stock_class(writer: str, text: str) -> None:
-    def read(packets: type[Any]) -> Any:
-        try:
-            packet = packets(encoded_packet=text)
-        except (ValueError, RecursionError) as error:
-            return type(error)
-        return packet._to_dict() | {
-            "attachments": packet.attachments,
-            "attachment_count": packet.attachment_count,
-        }
+    assert read(Packet, text) == read(sio.Packet, text)
 
-    # NaN is not itself: compared as text.
-    assert repr(read(Packet)) == repr(read(sio.Packet))
+
+#: Where a * is, there is much.
+LARGE = [
+    '2["chat","*"]',
+    '2["","*"]',
+    '2["*","*"]',
+    '2["*"]',
+    '2["chat","*","*"]',
+    '2["chat","*",1]',
+    '2["chat",["*"]]',
+    '2["chat","*',
+    '2["chat","*"',
+    '2["chat","*]',
+    '2["chat","*"]]',
+    '2["chat","*"] ',
+    '2["chat","*"\n]',
+    '2["chat", "*"]',
+    '2 ["chat","*"]',
+    '2["ch\\u0061t","*"]',
+    '2["ch\x00at","*"]',
+    '2["chät","*"]',
+    '2["chat","*ä*"]',
+    '2["chat","*\ud83d*"]',
+    '2["chat","*\x7f*"]',
+    *(f'2["chat","{text}"]' for text in ("?*", "*?*", "*?")),
+    *(f'2["chat","{text}"]' for text in ("\\?*", "*\\?*", "*\\?", "*\\\\?")),
+]
+
+
+@pytest.mark.parametrize("text", LARGE)
+def test_what_is_large_is_read_as_by_the_stock_class(text: str) -> None:
+    for odd in ['"', "\\", "n", "u0041", *map(chr, range(0x20))] if "?" in text else ["?"]:
+        large = text.replace("?", odd).replace("*", "x" * packets._LARGE)
+        assert read(Packet, large) == read(sio.Packet, large), repr(odd)
+
+
+def test_of_what_is_large_and_plain_nothing_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packets, "_decode", None)
+    text = "".join(map(chr, range(0x20, 0x80))).replace('"', "").replace("\\", "") * 1000
+    assert Packet(encoded_packet=f'2["ch[a]t!","{text}"]').data == ["ch[a]t!", text]
 
 
 values = st.recursive(

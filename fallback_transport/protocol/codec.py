@@ -236,8 +236,7 @@ def _item(segment: str) -> Carried:
     """What is no plain text message, of those that a segment may hold."""
     kind = segment[:1]
     if kind == "p" and (place := _TEXT_PART.match(segment)):
-        # They are large, and this copies them once.
-        return Part(segment[place.end() :], int(place[1]), int(place[2]))
+        return _text_part(segment, place)
     content = segment[1:]
     try:
         # Python's decoder lets surplus padding pass.
@@ -259,6 +258,11 @@ def _item(segment: str) -> Carried:
     except (ValueError, TypeError, RecursionError, MessageRefused) as error:
         raise MalformedEnvelope(f"a segment of kind {kind!r} cannot be read") from error
     raise MalformedEnvelope("a segment of unknown kind")
+
+
+def _text_part(text: str, place: re.Match[str]) -> Part:
+    # Of what is large there is much: it is copied once.
+    return Part(text[place.end() :], int(place[1]), int(place[2]))
 
 
 def _read_tokens(line: str) -> dict[str, str]:
@@ -431,6 +435,10 @@ def decode(text: str) -> Unit:
         marks = int(handled), int(received or handled)
         if seq is None:
             return Envelope(*marks)
+        place = _TEXT_PART.match(text, usual.end())
+        if place is not None and text.find(SEPARATOR, place.end()) < 0:
+            # Nor is it looked through letter by letter, as `split` does.
+            return Envelope(*marks, int(seq), (_text_part(text, place),))
         segments = text[usual.end() :].split(SEPARATOR, _MAX_MESSAGES)
         if len(segments) <= _MAX_MESSAGES:
             return Envelope(*marks, int(seq), _segments(segments))
