@@ -468,7 +468,6 @@ class Timekeeper:
     def _ring(self) -> None:
         due: list[Conversation] = []
         with self._lock:
-            self._drop_void()
             now = self._runtime.now()
             if self._heap and now - self._heap[0][0] > LATENESS and not self._late:
                 # An answer that waits to be read must not count as missing.
@@ -484,13 +483,15 @@ class Timekeeper:
                 if entry is not None and entry[0] == when:
                     del self._due[session_id]
                     due.append(entry[1])
-        for conversation in due:
-            try:
-                conversation.timeout()
-            except Exception:
-                # One session's defect must not stop everybody's clock.
-                logger.exception("session %s: its timer failed", conversation.id)
-        with self._lock:
-            self._ringing = False
-            self._drop_void()
-            self._set_alarm()
+        try:
+            for conversation in due:
+                try:
+                    conversation.timeout()
+                except Exception:
+                    # One session's defect must not stop everybody's clock.
+                    logger.exception("session %s: its timer failed", conversation.id)
+        finally:
+            with self._lock:
+                self._ringing = False
+                self._drop_void()
+                self._set_alarm()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
 import weakref
 from typing import Any
 
@@ -66,8 +67,10 @@ class Desk:
         uncommitted: int = 3,
         per_address: int = 3,
         grant: Grant | None = None,
+        *,
+        turns: bool = False,
     ) -> None:
-        self.runtime = FakeRuntime()
+        self.runtime = FakeRuntime(turns=turns)
         self.layers: list[Silent] = []
         self.environs = 0
         self.registry = Registry(
@@ -514,6 +517,27 @@ def test_a_session_without_connection_lives_for_its_inactivity() -> None:
     assert desk.runtime.errors == []
 
 
+@pytest.mark.parametrize("turns", [False, True])
+def test_who_is_silent_is_asked_each_keepalive_and_not_waited_for_much_longer(turns: bool) -> None:
+    desk = Desk(turns=turns)
+    peer = desk.peer()
+    peer.settle()
+    heard = []
+    for _ in range(1500):
+        desk.runtime.advance(0.1)
+        peer.exchange()
+        # A peer says nothing of itself, it only answers.
+        heard.append(peer.conversation.machine.carrier.heard_at)
+    answered = sorted(set(heard))
+    assert len(answered) >= 6
+    assert all(25 <= now - before < 25.3 for before, now in itertools.pairwise(answered))
+    assert peer.dropped is None
+    while peer.dropped is None and desk.runtime.now() < answered[-1] + 100:
+        desk.runtime.advance(0.1)
+    assert peer.dropped is not None
+    assert 55 <= desk.runtime.now() - answered[-1] < 55.2
+
+
 def test_nothing_is_kept_of_a_session_that_is_over(desk: Desk) -> None:
     peer = desk.peer()
     peer.settle()
@@ -606,6 +630,25 @@ def test_none_takes_it_back(clock: Clock) -> None:
     assert timed.calls == [7]
 
 
+def test_what_was_taken_back_while_it_was_late_leaves_nothing(clock: Clock) -> None:
+    gone, other = clock.timed(), clock.timed()
+    driver = clock.runtime.driver
+    clock.schedule(gone, 1)
+    clock.runtime.run()
+    driver.time += 2
+    # It rings, is late, and waits a moment.
+    driver.at(1002.01, lambda: clock.schedule(gone, None))
+    clock.runtime.advance(0.02)
+    clock.schedule(other, 3)
+    clock.runtime.run()
+    driver.time += 2
+    clock.runtime.run()
+    assert other.calls == []
+    clock.runtime.advance(1)
+    assert gone.calls == []
+    assert other.calls == [pytest.approx(4.02 + module.RETRY)]
+
+
 def test_what_stays_due_does_not_keep_the_others_out(clock: Clock) -> None:
     """An ack to a peer that does not read stays due: on a hub, a loop would stop everything."""
     timed, other = clock.timed(), clock.timed()
@@ -623,6 +666,21 @@ def test_what_is_asked_for_again_and_again_still_comes(clock: Clock) -> None:
         clock.schedule(timed, 0)
         clock.runtime.advance(0.01)
     assert len(timed.calls) >= 10
+
+
+def test_nor_does_one_that_the_whole_process_is_to_hear_of(clock: Clock) -> None:
+    one, two = clock.timed(), clock.timed()
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    one.then = fail
+    clock.schedule(one, 1)
+    clock.schedule(two, 2)
+    with pytest.raises(KeyboardInterrupt):
+        clock.runtime.advance(1)
+    clock.runtime.advance(2)
+    assert (one.calls, two.calls) == ([1], [2])
 
 
 def test_a_timer_that_fails_stops_nobody(clock: Clock) -> None:
@@ -654,13 +712,18 @@ def test_what_came_while_the_process_was_busy_is_read_first(clock: Clock) -> Non
 
     busy.then = work
     other.then = lambda: read.append("missed" if waiting else "there")
-    clock.schedule(busy, 1)
-    clock.schedule(other, 2)
+    near.then = lambda: clock.schedule(near, clock.runtime.now() - 1000 + 1)
     clock.schedule(near, 9)
-    driver.at(1003.9, reader)
-    clock.runtime.advance(20)
-    assert read == ["an answer", "there"]
-    assert near.calls == [9]
+    # And the next time.
+    for start in (0, 10, 20):
+        waiting[:] = ["an answer"]
+        read.clear()
+        clock.schedule(busy, start + 1)
+        clock.schedule(other, start + 2)
+        driver.at(1000 + start + 3.9, reader)
+        clock.runtime.advance(10)
+        assert read == ["an answer", "there"]
+    assert near.calls[0] == 9
 
 
 def test_nobody_waits_for_nothing(clock: Clock) -> None:

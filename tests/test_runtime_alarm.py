@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fallback_transport.runtime import Alarm, TaskAlarm, TimerAlarm
+from fallback_transport.runtime import Alarm, Runtime, TaskAlarm, TimerAlarm
 
 from .fakes import FakeRuntime
 
@@ -99,3 +99,30 @@ def test_a_task_is_there_only_while_it_is_set() -> None:
     bell.runtime.advance(4)
     assert [task.is_alive() for task in started] == [False, False]
     assert bell.rang == [3]
+
+
+def test_a_task_that_could_not_begin_does_so_the_next_time() -> None:
+    bell = Bell(FakeRuntime(), "task")
+    spawn = bell.runtime.spawn
+
+    def fail(*task: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    bell.runtime.spawn = fail  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="thread"):
+        bell.set(1)
+    bell.runtime.spawn = spawn  # type: ignore[method-assign]
+    bell.set(2)
+    bell.runtime.advance(5)
+    assert bell.rang == [2]
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_a_hubs_timer_rings_where_there_is_a_hub(turns: bool) -> None:
+    runtime, rang = FakeRuntime(turns=turns), []
+    alarm = Runtime.alarm(runtime, lambda: rang.append(runtime.now() - 1000))
+    assert type(alarm) is (TimerAlarm if turns else TaskAlarm)
+    alarm.set(1005)
+    alarm.set(1003)
+    runtime.advance(10)
+    assert rang == [3]

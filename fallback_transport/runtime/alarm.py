@@ -70,8 +70,9 @@ class TaskAlarm:
             if self._running:
                 self._changed.set()
             elif when is not None:
-                self._running = True
+                # It waits for the lock; where it cannot be begun, the next time is tried again.
                 self._runtime.spawn(self._run)
+                self._running = True
 
     def _run(self) -> None:
         while True:
@@ -86,5 +87,10 @@ class TaskAlarm:
                 self._changed.clear()
             if wait > 0:
                 self._changed.wait(wait)
-            else:
+                continue
+            try:
                 self._ring()
+            except BaseException:
+                # It may end no more than this task; the next time is not to pass with it.
+                self._runtime.spawn(self._run)
+                raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import random
 import socket as sockets
 import time
@@ -410,11 +411,15 @@ def test_a_sending_request_is_answered_while_a_handler_is_busy(served: Served) -
 def test_the_server_asks_a_websocket_that_is_silent() -> None:
     with Served(keepalive=0.5) as server, raw_websocket(server.port) as socket:
         socket.open()
-        for _ in range(2):
+        times = []
+        for _ in range(3):
             asked = socket.envelope()
             while asked.ask is None:
                 asked = socket.envelope()
+            times.append(time.monotonic())
             socket.send(Envelope(1, 1, answer=asked.ask))
+        # Half a second behind each answer; were silence still waited for, it would be six.
+        assert all(0.4 < later - sooner < 2 for sooner, later in itertools.pairwise(times))
 
 
 def test_an_ack_waits_for_a_message_only_so_long(served: Served) -> None:
