@@ -200,9 +200,11 @@ def visit(browser: Browser, server: Served) -> Iterator[Callable[..., Visit]]:
     """Opens a page on a sound network."""
     with ExitStack() as stack:
 
-        def opened(query: str, **options: Any) -> Visit:
+        def opened(query: str, *, script: str = "", **options: Any) -> Visit:
             context = browser.new_context(**options)
             stack.callback(context.close)
+            context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
+            context.add_init_script(KEPT + script)
             return Visit(context, server.url, query)
 
         yield opened
@@ -309,22 +311,27 @@ def test_by_keyboard(visits: dict[str, Visit]) -> None:
     assert page.evaluate("document.activeElement.id") == "copy-text"
 
 
-def test_runs_again_with_another_time_of_silence(visits: dict[str, Visit]) -> None:
-    visit = visits["no WebSocket"].finished()
-    assert visit.report()["observations"]["polling"]["hold"]["asked"] == IDLE
-    visit.page.evaluate("document.getElementById('idle').options[1].value = '2'")
-    visit.page.select_option("#idle", "2")
-    visit.page.focus("#again")
-    visit.page.keyboard.press("Enter")
-    visit.page.wait_for_selector("body[data-state=running]")
-    assert not visit.page.is_visible("#copy-text")
-    visit.page.wait_for_selector("#polling .check[data-state=good]")
+def test_runs_again_with_another_time_of_silence(visit: Callable[..., Visit]) -> None:
+    doctor = visit(f"?idle={IDLE}", script="delete window.WebSocket").finished()
+    assert doctor.report()["observations"]["polling"]["hold"]["asked"] == IDLE
+    doctor.page.evaluate("document.getElementById('idle').options[1].value = '2'")
+    doctor.page.select_option("#idle", "2")
+    doctor.page.focus("#again")
+    doctor.page.keyboard.press("Enter")
+    doctor.page.wait_for_selector("body[data-state=running]")
+    assert not doctor.page.is_visible("#copy-text")
+    doctor.page.wait_for_selector("#polling .check[data-state=good]")
     # And once more, while it is under way: of the first one nothing is heard again.
-    visit.page.keyboard.press("Enter")
-    polling = visit.finished().report()["observations"]["polling"]
+    doctor.page.keyboard.press("Enter")
+    polling = doctor.finished().report()["observations"]["polling"]
     # begin, 8 echoes, a stream, 2 serials, seen.
     assert (polling["hold"]["asked"], polling["requests"]) == (2, 13)
-    assert "A request that waits (2 s): Held for 2 s, then answered." in visit.copied("#copy-text")
+    # Two seconds, and what a busy machine adds to that, in between and around it.
+    line = r"A request that waits \(([0-9.]+) s\): Held for ([0-9.]+) s, then answered\."
+    waits = re.search(line, doctor.copied("#copy-text"))
+    assert waits is not None
+    assert float(waits[2]) == pytest.approx(polling["hold"]["seconds"], abs=0.051)
+    assert 2 <= float(waits[2]) <= float(waits[1]) < 3
 
 
 def test_a_link_may_say_how_long(visit: Callable[..., Visit]) -> None:
