@@ -326,12 +326,7 @@ def test_runs_again_with_another_time_of_silence(visit: Callable[..., Visit]) ->
     polling = doctor.finished().report()["observations"]["polling"]
     # begin, 8 echoes, a stream, 2 serials, seen.
     assert (polling["hold"]["asked"], polling["requests"]) == (2, 13)
-    # Two seconds, and what a busy machine adds to that, in between and around it.
-    line = r"A request that waits \(([0-9.]+) s\): Held for ([0-9.]+) s, then answered\."
-    waits = re.search(line, doctor.copied("#copy-text"))
-    assert waits is not None
-    assert float(waits[2]) == pytest.approx(polling["hold"]["seconds"], abs=0.051)
-    assert 2 <= float(waits[2]) <= float(waits[1]) < 3
+    assert "A request that waits (2 s): Held for 2 s, then answered." in doctor.copied("#copy-text")
 
 
 def test_a_link_may_say_how_long(visit: Callable[..., Visit]) -> None:
