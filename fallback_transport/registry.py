@@ -468,6 +468,7 @@ class Timekeeper:
     def _ring(self) -> None:
         due: list[Conversation] = []
         with self._lock:
+            self._drop_void()
             now = self._runtime.now()
             if self._heap and now - self._heap[0][0] > LATENESS and not self._late:
                 # An answer that waits to be read must not count as missing.
@@ -478,11 +479,9 @@ class Timekeeper:
             self._late = False
             self._ringing = True
             while self._heap and self._heap[0][0] <= now:
-                when, session_id = heapq.heappop(self._heap)
-                entry = self._due.get(session_id)
-                if entry is not None and entry[0] == when:
-                    del self._due[session_id]
-                    due.append(entry[1])
+                _, session_id = heapq.heappop(self._heap)
+                due.append(self._due.pop(session_id)[1])
+                self._drop_void()
         try:
             for conversation in due:
                 try:

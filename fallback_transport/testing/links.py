@@ -128,6 +128,8 @@ class Link(ABC):
         self.over = False
         self.up, self.down = Lane(owner), Lane(owner)
         self._owner = owner
+        #: What came and was not read: bytes, or calls that tell of an answer.
+        self._inbox: deque[Any] = deque()
 
     @abstractmethod
     def greet(self, hello: Hello) -> None:
@@ -156,6 +158,10 @@ class Link(ABC):
         raise RuntimeError(
             "nothing repeats what goes over a WebSocket; switch('polling') has requests"
         )
+
+    def _came(self, what: Any) -> None:
+        self._inbox.append(what)
+        self._owner.stirred = True
 
     def _conclude(self, answer: Unit | tuple[int, str]) -> None:
         if isinstance(answer, (Envelope, Hello, PollRequest)):
@@ -237,7 +243,6 @@ class WebSocketLink(Link):
             max_size=None,
             logger=_quiet,
         )
-        self._inbox: deque[bytes] = deque()
         self._hello = codec.encode(hello)
         self._wire = Wire(self._owner.tasks, lambda data: self.down.send(lambda: self._came(data)))
         request = self._framing.connect()
@@ -286,10 +291,6 @@ class WebSocketLink(Link):
             self._flush()
         return moved
 
-    def _came(self, data: bytes) -> None:
-        self._inbox.append(data)
-        self._owner.stirred = True
-
     def _start(self, environ: dict[str, Any]) -> None:
         self._owner.tasks.start_background_task(self._serve, environ)
 
@@ -325,7 +326,6 @@ class PollingLink(Link):
 
     def __init__(self, owner: Owner, attempt: int) -> None:
         super().__init__(owner, attempt)
-        self._inbox: deque[Callable[[], None]] = deque()
         self._last = b""
         self._waits = self._sends = self._parted = False
         self._rest_until = 0.0
@@ -382,10 +382,6 @@ class PollingLink(Link):
     def _serve(self, environ: dict[str, Any], answered: Callable[[int, bytes], None]) -> None:
         status, body = self._owner.doors.answer(environ)
         self.down.send(lambda: self._came(lambda: answered(status, body)))
-
-    def _came(self, answer: Callable[[], None]) -> None:
-        self._inbox.append(answer)
-        self._owner.stirred = True
 
     def _greeted(self, status: int, body: bytes) -> None:
         try:

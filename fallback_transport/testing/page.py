@@ -279,7 +279,6 @@ class Page:
             if number is not None:
                 namespace = "" if self._namespace == "/" else self._namespace + ","
                 text = f'{ERROR}{namespace}{number}{{"code":1011,"message":"the listener raised"}}'
-                self.stirred = True
                 self.machine.send([Message(text)], self.tasks.time, urgent=True)
             return
         if number is not None and replies and self.closed is None:
