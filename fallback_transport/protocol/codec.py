@@ -34,8 +34,11 @@ _MARK = f"0|{_COUNT}"
 _NAMED = "[A-Za-z0-9._-]{1,64}"
 _NUMBER = re.compile(rf"(?:{_MARK})\Z", re.ASCII)
 # What nearly every unit of a client begins with, read in one go: an envelope with marks, and the
-# number of its messages if it has any, and a polling request, in the order in which pages write it.
-_USUAL = re.compile(rf"a({_MARK})(?: r({_MARK}))?(?:\Z| s({_COUNT})\x1e)", re.ASCII)
+# number of its messages if it has any, or else what keeps a quiet connection alive; and a polling
+# request. All in the order in which pages write it.
+_USUAL = re.compile(
+    rf"a({_MARK})(?: r({_MARK}))?(?: s({_COUNT})\x1e|(?: q({_MARK}))?(?: p({_MARK}))?\Z)", re.ASCII
+)
 _POLL = re.compile(
     rf"i({_NAMED}) k({_NAMED}) t({_MARK}) n({_MARK})"
     rf"(?: w({_MARK}))?(?: b({_MARK}))? a({_MARK})(?: r({_MARK}))?(?: s({_COUNT}))?(?: c({_MARK}))?"
@@ -82,27 +85,30 @@ def _marks(envelope: Envelope) -> dict[str, int]:
 
 
 def _tokens(envelope: Envelope) -> str:
-    if envelope.commit is envelope.ask is envelope.answer is None and not envelope.got:
-        # Nearly all of a server's; a key is only stated with a commit.
-        received = "" if envelope.received == envelope.ack else f" r{envelope.received}"
-        seq = "" if envelope.seq is None else f" s{envelope.seq}"
-        if envelope.key is None:
-            return f"a{envelope.ack}{received}{seq}"
-    tokens = [f"a{envelope.ack}"]
-    if envelope.received != envelope.ack:
-        tokens.append(f"r{envelope.received}")
-    if envelope.got:
-        tokens.append(f"g{envelope.got}")
-    if envelope.seq is not None:
-        tokens.append(f"s{envelope.seq}")
-    if envelope.commit is not None:
-        tokens.append(f"c{envelope.commit}")
-    if envelope.key is not None:
-        tokens.append(f"k{envelope.key}")
-    if envelope.ask is not None:
-        tokens.append(f"q{envelope.ask}")
-    if envelope.answer is not None:
-        tokens.append(f"p{envelope.answer}")
+    ack, received, seq, _, commit, key, ask, answer, got = envelope
+    if commit is None and key is None and not got:
+        # Nearly all that are sent.
+        line = f"a{ack}" if received == ack else f"a{ack} r{received}"
+        if seq is not None:
+            line = f"{line} s{seq}"
+        if ask is not None:
+            line = f"{line} q{ask}"
+        return line if answer is None else f"{line} p{answer}"
+    tokens = [f"a{ack}"]
+    if received != ack:
+        tokens.append(f"r{received}")
+    if got:
+        tokens.append(f"g{got}")
+    if seq is not None:
+        tokens.append(f"s{seq}")
+    if commit is not None:
+        tokens.append(f"c{commit}")
+    if key is not None:
+        tokens.append(f"k{key}")
+    if ask is not None:
+        tokens.append(f"q{ask}")
+    if answer is not None:
+        tokens.append(f"p{answer}")
     return " ".join(tokens)
 
 
@@ -431,10 +437,13 @@ def decode(text: str) -> Unit:
     """
     usual = _USUAL.match(text)
     if usual is not None:
-        handled, received, seq = usual.groups()
+        handled, received, seq, ask, answer = usual.groups()
         marks = int(handled), int(received or handled)
         if seq is None:
-            return Envelope(*marks)
+            if ask is answer is None:
+                return Envelope(*marks)
+            asked = None if ask is None else int(ask)
+            return Envelope(*marks, ask=asked, answer=None if answer is None else int(answer))
         place = _TEXT_PART.match(text, usual.end())
         if place is not None and text.find(SEPARATOR, place.end()) < 0:
             # Nor is it looked through letter by letter, as `split` does.
