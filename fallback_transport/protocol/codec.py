@@ -71,8 +71,8 @@ _joined: tuple[tuple[Carried, ...], str] = ((Message(""),), "m")
 # -- encoding -----------------------------------------------------------------
 
 
-def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+#: `json.dumps` would make another of these each time.
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _marks(envelope: Envelope) -> dict[str, int]:
@@ -393,8 +393,8 @@ def _grant(value: object) -> Grant:
 def _json_unit(text: str, messages: tuple[Carried, ...]) -> Hello | Welcome | End:
     try:
         head: dict[str, Any] = json.loads(text)
-        # An escaped lone surrogate is no text, and would fail whoever logs it.
-        json.dumps(head, ensure_ascii=False).encode()
+        # A lone surrogate is no text, escaped or not, and would fail whoever logs it.
+        (_json(head) if "\\u" in text else text).encode()
     except (ValueError, RecursionError) as error:
         raise MalformedEnvelope("a head that is no JSON") from error
     if "end" in head:

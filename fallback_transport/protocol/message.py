@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .codes import valid_close
 from .errors import MalformedEnvelope, MessageRefused
@@ -104,18 +104,16 @@ class Close:
 
     code: int
     reason: str = ""
+    #: Asked for by all who count what is under way.
+    segment: str = field(init=False, repr=False, compare=False)
+    size: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if problem := valid_close(self.code, self.reason):
             raise ValueError(problem)
-
-    @property
-    def size(self) -> int:
-        return len(self.segment.encode())
-
-    @property
-    def segment(self) -> str:
-        return "c" + json.dumps([self.code, self.reason], ensure_ascii=False, separators=(",", ":"))
+        said = json.dumps([self.code, self.reason], ensure_ascii=False, separators=(",", ":"))
+        object.__setattr__(self, "segment", "c" + said)
+        object.__setattr__(self, "size", len(said.encode()) + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Response
-from websockets.protocol import State as Framing
-from websockets.uri import parse_uri
+from websockets.protocol import Protocol as Framing
+from websockets.protocol import Side
+from websockets.protocol import State as Stage
 
 from ..protocol import codec
 from ..protocol.client import ClientMachine
@@ -29,6 +28,14 @@ from ..websocket import SUBPROTOCOL
 from .tasks import Tasks
 
 _TEXT = {"Content-Type": "text/plain;charset=UTF-8"}
+#: RFC 6455, section 4.1; its example's key, for no cache stands between to be told from a server.
+_UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Protocol": SUBPROTOCOL,
+}
 #: Seconds until a poll that was answered at once, with nothing, is repeated.
 PAUSE = 1.0
 
@@ -237,20 +244,10 @@ class WebSocketLink(Link):
     transport = Transport.WEBSOCKET
 
     def greet(self, hello: Hello) -> None:
-        self._framing = ClientProtocol(
-            parse_uri("ws://localhost/"),
-            subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
-            max_size=None,
-            logger=_quiet,
-        )
+        self._framing: Framing | None = None
         self._hello = codec.encode(hello)
         self._wire = Wire(self._owner.tasks, lambda data: self.down.send(lambda: self._came(data)))
-        request = self._framing.connect()
-        self._framing.send_request(request)
-        # The application gets it as WSGI, not as these bytes.
-        self._framing.data_to_send()
-        headers = {name: value for name, value in request.headers.raw_items() if name != "Host"}
-        environ = self._owner.doors.request("ws", None, headers)
+        environ = self._owner.doors.request("ws", None, _UPGRADE)
         environ["fallback_transport.socket"] = self._wire
         self.up.send(lambda: self._start(environ))
 
@@ -262,34 +259,46 @@ class WebSocketLink(Link):
         moved = bool(self._inbox)
         while self._inbox and not self.over:
             data = self._inbox.popleft()
+            framing = self._framing
+            if framing is None:
+                self._upgraded(data)
+                continue
             if data:
-                self._framing.receive_data(data)
+                framing.receive_data(data)
             else:
-                self._framing.receive_eof()
-            for event in self._framing.events_received():
+                framing.receive_eof()
+            for event in framing.events_received():
                 if isinstance(event, Frame):
                     self._frame(event)
-                elif isinstance(event, Response) and self._framing.state is Framing.OPEN:
-                    self._framing.send_text(self._hello.encode())
-            self._flush()
-            if not data or self._framing.state is not Framing.OPEN:
+            self._flush(framing)
+            if not data or framing.state is not Stage.OPEN:
                 self._lost()
         return moved
 
     def write(self) -> bool:
         moved = False
-        while not self.over and isinstance(self.answer, Welcome):
+        framing = self._framing
+        while framing is not None and not self.over and isinstance(self.answer, Welcome):
             envelope = self._owner.machine.pull(self.attempt, self._owner.tasks.time)
             if envelope is None:
                 break
             moved = True
             for frame in codec.encode_frames(envelope):
                 if isinstance(frame, str):
-                    self._framing.send_text(frame.encode())
+                    framing.send_text(frame.encode())
                 else:
-                    self._framing.send_binary(frame)
-            self._flush()
+                    framing.send_binary(frame)
+            self._flush(framing)
         return moved
+
+    def _upgraded(self, response: bytes) -> None:
+        """The answer to the handshake has come: nothing else can be in its bytes."""
+        if not response.startswith(b"HTTP/1.1 101 "):
+            self._lost()
+            return
+        self._framing = framing = Framing(Side.CLIENT, max_size=None, logger=_quiet)
+        framing.send_text(self._hello.encode())
+        self._flush(framing)
 
     def _start(self, environ: dict[str, Any]) -> None:
         self._owner.tasks.start_background_task(self._serve, environ)
@@ -314,8 +323,8 @@ class WebSocketLink(Link):
         elif isinstance(unit, (Envelope, End)):
             self._owner.arrived(self.attempt, unit)
 
-    def _flush(self) -> None:
-        for data in self._framing.data_to_send():
+    def _flush(self, framing: Framing) -> None:
+        for data in framing.data_to_send():
             self.up.send(lambda data=data: self._wire.feed(data))  # type: ignore[misc]
 
 
@@ -371,9 +380,7 @@ class PollingLink(Link):
     ) -> None:
         if last:
             self._last = body
-        environ = self._owner.doors.request(
-            "poll", body, {"Content-Type": "text/plain;charset=UTF-8"}
-        )
+        environ = self._owner.doors.request("poll", body, _TEXT)
         self.up.send(lambda: self._start(environ, answered))
 
     def _start(self, environ: dict[str, Any], answered: Callable[[int, bytes], None]) -> None:
