@@ -40,6 +40,7 @@ FLOORS = [
     {"extension"},
     {"testing"},
     {"", "__main__"},
+    {"hatch_build"},
 ]
 
 # The ground floor is pure: no socket, clock, thread, randomness, logging or

@@ -1,4 +1,4 @@
-"""This package as ``HATCH_BUILD_HOOK_ENABLE_CUSTOM=true`` builds it: hatch_build.py."""
+"""This package as ``HATCH_BUILD_HOOK_ENABLE_CUSTOM=true`` builds it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def build(folder: Path, root: Path = ROOT) -> None:
 def package() -> Path:
     """The folder that has it, built at first use for these sources, this Python and this user."""
     digest = hashlib.sha256(f"{sys.version} {version('mypy')}".encode())
-    sources = [*ROOT.glob(f"{PACKAGE}/**/*.py"), ROOT / "pyproject.toml", ROOT / "hatch_build.py"]
+    sources = [*ROOT.glob(f"{PACKAGE}/**/*.py"), ROOT / "pyproject.toml"]
     for path in sorted(sources):
         digest.update(path.read_bytes())
     folder = cache() / f"compiled-{digest.hexdigest()[:16]}"
