@@ -6,10 +6,11 @@ decided above it.
 
 from __future__ import annotations
 
+from .connection import Connection
 from .envelope import End, Envelope, Grant, Hello, PollRequest, Welcome
 from .errors import MessageRefused
 from .events import Event, Transport
-from .machine import By, Connection, SessionMachine
+from .machine import By, SessionMachine
 from .message import Carried, Close, Message
 from .reliability import Bounds
 from .state import State

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
 from .codes import CloseCode
+from .connection import Connection, PollConnection
 from .envelope import End, Envelope, Grant, PollRequest
 from .events import POLLING, WEBSOCKET, Event, Transport
-from .machine import ACK_DELAY, MAX_CANDIDATES, Connection, SessionMachine
+from .machine import ACK_DELAY, MAX_CANDIDATES, SessionMachine
 from .message import Carried
 from .reliability import Bounds
 from .state import CLOSED
@@ -40,20 +40,6 @@ class Verdict(NamedTuple):
 
     poll: Poll
     releases: int | None = None
-
-
-@dataclass(slots=True)
-class PollConnection(Connection):
-    """A run of polls: at most one of them is held."""
-
-    parked: int | None = None
-    """The number of the held request."""
-    parked_at: float = 0.0
-    parked_until: float = 0.0
-    limit: int | None = None
-    """The most bytes of messages that the held request wants."""
-    highest: int = 0
-    """The highest number of any waiting request."""
 
 
 #: Seconds for which a session lives after its last hello while its client has never committed:

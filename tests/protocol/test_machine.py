@@ -10,6 +10,7 @@ import pytest
 
 from fallback_transport.protocol.client import ClientMachine
 from fallback_transport.protocol.codec import decode, encode
+from fallback_transport.protocol.connection import Connection
 from fallback_transport.protocol.envelope import Envelope, Grant, Welcome
 from fallback_transport.protocol.errors import (
     ImpossibleMark,
@@ -32,7 +33,6 @@ from fallback_transport.protocol.machine import (
     ENVELOPE_BYTES,
     ENVELOPE_MESSAGES,
     MAX_ANSWERS,
-    Connection,
     SessionMachine,
 )
 from fallback_transport.protocol.message import Message
