@@ -21,7 +21,7 @@ PACKAGE = "fallback_transport"
 FLOORS = [
     {"catch_all", "packets", "protocol", "version"},
     {"runtime"},
-    {"application", "backlog", "carriage"},
+    {"application", "backlog", "carriage", "timekeeper"},
     {"admission", "client_manager", "conversation", "files", "origins", "request", "stats"},
     {"inspection", "registry", "shortcut"},
     {"engine"},
