@@ -87,6 +87,10 @@
 
   // By so much a timer may be late: 100 ms are a turn of a busy page's event loop.
   var LATENESS = 100;
+  // Of one answer to a poll, the most bytes of messages; and how long after one was cut more than
+  // that which came through is tried again, for nobody knows whether it was its size.
+  var LARGEST_ANSWER = 500000;
+  var CUT_FOR = 60000;
   // The first wait behind a message, in units of `alive`: with its margin under 3 s.
   var ATTENTION = 1.5;
 
@@ -1228,8 +1232,9 @@
     var lastTime = 0;
     var clockOffset = 0;
     var attentionAt = 0;
-    // Of polls: how large answers may be, until when waits are short.
-    var bufferLimit = 500000;
+    // Of polls: how large answers may be, when one was cut, until when waits are short.
+    var bufferLimit = LARGEST_ANSWER;
+    var cutAt = -Infinity;
     var shortUntil = 0;
     var learned = {};
     var begunAt = -Infinity;
@@ -1611,6 +1616,9 @@
             failed(lane, unit, answer, status, took, begun, text);
             return;
           }
+          if (lane === waiting && 2 * text.length > bufferLimit && now() - cutAt > CUT_FOR) {
+            bufferLimit = Math.min(LARGEST_ANSWER, 2 * bufferLimit);
+          }
           // It shows that the network is there: what failed on the other lane is tried again soon. At
           // once, if this was a failing one too: the network is back.
           var isBack = lane.failures > 1;
@@ -1653,7 +1661,10 @@
           // It is no failure of the path to learn what it carries.
           if (machine.requestBytes > LEAST_PART) { lane.failures = lane.tries = 0; }
         } else if (lane === waiting) {
-          if (!isOurs && (begun || status === 200)) { bufferLimit = Math.max(1000, bufferLimit >> 1); }
+          if (!isOurs && (begun || status === 200)) {
+            bufferLimit = Math.max(1000, bufferLimit >> 1);
+            cutAt = now();
+          }
           if (lane.failures > 1) {
             // Again, and not for its time: the network was down, then, and nobody has cut anything.
             if (took < 1000 || took > unit.wait) { learned.wait = former; }
