@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 from typing import Protocol
 
 from .runtime import Alarm, Runtime
@@ -15,6 +16,8 @@ RETRY = 0.05
 #: By so many seconds a timer may be late; beyond, the process was busy, and what came meanwhile is
 #: still to be read.
 LATENESS = 0.1
+#: Seconds from which on a deadline is far away: beyond an ack's, a doubt's, a short poll's.
+FAR = 2.0
 
 
 class Timed(Protocol):
@@ -27,14 +30,22 @@ class Timed(Protocol):
 
 
 class Timekeeper:
-    """One heap of all sessions' deadlines, and one alarm for the first."""
+    """All sessions' deadlines, and one alarm for the first.
+
+    What is far away is rounded up to the runtime's `grain`: most of the deadlines of a quiet
+    process, keepalives, fall on one time with others, and wake it once.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._lock = runtime.lock()
-        #: Times and ids; an entry whose time is not the id's in `_due` is void.
-        self._heap: list[tuple[float, str]] = []
         self._due: dict[str, tuple[float, Timed]] = {}
+        #: The times that there are, and whose they are: an id whose time in `_due` is another
+        #: is void.
+        self._times: list[float] = []
+        self._ids: dict[float, list[str]] = {}
+        #: How many ids there are, those that are void among them.
+        self._count = 0
         self._alarm: Alarm | None = None
         #: Whether it rings: only when all that is due was told, it is set anew.
         self._ringing = False
@@ -44,15 +55,15 @@ class Timekeeper:
     def schedule(self, timed: Timed, when: float | None) -> None:
         """Call `timed.timeout()` at `when`; None, or an earlier time, replaces it.
 
-        A later time is only noted: the conversation is asked again at the
-        earlier one, which is cheaper than to search the heap for every message.
+        A later time is only noted: the session is asked again at the earlier
+        one, which is cheaper than to search for it with every message.
         """
-        now = self._runtime.now()
+        now, grain = self._runtime.now(), self._runtime.grain
         with self._lock:
             if when is None:
                 self._due.pop(timed.id, None)
-                if not self._due and self._heap:
-                    self._heap.clear()
+                if not self._due and self._times:
+                    self._clear()
                     self._late = False
                     self._set_alarm()
                 return
@@ -60,30 +71,53 @@ class Timekeeper:
                 # It waits for a writer (an ack to a peer that does not read): asked for
                 # without a pause, nobody else would ever run on a hub.
                 when = now + RETRY
+            elif grain and when > now + FAR:
+                when = math.ceil(when / grain) * grain
             due = self._due.get(timed.id)
             if due is not None and due[0] <= when:
                 return
-            self._due[timed.id] = when, timed
-            first = not self._heap or when < self._heap[0][0]
-            heapq.heappush(self._heap, (when, timed.id))
-            self._compact()
+            first = not self._times or when < self._times[0]
+            self._add(when, timed)
+            if self._count > 4 * len(self._due) + 64:
+                self._compact()
             if first:
                 self._set_alarm()
 
+    def _add(self, when: float, timed: Timed) -> None:
+        self._due[timed.id] = when, timed
+        ids = self._ids.get(when)
+        if ids is None:
+            self._ids[when] = [timed.id]
+            heapq.heappush(self._times, when)
+        else:
+            ids.append(timed.id)
+        self._count += 1
+
+    def _clear(self) -> None:
+        self._times.clear()
+        self._ids.clear()
+        self._count = 0
+
     def _compact(self) -> None:
-        """Drop the void entries once they are the most: each deadline moved leaves one."""
-        if len(self._heap) > 4 * len(self._due) + 64:
-            self._heap = [(when, session_id) for session_id, (when, _) in self._due.items()]
-            heapq.heapify(self._heap)
+        """Drop what is void once it is the most: each deadline moved leaves one."""
+        due = list(self._due.values())
+        self._clear()
+        for when, timed in due:
+            self._add(when, timed)
 
     def _drop_void(self) -> None:
         """Whoever answers in time leaves one with each question: nobody is to wake for them."""
-        while self._heap:
-            when, session_id = self._heap[0]
-            due = self._due.get(session_id)
-            if due is not None and due[0] == when:
-                return
-            heapq.heappop(self._heap)
+        while self._times:
+            when = self._times[0]
+            ids = self._ids[when]
+            while ids:
+                due = self._due.get(ids[-1])
+                if due is not None and due[0] == when:
+                    return
+                ids.pop()
+                self._count -= 1
+            del self._ids[when]
+            heapq.heappop(self._times)
 
     def _set_alarm(self) -> None:
         if self._ringing:
@@ -91,14 +125,14 @@ class Timekeeper:
         if self._alarm is None:
             # Here, for a session's first deadline shows which thread serves.
             self._alarm = self._runtime.alarm(self._ring)
-        self._alarm.set(self._heap[0][0] if self._heap else None)
+        self._alarm.set(self._times[0] if self._times else None)
 
     def _ring(self) -> None:
         due: list[Timed] = []
         with self._lock:
             self._drop_void()
             now = self._runtime.now()
-            if self._heap and now - self._heap[0][0] > LATENESS and not self._late:
+            if self._times and now - self._times[0] > LATENESS and not self._late:
                 # An answer that waits to be read must not count as missing.
                 self._late = True
                 assert self._alarm is not None, "it rings"
@@ -106,10 +140,8 @@ class Timekeeper:
                 return
             self._late = False
             self._ringing = True
-            while self._heap and self._heap[0][0] <= now:
-                _, session_id = heapq.heappop(self._heap)
-                due.append(self._due.pop(session_id)[1])
-                self._drop_void()
+            while self._times and self._times[0] <= now:
+                due += self._take(heapq.heappop(self._times))
         try:
             for timed in due:
                 try:
@@ -122,3 +154,15 @@ class Timekeeper:
                 self._ringing = False
                 self._drop_void()
                 self._set_alarm()
+
+    def _take(self, when: float) -> list[Timed]:
+        """Those whose time this is; they have none any more."""
+        found: list[Timed] = []
+        ids = self._ids.pop(when)
+        self._count -= len(ids)
+        for session_id in ids:
+            due = self._due.get(session_id)
+            if due is not None and due[0] == when:
+                del self._due[session_id]
+                found.append(due[1])
+        return found

@@ -222,4 +222,30 @@ def test_times_that_were_replaced_do_not_pile_up(clock: Clock) -> None:
         clock.schedule(timed, clock.runtime.now() - 1000 + 0.2)
         clock.runtime.advance(0.2)
     assert len(timed.calls) == 2000
-    assert len(clock.keeper._heap) < 100
+    assert clock.keeper._count < 100
+    assert len(clock.keeper._times) < 100
+
+
+def test_what_is_far_away_is_done_with_others(clock: Clock) -> None:
+    """Keepalives wake a quiet process sixteen times a second at most, and late by no more."""
+    clock.runtime.grain = 1 / 16
+    near, exact, *far = [clock.timed() for _ in range(5)]
+    clock.schedule(near, 1.99)
+    clock.schedule(exact, 25)
+    for seconds, timed in zip((25.01, 25.06, 25.07), far, strict=True):
+        clock.schedule(timed, seconds)
+    clock.runtime.advance(30)
+    assert (near.calls, exact.calls) == ([pytest.approx(1.99)], [25])
+    assert [timed.calls for timed in far] == [[25.0625], [25.0625], [25.125]]
+    assert clock.set_to[-4:] == [25, 25.0625, 25.125, None]
+
+
+def test_one_that_comes_back_to_a_time_that_it_had_is_called_once(clock: Clock) -> None:
+    timed, other = clock.timed(), clock.timed()
+    timed.then = lambda: clock.schedule(timed, 25) if len(timed.calls) == 1 else None
+    clock.schedule(timed, 25)
+    clock.schedule(other, 25)
+    clock.schedule(timed, 3)
+    clock.runtime.advance(30)
+    assert (timed.calls, other.calls) == ([3, 25], [25])
+    assert (clock.keeper._count, clock.keeper._times) == (0, [])
