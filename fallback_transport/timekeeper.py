@@ -16,8 +16,8 @@ RETRY = 0.05
 #: By so many seconds a timer may be late; beyond, the process was busy, and what came meanwhile is
 #: still to be read.
 LATENESS = 0.1
-#: Seconds from which on a deadline is far away: beyond an ack's, a doubt's, a short poll's.
-FAR = 2.0
+#: Seconds from which on a deadline is far away: beyond an ack's, a doubt's, a close's.
+FAR = 10.0
 
 
 class Timed(Protocol):

@@ -87,8 +87,8 @@
 
   // By so much a timer may be late: 100 ms are a turn of a busy page's event loop.
   var LATENESS = 100;
-  // Of one answer to a poll, the most bytes of messages; and how long after one was cut more than
-  // that which came through is tried again, for nobody knows whether it was its size.
+  // Of one answer to a poll, the most bytes of messages; and how long after one was cut more is tried
+  // again, at first, for nobody knows whether it was cut for its size.
   var LARGEST_ANSWER = 500000;
   var CUT_FOR = 60000;
   // The first wait behind a message, in units of `alive`: with its margin under 3 s.
@@ -1232,9 +1232,12 @@
     var lastTime = 0;
     var clockOffset = 0;
     var attentionAt = 0;
-    // Of polls: how large answers may be, when one was cut, until when waits are short.
+    // Of polls: how large answers may be; when one was cut, after what time more is tried, and whether
+    // it is being tried; until when waits are short.
     var bufferLimit = LARGEST_ANSWER;
     var cutAt = -Infinity;
+    var cutFor = CUT_FOR;
+    var isTrial = false;
     var shortUntil = 0;
     var learned = {};
     var begunAt = -Infinity;
@@ -1616,9 +1619,7 @@
             failed(lane, unit, answer, status, took, begun, text);
             return;
           }
-          if (lane === waiting && 2 * text.length > bufferLimit && now() - cutAt > CUT_FOR) {
-            bufferLimit = Math.min(LARGEST_ANSWER, 2 * bufferLimit);
-          }
+          if (lane === waiting) { cameWhole(text.length); }
           // It shows that the network is there: what failed on the other lane is tried again soon. At
           // once, if this was a failing one too: the network is back.
           var isBack = lane.failures > 1;
@@ -1661,10 +1662,7 @@
           // It is no failure of the path to learn what it carries.
           if (machine.requestBytes > LEAST_PART) { lane.failures = lane.tries = 0; }
         } else if (lane === waiting) {
-          if (!isOurs && (begun || status === 200)) {
-            bufferLimit = Math.max(1000, bufferLimit >> 1);
-            cutAt = now();
-          }
+          if (!isOurs && (begun || status === 200)) { cutShort(lane); }
           if (lane.failures > 1) {
             // Again, and not for its time: the network was down, then, and nobody has cut anything.
             if (took < 1000 || took > unit.wait) { learned.wait = former; }
@@ -1678,6 +1676,26 @@
         }
         later(lane, delay);
         pollFailed(lane.failures);
+      }
+
+      // More is tried behind answers that may have been at least half full: the server counts three
+      // bytes for a unit of text, lest it cut one that has them.
+      function cameWhole(units) {
+        if (6 * units <= bufferLimit || now() - cutAt < cutFor) { return; }
+        isTrial = bufferLimit < LARGEST_ANSWER;
+        if (!isTrial) { cutFor = CUT_FOR; }
+        bufferLimit = Math.min(LARGEST_ANSWER, 2 * bufferLimit);
+      }
+
+      function cutShort(lane) {
+        if (isTrial) {
+          // It is no failure of the path to learn what it carries.
+          lane.failures = lane.tries = 0;
+          cutFor = Math.min(timing.learned, 2 * cutFor);
+        }
+        isTrial = false;
+        cutAt = now();
+        bufferLimit = Math.max(1000, bufferLimit >> 1);
       }
 
       function later(lane, delay) {
