@@ -1662,7 +1662,7 @@
           // It is no failure of the path to learn what it carries.
           if (machine.requestBytes > LEAST_PART) { lane.failures = lane.tries = 0; }
         } else if (lane === waiting) {
-          if (!isOurs && (begun || status === 200)) { cutShort(lane); }
+          if (!isOurs && (begun || status === 200)) { cutShort(); }
           if (lane.failures > 1) {
             // Again, and not for its time: the network was down, then, and nobody has cut anything.
             if (took < 1000 || took > unit.wait) { learned.wait = former; }
@@ -1687,10 +1687,10 @@
         bufferLimit = Math.min(LARGEST_ANSWER, 2 * bufferLimit);
       }
 
-      function cutShort(lane) {
+      function cutShort() {
         if (isTrial) {
           // It is no failure of the path to learn what it carries.
-          lane.failures = lane.tries = 0;
+          waiting.failures = waiting.tries = 0;
           cutFor = Math.min(timing.learned, 2 * cutFor);
         }
         isTrial = false;

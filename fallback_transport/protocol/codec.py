@@ -86,30 +86,18 @@ def _marks(envelope: Envelope) -> dict[str, int]:
 
 def _tokens(envelope: Envelope) -> str:
     ack, received, seq, _, commit, key, ask, answer, got = envelope
-    if commit is None and key is None and not got:
-        # Nearly all that are sent.
-        line = f"a{ack}" if received == ack else f"a{ack} r{received}"
-        if seq is not None:
-            line = f"{line} s{seq}"
-        if ask is not None:
-            line = f"{line} q{ask}"
-        return line if answer is None else f"{line} p{answer}"
-    tokens = [f"a{ack}"]
-    if received != ack:
-        tokens.append(f"r{received}")
+    line = f"a{ack}" if received == ack else f"a{ack} r{received}"
     if got:
-        tokens.append(f"g{got}")
+        line = f"{line} g{got}"
     if seq is not None:
-        tokens.append(f"s{seq}")
+        line = f"{line} s{seq}"
     if commit is not None:
-        tokens.append(f"c{commit}")
+        line = f"{line} c{commit}"
     if key is not None:
-        tokens.append(f"k{key}")
+        line = f"{line} k{key}"
     if ask is not None:
-        tokens.append(f"q{ask}")
-    if answer is not None:
-        tokens.append(f"p{answer}")
-    return " ".join(tokens)
+        line = f"{line} q{ask}"
+    return line if answer is None else f"{line} p{answer}"
 
 
 def _milliseconds(seconds: float) -> int:
