@@ -151,7 +151,10 @@ export interface Why {
 /** A message that the server has not confirmed: it may have been handled all the same. */
 export interface Unconfirmed {
   event: string;
+  /** The first value that was emitted. */
   data: unknown;
+  /** All of them: `emit(event, ...values)` would send it again. */
+  values: unknown[];
 }
 
 /** An `Error` with a code: `"closed"`, `"too-large"`, `"unserialisable"`, `"full"`, or a close code. */

@@ -1,10 +1,9 @@
-/*!
- * fallback_transport 0.1.0 (MIT licence)
- * One session with a server, over WebSocket or long polling: nothing lost, repeated or reordered.
- */
+/*! fallback_transport 0.1.0 (MIT licence) */
 (function (root) {
   "use strict";
 
+  // One session with a server, over WebSocket or long polling: nothing lost, repeated or reordered.
+  //
   // This is the file that ships: ES5, no build step, no dependencies. It runs in browsers that
   // have XMLHttpRequest, JSON and typed arrays, with or without WebSocket, Promise, crypto or
   // Function.prototype.bind. The sections up to the packets mirror the Python modules of
@@ -87,10 +86,16 @@
 
   // By so much a timer may be late: 100 ms are a turn of a busy page's event loop.
   var LATENESS = 100;
-  // Of one answer to a poll, the most bytes of messages; and how long after one was cut more is tried
-  // again, at first, for nobody knows whether it was cut for its size.
+  // Of one answer to a poll, the most and the least bytes of messages.
   var LARGEST_ANSWER = 500000;
+  var LEAST_ANSWER = 1000;
+  // How long after an answer was cut, or a request refused or swallowed, more is tried again, at first:
+  // nobody knows whether it was for its size. An answer that is cut has come in part already, and is
+  // lost.
   var CUT_FOR = 60000;
+  var REFUSED_FOR = 5000;
+  // What is smaller than a packet of the network is not swallowed for its size.
+  var PACKET = 1000;
   // The first wait behind a message, in units of `alive`: with its margin under 3 s.
   var ATTENTION = 1.5;
 
@@ -225,8 +230,7 @@
     return typeof value === "number" && value >= 0 && value < 1e15 && value % 1 === 0;
   }
 
-  // What a head has, in this order: of a hello in JSON, of all others as tokens.
-  var HELLO = "hello attempt nonce id key client library why url protocols ack received seq got".split(" ");
+  // What a head has, in this order, but for a hello's, which is JSON.
   var TOKENS = ("i:id k:key t:attempt n:number w:wait b:limit a:ack r:received g:got s:seq c:commit " +
     "k:proof q:ask p:answer").split(" ");
 
@@ -239,7 +243,7 @@
 
   // A hello, a polling request or an envelope as one text.
   function encode(unit) {
-    return [unit.hello ? JSON.stringify(unit, HELLO) : tokens(unit)]
+    return [unit.hello ? JSON.stringify(extend(extend({}, unit), { messages: undefined })) : tokens(unit)]
       .concat(unit.messages.map(segment)).join(SEPARATOR);
   }
 
@@ -293,7 +297,7 @@
     }
     var value = parseJson(content);
     if (kind === "e" && isText(value)) { return new Message(value); }
-    if (kind === "c" && value instanceof Array && value.length === 2 && isNumber(value[0]) &&
+    if (kind === "c" && value instanceof Array && value.length === 2 &&
         isText(value[1]) && canClose(value[0], value[1])) {
       return new Close(value[0], value[1]);
     }
@@ -302,9 +306,9 @@
 
   // Whether code and reason can close a session; see codes.py.
   function canClose(code, reason) {
-    return code === NO_CODE && !reason || (code >= 3000 && code <= 4999 ||
+    return isNumber(code) && (code === NO_CODE && !reason || (code >= 3000 && code <= 4999 ||
       code >= 1000 && code <= 1003 || code >= 1007 && code <= 1014) &&
-      utf8Length(reason) <= MAX_REASON_BYTES;
+      utf8Length(reason) <= MAX_REASON_BYTES);
   }
 
   function checked(unit) {
@@ -390,7 +394,7 @@
 
   function decodeBinary(bytes) {
     var head = "";
-    for (var i = 0; i < 128 && bytes[i] !== 0x1e; i++) {
+    for (var i = 0; i < 192 && bytes[i] !== 0x1e; i++) {
       head += String.fromCharCode(bytes[i]);
     }
     var found = /^([\s\S]*?)(?: o(\d{1,15}) u(\d{1,15}))?$/.exec(head);
@@ -538,6 +542,7 @@
         }
         this._limited(item.size);
         this.got = 0;
+        this.partial = null;
         this.received += 1;
         this.sizes[this.received] = item.size;
         item.seq = this.received;
@@ -599,7 +604,6 @@
     this.unattachedSince = now;
     this.code = NORMAL;
     this.reason = "";
-    this.requestBytes = REQUEST_BYTES;
     // What has happened, for the one who runs the machine to take out.
     this.events = [];
     // Who closed the session first, "local" or "peer"; and whether it is over.
@@ -615,15 +619,10 @@
   }
 
   ClientMachine.prototype = {
-    state: function () {
-      return this.closed ? "closed" : this.closedBy ? "closing" : this.carrier ? "attached" :
-        this.commits ? "detached" : "opening";
-    },
-
     // Take messages that belong together; throws an Error with a `code` if they cannot be sent.
     send: function (items, urgent) {
       var grant = this.grant;
-      if (!this.accepts()) { throw failure("closed", "the session is " + this.state()); }
+      if (!this.accepts()) { throw failure("closed", "the session is over"); }
       if (sizeOf(items) > grant.bytes + grant.message ||
           items.some(function (item) { return item.size > grant.message; })) {
         throw failure("too-large", sizeOf(items) + " bytes exceed what the server takes");
@@ -632,6 +631,9 @@
     },
 
     accepts: function () { return !this.closedBy && !this.closed; },
+
+    // Whether this side has closed; the other one may have, too.
+    hasClosed: function () { return this._closeDeadline < Infinity; },
 
     // Whether what has arrived is still for the application.
     delivers: function () { return !this.closed && this.closedBy !== "local"; },
@@ -818,8 +820,8 @@
     },
 
     // The first text of connection `attempt`. It carries the first message of a new session, which
-    // must not wait for the welcome, or the first of those to be replayed.
-    hello: function (attempt, transport, nonce, now) {
+    // must not wait for the welcome, or the first of those to be replayed; of `bytes` at most.
+    hello: function (attempt, transport, nonce, now, bytes) {
       var seq = this.outbox.received + 1;
       var isNew = this.id === undefined;
       this.connections[attempt] = {
@@ -830,14 +832,14 @@
         keyless: isNew
       };
       // On a slow path what is large would keep the welcome from coming in time: it follows.
-      var items = this.outbox.read(seq, Math.min(this._fitting(HELLO_BYTES), this.requestBytes),
+      var items = this.outbox.read(seq, this._fitting(bytes || HELLO_BYTES),
         // Repeated by a proxy, a hello without a nonce is another session: nothing of the page's may
         // be in it.
         isNew ? nonce ? 1 : 0 : REQUEST_MESSAGES, this.outbox.got, true);
-      return extend(this._unit(seq, items), {
-        hello: VERSION, attempt: attempt, id: this.id, key: this.key,
-        nonce: isNew && nonce || undefined
-      });
+      return extend({
+        hello: VERSION, attempt: attempt, nonce: isNew && nonce || undefined,
+        id: this.id, key: this.key
+      }, this._unit(seq, items));
     },
 
     welcomed: function (welcome, now) {
@@ -862,11 +864,12 @@
       this.unattachedSince = Infinity;
     },
 
-    // The next request of the polling connection that carries: waiting with a `wait`, else sending.
-    poll: function (wait, limit) {
+    // The next request of the polling connection that carries: waiting with a `wait`, else sending,
+    // `bytes` at most.
+    poll: function (wait, limit, bytes) {
       var seq = this.outbox.received + 1;
       return extend(this._envelope(this.carrier, seq, wait === undefined ? this.outbox.read(seq,
-        this._fitting(this.requestBytes), REQUEST_MESSAGES, this.outbox.got) : []), {
+        this._fitting(bytes || REQUEST_BYTES), REQUEST_MESSAGES, this.outbox.got) : []), {
         id: this.id, key: this.key, attempt: this.carrier.attempt, number: ++this.requests,
         wait: wait, limit: limit
       });
@@ -889,8 +892,8 @@
     // An envelope's marks and messages.
     _unit: function (seq, items) {
       return {
-        ack: this.inbox.handled, received: this.inbox.received, got: this.inbox.got || undefined,
-        seq: items.length ? seq : undefined, messages: items
+        ack: this.inbox.handled, received: this.inbox.received,
+        seq: items.length ? seq : undefined, got: this.inbox.got || undefined, messages: items
       };
     },
 
@@ -957,15 +960,16 @@
     var kind = kindOf(value);
     if (BYTES.test(kind)) {
       // Copied, as the page may write to it again.
-      attachments.push(new Message(new Uint8Array(value.buffer ?
-        new Uint8Array(value.buffer, value.byteOffset, value.byteLength) : new Uint8Array(value))));
+      attachments.push(new Message(new Uint8Array(
+        new Uint8Array(value.buffer || value, value.byteOffset || 0, value.byteLength))));
       return { _placeholder: true, num: attachments.length - 1 };
     }
     if (BLOB.test(kind)) {
-      throw failure("unserialisable", "read the " + kind + " into an ArrayBuffer first");
+      throw failure("unserialisable", "read the " + kind + " into an ArrayBuffer");
     }
     if (typeof value.toJSON === "function" || !/^(Object|Array)$/.test(kind)) { return value; }
-    var copy = kind === "Array" ? [] : {};
+    // With its length: holes at the end are null.
+    var copy = kind === "Array" ? value.slice() : {};
     Object.keys(value).forEach(function (each) {
       copy[each] = deconstruct(value[each], attachments);
     });
@@ -982,6 +986,10 @@
       throw error.code ? error : failure("unserialisable", String(error));
     }
     if (attachments.length) {
+      // Socket.IO would take a value of the page's own for bytes. In a text its quotes were escaped.
+      if (json.split('"_placeholder":').length > attachments.length + 1) {
+        throw failure("unserialisable", "a _placeholder beside bytes");
+      }
       type = (type === EVENT ? BINARY_EVENT : BINARY_ACK) + attachments.length + "-";
     }
     return [new Message(type + (namespace === "/" ? "" : namespace + ",") +
@@ -1032,7 +1040,7 @@
       if (packet.missing && packet.attachments.length === packet.missing) {
         reconstruct(data, packet.attachments);
       }
-      return { event: data[0], data: data[1] };
+      return { event: data[0], data: data[1], values: data.slice(1) };
     });
   }
 
@@ -1161,20 +1169,40 @@
   var ONCE = "fallback_transport once ";
   var DAY = 86400000;
 
-  // The ends after which a new session begins by itself: the server has lost this one.
-  var RESETS = [GONE, INACTIVE, SERVICE_RESTART];
+  // The ends after which a new session begins by itself: the server has lost this one. As codes that
+  // somebody closes with they are the application's own.
+  var RESETS = [GONE, INACTIVE];
   // What a server says that would say it again: this origin, this version, a server that is started
   // in a way that cannot work.
   var FINAL = [BAD_ORIGIN, BAD_VERSION, INTERNAL_ERROR];
 
   // The anchor does what `new URL` does where there is none.
   function absolute(window, url) {
-    if (!window.document) { return url; }
+    // A worker has no document, and old WebSockets take no relative URL.
+    if (!window.document) {
+      return typeof window.URL === "function" ? new window.URL(url, window.location).href : url;
+    }
     var anchor = window.document.createElement("a");
     anchor.href = url;
     // In edbrowse it is an object.
     return String(anchor.href);
   }
+
+  // The timers of a session; behind that of a lane's request comes that of its pause.
+  var WAITING = 0;
+  var SENDING = 2;
+  var STALL = 4;
+  var TURN = 5;
+  var BEQUEST = 6;
+  var GREETING = 7;
+  var DRAIN = 8;
+  var ASKING = 9;
+  var MISSING = 10;
+  var HEDGE = 11;
+  var RETRY = 12;
+  var PROBE = 13;
+  var FLUSH = 14;
+  var TICK = 15;
 
   // What the page holds, and what it rides on: the variables are the session's state. All times of
   // `timing` are in PROTOCOL.md, "Negotiation".
@@ -1183,7 +1211,7 @@
     // For tests, another one.
     var window = options.environment || root;
     if (!window.XMLHttpRequest || typeof Uint8Array === "undefined") {
-      throw failure("unsupported", "this browser has no XMLHttpRequest or no typed arrays");
+      throw failure("unsupported", "this browser has no XMLHttpRequest or typed arrays");
     }
     this.id = null;
     this.state = "connecting";
@@ -1194,9 +1222,12 @@
     var random = window.Math.random;
     // The clock that all tabs share.
     var date = window.Date.now;
-    var timing = extend(extend({}, TIMING), options.timing || {});
+    var timing = extend(extend({}, TIMING), options.timing);
     var pollUrl = absolute(window, url.replace(/\/$/, "") + "/poll");
     var namespace = options.namespace || "/";
+    if (!/^\/[^,]*$/.test(namespace)) {
+      throw failure("namespace", "a namespace begins with /");
+    }
     var verdictUnder = "fallback_transport " + pollUrl;
     var keptUnder = "fallback_transport session " + pollUrl + " " + namespace;
     // Frames share the tab's own storage with the page around them, and would take its session.
@@ -1232,12 +1263,10 @@
     var lastTime = 0;
     var clockOffset = 0;
     var attentionAt = 0;
-    // Of polls: how large answers may be; when one was cut, after what time more is tried, and whether
-    // it is being tried; until when waits are short.
-    var bufferLimit = LARGEST_ANSWER;
-    var cutAt = -Infinity;
-    var cutFor = CUT_FOR;
-    var isTrial = false;
+    // Of polls: how large hellos, requests and answers may be; until when waits are short.
+    var helloBytes = HELLO_BYTES;
+    var posts = new Limit(REQUEST_BYTES, LEAST_PART, REFUSED_FOR);
+    var answers = new Limit(LARGEST_ANSWER, LEAST_ANSWER, CUT_FOR);
     var shortUntil = 0;
     var learned = {};
     var begunAt = -Infinity;
@@ -1264,13 +1293,6 @@
     // Which try to say goodbye this is; 0 when it is said.
     var hiding = 0;
 
-    // For tests.
-    this._core = {
-      machine: function () { return machine; }, attempt: function () { return attempt; },
-      giveUp: giveUp, ended: ended, doubt: doubt, named: named,
-      callbacks: function () { return callbacks; }
-    };
-
     function listen(method) {
       if (!window[method]) { return; }
       // Before the other one.
@@ -1292,6 +1314,8 @@
 
     // `callback` is told by how much it is late.
     function set(name, delay, callback) {
+      // More than 24.8 days a browser takes for none.
+      delay = Math.min(delay, 0x7fffffff);
       var due = now() + delay;
       clear(name);
       var timer = timers[name] = window.setTimeout(function () {
@@ -1497,13 +1521,43 @@
       };
     }
 
+    // How many bytes one answer, or one request, may have: fewer where such were cut or refused. After
+    // a while more is tried, ever less often where that fails.
+    function Limit(largest, least, rest) {
+      var limit = this;
+      var pause = rest;
+      var failedAt = -Infinity;
+
+      limit.size = largest;
+      limit.isTrial = false;
+
+      // One that was at least half full came through.
+      limit.passed = function () {
+        if (now() - failedAt < pause) { return; }
+        limit.isTrial = limit.size < largest;
+        if (!limit.isTrial) { pause = rest; }
+        limit.size = Math.min(largest, 2 * limit.size);
+      };
+
+      // One did not: so many bytes are tried next.
+      limit.failed = function (bytes) {
+        if (limit.isTrial) { pause = Math.min(timing.learned, 2 * pause); }
+        limit.isTrial = false;
+        failedAt = now();
+        limit.size = Math.max(least, bytes);
+      };
+    }
+
     // A lane of a polling connection: at most one request, or the wait before the next.
-    function Lane(name) {
-      this.name = name;
-      this.again = name + " again";
+    function Lane(timer) {
+      this.timer = timer;
+      this.again = timer + 1;
       this.abort = null;
       this.failures = 0;
       this.tries = 0;
+      // Since when it fails; when that was sent which was answered last.
+      this.failedAt = Infinity;
+      this.provenAt = 0;
     }
 
     function isFree(lane) { return !lane.abort && timers[lane.again] === undefined; }
@@ -1517,8 +1571,8 @@
     // One run of polls.
     function Poller() {
       var connection = this;
-      var waiting = new Lane("waiting");
-      var sending = new Lane("sending");
+      var waiting = new Lane(WAITING);
+      var sending = new Lane(SENDING);
       var stalled = false;
       var empties = 0;
       var former;
@@ -1530,7 +1584,7 @@
       connection.attempt = ++attempt;
       connection.kick = kick;
 
-      sending.abort = post("sending", encodeBody(hello(connection)),
+      sending.abort = post(SENDING, encodeBody(hello(connection)),
         Math.min(timing.request, greeting() * Math.pow(2, retries)), function (status, text) {
           var unit = read(decodeBody, text);
           sending.abort = null;
@@ -1540,7 +1594,8 @@
           } else if (unit.session) {
             ended(unit);
           } else {
-            if (status === 413) { machine.requestBytes = LEAST_PART; }
+            // The next one is to get through, whatever this died of.
+            helloBytes = LEAST_PART;
             lost(connection, null, unit);
           }
         });
@@ -1555,11 +1610,11 @@
       function wait() {
         // Who is closing waits for nothing but the server's word, which comes soon.
         var closes = machine.closedBy;
-        if (timers.turn !== undefined && !closes) { return; }
+        if (timers[TURN] !== undefined && !closes) { return; }
         var shared = share();
         if (shared < 0 && closes) { shared = SLOT / 4; }
         if (shared < 0) {
-          set("turn", -shared, flush);
+          set(TURN, -shared, flush);
           return;
         }
         var grant = machine.grant;
@@ -1572,44 +1627,53 @@
         var margin = Math.min(timing.margin,
           Math.max(time / 5, patience() * Math.pow(2, waiting.failures)));
         heldUntil = now() + time;
-        request(waiting, machine.poll(Math.round(time), bufferLimit), time + margin,
+        request(waiting, machine.poll(Math.round(time), answers.size), time + margin,
           function (unit, took, news) {
-            var silent = !unit.seq && !news;
             if (!unit.seq) { rested(); }
             pause = unit.seq ? ATTENTION * timing.alive : 2 * pause;
             // Let go before its time: it was cut, and the browser has repeated it by itself.
-            if (silent && took < 0.9 * time) { pollCut(took, time, 200); }
-            // What says nothing and comes at once is a proxy's or a busy server's; do not run in
-            // circles.
-            empties = silent && took < Math.min(1000, time / 2) ? empties + 1 : 0;
+            if (!unit.seq && !news && took < 0.9 * time) { pollCut(took, time, 200); }
+            // What says nothing, or nothing new, and comes at once is a proxy's or a busy server's; do
+            // not run in circles.
+            empties = !news && took < Math.min(1000, time / 2) ? empties + 1 : 0;
             return backoff(empties);
           });
       }
 
       function send() {
-        setPatience("stall", patience(), function () {
+        setPatience(STALL, patience(), function () {
           // Perhaps no second connection is to be had: the waiting request gives way.
           stalled = true;
           shortUntil = now() + timing.shortWaitFor;
           abort(waiting);
+          // Not for as long as it takes: what comes down is not to wait for what is slow to go up.
+          set(STALL, 2 * patience(), function () {
+            stalled = false;
+            flush();
+          });
         });
         // It is answered at once; as much time again for it then, and more where that was too little.
-        request(sending, machine.poll(),
+        var unit = machine.poll(undefined, undefined, posts.size);
+        request(sending, unit,
           Math.min(timing.request, patience() * Math.pow(2, 1 + sending.failures)),
-          function (unit, took) {
+          function (answer, took, news) {
             measured(took);
-            return 0;
+            if (2 * sizeOf(unit.messages) > posts.size) { posts.passed(); }
+            return news ? 0 : backoff(2);
           });
       }
 
+      // Other with all that is new in an answer.
+      function progress() { return machine.outbox.moved + machine._marks(); }
+
       function sent() {
-        clear("stall");
+        clear(STALL);
         stalled = false;
       }
 
       function request(lane, unit, limit, answered) {
         var sentAt = now();
-        lane.abort = post(lane.name, encodeBody(unit), limit, function (status, text, begun) {
+        lane.abort = post(lane.timer, encodeBody(unit), limit, function (status, text, begun) {
           var took = now() - sentAt;
           var answer = read(decodeBody, text);
           var other = lane === waiting ? sending : waiting;
@@ -1627,10 +1691,12 @@
             later(other, backoff(isBack ? 1 : 2));
           }
           other.tries = Math.min(other.tries, 1);
+          lane.failedAt = Infinity;
+          lane.provenAt = sentAt;
           lane.failures = lane.tries = 0;
-          var moved = machine.outbox.moved;
+          var before = progress();
           if (receive(connection, answer)) {
-            later(lane, answered(answer, took, machine.outbox.moved > moved));
+            later(lane, answered(answer, took, progress() !== before));
           }
         });
       }
@@ -1647,21 +1713,27 @@
         }
         lane.failures += 1;
         lane.tries += 1;
+        lane.failedAt = Math.min(lane.failedAt, now());
         // A request that was held for long before it failed was not in vain.
         var delay = backoff(took < 1000 ? lane.tries : lane.tries - 1);
         if (unit.messages.length && (status === 413 || answer.code === TOO_LARGE)) {
-          if (machine.requestBytes <= LEAST_PART) {
+          if (posts.size <= LEAST_PART) {
             // Nothing can overtake it: perhaps by WebSocket, else it ends here.
             probe();
             if (lane.failures > 4) {
-              giveUp(TOO_LARGE, "even " + LEAST_PART + " bytes are refused on the way");
+              giveUp(TOO_LARGE, "even " + LEAST_PART + " bytes are refused");
               return;
             }
           }
-          machine.requestBytes = Math.max(LEAST_PART, sizeOf(unit.messages) >> 1);
-          // It is no failure of the path to learn what it carries.
-          if (machine.requestBytes > LEAST_PART) { lane.failures = lane.tries = 0; }
-        } else if (lane === waiting) {
+          refused(unit, 1);
+        } else if (lane === sending) {
+          // More than once, and a waiting one came through in between: perhaps what is large is swallowed,
+          // or cut. That costs more time than a refusal.
+          if (!status && sizeOf(unit.messages) > PACKET &&
+              (posts.isTrial || waiting.provenAt > lane.failedAt)) {
+            refused(unit, 2);
+          }
+        } else {
           if (!isOurs && (begun || status === 200)) { cutShort(); }
           if (lane.failures > 1) {
             // Again, and not for its time: the network was down, then, and nobody has cut anything.
@@ -1678,29 +1750,25 @@
         pollFailed(lane.failures);
       }
 
-      // More is tried behind answers that may have been at least half full: the server counts three
-      // bytes for a unit of text, lest it cut one that has them.
-      function cameWhole(units) {
-        if (6 * units <= bufferLimit || now() - cutAt < cutFor) { return; }
-        isTrial = bufferLimit < LARGEST_ANSWER;
-        if (!isTrial) { cutFor = CUT_FOR; }
-        bufferLimit = Math.min(LARGEST_ANSWER, 2 * bufferLimit);
+      function refused(unit, shift) {
+        posts.failed(sizeOf(unit.messages) >> shift);
+        sending.failedAt = now();
+        if (posts.size > LEAST_PART) { sending.failures = sending.tries = 0; }
       }
 
+      // The server counts three bytes for a unit of text, lest it cut one that has them.
+      function cameWhole(units) { if (6 * units > answers.size) { answers.passed(); } }
+
       function cutShort() {
-        if (isTrial) {
-          // It is no failure of the path to learn what it carries.
-          waiting.failures = waiting.tries = 0;
-          cutFor = Math.min(timing.learned, 2 * cutFor);
-        }
-        isTrial = false;
-        cutAt = now();
-        bufferLimit = Math.max(1000, bufferLimit >> 1);
+        // It is no failure of the path to learn what it carries.
+        if (answers.isTrial) { waiting.failures = waiting.tries = 0; }
+        answers.failed(answers.size >> 1);
       }
 
       function later(lane, delay) {
         clear(lane.again);
-        if (delay) { set(lane.again, delay, kick); } else { flush(); }
+        if (delay) { set(lane.again, delay, kick); }
+        flush();
       }
 
       connection.carry = register;
@@ -1714,7 +1782,7 @@
       };
 
       connection.stop = function () {
-        clear("turn");
+        clear(TURN);
         unregister();
         connection.hurry();
       };
@@ -1723,7 +1791,7 @@
       // page of a newcomer may be waiting for the connection.
       connection.turn = function () {
         if (carrier !== connection) { return; }
-        clear("turn");
+        clear(TURN);
         if (waiting.abort && heldUntil > now() + Math.max(0, share()) + SLOT / 4) {
           abort(waiting);
           rested();
@@ -1793,7 +1861,7 @@
         connection.code = event.code;
         broken();
       };
-      setPatience("greeting", greeting(), function () {
+      setPatience(GREETING, greeting(), function () {
         lost(connection, opened ? "silent" : "unanswered");
       });
 
@@ -1802,7 +1870,7 @@
         // Altered on the way, perhaps: then this connection ends, not the session.
         var unit = isText(data) ? read(decode, data) : read(decodeBinary, new Uint8Array(data));
         if (unit.grant && greetedAt && unit.attempt === connection.attempt) {
-          clear("greeting");
+          clear(GREETING);
           measured(now() - greetedAt);
           greetedAt = 0;
           welcomed(connection, unit);
@@ -1841,7 +1909,7 @@
           if (unit.ask === undefined) { connection.activeAt = now(); }
           encodeFrames(unit).forEach(put);
         }
-        if (ws.bufferedAmount >= 1000000) { set("drain", 50, flush); }
+        if (ws.bufferedAmount >= 1000000) { set(DRAIN, 50, flush); }
       };
 
       // Whether it is no fault of the path that this one is closed.
@@ -1853,7 +1921,7 @@
       };
 
       connection.stop = function () {
-        clear("greeting");
+        clear(GREETING);
         ws.onopen = ws.onmessage = ws.onclose = ws.onerror = null;
         // Without a code, which old WebKit refuses.
         ws.close();
@@ -1876,9 +1944,9 @@
       if (!asked || carrier !== asked || question()) { return; }
       var due = asked.heardAt + pauseOf(asked);
       // One timer for many messages: it is set anew when it fires, or has to fire earlier.
-      if (timers.attention !== undefined && attentionAt <= due) { return; }
+      if (timers[ASKING] !== undefined && attentionAt <= due) { return; }
       attentionAt = due;
-      set("attention", due - now(), function () {
+      set(ASKING, due - now(), function () {
         if (carrier === asked && now() >= asked.heardAt + pauseOf(asked) && !question()) {
           machine.ask(asked.attempt);
         }
@@ -1894,12 +1962,12 @@
 
     // While that is so: ask, and then doubt it.
     function watch() {
-      if (timers.alive !== undefined || !isUnreceived()) { return; }
+      if (timers[MISSING] !== undefined || !isUnreceived()) { return; }
       var watched = socket;
       var buffered = socket.ws.bufferedAmount;
       var moved = machine.outbox.moved;
       var asked = question();
-      set("alive", patience(), function (late) {
+      set(MISSING, patience(), function (late) {
         if (socket !== watched || !isUnreceived()) { return; }
         if (!question()) {
           socket.expects = machine.carrier.nextSeq - 1;
@@ -1924,7 +1992,7 @@
     // -- What the connections report
 
     function hello(connection) {
-      return extend(machine.hello(connection.attempt, connection.transport, sessionNonce, now()),
+      return extend(machine.hello(connection.attempt, connection.transport, sessionNonce, now(), helloBytes),
         { client: extend({ library: FallbackTransport.version, why: reason() }, face && face.client) });
     }
 
@@ -1944,8 +2012,8 @@
       if (!take(connection, welcome)) { return; }
       if (connection === socket) {
         discard(poller);
-        clear("hedge");
-        clear("probe");
+        clear(HEDGE);
+        clear(PROBE);
         suspicion = null;
         if (verdict) { judge(null); }
       } else {
@@ -2099,7 +2167,7 @@
       if (!socket) {
         fallBack();
       } else if (allows(POLLING)) {
-        set("hedge", Math.max(timing.hedge, 3 * roundTrip), hedge);
+        set(HEDGE, Math.max(timing.hedge, 3 * roundTrip), hedge);
       }
     }
 
@@ -2120,7 +2188,7 @@
 
     // The WebSocket is out of the question for now.
     function fallBack() {
-      clear("hedge");
+      clear(HEDGE);
       hedge();
       if (!poller) { retry(); }
     }
@@ -2131,15 +2199,15 @@
         giveUp(ABNORMAL, "the server is out of reach");
         return;
       }
-      set("retry", backoff(retries), function () {
+      set(RETRY, backoff(retries), function () {
         if (!socket && !poller) { connect(); }
       });
     }
 
     function probeLater() {
-      if (socket || !canOpen() || timers.probe !== undefined) { return; }
+      if (socket || !canOpen() || timers[PROBE] !== undefined) { return; }
       // That one opens says nothing, if they are unstable: not before the verdict expires.
-      set("probe", isUnstable() ? verdict.expires - now() : random() *
+      set(PROBE, isUnstable() ? verdict.expires - now() : random() *
         Math.min(timing.probeMax, timing.probe * Math.pow(2, probes++)), probe);
     }
 
@@ -2163,7 +2231,7 @@
       troubled = false;
     }
 
-    function bequeath(body) { post("bequest", body, timing.shortWait, function () {}); }
+    function bequeath(body) { post(BEQUEST, body, timing.shortWait, function () {}); }
 
     function discard(connection) {
       if (!connection) { return; }
@@ -2254,7 +2322,7 @@
     // -- Running
 
     function flushSoon() {
-      if (timers.flush === undefined) { set("flush", 0, flush); }
+      if (timers[FLUSH] === undefined) { set(FLUSH, 0, flush); }
     }
 
     // Send what there is to send, on whatever carries.
@@ -2270,10 +2338,10 @@
     // The machine's next deadline.
     function tick() {
       var deadline = machine.deadline();
-      clear("tick");
+      clear(TICK);
       if (deadline === Infinity) { return; }
       // Not in circles, while a full buffer keeps back what is due.
-      set("tick", Math.max(deadline - now(), timers.drain === undefined ? 0 : 50), function () {
+      set(TICK, Math.max(deadline - now(), timers[DRAIN] === undefined ? 0 : 50), function () {
         machine.timeout(now());
         act();
         if (!machine.closed) { flush(); }
@@ -2293,7 +2361,7 @@
         poller.hurry();
         // Not for a sleep alone, where a WebSocket would open and break again.
         if (event || !isUnstable()) {
-          clear("probe");
+          clear(PROBE);
           probe();
         }
       }
@@ -2302,13 +2370,11 @@
 
     // The page goes: send what is unsent, as far as the browser lets us.
     function lastWords() {
-      var usual = machine.requestBytes;
       var ws = carrier && carrier.ws;
       var navigator = window.navigator;
 
       function body(bytes) {
-        machine.requestBytes = Math.min(usual, bytes);
-        return encodeBody(machine.poll());
+        return encodeBody(machine.poll(undefined, undefined, Math.min(posts.size, bytes)));
       }
 
       // A browser takes 64 kB as a beacon, or nothing; base64 makes them more.
@@ -2329,9 +2395,8 @@
           machine.hello(++attempt, POLLING, null, now());
           machine.commit(attempt);
         }
-        if (!isTaken()) { bequeath(body(usual)); }
+        if (!isTaken()) { bequeath(body(Infinity)); }
       }
-      machine.requestBytes = usual;
     }
 
     // The page goes, and perhaps comes back: nothing is to be open meanwhile.
@@ -2394,8 +2459,11 @@
 
     // Send a named message: emit(name, data…, [function (error, reply…)]). Throws an Error with a
     // `code` for what cannot be sent: closed, too-large, unserialisable, full.
-    this.emit = function () {
+    this.emit = function (name) {
       var values = Array.prototype.slice.call(arguments);
+      if (!isText(name) || /^(dis)?connect$/.test(name)) {
+        throw failure("unserialisable", "no name: " + name);
+      }
       var callback = typeof values[values.length - 1] === "function" ? values.pop() : null;
       put(EVENT, callback ? nextId : "", values);
       if (callback) { callbacks[nextId++] = callback; }
@@ -2424,7 +2492,7 @@
       code = code === undefined ? NORMAL : code;
       reason = reason === undefined ? "" : String(reason);
       if ((code !== NORMAL && !(code >= 3000)) || !canClose(code, reason)) {
-        throw failure("close", "the code must be 1000, or 3000 to 4999, and the reason at most " +
+        throw failure("close", "the code must be 1000, or 3000 to 4999, and the reason must be at most " +
           MAX_REASON_BYTES + " bytes of UTF-8");
       }
       checkPresence();
@@ -2590,7 +2658,8 @@
           (machine.closedBy === "local" && !machine.outbox.items.length),
         unconfirmed: readable(event.unconfirmed)
       };
-      var isReset = RESETS.indexOf(event.code) >= 0 && !refused && !face;
+      var isReset = !machine.hasClosed() && !refused && !face && (event.code === SERVICE_RESTART ||
+        (!machine.closedBy && RESETS.indexOf(event.code) >= 0));
       if (isReset) {
         session.state = "reconnecting";
         // The page may have no new `auth` to give.
@@ -2666,7 +2735,7 @@
       if (!event.persisted) { return; }
       away = null;
       var kept = left && takeBack();
-      if (!left || (kept && kept.by === left)) {
+      if (!left || (kept && kept.isOurs && kept.by === left)) {
         hurry();
       } else if (kept && kept.isOurs) {
         fail(callbacks, failure(GONE, "another page has the session"));
@@ -2748,9 +2817,8 @@
     // Begin, or go on with what the page before has left.
     recall();
     if (!canOpen() && !allows(POLLING)) {
-      throw failure("unsupported", "this browser has none of the transports wanted");
+      throw failure("unsupported", "this browser has none of the transports");
     }
-    listen("addEventListener");
     var left = resumes && takeBack();
     if (left && left.isOurs) {
       resume(left);
@@ -2764,6 +2832,8 @@
         }, 0);
       }
     }
+    // Last: whoever could not begin hears of nothing.
+    listen("addEventListener");
   }
 
   // --- The browser's WebSocket interface, over a session ----------------------------------------
@@ -2840,13 +2910,13 @@
     var iterator = root.Symbol && root.Symbol.iterator;
     var url = scalars(values[0]);
     var names = values[1] === undefined ? [] : values[1];
-    names = (names instanceof Array ? names :
-      iterator && names === Object(names) && names[iterator] ? Array.from(names) : [names])
+    names = (iterator && names === Object(names) && names[iterator] ? Array.from(names) :
+      names instanceof Array ? names : [names])
       .map(function (name) { return "".concat(name); });
     var place = locate(url);
     names.forEach(function (name, at) {
       if (!TOKEN.test(name) || names.slice(0, at).join().toLowerCase().split(",").indexOf(name.toLowerCase()) >= 0) {
-        throw domException("SyntaxError", "no subprotocol, or one that was there before: " + name);
+        throw domException("SyntaxError", "no subprotocol, or one twice: " + name);
       }
     });
     if (place.isMixed) { throw domException("SecurityError", "this page has to use wss:"); }
@@ -2885,7 +2955,8 @@
         // The browser makes none of this kind.
         event = extend(Target ? new root.Event(type) : { type: type }, init);
       }
-      page.dispatchEvent(event);
+      // Not the page's own method of this name.
+      members.dispatchEvent.call(page, event);
     }
 
     function connect() {
@@ -3010,29 +3081,32 @@
     this.send = function (data, kind) {
       var entry = { size: isText(data) ? utf8Length(data) : BLOB.test(kind) ? data.size : data.byteLength };
 
-      function take(content) {
-        entry.items = encodePacket(EVENT, "/", "", ["message", content]);
-        pump();
-      }
+      function take(content) { entry.items = encodePacket(EVENT, "/", "", ["message", content]); }
 
       if (own.readyState > 1) {
         discarded += entry.size;
         return;
       }
-      own.amount();
-      buffered.push(entry);
-      waiting.push(entry);
+      // First what may throw: nothing is to wait behind what cannot be sent.
       if (BLOB.test(kind)) {
         var reader = new root.FileReader();
-        reader.onload = function () { take(reader.result); };
+        reader.onload = function () {
+          take(reader.result);
+          pump();
+        };
         reader.onerror = function () {
           leave(GOING_AWAY);
           task(over, {});
         };
         reader.readAsArrayBuffer(data);
       } else {
-        take(data);
+        // A buffer that is detached is empty, but cannot be read.
+        take(entry.size || isText(data) ? data : new Uint8Array(0));
       }
+      own.amount();
+      buffered.push(entry);
+      waiting.push(entry);
+      pump();
     };
 
     this.close = function (code, reason) {
@@ -3106,7 +3180,7 @@
     var known = handlers[type];
     if (value !== Object(value)) {
       handlers[type] = null;
-      if (known) { page.removeEventListener(type, known.run); }
+      if (known) { members.removeEventListener.call(page, type, known.run); }
     } else if (known) {
       known.value = value;
     } else {
@@ -3119,7 +3193,7 @@
           }
         }
       };
-      page.addEventListener(type, known.run);
+      members.addEventListener.call(page, type, known.run);
     }
   }
 
@@ -3147,17 +3221,18 @@
     close: function close() {
       var own = inside(this);
       var code = arguments[0];
-      var reason = arguments[1] === undefined ? "" : scalars(arguments[1]);
       if (code !== undefined) {
         // Web IDL's [Clamp]: the nearest whole number there is, and of two the even one.
         code = Math.max(0, Math.min(0xffff, +code)) || 0;
         code = code % 1 === 0.5 ? 2 * Math.round(code / 2) : Math.round(code);
-        if (code !== NORMAL && !(code >= 3000 && code <= 4999)) {
-          throw domException("InvalidAccessError", "the code must be 1000, or 3000 to 4999");
-        }
+      }
+      var reason = arguments[1] === undefined ? "" : scalars(arguments[1]);
+      if (code !== undefined && code !== NORMAL && !(code >= 3000 && code <= 4999)) {
+        throw domException("InvalidAccessError", "the code must be 1000, or 3000 to 4999");
       }
       if (utf8Length(reason) > MAX_REASON_BYTES) {
-        throw domException("SyntaxError", "the reason has more than " + MAX_REASON_BYTES + " bytes of UTF-8");
+        throw domException("SyntaxError",
+          "the reason must be at most " + MAX_REASON_BYTES + " bytes of UTF-8");
       }
       own.close(code || NO_CODE, code ? reason : "");
     },
@@ -3174,7 +3249,7 @@
   if (Target) { Object.setPrototypeOf(members, Target.prototype); } else { extend(members, listening); }
 
   function fix(object, name, value, more) {
-    Object.defineProperty(object, name, extend({ value: value }, more || {}));
+    Object.defineProperty(object, name, extend({ value: value }, more));
   }
 
   function numbered(object) {
@@ -3189,10 +3264,10 @@
     return numbered(made);
   }
 
-  // A new one, of the class that was called.
+  // A new one, of the class that was called: `page` is of it, whatever its `constructor` says.
   function make(page, values) {
-    if (!values.length) { throw new TypeError("a WebSocket needs a URL"); }
-    var made = Target ? root.Reflect.construct(Target, [], page.constructor) : page;
+    if (!values.length) { throw new TypeError("no URL"); }
+    var made = Target ? Object.setPrototypeOf(new Target(), Object.getPrototypeOf(page)) : page;
     fix(made, "_", new Face(made, values));
     return made;
   }
@@ -3217,7 +3292,8 @@
   // Put ours in the place of `WebSocket`, for what is at `paths` or below; returns what undoes that.
   function install(options) {
     var before = root.WebSocket;
-    var Native = nativeWebSocket(root);
+    // Another installation has paths of its own.
+    var Native = before === PageWebSocket ? original : before;
     var places = options.paths.map(locate);
 
     function isOurs(url) {
@@ -3249,6 +3325,8 @@
     return function () {
       members.constructor = PageWebSocket;
       if (root.WebSocket === Installed) { root.WebSocket = before; }
+      // One that came later may go on calling this one.
+      places = [];
     };
   }
 
@@ -3275,15 +3353,7 @@
 
     // `new FallbackTransport.WebSocket(url, protocols, options)`, for one and for all.
     WebSocket: PageWebSocket,
-    install: install,
-
-    _core: {
-      ClientMachine: ClientMachine, Inbox: Inbox, Message: Message, Close: Close,
-      encode: encode, encodeFrames: encodeFrames, encodeBody: encodeBody, decode: decode,
-      decodeBody: decodeBody, decodeBinary: decodeBinary, encodePacket: encodePacket,
-      segment: segment, utf8Length: utf8Length, toBase64: toBase64, fromBase64: fromBase64,
-      TIMING: TIMING
-    }
+    install: install
   };
 
   if (typeof module === "object" && module.exports) {

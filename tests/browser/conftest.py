@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from tests.browser.tabs import Tab
 from tests.engines.playwright_engines import launch_firefox
+from tests.inside import show
 from tests.integration.served import Served
 from tests.needs import find
 from tests.proxies.fault_process import FaultProxy
@@ -85,16 +86,21 @@ def proxy(server: Served) -> Iterator[FaultProxy]:
 def profile(browser: Browser) -> Iterator[Callable[..., Callable[[str], Tab]]]:
     """Makes new profiles of the browser, which remember nothing; a profile makes tabs.
 
-    What else it is given are Playwright's options of a profile.
+    With `inside`, its pages show what tests look at. What else it is given are Playwright's options
+    of a profile.
 
     After the test no tab may have had an uncaught error; what else a tab has to tell is printed.
     """
     tabs: list[Tab] = []
     with ExitStack() as stack:
 
-        def made(*, websocket: bool = True, **options: Any) -> Callable[[str], Tab]:
+        def made(
+            *, websocket: bool = True, inside: bool = False, **options: Any
+        ) -> Callable[[str], Tab]:
             context = browser.new_context(**options)
             stack.callback(context.close)
+            if inside:
+                show(context)
             if not websocket:
                 context.add_init_script("delete window.WebSocket")
 

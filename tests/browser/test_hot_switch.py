@@ -74,7 +74,7 @@ def switched(view: View, number: int) -> None:
 
 
 def test_ten_hot_switches(tab: Callable[..., Tab], proxy: FaultProxy, server: Served) -> None:
-    page = tab(proxy.url)
+    page = tab(proxy.url, inside=True)
     proxy.rules(Latency(DISTANCE), Rule(Refuse(403), on="ws"))
     view = page.connect({"timing": PROBES})
     opened = view.until(lambda now: now.state == "open", "open")

@@ -9,7 +9,7 @@ const INTERFACE = `
   on off emit send close addEventListener removeEventListener
   onopen onclose onerror onreset ontransport
   id state transport why roundTrip counters bufferedAmount
-  type target code reason wasClean unconfirmed event data resumed text expires
+  type target code reason wasClean unconfirmed event data values resumed text expires
   sent acknowledged received handled
   unavailable threw half-open refused unanswered silent closed unstable option proving
   auth transports namespace withCredentials remember resume timing environment

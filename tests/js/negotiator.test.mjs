@@ -5,7 +5,7 @@ import test from "node:test";
 
 import { FakeStorage, generator, START } from "./fake_environment.mjs";
 import { FakeServer } from "./fake_server.mjs";
-import { Page } from "./page.mjs";
+import { Page, sent } from "./page.mjs";
 
 const KEY = "fallback_transport http://page.test/fallback/poll";
 const MINUTE = 60_000;
@@ -928,7 +928,7 @@ test("a sleep longer than the session: onreset, and a new one", () => {
   page.server.sessions.clear();
   page.until(() => page.count("reset"));
   page.opened();
-  assert.deepEqual(page.last("reset").unconfirmed, [{ event: "message", data: "unconfirmed" }]);
+  assert.deepEqual(page.last("reset").unconfirmed, [sent("message", "unconfirmed")]);
   assert.equal(page.count("open"), 2);
   page.talks();
 });
@@ -1046,6 +1046,32 @@ test("another server process's with WebSocket alone", () => {
   page.server.restart();
   page.until(() => page.count("reset"));
   page.opened().talks();
+});
+
+test("times of more than a browser's timers can have are long ones, not none", () => {
+  const later = new Page({ options: { timing: { welcome: Infinity, hedge: 2_592_000_000 } } }).on("websocket");
+  assert.equal(later.posts.length, 0);
+  const never = new Page({
+    options: { timing: { probe: Infinity, probeMax: Infinity } },
+    before: ({ network }) => { network.websocket = "refused"; },
+  }).on("polling");
+  never.advance(60_000);
+  assert.equal(never.network.links.length, 1);
+  const patient = new Page({ grant: { inactivity: 30 * 86_400_000 } }).opened();
+  patient.network.down = true;
+  patient.network.open.forEach((link) => link.cut());
+  patient.advance(600_000);
+  patient.network.down = false;
+  patient.until(() => patient.session.state === "open");
+  patient.talks();
+});
+
+test("in a worker, which has no document, a URL is absolute all the same", () => {
+  const page = new Page({ before: ({ environment }) => {
+    Object.defineProperty(environment, "document", { value: undefined });
+    Object.assign(environment, { URL, location: new URL("http://page.test/script.js") });
+  } }).on("websocket");
+  assert.equal(page.network.links[0].socket.url, "ws://page.test/fallback/ws");
 });
 
 test("server processes that share no sessions: the page is told why it cannot work", () => {

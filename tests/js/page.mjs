@@ -6,6 +6,9 @@ import { FallbackTransport } from "./core.mjs";
 import { Clock, FakeEnvironment, FakeStorage, generator, Network, START } from "./fake_environment.mjs";
 import { FakeServer } from "./fake_server.mjs";
 
+// What a page is told of a message that is unconfirmed.
+export const sent = (event, ...values) => ({ event, data: values[0], values });
+
 export class Page {
   constructor({
     options = {}, seed = 1, random = generator(seed), nonce, webSocket, beside = null,

@@ -5,7 +5,7 @@ import test from "node:test";
 
 import { START } from "./fake_environment.mjs";
 import { decodeBody } from "./fake_server.mjs";
-import { Page } from "./page.mjs";
+import { Page, sent } from "./page.mjs";
 
 const MINUTE = 60_000;
 
@@ -244,8 +244,8 @@ test("an outage longer than the session: onreset, with what is unconfirmed, and 
   assert.ok(page.time >= 119_000, `${page.time}`);
   assert.equal(page.last("reset").code, 4408);
   assert.deepEqual(page.last("reset").unconfirmed, [
-    { event: "chat", data: { text: "unconfirmed" } },
-    { event: "message", data: Uint8Array.from([1, 2, 3]).buffer },
+    sent("chat", { text: "unconfirmed" }),
+    sent("message", Uint8Array.from([1, 2, 3]).buffer),
   ]);
   assert.equal(page.last("callback").code, 4408);
   assert.equal(page.session.state, "reconnecting");
@@ -482,7 +482,7 @@ test("where next to nothing gets through, the session ends by name, and is not r
   page.session.send("behind");
   page.until(() => page.session.state === "closed", "closed", MINUTE);
   assert.equal(page.last("close").code, 4413);
-  assert.equal(page.last("close").reason, "even 250 bytes are refused on the way");
+  assert.equal(page.last("close").reason, "even 250 bytes are refused");
   assert.deepEqual(page.last("close").unconfirmed.map(({ data }) => data.length), [50_000, 6]);
   assert.deepEqual(page.peer.events, [["message", "small"]]);
   page.over();
@@ -496,6 +496,95 @@ test("where next to nothing gets through, it goes by WebSocket if that works", (
   page.session.send("x".repeat(50_000));
   page.until(() => page.peer.events.length === 1, "it arrived");
   page.on("websocket").talks();
+});
+
+// How late each of a tick a second comes, while something goes up.
+function lateness(page, seconds) {
+  const late = [];
+  page.session.on("tick", (at) => { late.push(page.time - at); });
+  for (let i = 0; i < seconds; i++) {
+    page.peer.emit("tick", page.time);
+    page.advance(1000);
+  }
+  return late;
+}
+
+test("a large body on a slow path holds up for two seconds at most what comes down", () => {
+  const page = polling().opened();
+  page.advance(5000);
+  page.network.onpost = (request) => ({ delay: 10 + request.body.length / 8.2 });
+  page.session.send("x".repeat(250_000));
+  const late = lateness(page, 40);
+  assert.equal(late.length, 40);
+  assert.ok(Math.max(...late) <= 2100, `${Math.max(...late)} ms`);
+  assert.equal(page.peer.events.length, 1);
+  page.network.onpost = () => undefined;
+  same(page);
+});
+
+for (const [how, fate] of [["swallowed", { lost: true }], ["cut", { status: 0 }]]) {
+  test(`a path on which large requests are ${how} without a word: smaller ones, until it gets through`, () => {
+    const page = polling().opened();
+    page.advance(5000);
+    page.network.onpost = (request) => request.body.length > 1500 ? fate : undefined;
+    page.session.send("x".repeat(5000));
+    const late = lateness(page, 30);
+    assert.equal(page.peer.events.length, 1);
+    assert.equal(late.length, 30);
+    assert.ok(Math.max(...late) <= 2100, `${Math.max(...late)} ms`);
+    // More is tried later, and where it still fails soon given up.
+    const tried = page.posts.length;
+    for (let i = 0; i < 40; i++) {
+      page.session.send(`${i}`.padEnd(5000));
+      page.advance(15_000);
+    }
+    assert.equal(page.peer.events.length, 41);
+    assert.ok(page.posts.slice(tried).filter((post) => post.body.length > 1500).length <= 12, "ever less often");
+    page.network.onpost = () => undefined;
+    page.advance(20 * MINUTE);
+    for (let i = 0; i < 4; i++) {
+      page.session.send("y".repeat(100_000));
+      page.advance(1000);
+    }
+    assert.ok(Math.max(...page.posts.map((post) => post.body.length)) > 5000, "no longer than it lasts");
+    same(page);
+  });
+}
+
+test("a hello that is swallowed for its size is small the next time", () => {
+  const auth = { token: "x".repeat(9000) };
+  const page = polling({ options: { auth }, before: ({ network }) => {
+    network.onpost = (request) => request.body.length > 3000 ? { lost: true } : undefined;
+  } });
+  page.until(() => page.count("open"), "open", 20_000);
+  assert.deepEqual(page.peer.connects, [auth]);
+  same(page);
+});
+
+test("a hello that is refused for its size (413): what follows is not smaller than it must be", () => {
+  const auth = { token: "x".repeat(9000) };
+  const page = polling({ options: { auth }, before: ({ network }) => {
+    network.onpost = (request) => request.body.length > 8200 ? { status: 413 } : undefined;
+  } }).opened();
+  page.advance(1000);
+  const { length } = page.posts;
+  page.session.send("y".repeat(100_000));
+  page.until(() => page.peer.events.length);
+  assert.ok(page.posts.length - length < 30, `${page.posts.length - length} requests`);
+  same(page);
+});
+
+test("an outage makes no request smaller", () => {
+  const page = polling().opened();
+  page.advance(5000);
+  page.network.down = true;
+  page.session.send("x".repeat(50_000));
+  page.advance(40_000);
+  page.network.down = false;
+  const { length } = page.posts;
+  page.until(() => page.peer.events.length);
+  assert.equal(page.posts.slice(length).filter((post) => post.body.length > 1000).length, 1);
+  same(page);
 });
 
 test("a large body on a slow path is given the time it takes", () => {
@@ -576,6 +665,26 @@ test("empty answers at once: the second starts a backoff", () => {
   page.until(() => page.messages.length);
   same(page);
 });
+
+for (const lane of ["waiting", "sending"]) {
+  test(`an old answer, over and over: no storm of ${lane} requests`, () => {
+    const page = polling().opened();
+    page.advance(5000);
+    const isOf = lane === "waiting" ? isWaiting : isSending;
+    if (lane === "waiting") page.peer.emit("message", "old"); else page.session.send("old");
+    page.advance(100);
+    const old = page.posts.filter((post) => isOf(post) && post.reply && (lane === "sending" || /old/.test(post.reply))).pop().reply;
+    page.network.onpost = (request) => isOf(request) ? { status: 200, text: old } : undefined;
+    const { length } = page.posts;
+    page.session.send("new");
+    page.peer.emit("message", "new");
+    page.advance(10_000);
+    assert.ok(page.posts.length - length < 25, `${page.posts.length - length} requests in 10 s`);
+    page.network.onpost = () => undefined;
+    page.until(() => page.messages.includes("new") && page.peer.events.some(([, data]) => data === "new"));
+    same(page);
+  });
+}
 
 test("answers with news that come at once are no reason to slow down", () => {
   const page = polling().opened();

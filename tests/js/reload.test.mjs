@@ -5,7 +5,7 @@ import test from "node:test";
 
 import { load } from "./core.mjs";
 import { FakeStorage } from "./fake_environment.mjs";
-import { Page } from "./page.mjs";
+import { Page, sent } from "./page.mjs";
 
 const TRANSPORTS = ["websocket", "polling"];
 const KEPT = "fallback_transport session http://page.test/fallback/poll /";
@@ -33,7 +33,7 @@ both("a page that goes closes its session, and hears at once what is unconfirmed
   page.environment.fire("pagehide", { persisted: false });
   const close = page.last("close");
   assert.equal(close.code, 1001);
-  assert.deepEqual(close.unconfirmed, [{ event: "message", data: "kept" }]);
+  assert.deepEqual(close.unconfirmed, [sent("message", "kept")]);
   assert.equal(page.count("error"), 0);
   assert.throws(() => page.session.send("late"), (error) => error.code === "closed");
   page.advance(100);
@@ -204,7 +204,7 @@ both("the server has forgotten it: onreset, with what is unconfirmed", (transpor
   first.server.restart({ tag: "a" });
   const second = next(first).opened();
   assert.equal(second.last("reset").code, 4404);
-  assert.deepEqual(second.last("reset").unconfirmed, [{ event: "message", data: "unconfirmed" }]);
+  assert.deepEqual(second.last("reset").unconfirmed, [sent("message", "unconfirmed")]);
   assert.equal(second.last("open").resumed, false);
   second.talks();
 });
@@ -221,7 +221,7 @@ for (const [what, change] of [
     page.session.send("kept");
     change(page);
     leave(page);
-    assert.deepEqual(page.last("close").unconfirmed, [{ event: "message", data: "kept" }]);
+    assert.deepEqual(page.last("close").unconfirmed, [sent("message", "kept")]);
     assert.equal(page.last("close").code, 1001);
     page.advance(100);
     assert.equal(page.peer.received, page.peer.messages.length + 1, "the server has its close");
@@ -253,6 +253,24 @@ both("a duplicate of a tab is a new session", (transport) => {
   assert.deepEqual(messages(page.server.sessions.get(page.session.id)), ["still there"]);
 });
 
+both("a page from the browser's cache does not go on with what a duplicate has taken", (transport) => {
+  const first = open(transport);
+  first.environment.fire("pagehide", { persisted: true });
+  const other = next(first, { sessionStorage: copy(first.sessionStorage) }).opened();
+  assert.equal(other.session.id, first.session.id);
+  other.session.send("of the duplicate");
+  other.advance(1000);
+  first.environment.fire("pageshow", { persisted: true });
+  first.session.send("of the first");
+  first.until(() => first.count("open") === 2);
+  first.advance(1000);
+  assert.equal(first.last("reset").code, 4404);
+  assert.notEqual(other.session.id, first.session.id);
+  assert.deepEqual(messages(first.server.sessions.get(other.session.id)), ["of the duplicate"]);
+  assert.deepEqual(messages(first.server.sessions.get(first.session.id)), ["of the first"]);
+  assert.equal(other.count("reset"), 0);
+});
+
 both("a copy of what a page has left takes the session from nobody", (transport) => {
   const first = open(transport);
   first.peer.holds = true;
@@ -265,7 +283,7 @@ both("a copy of what a page has left takes the session from nobody", (transport)
   assert.equal(second.session.id, first.session.id);
   assert.notEqual(other.session.id, first.session.id);
   other.until(() => other.count("reset") === 1);
-  assert.deepEqual(other.last("reset").unconfirmed, [{ event: "message", data: "unconfirmed" }]);
+  assert.deepEqual(other.last("reset").unconfirmed, [sent("message", "unconfirmed")]);
   assert.equal(copied.items.size, 0);
   second.advance(2000);
   assert.equal(second.count("reset"), 0);

@@ -7,7 +7,7 @@ import vm from "node:vm";
 
 import { core, FallbackTransport } from "./core.mjs";
 import { decode, decodeBody } from "./fake_server.mjs";
-import { Page } from "./page.mjs";
+import { Page, sent } from "./page.mjs";
 
 const MINUTE = 60_000;
 const TRANSPORTS = ["websocket", "polling"];
@@ -462,8 +462,25 @@ test("a page's object that looks like a placeholder stays what it is", () => {
   page.server.sessions.clear();
   page.network.link.cut();
   page.until(() => page.count("reset"));
-  assert.deepEqual(page.last("reset").unconfirmed, [{ event: "x", data: { _placeholder: true, num: 5 } }]);
+  assert.deepEqual(page.last("reset").unconfirmed, [sent("x", { _placeholder: true, num: 5 })]);
   page.quiet();
+});
+
+test("holes are null, at an array's end too", () => {
+  const page = open("websocket");
+  page.session.emit("x", new Array(2), [1, , ,]);
+  page.advance(100);
+  assert.deepEqual(page.peer.events, [["x", [null, null], [1, null, null]]]);
+});
+
+test("what is unconfirmed has all its values", () => {
+  const page = open("websocket");
+  page.peer.holds = true;
+  page.session.emit("move", 1, Uint8Array.of(2), { z: 3 });
+  page.advance(100);
+  page.peer.end(4404, "gone");
+  page.until(() => page.count("reset"));
+  assert.deepEqual(page.last("reset").unconfirmed, [sent("move", 1, Uint8Array.of(2).buffer, { z: 3 })]);
 });
 
 // --- What cannot be sent is refused at the call -------------------------------------------------------
@@ -481,6 +498,36 @@ both("a Blob, a cycle, a BigInt, a getter that throws: refused at the call, and 
   assert.deepEqual(page.session.counters, before);
   assert.equal(page.session.bufferedAmount, 0);
   page.talks();
+});
+
+both("what Socket.IO would take for bytes, beside bytes: refused at the call", (transport) => {
+  const page = open(transport);
+  for (const num of [0, 9, "x"]) {
+    const odd = { deep: [{ _placeholder: true, num }] };
+    assert.throws(() => page.session.emit("x", odd, new Uint8Array(1)), refuses("unserialisable"));
+    assert.throws(() => page.session.emit("x", new Uint8Array(1), odd), refuses("unserialisable"));
+    page.session.emit("x", odd);
+  }
+  page.advance(100);
+  assert.equal(page.peer.events.length, 3);
+  page.talks();
+});
+
+test("no namespace: refused at the call", () => {
+  for (const namespace of ["chat", "/a,b", "?"]) {
+    assert.throws(() => new Page({ options: { namespace } }), refuses("namespace"));
+  }
+});
+
+both("connect that throws leaves nothing behind", (transport) => {
+  const options = { transports: [transport], auth() { throw new Error("no token yet"); } };
+  const page = new Page({ connect: false, options });
+  assert.throws(() => page.connect(), /no token/);
+  for (const type of ["online", "pagehide", "pageshow"]) page.environment.fire(type, { persisted: false });
+  page.advance(20_000);
+  assert.deepEqual([page.posts.length, page.network.links.length, page.environment.timers()], [0, 0, 0]);
+  assert.ok(Object.values(page.environment.listeners).every((listeners) => !listeners.size));
+  assert.deepEqual(page.environment.errors, []);
 });
 
 both("too large: refused at the call", (transport) => {
@@ -607,7 +654,7 @@ both("close where nothing answers: given up after 5 s, with what is unconfirmed"
   page.session.close();
   page.until(() => page.session.state === "closed");
   assert.equal(page.time, 6000);
-  assert.deepEqual(page.last("close").unconfirmed, [{ event: "chat", data: { n: 1 } }]);
+  assert.deepEqual(page.last("close").unconfirmed, [sent("chat", { n: 1 })]);
   assert.equal(page.last("callback").code, 1000);
   page.over();
 });
@@ -648,7 +695,7 @@ both("the server ends the session outside the numbering", (transport) => {
   page.peer.end(4429, "too many");
   page.until(() => page.session.state === "closed");
   assert.equal(page.last("close").code, 4429);
-  assert.deepEqual(page.last("close").unconfirmed, [{ event: "message", data: "unhandled" }]);
+  assert.deepEqual(page.last("close").unconfirmed, [sent("message", "unhandled")]);
   assert.equal(page.last("callback").code, 4429);
   page.over();
 });
@@ -667,7 +714,7 @@ both("gone, inactive, restarted: onreset with what is unconfirmed, callbacks fai
     page.until(() => page.count("reset"));
     assert.equal(page.last("reset").code, code);
     assert.equal(page.last("reset").reason, "why");
-    assert.deepEqual(page.last("reset").unconfirmed, [{ event: "chat", data: "a" }, { event: "chat", data: "b" }]);
+    assert.deepEqual(page.last("reset").unconfirmed, [sent("chat", "a"), sent("chat", "b")]);
     assert.equal(page.last("callback").code, code);
     assert.equal(page.session.state, "reconnecting");
     page.until(() => page.count("open") === 2);
@@ -676,6 +723,36 @@ both("gone, inactive, restarted: onreset with what is unconfirmed, callbacks fai
     assert.equal(page.count("close"), 0);
     assert.equal(page.session.counters.sent, 1);
     page.talks();
+  }
+});
+
+both("who has closed stays closed, whatever code it ends with", (transport) => {
+  const ends = {
+    "the page, with such a code": (page) => page.session.close(4404, "no such room"),
+    "the application, with such a code": (page) => page.peer.close(4408, "too slow"),
+    "the page, while the server loses the session": (page) => {
+      page.server.sessions.clear();
+      page.network.open.forEach((link) => link.cut());
+      page.session.close();
+    },
+    "the page, while the server restarts": (page) => {
+      page.peer.close(1012, "the server restarts");
+      page.session.close();
+    },
+    "the page, long after it has heard anything": (page) => {
+      page.network.down = true;
+      page.network.open.forEach((link) => link.cut());
+      page.advance(118_000);
+      page.session.close();
+    },
+  };
+  for (const [who, end] of Object.entries(ends)) {
+    const page = open(transport);
+    page.advance(70_000);
+    end(page);
+    page.until(() => page.session.state === "closed", who, 10_000);
+    assert.deepEqual([page.count("close"), page.count("reset"), page.server.count], [1, 0, 1], who);
+    page.over();
   }
 });
 
@@ -691,7 +768,7 @@ both("a server that restarts: its clients come back spread over five seconds, an
     page.until(() => page.count("reset"));
     const { time } = page;
     const hellos = page.server.hellos.length;
-    assert.deepEqual(page.last("reset").unconfirmed, [{ event: "chat", data: "a" }]);
+    assert.deepEqual(page.last("reset").unconfirmed, [sent("chat", "a")]);
     page.session.emit("meanwhile");
     page.until(() => page.server.hellos.length > hellos);
     waits.push(page.time - time);

@@ -89,7 +89,9 @@ function readUnit({ kind, envelope, ...fields }) {
   if (unit.wait !== undefined) unit.wait = milliseconds(unit.wait);
   if (kind !== "hello") return unit;
   if (!Object.keys(unit.client).length) delete unit.client;
-  return { ...unit, hello: 1 };
+  // In the order in which a machine gives it.
+  const { attempt, nonce, id, key, client, ack, received, ...rest } = unit;
+  return { hello: 1, attempt, nonce, id, key, client, ack, received, ...rest };
 }
 
 // --- The calls of a conversation -------------------------------------------------
@@ -155,7 +157,13 @@ class Replay {
   detach(attempt) { this.machine.detach(attempt, this.now); return this.events(); }
   timeout() { this.machine.timeout(this.now); return this.events(); }
   ask(attempt) { this.machine.ask(attempt); }
-  state() { return this.machine.state(); }
+  state() {
+    const { closed, closedBy, carrier, commits } = this.machine;
+    if (closed) return "closed";
+    if (closedBy) return "closing";
+    if (carrier) return "attached";
+    return commits ? "detached" : "opening";
+  }
 
   receive(attempt, frame) {
     this.machine.receive(attempt, this.frame(frame), this.now);

@@ -9,10 +9,10 @@ import { appendFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
+import { FallbackTransport as library } from "../js/core.mjs";
 import { browser, storage } from "./network.mjs";
 
 const require = createRequire(import.meta.url);
-const library = require("../../static/fallback_transport.js");
 const soak = require("./sessions.js")(() => library);
 const plan = JSON.parse(process.argv[2]);
 

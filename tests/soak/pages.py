@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests.inside import show
 from tests.needs import MissingError, find
 
 _SCRIPT = Path(__file__).with_name("sessions.js")
@@ -59,7 +60,9 @@ class Pages:
         )
         for number in range(self._number):
             path = number % len(self._origins)
-            page = self._browser.new_context().new_page()
+            context = self._browser.new_context()
+            show(context)
+            page = context.new_page()
             page.on("pageerror", lambda error: self.errors.append(f"in Chromium: {error}"))
             page.add_init_script(path=_SCRIPT)
             page.goto(f"{self._origins[path]}/page")

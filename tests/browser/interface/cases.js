@@ -89,6 +89,7 @@ const CASES = {
   },
 
   "protocols that are none": () => {
+    throws("SyntaxError", () => make("/echo", new Array(2)), "holes");
     for (const protocols of ["", "a b", "a,b", "é", "a\u0000", ["x", "x"], ["x", "X"], ["ok", ""], "(", "a/b", null].slice(0, -1)) {
       throws("SyntaxError", () => make("/echo", protocols), JSON.stringify(protocols));
     }
@@ -170,6 +171,24 @@ const CASES = {
     }
     throws("TypeError", () => ws.send(), "nothing");
     throws("TypeError", () => ws.send(Symbol("x")), "a symbol");
+    same(await closed(ws), [1005, "", true]);
+  },
+
+  "what cannot be read is refused, or empty, and holds up nothing": async () => {
+    const ws = await opened();
+    const heard = listen(ws);
+    ws.binaryType = "arraybuffer";
+    const detached = new ArrayBuffer(3);
+    const view = new Uint8Array(detached, 1);
+    structuredClone(detached, { transfer: [detached] });
+    for (const empty of [detached, view]) {
+      ws.send(empty);
+      same(await content(await heard()), [], "detached");
+    }
+    throws("TypeError", () => ws.send({ [Symbol.toStringTag]: "Blob" }), "no Blob");
+    same(ws.bufferedAmount, 0);
+    ws.send("behind");
+    same(await heard(), "behind");
     same(await closed(ws), [1005, "", true]);
   },
 
@@ -438,6 +457,11 @@ const CASES = {
     same([ws instanceof Loud, ws instanceof Face, ws instanceof EventTarget, String(ws), ws.shout(), Object.keys(ws)],
       [true, true, true, "[object WebSocket]", "!", []]);
     ws.close();
+    function Old(url) { return Reflect.construct(Face, [url, [], { transports }], Old); }
+    Old.prototype = Object.create(Face.prototype);
+    const old = new Old(`${MOUNT}/echo`);
+    same([old instanceof Old, old instanceof Face], [true, true]);
+    old.close();
   },
 
   "put in the place of WebSocket by the page, it opens the browser's own": async () => {
@@ -447,6 +471,41 @@ const CASES = {
     } finally {
       if (Native) window.WebSocket = Native; else delete window.WebSocket;
     }
+  },
+
+  "what a page defines over it is not called by it": async () => {
+    class Quiet extends FallbackTransport.WebSocket {
+      dispatchEvent() { throw new Error("called"); }
+      addEventListener(...values) { if (values[2] !== "ours") super.addEventListener(...values); }
+    }
+    const ws = new Quiet(`${MOUNT}/echo`, [], { transports });
+    await new Promise((resolve) => { ws.onopen = resolve; });
+    await closed(ws);
+  },
+
+  "close converts its arguments in their order": async () => {
+    const ws = await opened();
+    const seen = [];
+    const code = { valueOf: () => { seen.push("code"); return 1000; } };
+    const reason = { toString: () => { seen.push("reason"); return ""; } };
+    same(await closed(ws, code, reason), [1000, "", true]);
+    same(seen, ["code", "reason"]);
+  },
+
+  "two installations": async () => {
+    const first = FallbackTransport.install({ paths: ["/mount/tell"], transports });
+    const second = FallbackTransport.install({ paths: ["/other"], transports });
+    try {
+      const ours = new WebSocket(`${MOUNT}/tell`);
+      same((await next(ours, "message")).data, "/mount/tell ");
+      same([ours instanceof WebSocket, ours instanceof FallbackTransport.WebSocket], [true, true]);
+      await closed(ours);
+    } finally {
+      first();
+      if (Native) same(new WebSocket(`${MOUNT}/tell`) instanceof FallbackTransport.WebSocket, false, "the first is undone");
+      second();
+    }
+    window.WebSocket = Native;
   },
 
   "install": async () => {
