@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import re
 import socket
@@ -10,11 +11,15 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 _TUNNEL_STATUS = re.compile(r"Tunnel connection failed: (\d{3})")
 _PORTS = {"http": 80, "https": 443}
+#: A host in ASCII; of IPv6, too.
+_HOST = re.compile(r"[\w.~:%-]+", re.ASCII)
+#: What is not quoted in a path, beside letters and digits; what has been quoted is not again.
+_UNQUOTED = "/%:@!$&'()*+,;=~"
 
 
 class Unreachable(Exception):
@@ -42,7 +47,7 @@ class Route:
     """See the module.
 
     Args:
-        url: of the mount, without a slash at its end.
+        url: of the mount; kept as it is sent, and without a slash at its end.
         ca: a file of certificates to trust beside the system's.
         proxies: by the scheme of what is asked for.
     """
@@ -52,14 +57,10 @@ class Route:
     proxies: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.url)
-            usable = parts.scheme in _PORTS and parts.hostname and (parts.port or 1) > 0
-        except ValueError:
-            usable = False
-        if not usable or parts.query or parts.fragment or parts.username is not None:
-            raise ValueError(f"this is no URL such as https://host/fallback: {self.url!r}")
-        object.__setattr__(self, "url", self.url.rstrip("/"))
+        url = _as_sent(self.url)
+        if url is None:
+            raise ValueError(f"this is no URL such as https://host/fallback: {_shown(self.url)}")
+        object.__setattr__(self, "url", url)
 
     @classmethod
     def of_environment(cls, url: str, ca: str | None) -> Route:
@@ -73,6 +74,7 @@ class Route:
             return straight
         route = cls(url, ca, getproxies())
         route.proxy()
+        route.proxy(tunnel=True)
         return route
 
     @property
@@ -112,10 +114,14 @@ class Route:
         named = next((self.proxies[name] for name in names if self.proxies.get(name)), None)
         if named is None:
             return None
-        proxy = urlsplit(named if "//" in named else "//" + named)
-        if proxy.scheme not in ("", "http") or proxy.hostname is None:
-            raise ValueError(f"only proxies by http are asked here: {named!r}")
-        return proxy
+        named = named if "//" in named else "//" + named
+        with contextlib.suppress(ValueError):
+            proxy = urlsplit(named)
+            if proxy.scheme in ("", "http") and _netloc(proxy):
+                return proxy
+        raise ValueError(
+            f"only proxies by http are asked here, such as http://host:3128: {_shown(named)}"
+        )
 
     def tls(self, *, own: bool = True) -> ssl.SSLContext:
         """What is trusted; without the given file if not `own`."""
@@ -188,6 +194,34 @@ class Route:
         except Untrusted:
             return True
         return False
+
+
+def _as_sent(url: str) -> str | None:
+    """A mount's URL as browsers send it: in ASCII; None if it is none."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        more = parts.query or parts.fragment or parts.username is not None
+        if parts.scheme in _PORTS and not more:
+            path = quote(parts.path.rstrip("/"), _UNQUOTED)
+            return f"{parts.scheme}://{_netloc(parts)}{path}"
+    return None
+
+
+def _netloc(parts: SplitResult) -> str:
+    """Host and port, in ASCII.
+
+    Raises:
+        ValueError: there can be no such host or port.
+    """
+    host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    if not _HOST.fullmatch(host):
+        raise ValueError(host)
+    return (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
+
+
+def _shown(url: str) -> str:
+    """As it may be printed: without a user's password."""
+    return repr(re.sub("//.*@", "//***@", url))
 
 
 def _credentials(proxy: SplitResult) -> dict[str, str]:

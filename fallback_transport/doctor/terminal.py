@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -20,6 +21,9 @@ STATUS = {"websocket": 0, "polling": 1, "none": 2}
 NOTHING = 3
 MAX_IDLE = 300.0
 
+#: RFC 9110, sections 5.6.2 and 5.5.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[ -~\xa0-\xff]*")
 _MARKS = {"good": "+", "note": "-", "bad": "!"}
 
 
@@ -124,7 +128,12 @@ def _seconds(text: str) -> float:
 
 
 def _header(line: str) -> tuple[str, str]:
-    name, colon, value = line.partition(":")
-    if not colon or not name.strip() or not (name + value).isprintable():
-        raise ValueError(f"this is no header such as 'Cookie: name=value': {line!r}")
-    return name.strip(), value.strip()
+    name, colon, value = (each.strip() for each in line.partition(":"))
+    # Values are not printed: they may be secret.
+    if not colon:
+        raise ValueError("a header is given as 'Cookie: name=value'")
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"no header can have this name: {name!r}")
+    if not _VALUE.fullmatch(value):
+        raise ValueError(f"no header can have a character in the value of this one: {name!r}")
+    return name, value

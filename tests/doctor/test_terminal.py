@@ -155,7 +155,9 @@ def test_nobody_is_there() -> None:
 @pytest.mark.integration
 def test_there_is_no_doctor(server: Served) -> None:
     with Served(doctor=False) as off:
-        for url in (server.url + "/elsewhere", off.url + "/fallback"):
+        # How a path is written is not the network's doing.
+        paths = ("/elsewhere", "/p\u00e4th", "/a path")
+        for url in (*(server.url + path for path in paths), off.url + "/fallback"):
             done = command(url)
             assert done.returncode == 3
             assert "there is no doctor at this address" in done.stderr
@@ -170,12 +172,18 @@ def test_there_is_no_doctor(server: Served) -> None:
         ["doctor", "ftp://host/fallback"],
         ["doctor", "http://host:99999/fallback"],
         ["doctor", "https://me@host/fallback"],
+        ["doctor", "http://a..b/fallback"],
+        ["doctor", f"http://{'a' * 64}.test/fallback"],
+        ["doctor", "http://a host/fallback"],
         ["doctor", "http://host/", "--idle", "0"],
         ["doctor", "http://host/", "--idle", "301"],
         ["doctor", "http://host/", "--idle", "nan"],
         ["doctor", "http://host/", "--ca", "/nowhere"],
         ["doctor", "http://host/", "--header", "no header"],
         ["doctor", "http://host/", "--header", "A: b\r\nC: d"],
+        ["doctor", "http://host/", "--header", "Cookie: a=\u20ac"],
+        ["doctor", "http://host/", "--header", "N\u00e4me: x"],
+        ["doctor", "http://host/", "--header", "Bad Name: x"],
     ],
     ids=" ".join,
 )
@@ -189,12 +197,54 @@ def test_wrong_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]
     assert "fallback-transport" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "proxy"),
+    [
+        ("HTTP_PROXY", "socks5://10.0.0.1:1080"),
+        ("HTTP_PROXY", "http://127.0.0.1:notaport"),
+        ("HTTP_PROXY", "127.0.0.1:99999"),
+        ("HTTP_PROXY", "http://a..b:80"),
+        ("HTTP_PROXY", "http://[::1:80"),
+        # It is asked for the WebSocket's tunnel.
+        ("HTTPS_PROXY", "socks5://10.0.0.1:1080"),
+    ],
+    ids=str,
+)
 def test_a_proxy_that_is_none_by_http(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, proxy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "socks5://10.0.0.1:1080")
+    monkeypatch.setenv(name, proxy)
     assert terminal.main(["doctor", "http://host.test/fallback"]) == 3
     assert "only proxies by http" in capsys.readouterr().err
+
+
+def test_what_is_refused_is_printed_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "http://host.test/fallback"
+    assert terminal.main(["doctor", "http://me:secret@host.test/fallback"]) == 3
+    for header in ("Cookie a=secret", "Cookie: a=secret\u20ac"):
+        assert terminal.main(["doctor", url, "--header", header]) == 3
+    monkeypatch.setenv("HTTP_PROXY", "http://me:sec/ret@10.0.0.1:80")
+    assert terminal.main(["doctor", url]) == 3
+    printed = capsys.readouterr().err
+    assert len(printed.splitlines()) == 4
+    assert "sec" not in printed
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("HTTP://Host.test/a//", "http://host.test/a"),
+        (
+            "http://b\u00fccher.test:8080/p\u00e4 th/%41",
+            "http://xn--bcher-kva.test:8080/p%C3%A4%20th/%41",
+        ),
+        ("https://[::1]:8443/fallback", "https://[::1]:8443/fallback"),
+    ],
+)
+def test_a_url_is_sent_as_browsers_send_it(url: str, sent: str) -> None:
+    assert Route(url).url == sent
 
 
 # -- networks ---------------------------------------------------------------------------
