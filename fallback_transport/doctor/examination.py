@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import Any
@@ -131,7 +131,6 @@ class Examination:
         self._padding = secrets.token_urlsafe(max(BODIES))
         self._lock = threading.Lock()
         self._number = 0
-        self._cookie: str | None = None
         self._polling = _Polling()
 
     def observe(self) -> dict[str, Any]:
@@ -195,9 +194,7 @@ class Examination:
             except Failed as failed:
                 away += failed.away
                 continue
-            # As a browser: the pair, without its attributes.
-            cookie = answered.headers.get("Set-Cookie")
-            self._cookie = cookie.partition(";")[0] if cookie else None
+            self._keep(answered.headers.get_all("Set-Cookie", []))
             now = (began + time.time()) / 2
             ahead = round(now - answered.facts["time"] / 1000, 3)
             self._tell("begin", f"version {answered.facts['library']}, clock {ahead:+.1f} s")
@@ -206,6 +203,15 @@ class Examination:
             raise Unreachable(self._polling.why)
         self._tell("begin", f"requests get no answer: {self._polling.why}")
         return None
+
+    def _keep(self, cookies: Sequence[str]) -> None:
+        """Send these from now on, too, as a browser: a balancer may tell its clients by its own."""
+        name = next((each for each in self._headers if each.lower() == "cookie"), "Cookie")
+        pairs = [*self._headers.get(name, "").split(";"), *(c.partition(";")[0] for c in cookies)]
+        # Of each name the newest, and all in one header.
+        named = {pair.partition("=")[0].strip(): pair.strip() for pair in pairs if pair.strip()}
+        if named:
+            self._headers[name] = "; ".join(named.values())
 
     def _requests(self) -> None:
         polling, rest = self._polling, self._polling.rest
@@ -339,8 +345,6 @@ class Examination:
         headers.update(self._headers)
         headers |= {HEADER: "1", "Accept-Encoding": "gzip", "Origin": self._route.origin}
         headers["Content-Type"] = "text/plain;charset=UTF-8"
-        if self._cookie is not None:
-            headers["Cookie"] = "; ".join(filter(None, [headers.get("Cookie"), self._cookie]))
         try:
             return self._exchange(
                 connection, before + self._path + "/poll", body, headers, patience

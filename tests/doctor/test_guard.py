@@ -130,11 +130,32 @@ def test_another_value_is_refused(value: Any) -> None:
         Site(doctor=value)
 
 
+class Balancer:
+    """In front of a site, as one that tells its clients by a cookie: those that came, by path."""
+
+    def __init__(self, site: Any) -> None:
+        self._site = site
+        self.came: list[tuple[str, str | None]] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        self.came.append((environ["PATH_INFO"], environ.get("HTTP_COOKIE")))
+
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            return start_response(status, [("Set-Cookie", "where=a; Path=/"), *headers], *more)
+
+        return self._site(environ, start)
+
+
 @pytest.fixture
-def served() -> Iterator[str]:
-    """A site that asks for a header, on a port."""
-    site = Site(doctor=lambda: flask.request.headers.get("X-Login") == "me")
-    server = make_server("127.0.0.1", 0, site.app, threaded=True)
+def balancer() -> Balancer:
+    """A site that asks for a header."""
+    return Balancer(Site(doctor=lambda: flask.request.headers.get("X-Login") == "me").app)
+
+
+@pytest.fixture
+def served(balancer: Balancer) -> Iterator[str]:
+    """It on a port."""
+    server = make_server("127.0.0.1", 0, balancer, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/fallback"
@@ -149,3 +170,16 @@ def test_the_terminal_logs_in_by_a_header(served: str) -> None:
     assert stranger.codes == ["ws-refused", "login-page"]
     known = diagnose(Examination(Route(served), 0.1, {"X-Login": "me"}).observe())
     assert known.codes == ["ws-ok", "poll-ok"]
+
+
+@pytest.mark.integration
+def test_the_terminal_keeps_all_cookies_in_one_header(served: str, balancer: Balancer) -> None:
+    headers = {"X-Login": "me", "cookie": "mine=1; where=b"}
+    assert diagnose(Examination(Route(served), 0.1, headers).observe()).codes == [
+        "ws-ok",
+        "poll-ok",
+    ]
+    (_, first), *later = balancer.came
+    assert first == "mine=1; where=b"
+    assert {path for path, _ in later} == {"/fallback/doctor/poll", "/fallback/doctor/ws"}
+    assert {cookie for _, cookie in later} == {"mine=1; where=a; fallback_transport_doctor=1"}
