@@ -12,6 +12,7 @@ import pytest
 from werkzeug.serving import make_server
 
 from fallback_transport import FallbackTransport
+from fallback_transport.doctor import terminal
 from fallback_transport.doctor.examination import Examination
 from fallback_transport.doctor.findings import diagnose
 from fallback_transport.doctor.route import Route
@@ -170,6 +171,19 @@ def test_the_terminal_logs_in_by_a_header(served: str) -> None:
     assert stranger.codes == ["ws-refused", "login-page"]
     known = diagnose(Examination(Route(served), 0.1, {"X-Login": "me"}).observe())
     assert known.codes == ["ws-ok", "poll-ok"]
+
+
+@pytest.mark.integration
+def test_a_report_has_no_cookies_and_no_login(
+    served: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for login in ("me", "me, secret"):
+        given = ("--header", f"X-Login: {login}", "--header", "Cookie: mine=secret")
+        terminal.main(["doctor", served, "--json", "--idle", "0.1", *given])
+        printed = capsys.readouterr().out
+        assert json.loads(printed)["observations"]["websocket"]["status"] in (101, 403)
+        assert "secret" not in printed
+        assert "where" not in printed
 
 
 @pytest.mark.integration
