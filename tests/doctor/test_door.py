@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fallback_transport.doctor import door
 from fallback_transport.doctor.door import (
     MAX_WAITING,
     MAX_WAITING_PER_RUN,
@@ -176,6 +178,11 @@ def test_where_a_network_repeats_all_of_it_a_run_may_wait(desk: Desk) -> None:
         desk.runtime.advance(2)
     assert len(bodies) == 4
     assert not any(b"error" in body for body in bodies)
+
+
+def test_how_many_wait_is_documented() -> None:
+    documented = Path(door.__file__).with_name("DOCTOR.md").read_text()
+    assert f"waits {MAX_WAITING_PER_RUN} of a run and {MAX_WAITING} in all" in documented
 
 
 def test_few_wait_at_once(desk: Desk) -> None:
