@@ -45,6 +45,7 @@ class Failed(Exception):
     Args:
         status: of the answer, if there was one.
         foreign: what else there was.
+        ours: whether it is the server's own refusal.
         late: whether it was waited for in vain.
         away: whether there was nobody to ask.
     """
@@ -55,12 +56,14 @@ class Failed(Exception):
         status: int | None = None,
         foreign: Mapping[str, Any] | None = None,
         *,
+        ours: bool = False,
         late: bool = False,
         away: bool = False,
     ) -> None:
         super().__init__(why)
         self.status = status
         self.foreign = foreign
+        self.ours = ours
         self.late = late
         self.away = away
 
@@ -192,6 +195,11 @@ class Examination:
             try:
                 answered = self._counted("begin")
             except Failed as failed:
+                # Only here: a doctor that has answered is there, whatever answers later.
+                if (failed.foreign or {}).get("status") == 404:
+                    raise NoDoctor(
+                        "there is no doctor at this address; perhaps it is switched off"
+                    ) from failed
                 away += failed.away
                 continue
             self._keep(answered.headers.get_all("Set-Cookie", []))
@@ -290,6 +298,11 @@ class Examination:
             seconds = round(time.monotonic() - began, 2)
             if failed is None or seconds >= SOON:
                 break
+        self._tell("hold", f"{seconds:.1f} s of {self._idle:g} s: {failed or 'answered'}")
+        if failed is not None and failed.ours:
+            # A refusal of the server's own says nothing of the network.
+            self._polling.rest["hold"] = None
+            return
         # An answer that was given in time, and lost or cut, was held.
         alive = failed is None or (not failed.late and seconds >= self._idle)
         self._polling.rest["hold"] = {
@@ -298,7 +311,6 @@ class Examination:
             "seconds": seconds,
             "status": failed.status if failed is not None else None,
         }
-        self._tell("hold", f"{seconds:.1f} s of {self._idle:g} s: {failed or 'answered'}")
 
     def _seen(self) -> Mapping[str, Any] | None:
         answered = self._small("seen")
@@ -329,7 +341,6 @@ class Examination:
 
         Raises:
             Failed: no whole answer of the doctor's.
-            NoDoctor: the server has none.
         """
         with self._lock:
             self._number += 1
@@ -384,15 +395,13 @@ class Examination:
             ours = isinstance(facts, dict) and content.endswith(b".")
         except ValueError:
             ours = False
-        if response.status == 404:
-            raise NoDoctor("there is no doctor at this address; perhaps it is switched off")
         if not ours:
             kind = response.headers.get_content_type()
             foreign = {"status": response.status, "type": kind}
             raise Failed(f"status {response.status}", response.status, foreign)
         # Also refused is what was begun with status 200: an answer in pieces.
         if response.status != 200 or "error" in facts:
-            raise Failed(f"status {response.status}", response.status)
+            raise Failed(f"status {response.status}", response.status, ours=True)
         ms, spread = (now - began) * 1000, (now - first) * 1000
         return Answered(facts, response.headers, ms, spread)
 

@@ -247,6 +247,18 @@ def test_a_url_is_sent_as_browsers_send_it(url: str, sent: str) -> None:
     assert Route(url).url == sent
 
 
+@pytest.mark.integration
+def test_a_doctor_that_is_lost_later_on_was_there(server: Served) -> None:
+    """Behind a network, or a balancer, that answers a few requests with 404."""
+    examination = Examination(Route(server.url + "/fallback"), IDLE)
+    examination._begin()
+    examination._path = "/elsewhere"
+    examination._hold()
+    assert examination._polling.rest["hold"]["status"] == 404
+    assert examination._small("echo") is None
+    assert examination._polling.foreign == {"status": 404, "type": "text/html"}
+
+
 # -- networks ---------------------------------------------------------------------------
 
 _POSTS = "^/fallback/doctor/poll"
@@ -291,15 +303,19 @@ def test_in_every_async_mode(mode: str) -> None:
 
 
 @pytest.mark.integration
-def test_a_stream_that_the_server_refuses_says_nothing_of_the_network(server: Served) -> None:
+def test_what_the_server_refuses_says_nothing_of_the_network(server: Served) -> None:
     examination = Examination(Route(f"{server.url}/fallback"), IDLE)
     examination._ask({"do": "begin"}, 5)
     with ThreadPoolExecutor(MAX_WAITING_PER_RUN) as pool:
         held = [pool.submit(_held, examination) for _ in range(MAX_WAITING_PER_RUN)]
         eventually(lambda: "503" in _status(examination))
         assert examination._spread() is None
+        examination._hold()
+        assert examination._polling.rest["hold"] is None
         assert all(each.result() == 2 for each in held)
     assert examination._spread() is not None
+    examination._hold()
+    assert examination._polling.rest["hold"]["alive"]
 
 
 def _held(examination: Examination) -> Any:
