@@ -78,13 +78,18 @@ def report(
 def text(route: Route, at: str, diagnosis: Diagnosis) -> str:
     """The same for people."""
     lines = [f"{_MARKS[each.severity]} {each.text} ({each.code})" for each in diagnosis.findings]
-    return "\n".join([f"{route.url}, {at}", "", *lines, "", diagnosis.text])
+    return "\n".join(map(_plain, [f"{route.url}, {at}", "", *lines, "", diagnosis.text]))
 
 
 def _tell(check: str, result: str) -> None:
     # In one piece, whatever other checks have to tell.
-    sys.stderr.write(f"{check + ':':<12}{result}\n")
+    sys.stderr.write(f"{check + ':':<12}{_plain(result)}\n")
     sys.stderr.flush()
+
+
+def _plain(line: str) -> str:
+    """Without what would command the terminal: the network has written some of it."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)
 
 
 def _parser() -> argparse.ArgumentParser:

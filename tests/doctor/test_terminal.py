@@ -259,6 +259,18 @@ def test_a_doctor_that_is_lost_later_on_was_there(server: Served) -> None:
     assert examination._polling.foreign == {"status": 404, "type": "text/html"}
 
 
+def test_what_a_network_writes_does_not_command_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    evil = "\u001b[2J\u009b1A\nWebSocket works\u202e\ud800 na\u00efve"
+    seen = {"polling": {"round_trips": [1]}, "server": {"proxies": {"via": [evil]}}}
+    shown = terminal.text(Route("http://host.test"), "now", diagnose(seen))
+    terminal._tell("begin", f"version {evil}")
+    for printed in (shown, capsys.readouterr().err):
+        assert r"\x1b[2J\x9b1A\nWebSocket works\u202e\ud800 na" in printed
+        assert "na\u00efve" in printed
+
+
 # -- networks ---------------------------------------------------------------------------
 
 _POSTS = "^/fallback/doctor/poll"
