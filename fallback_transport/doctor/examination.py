@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import secrets
 import threading
 import time
@@ -45,6 +46,7 @@ class Failed(Exception):
     Args:
         status: of the answer, if there was one.
         foreign: what else there was.
+        location: where that would send the client.
         ours: whether it is the server's own refusal.
         late: whether it was waited for in vain.
         away: whether there was nobody to ask.
@@ -56,6 +58,7 @@ class Failed(Exception):
         status: int | None = None,
         foreign: Mapping[str, Any] | None = None,
         *,
+        location: str | None = None,
         ours: bool = False,
         late: bool = False,
         away: bool = False,
@@ -63,6 +66,7 @@ class Failed(Exception):
         super().__init__(why)
         self.status = status
         self.foreign = foreign
+        self.location = location
         self.ours = ours
         self.late = late
         self.away = away
@@ -196,10 +200,8 @@ class Examination:
                 answered = self._counted("begin")
             except Failed as failed:
                 # Only here: a doctor that has answered is there, whatever answers later.
-                if (failed.foreign or {}).get("status") == 404:
-                    raise NoDoctor(
-                        "there is no doctor at this address; perhaps it is switched off"
-                    ) from failed
+                if (absent := self._absent(failed)) is not None:
+                    raise NoDoctor(absent) from failed
                 away += failed.away
                 continue
             self._keep(answered.headers.get_all("Set-Cookie", []))
@@ -211,6 +213,17 @@ class Examination:
             raise Unreachable(self._polling.why)
         self._tell("begin", f"requests get no answer: {self._polling.why}")
         return None
+
+    def _absent(self, failed: Failed) -> str | None:
+        """Why there is no doctor at this address, where that is what an answer says."""
+        if (failed.foreign or {}).get("status") == 404:
+            return "there is no doctor at this address; perhaps it is switched off"
+        # A login page may be at https, too, but not of the same host.
+        host = re.escape(self._route.host)
+        https = re.match(rf"https://\[?{host}\]?(:[0-9]+)?(?=/|$)", failed.location or "", re.I)
+        if https is None or self._route.secure:
+            return None
+        return f"the site is to be asked by https: examine {https[0]}{self._route.page.path}"
 
     def _keep(self, cookies: Sequence[str]) -> None:
         """Send these from now on, too, as a browser: a balancer may tell its clients by its own."""
@@ -398,7 +411,8 @@ class Examination:
         if not ours:
             kind = response.headers.get_content_type()
             foreign = {"status": response.status, "type": kind}
-            raise Failed(f"status {response.status}", response.status, foreign)
+            location = response.headers.get("Location")
+            raise Failed(f"status {response.status}", response.status, foreign, location=location)
         # Also refused is what was begun with status 200: an answer in pieces.
         if response.status != 200 or "error" in facts:
             raise Failed(f"status {response.status}", response.status, ours=True)

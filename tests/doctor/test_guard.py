@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import flask
@@ -153,16 +154,25 @@ def balancer() -> Balancer:
     return Balancer(Site(doctor=lambda: flask.request.headers.get("X-Login") == "me").app)
 
 
+@contextmanager
+def listening(application: Any) -> Iterator[str]:
+    """A site on a port; where its mount is."""
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/fallback"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 @pytest.fixture
 def served(balancer: Balancer) -> Iterator[str]:
     """It on a port."""
-    server = make_server("127.0.0.1", 0, balancer, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/fallback"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(balancer) as url:
+        yield url
 
 
 @pytest.mark.integration
@@ -197,3 +207,21 @@ def test_the_terminal_keeps_all_cookies_in_one_header(served: str, balancer: Bal
     assert first == "mine=1; where=b"
     assert {path for path, _ in later} == {"/fallback/doctor/poll", "/fallback/doctor/ws"}
     assert {cookie for _, cookie in later} == {"mine=1; where=a; fallback_transport_doctor=1"}
+
+
+@pytest.mark.integration
+def test_a_site_that_sends_to_its_https_is_no_login_page(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = "https://127.0.0.1:8443/fallback"
+
+    def site(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("301 Moved", [("Location", place)])
+        return []
+
+    with listening(site) as url:
+        assert terminal.main(["doctor", url]) == 3
+        assert f"examine {place}\n" in capsys.readouterr().err
+        place = "https://127.0.0.1.test/login"
+        found = diagnose(Examination(Route(url), 0.1).observe())
+        assert found.codes == ["ws-refused", "login-page"]
