@@ -430,10 +430,12 @@ class Conversation:
         with self.lock:
             now = self.runtime.now()
             machine, attempt = self.machine, request.attempt
-            if attempt not in machine.connections and machine.returns(request):
-                self._unseen = {**(self._unseen or {}), attempt: environ(Hello(attempt))}
+            back = attempt not in machine.connections and machine.returns(request)
             try:
                 events, verdict = machine.request(request, now)
+                if back:
+                    # Seen as its commit is acted on.
+                    self._unseen = {**(self._unseen or {}), attempt: environ(Hello(attempt))}
                 self._act(events)
             except RemoteProtocolError as error:
                 return self.refused(error)

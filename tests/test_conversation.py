@@ -598,6 +598,17 @@ def test_a_repeated_polling_hello_is_looked_at_once(room: Room) -> None:
     assert resumed(room) == [2]
 
 
+def test_of_a_request_that_is_refused_nothing_is_kept(room: Room) -> None:
+    messages = {"seq": 9, "messages": (Message("one"),)}
+    assert polled(room, 1, envelope=messages).code == CloseCode.PROTOCOL_ERROR
+    assert room.conversation._unseen is None
+    assert list(room.conversation.machine.connections) == [1]
+    # It may still come back.
+    polled(room, 2)
+    room.runtime.run()
+    assert resumed(room) == [2]
+
+
 def test_a_first_connection_is_not_resumed(room: Room) -> None:
     room.greet(2, POLLING, Attached())
     polled(room, 1)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from .codes import CloseCode
 from .connection import Connection, PollConnection
 from .envelope import End, Envelope, Grant, PollRequest
+from .errors import RemoteProtocolError
 from .events import POLLING, WEBSOCKET, Event, Transport
 from .machine import ACK_DELAY, MAX_CANDIDATES, SessionMachine
 from .message import Carried
@@ -151,9 +152,9 @@ class ServerMachine(SessionMachine):
         Raises:
             SequenceGap, ImpossibleMark: see `receive`.
         """
-        events: list[Event] = []
         known = request.attempt in self.connections
-        if not known and self.returns(request):
+        back = not known and self.returns(request)
+        if back:
             # It was given up here, and the client goes back to it.
             self.soonest = 0.0
             self.connections[request.attempt] = PollConnection(
@@ -161,7 +162,13 @@ class ServerMachine(SessionMachine):
             )
         elif known:
             self.connections[request.attempt].keyless = False
-        events += self.receive(request.attempt, request.envelope, now)
+        try:
+            events = self.receive(request.attempt, request.envelope, now)
+        except RemoteProtocolError:
+            if back:
+                # Not committed: it would be one candidate more, beyond the few that may be.
+                del self.connections[request.attempt]
+            raise
         connection = self.connections.get(request.attempt)
         if not isinstance(connection, PollConnection) or connection is not self.carrier:
             return events, Verdict(REFUSE)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from fallback_transport.protocol.envelope import Grant
 from fallback_transport.protocol.events import Transport
+from fallback_transport.protocol.machine import MAX_CANDIDATES
 from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.state import State
@@ -111,6 +112,9 @@ class SessionPair:
         size = sum([reply.size for reply in replies])
         over = self.server.machine.over_credit(len(replies), size)
         assert not over, "an honest client beyond its credit"
+        connections = self.server.machine.connections.values()
+        candidates = [each for each in connections if not each.commit]
+        assert len(candidates) <= MAX_CANDIDATES, "too many candidates"
 
     # -- the end -----------------------------------------------------------------------------
 

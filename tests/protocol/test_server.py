@@ -6,7 +6,7 @@ import pytest
 
 from fallback_transport.protocol.codec import decode, encode
 from fallback_transport.protocol.envelope import Envelope, Grant, PollRequest
-from fallback_transport.protocol.errors import ImpossibleMark, SequenceGap
+from fallback_transport.protocol.errors import ImpossibleMark, RemoteProtocolError, SequenceGap
 from fallback_transport.protocol.events import (
     CloseReceived,
     ConnectionDropped,
@@ -679,6 +679,15 @@ def test_a_gap_in_a_request_commits_nothing() -> None:
     with pytest.raises(SequenceGap):
         request(server, "n1 a0 s2 c2|mb", attempt=2)
     assert server.carrier is server.connections[1]
+
+
+@pytest.mark.parametrize("marks", ["a0 s2 c9|mb", "a9 c9"])
+def test_a_broken_request_brings_no_connection_back(marks: str) -> None:
+    server = attached()
+    for attempt in range(2, 7):
+        with pytest.raises(RemoteProtocolError):
+            request(server, f"n1 {marks}", attempt=attempt)
+    assert list(server.connections) == [1]
 
 
 @pytest.mark.parametrize(("attempt", "verdict"), [(1, "answer"), (2, "refuse")])
