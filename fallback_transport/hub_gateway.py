@@ -309,6 +309,8 @@ class HubConnection:
     def _hand_over(self) -> None:
         self._leave()
         buffer, self._buffer = bytes(self._buffer), b""
+        # It is ours no more, though it may still wait for what is to be written before.
+        self._busy = True
         self._stream.hand_over(buffer)
 
     def _leave(self) -> None:

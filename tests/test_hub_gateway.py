@@ -186,6 +186,23 @@ def test_an_end_behind_a_held_poll() -> None:
     assert client.closed
 
 
+def test_an_end_behind_a_request_that_is_handed_over_once_the_answer_has_gone() -> None:
+    place = Place()
+    client, welcome = place.session()
+    client.send(waiting(welcome, 1))
+    client.send(b"GET /page HTTP/1.1\r\n\r\n")
+    client.end()
+    client.socket.reads = False
+    conversation = place.registry.find(welcome["id"])
+    assert conversation is not None
+    conversation.close(1000, "")
+    assert client.stream.rest
+    assert not client.closed
+    client.read()
+    assert client.statuses == [200, 200]
+    assert client.handed_over == b"GET /page HTTP/1.1\r\n\r\n"
+
+
 def test_a_request_that_ends_early_is_the_servers() -> None:
     place = Place()
     client = place.client()
