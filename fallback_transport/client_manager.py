@@ -135,7 +135,7 @@ class ManagerHealth:
             del self._prober._publish
             # `RedisManager` makes a connection, then; others have no such attribute.
             self._prober.connected = False
-            self._runtime.spawn(self._watch)
+            self._runtime.submit(self._watch)
         while True:
             try:
                 for message in self._listen():
@@ -182,7 +182,7 @@ class ManagerHealth:
         """Publish a probe, unless one is stuck."""
         if not self._asking:
             self._asking = True
-            self._runtime.spawn(self._publish)
+            self._runtime.submit(self._publish)
 
     def _publish(self) -> None:
         try:

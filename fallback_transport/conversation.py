@@ -630,13 +630,14 @@ class Conversation:
         attachments = list(self._attachments.values())
         self._attachments.clear()
         self._unseen = None
-        for attachment in attachments:
-            attachment.end(end)
         self._carriage.log_end(self.id, closed, self.machine, self.runtime.now())
         if not self._told:
             # What the handlers have not begun stays unconfirmed, and the client is told so.
             self._units.clear()
         self._tell(closed.code, closed.reason, by_client=False, seq=None)
+        # Last: where one fails, all else is done.
+        for attachment in attachments:
+            attachment.end(end)
 
     def _account(self) -> None:
         self._carriage.account(self.machine.transport, self.runtime.now())

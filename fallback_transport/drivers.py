@@ -102,7 +102,7 @@ class BlockingDriver:
 
     def closing(self) -> None:
         """This side begins to close; a peer that does not read must not hold it up."""
-        self._runtime.spawn(self._guard)
+        self._runtime.submit(self._guard)
 
     def run(self, connection: WebSocketConnection) -> None:
         """Serve the connection; returns when it is over."""

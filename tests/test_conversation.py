@@ -473,6 +473,20 @@ def test_who_waits_is_told_of_the_end(room: Room) -> None:
     assert told == ["one", "late"]
 
 
+def test_a_connection_that_fails_at_the_end_does_not_keep_it(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(end: End) -> None:
+        raise RuntimeError("a defect of a connection")
+
+    monkeypatch.setattr(room.attached, "end", fail)
+    with pytest.raises(RuntimeError, match="a defect"):
+        room.conversation.abort(4000, "enough")
+    room.runtime.run()
+    assert room.layer.log == [(4000, "enough", False)]
+    assert room.owner.departed == [room.conversation]
+
+
 def test_who_waits_is_told_of_the_clients_close_at_once(room: Room) -> None:
     """A handler that asks the client would wait for ever: nothing comes behind a close."""
     told: list[str] = []

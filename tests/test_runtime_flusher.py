@@ -18,11 +18,11 @@ class Spawned:
     def __init__(self) -> None:
         self.runtime = FakeRuntime()
         self.tasks = 0
-        self.flusher = Flusher(self._spawn, self.runtime.event)
+        self.flusher = Flusher(self._submit, self.runtime.event)
 
-    def _spawn(self, function: object) -> None:
+    def _submit(self, function: object) -> None:
         self.tasks += 1
-        self.runtime.spawn(function)  # type: ignore[arg-type]
+        self.runtime.submit(function)  # type: ignore[arg-type]
 
 
 def test_all_that_came_meanwhile_is_flushed_by_one_task() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import threading
 import weakref
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fallback_transport.runtime import Runtime
 from fallback_transport.runtime import workers as module
 from fallback_transport.runtime.workers import Workers
 
@@ -22,10 +24,23 @@ class Threads:
     def __init__(self) -> None:
         self.started: list[threading.Thread] = []
         self.workers = Workers(self._spawn)
+        #: The one that tries again.
+        self.watch: threading.Thread | None = None
+        #: Whether there is no room for another; called as one is refused.
+        self.full = False
+        self.refused: Callable[[], None] = lambda: None
 
     def _spawn(self, function: Callable[..., None], *args: Any) -> None:
-        thread = threading.Thread(target=function, args=args, daemon=True)
-        self.started.append(thread)
+        if self.full:
+            self.refused()
+            raise RuntimeError("can't start new thread")
+        if function == self.workers._try_again:
+            thread = self.watch = threading.Thread(
+                target=_until_over, args=(function,), daemon=True
+            )
+        else:
+            thread = threading.Thread(target=function, args=args, daemon=True)
+            self.started.append(thread)
         thread.start()
 
     def run(self, function: Callable[[], object]) -> None:
@@ -43,6 +58,26 @@ class Threads:
             thread.join(PATIENCE)
             assert not thread.is_alive()
 
+    def end_watch(self) -> None:
+        if self.watch is not None:
+            self.workers._next = _end  # type: ignore[method-assign]
+            self.workers._short.set()
+            self.watch.join(PATIENCE)
+            assert not self.watch.is_alive()
+
+
+class _Over(Exception):
+    """Ends the thread that tries again, which never does so by itself."""
+
+
+def _end() -> None:
+    raise _Over
+
+
+def _until_over(function: Callable[[], None]) -> None:
+    with contextlib.suppress(_Over):
+        function()
+
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -53,6 +88,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Any:
     while made.workers._idle:
         made.workers.submit(len, ())
     made.end()
+    made.end_watch()
 
 
 def test_a_thread_is_used_again(threads: Threads) -> None:
@@ -141,3 +177,131 @@ def test_few_are_kept(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None
     for thread in threads.started:
         thread.join(0.0)
     assert len(threads.workers._idle) == 1
+
+
+# -- where no thread can be started ------------------------------------------------------
+
+
+class Waiting:
+    """A task that waits until it may go on."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._begun, self._go = threading.Event(), threading.Event()
+        threads.workers.submit(self._wait)
+        assert self._begun.wait(PATIENCE)
+
+    def _wait(self) -> None:
+        self._begun.set()
+        assert self._go.wait(PATIENCE)
+
+    def go(self) -> None:
+        self._go.set()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY", 0.001)
+
+
+def submitted(threads: Threads) -> threading.Event:
+    """What tells that a task, submitted now, was run."""
+    done = threading.Event()
+    threads.workers.submit(done.set)
+    return done
+
+
+def test_a_task_waits_for_a_thread_that_comes_back(threads: Threads) -> None:
+    task = Waiting(threads)
+    threads.full = True
+    done = [submitted(threads) for _ in range(3)]
+    assert not any(each.is_set() for each in done)
+    task.go()
+    assert all(each.wait(PATIENCE) for each in done)
+    assert len(threads.started) == 1
+
+
+@pytest.mark.usefixtures("soon")
+def test_or_for_one_that_can_be_started_again(
+    threads: Threads, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = threading.Semaphore(0)
+    task = Waiting(threads)
+    threads.full, threads.refused = True, tried.release
+    done = [submitted(threads) for _ in range(3)]
+    # As often as it takes.
+    assert all(tried.acquire(timeout=PATIENCE) for _ in range(10))
+    assert not any(each.is_set() for each in done)
+    threads.full = False
+    assert all(each.wait(PATIENCE) for each in done)
+    task.go()
+    assert len(threads.started) > 1
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_a_thread_that_comes_back_at_that_moment_is_asked(threads: Threads) -> None:
+    task = Waiting(threads)
+
+    def comes_back() -> None:
+        task.go()
+        threads.idle(1)
+
+    threads.full, threads.refused = True, comes_back
+    assert submitted(threads).wait(PATIENCE)
+    assert not threads.workers._waiting
+
+
+@pytest.mark.usefixtures("soon")
+def test_the_thread_that_tries_again_begins_with_the_next_one(threads: Threads) -> None:
+    threads.full = True
+    first = submitted(threads)
+    assert threads.watch is None
+    threads.full = False
+    assert submitted(threads).wait(PATIENCE)
+    assert first.wait(PATIENCE)
+
+
+def test_what_may_be_refused_does_not_wait(threads: Threads) -> None:
+    threads.full = True
+    with pytest.raises(RuntimeError, match="can't start"):
+        threads.workers.start(len, ())
+    assert not threads.workers._waiting
+    threads.full = False
+    done = threading.Event()
+    threads.workers.start(done.set)
+    assert done.wait(PATIENCE)
+
+
+class Driver:
+    """An async mode of threads, which there may be too many of."""
+
+    async_mode = "threading"
+    create_event = threading.Event
+
+    def __init__(self) -> None:
+        self.threads = Threads()
+
+    def start_background_task(self, target: Any, *args: Any, **kwargs: Any) -> None:
+        self.threads._spawn(target, *args)
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError("nobody sleeps here")
+
+
+@pytest.mark.usefixtures("soon")
+def test_flushes_and_alarms_outlive_a_lack_of_threads() -> None:
+    """Whoever has asked does not ask again: it would never be flushed, and never ring, again."""
+    driver = Driver()
+    runtime, threads = Runtime(driver), driver.threads
+    assert runtime._workers is not None
+    threads.workers = runtime._workers
+    task = Waiting(threads)
+    threads.full = True
+    flushed, rang = threading.Event(), threading.Event()
+    runtime.at_end_of_turn(flushed.set)
+    alarm = runtime.alarm(rang.set)
+    alarm.set(runtime.now())
+    threads.full = False
+    assert flushed.wait(PATIENCE)
+    assert rang.wait(PATIENCE)
+    task.go()
+    threads.end_watch()

@@ -114,15 +114,17 @@ class Runtime:
             self._make_lock = original(self.mode, "RLock")
         #: Begins a task that is short, or mostly.
         self._begin: Callable[..., Any] = self.spawn
+        self._workers: Workers | None = None
         if self.mode == "threading":
-            self._begin = Workers(self.spawn).submit
+            self._workers = Workers(self.spawn)
+            self._begin = self._workers.submit
         elif self.mode == "gevent":
             from gevent import spawn_raw
 
             # Without the notes that gevent takes of where each was begun.
             self._begin = spawn_raw
         if self.mode in ("gevent", "threading"):
-            self._take_turns(Flusher(self.spawn, self.event))
+            self._take_turns(Flusher(self.submit, self.event))
         #: What sessions are sent together, where `has_turns`.
         self.batch: Batch[Any] = Batch(lambda flush: self.at_end_of_turn(flush))
         self._deferral: Deferral | None = None
@@ -191,7 +193,10 @@ class Runtime:
         return self._hub is not None
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
-        """Run `function` soon, beside everything else; cheaper than `spawn` for what is short."""
+        """Run `function` soon, beside everything else; cheaper than `spawn` for what is short.
+
+        Where a thread cannot be started, `spawn` fails; this lets it wait for one.
+        """
         self._begin(function, *args)
 
     def _take_turns(self, turn: Hub | Flusher) -> None:
@@ -433,7 +438,8 @@ class Runtime:
             elif self.mode == "gevent":
                 serve_gevent(app, host, port, stoppable)
             else:
-                serve_threads(app, host, port, stoppable, self.submit)
+                assert self._workers is not None, "threading"
+                serve_threads(app, host, port, stoppable, self._workers.start)
         finally:
             if self._deferral is not None:
                 self._deferral.stop()

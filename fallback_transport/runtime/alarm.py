@@ -70,9 +70,8 @@ class TaskAlarm:
             if self._running:
                 self._changed.set()
             elif when is not None:
-                # It waits for the lock; where it cannot be begun, the next time is tried again.
-                self._runtime.spawn(self._run)
                 self._running = True
+                self._runtime.submit(self._run)
 
     def _run(self) -> None:
         while True:
@@ -92,5 +91,5 @@ class TaskAlarm:
                 self._ring()
             except BaseException:
                 # It may end no more than this task; the next time is not to pass with it.
-                self._runtime.spawn(self._run)
+                self._runtime.submit(self._run)
                 raise

@@ -22,14 +22,14 @@ class Flusher:
     It holds no lock as it calls them, unlike whoever asked for it.
 
     Args:
-        spawn: starts a task.
+        submit: starts a task, sooner or later: nobody asks again for what was asked for.
         event: makes an event of the async mode.
     """
 
     def __init__(
-        self, spawn: Callable[[Callable[[], None]], Any], event: Callable[[], Any]
+        self, submit: Callable[[Callable[[], None]], Any], event: Callable[[], Any]
     ) -> None:
-        self._spawn = spawn
+        self._submit = submit
         self._make_event = event
         self._event: Any = None
         self._lock = threading.Lock()
@@ -50,7 +50,7 @@ class Flusher:
             begin, self._alive = not self._alive, True
         self._event.set()
         if begin:
-            self._spawn(self._run)
+            self._submit(self._run)
 
     def at_writes(self, write: Callable[[], None]) -> None:
         """Call `write`, as with `Hub.at_writes`; only what is called by this calls it."""

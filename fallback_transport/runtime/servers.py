@@ -234,9 +234,12 @@ def serve_threads(
     host: str,
     port: int,
     stoppable: Stoppable,
-    submit: Callable[..., None],
+    start: Callable[..., None],
 ) -> None:
-    """Serve by Werkzeug's threaded server, each connection in a thread that `submit` has for it."""
+    """Serve by Werkzeug's threaded server, each connection in a thread that `start` has for it.
+
+    One that there is no thread for is closed at once: that is what it raises for.
+    """
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Handler(WSGIRequestHandler):
@@ -274,7 +277,7 @@ def serve_threads(
             raise
 
     def process_request(request: Any, address: Any) -> None:
-        submit(server.process_request_thread, request, address)
+        start(server.process_request_thread, request, address)
 
     # It closes each connection behind an answer, so that a new thread each would be one per poll.
     server.process_request = process_request
