@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .application import REPLY_PART, Application, MalformedPacket, Unit
+from .application import Application, MalformedPacket, Unit
 from .backlog import Backlog, Waiter
 from .carriage import Carriage
 from .protocol.codes import CloseCode
@@ -33,6 +33,7 @@ from .protocol.events import (
 from .protocol.message import Message
 from .protocol.server import ANSWER, JOIN, PARK, REFUSE, ServerMachine, Verdict
 from .protocol.state import CLOSED
+from .replies import Replies
 from .runtime import TURN, Runtime
 
 logger = logging.getLogger("fallback_transport.session")
@@ -88,13 +89,13 @@ class Conversation:
     __slots__ = (
         "__weakref__",
         "_application",
-        "_arriving",
         "_attachments",
         "_backlog",
         "_carriage",
         "_dirty",
         "_on_over",
         "_owner",
+        "_replies",
         "_resting",
         "_resuming",
         "_retired",
@@ -102,8 +103,6 @@ class Conversation:
         "_told",
         "_units",
         "_unseen",
-        "_urgent",
-        "_urgent_bytes",
         "_working",
         "data",
         "environ",
@@ -152,11 +151,8 @@ class Conversation:
         #: The deadline that `schedule` was asked for.
         self._scheduled = math.inf
         self._resting = self._retired = False
-        # The replies that are not handled yet: messages and bytes, and those of the one that
-        # is still coming in.
-        self._urgent = 0
-        self._urgent_bytes = 0
-        self._arriving = (0, 0)
+        #: The replies that are not handled yet; None while there are none.
+        self._replies: Replies | None = None
         self._told = False
         self._on_over: set[Callable[[], None]] | None = None
         #: What waits for room; None while nothing ever has.
@@ -559,7 +555,7 @@ class Conversation:
                 self._finished(event)
         inbox, grant = self.machine.inbox, self.machine.grant
         if inbox.pending > grant.messages or inbox.pending_bytes > grant.bytes:
-            outside = min(self._urgent, grant.messages), min(self._urgent_bytes, grant.bytes)
+            outside = (0, 0) if self._replies is None else self._replies.outside(grant)
             if self.machine.over_credit(*outside):
                 self._act(self.machine.abort(CloseCode.TOO_MANY, "more than the granted credit"))
 
@@ -589,15 +585,10 @@ class Conversation:
             if not self._resting:
                 self._enqueue(unit)
             return
-        size = Message(event.data).size
-        self._urgent += 1
-        self._urgent_bytes += size
-        count, size = self._arriving[0] + 1, self._arriving[1] + size
-        if unit is REPLY_PART:
-            self._arriving = count, size
-        else:
-            self._arriving = 0, 0
-            self.runtime.submit(self._run_urgent, unit, count, size)
+        if self._replies is None:
+            self._replies = Replies()
+        if self._replies.add(unit, Message(event.data).size):
+            self.runtime.submit(self._run_urgent)
 
     def _resumed(self, environ: dict[str, Any]) -> None:
         """Queue the application's look at a request that resumes, before what comes with it."""
@@ -726,13 +717,20 @@ class Conversation:
                 self.runtime.give_way()
                 since = self.runtime.now()
 
-    def _run_urgent(self, unit: Unit, count: int, size: int) -> None:
+    def _run_urgent(self) -> None:
+        with self.lock:
+            replies = self._replies
+            assert replies is not None, "one waits"
+            (unit, count, size), more = replies.begin()
+            if more:
+                # Now, for it may wait for the next one.
+                self.runtime.submit(self._run_urgent)
         try:
             self._run(unit)
         finally:
             with self.lock:
-                self._urgent -= count
-                self._urgent_bytes -= size
+                if replies.handled(count, size):
+                    self._replies = None
 
     def _run(self, unit: Unit) -> None:
         try:

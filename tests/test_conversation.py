@@ -242,6 +242,35 @@ def test_urgent_units_are_outside_the_credit() -> None:
     assert room.conversation.machine.closure[0] == CloseCode.TOO_MANY
 
 
+def test_as_many_replies_begin_at_once_as_wait(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Any] = []
+    submit = room.runtime.submit
+    monkeypatch.setattr(room.runtime, "submit", lambda *task: (begun.append(task), submit(*task)))
+    go, handle = room.runtime.event(), room.layer.handle
+
+    def waits(data: Any) -> None:
+        handle(data)
+        if data == "urgent waits":
+            go.wait()
+
+    monkeypatch.setattr(room.layer, "handle", waits)
+    seq = room.seq
+    messages = tuple(Message("urgent") for _ in range(99))
+    room.seq += 99
+    room.conversation.receive(1, Envelope(seq=seq, messages=messages))
+    assert len(begun) == 1
+    room.runtime.run()
+    assert room.layer.log == ["urgent"] * 99
+    # One that waits, even for the one behind it, holds up nobody.
+    room.receive("urgent waits", "urgent waits", "urgent")
+    assert room.layer.log[99:] == ["urgent waits", "urgent waits", "urgent"]
+    assert room.handled == 99
+    go.set()
+    room.runtime.run()
+    assert room.handled == 102
+    assert room.conversation._replies is None
+
+
 def test_more_than_the_credit_ends_the_session() -> None:
     room = Room(grant=Grant(messages=2))
     room.receive("wait", "two")

@@ -22,6 +22,7 @@ FLOORS = [
     {"catch_all", "packets", "protocol", "version"},
     {"runtime"},
     {"application", "backlog", "carriage", "timekeeper"},
+    {"replies"},
     {"admission", "client_manager", "conversation", "files", "origins", "request", "stats"},
     {"inspection", "registry", "shortcut"},
     {"engine"},
