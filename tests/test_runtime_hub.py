@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import io
 import logging
 import socket
 import subprocess
@@ -17,7 +16,6 @@ import pytest
 
 from fallback_transport.runtime.deferral import Deferral
 from fallback_transport.runtime.hub import MAX_IDLE, MAX_WRITES, Deadlines, Hub
-from fallback_transport.runtime.hub_server import Wire
 from fallback_transport.runtime.stream import MAX_QUEUED, Stream
 
 
@@ -374,20 +372,6 @@ def test_a_stream_that_is_closed_is_handed_over_to_nobody(peers: Peers) -> None:
     peers.stream.close()
     turn()
     assert peers.handed == []
-
-
-def test_a_wire_gives_back_what_nobody_has_read() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        theirs.send(b" from the socket\nrest")
-        wire = Wire(ours, b"head")
-        reader = io.BufferedReader(wire)
-        assert reader.readline() == b"head from the socket\n"
-        theirs.send(b"not read")
-        assert wire.rest(reader) == b"rest"
-        whole = Wire(ours, b"all")
-        assert whole.rest(io.BufferedReader(whole)) == b"all"
-        assert ours.recv(100) == b"not read"
 
 
 # -- the log -----------------------------------------------------------------------------------

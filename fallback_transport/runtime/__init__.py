@@ -432,11 +432,11 @@ class Runtime:
         stoppable = self.termination(drain, patience).then
         try:
             if front is not None:
-                serve_eventlet(app, host, port, stoppable, self.hub, front)
+                serve_eventlet(app, host, port, stoppable, self.share, self.hub, front)
             elif self.mode == "eventlet":
-                serve_eventlet(app, host, port, stoppable)
+                serve_eventlet(app, host, port, stoppable, self.share)
             elif self.mode == "gevent":
-                serve_gevent(app, host, port, stoppable)
+                serve_gevent(app, host, port, stoppable, self.share)
             else:
                 assert self._workers is not None, "threading"
                 serve_threads(app, host, port, stoppable, self._workers.start)

@@ -9,7 +9,6 @@ was read beyond that request, comes back.
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Callable
 from typing import Any
 
@@ -137,10 +136,8 @@ def _handing_back(protocol: type[Any]) -> type[Any]:
         """Serves one request of a connection, and gives it back if it goes on."""
 
         def setup(self) -> None:
-            self.connection = self.request
-            self._wire = Wire(self.request, self.conn_state[3])
-            self.rfile = io.BufferedReader(self._wire)
-            self.wfile = io.BufferedWriter(Wire(self.request), self.wbufsize)
+            self.head = self.conn_state[3]
+            super().setup()
             self._kept = False
 
         def handle(self) -> None:
@@ -155,53 +152,11 @@ def _handing_back(protocol: type[Any]) -> type[Any]:
             if not self._kept:
                 super().finish()
                 return
-            self.conn_state.append(self._wire.rest(self.rfile))
+            self.conn_state.append(self.rfile.rest())
             # See the handler's own `finish`.
             self.environ = None
 
     return Protocol
-
-
-class Wire(io.RawIOBase):
-    """A green socket as a file, of which something was read already.
-
-    Args:
-        sock: the green socket.
-        head: what was read.
-    """
-
-    def __init__(self, sock: Any, head: bytes = b"") -> None:
-        self._sock = sock
-        self._head = memoryview(head)
-        #: Whether nothing more is to be read from the socket.
-        self._dry = False
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        if self._head:
-            size = min(len(buffer), len(self._head))
-            buffer[:size] = self._head[:size]
-            self._head = self._head[size:]
-            return size
-        if self._dry:
-            return None
-        count: int = self._sock.recv_into(buffer)
-        return count
-
-    def write(self, data: Any) -> int:
-        self._sock.sendall(data)
-        return len(data)
-
-    def rest(self, reader: Any) -> bytes:
-        """What was read from the socket and nobody has taken."""
-        self._dry = True
-        buffered: bytes = reader.peek(1)
-        return buffered + bytes(self._head)
 
 
 def _not_now() -> None:

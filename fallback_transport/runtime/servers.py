@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import email.errors
+import io
 import logging
 import re
 import socket
@@ -17,6 +18,7 @@ from .headers import read_headers
 from .hub import Hub
 from .hub_server import ACCEPT_PAUSE, HubServer
 from .stream import Stream
+from .wire import Reader, Wire
 
 logger = logging.getLogger("fallback_transport.runtime")
 
@@ -45,16 +47,28 @@ def serve_eventlet(
     host: str,
     port: int,
     stoppable: Stoppable,
+    share: Callable[[], None],
     hub: Hub | None = None,
     front: Front | None = None,
 ) -> None:
-    """Serve by `eventlet.wsgi`; behind `front`, on `hub`, where these are given."""
+    """Serve by `eventlet.wsgi`; behind `front`, on `hub`, where these are given.
+
+    While a request is read, `share` gives way to the others now and then.
+    """
     import eventlet
     import eventlet.hubs
     import eventlet.wsgi
 
     class Handler(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
         """Strict about a request's head; what is wrong with it is one line in the log."""
+
+        #: What was read of the connection before.
+        head = b""
+
+        def setup(self) -> None:
+            self.connection = self.request
+            self.rfile = Reader(self.request, share, self.head)
+            self.wfile = io.BufferedWriter(Wire(self.request), self.wbufsize)
 
         def parse_request(self) -> bool:
             try:
@@ -154,12 +168,22 @@ def pywsgi_socket(environ: dict[str, Any]) -> socket.socket | None:
     return sock
 
 
-def serve_gevent(app: WSGIApplication, host: str, port: int, stoppable: Stoppable) -> None:
+def serve_gevent(
+    app: WSGIApplication,
+    host: str,
+    port: int,
+    stoppable: Stoppable,
+    share: Callable[[], None],
+) -> None:
+    """Serve by gevent's pywsgi; `share` as in `serve_eventlet`."""
     from gevent import pywsgi
     from gevent import socket as green
 
     class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         """Gives the application its socket, for WebSocket; strict as the other servers' are."""
+
+        def __init__(self, sock: Any, address: Any, server: Any) -> None:
+            super().__init__(sock, address, server, Reader(sock, share))
 
         def get_environ(self) -> dict[str, Any]:
             environ: dict[str, Any] = super().get_environ()

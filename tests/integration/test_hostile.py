@@ -26,7 +26,7 @@ from fallback_transport.protocol.events import SessionClosed, Transport
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import UNCOMMITTED_WAIT, ServerMachine
 
-from .outcomes import Bystander, over_http, over_websocket
+from .outcomes import UNNOTICED, Bystander, over_http, over_websocket
 from .raw import (
     BINARY,
     CLOSE,
@@ -47,7 +47,7 @@ from .raw import (
     poll,
     request,
 )
-from .served import MODES, Served
+from .served import MODES, OVER_WSGI, Served
 
 #: A session's id.
 ID = r"[0-9a-f]{12}\.[\w-]{16}"
@@ -58,6 +58,10 @@ SERVERS = [
     pytest.param(mode, marks=[pytest.mark.requires("gevent")] if mode == "gevent" else [])
     for mode in MODES
 ]
+#: Where greenlets serve, of which one could keep the others from running.
+GREEN = [*SERVERS[:2], OVER_WSGI]
+#: A request to nobody, whose body is read all the same, to come to the next request.
+CHUNKED = b"POST /nothing HTTP/1.1\r\nHost: server.test\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Arena:
@@ -1250,6 +1254,41 @@ def test_attachments_that_never_come_end_with_their_session(mode: str) -> None:
         bystander.check()
         bystander.close()
         assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize("mode", GREEN)
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        pytest.param(CHUNKED, b"1\r\na\r\n" * 2000, id="in chunks"),
+        pytest.param(
+            CHUNKED.replace(b"Transfer-Encoding: chunked", b"Content-Length: 999999999999"),
+            b"x" * 65536,
+            id="of a length",
+        ),
+    ],
+)
+def test_a_body_that_always_comes_holds_up_nobody(mode: str, head: bytes, piece: bytes) -> None:
+    with Served(mode) as server, Wire(server.port) as wire:
+        session = Session(server.port)
+        over = threading.Event()
+
+        def flood() -> None:
+            while not over.is_set():
+                wire.flood(piece, 0.1)
+
+        wire.send(head)
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        try:
+            for _ in range(10):
+                began = time.monotonic()
+                assert over_websocket(session.socket) == "lives"
+                assert time.monotonic() - began < UNNOTICED
+        finally:
+            over.set()
+            flooding.join()
+            session.socket.close()
 
 
 @pytest.mark.parametrize("mode", SERVERS)

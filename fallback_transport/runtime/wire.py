@@ -1,0 +1,74 @@
+"""A WSGI server's connection as files, by which no client holds up the others.
+
+`eventlet.wsgi` and gevent's pywsgi read what a client sends for as long as it sends it, and give
+way only where there is nothing to read.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+
+class Wire(io.RawIOBase):
+    """A cooperative socket as a file, of which something was read already.
+
+    Args:
+        sock: the socket.
+        share: gives way to the others, if it is time to.
+        head: what was read.
+    """
+
+    def __init__(
+        self, sock: Any, share: Callable[[], None] | None = None, head: bytes = b""
+    ) -> None:
+        #: By this name the socket is known below a reader, as that of `socket.SocketIO`.
+        self._sock = sock
+        self._share = share
+        #: What nobody has taken of it.
+        self.head = memoryview(head)
+        #: Whether nothing more is to be read from the socket.
+        self.dry = False
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self.head:
+            size = min(len(buffer), len(self.head))
+            buffer[:size] = self.head[:size]
+            self.head = self.head[size:]
+            return size
+        if self.dry:
+            return None
+        if self._share is not None:
+            # Of a socket that always has data, to read is not to wait.
+            self._share()
+        count: int = self._sock.recv_into(buffer)
+        return count
+
+    def write(self, data: Any) -> int:
+        self._sock.sendall(data)
+        return len(data)
+
+
+class Reader(io.BufferedReader):
+    """What a server reads requests from.
+
+    Args:
+        sock, share, head: see `Wire`.
+    """
+
+    def __init__(self, sock: Any, share: Callable[[], None], head: bytes = b"") -> None:
+        super().__init__(Wire(sock, share, head))
+
+    def rest(self) -> bytes:
+        """What was read from the socket and nobody has taken."""
+        wire = self.raw
+        assert isinstance(wire, Wire), "made above"
+        wire.dry = True
+        return self.peek(1) + bytes(wire.head)
