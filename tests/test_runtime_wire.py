@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fallback_transport.runtime.headers import MAX_LINE
 from fallback_transport.runtime.wire import Reader
 
 Pair = tuple[socket.socket, socket.socket]
@@ -47,3 +48,20 @@ def test_whoever_reads_from_the_socket_gives_way(pair: Pair) -> None:
         theirs.send(b"1\r\na\r\n")
         assert reader.read1() == b"1\r\na\r\n"
         assert len(shared) == number
+
+
+def test_a_line_has_an_end(pair: Pair) -> None:
+    ours, theirs = pair
+    theirs.sendall(b"x" * (MAX_LINE - 1) + b"\n" + b"y" * MAX_LINE + b"\n")
+    reader = Reader(ours, nothing)
+    assert len(reader.readline()) == MAX_LINE
+    with pytest.raises(ConnectionError):
+        reader.readline()
+
+
+def test_whoever_sets_a_line_a_bound_has_it(pair: Pair) -> None:
+    ours, theirs = pair
+    theirs.sendall(b"x" * 2 * MAX_LINE + b"\n")
+    reader = Reader(ours, nothing)
+    assert len(reader.readline(10)) == 10
+    assert len(reader.readline(3 * MAX_LINE)) == 2 * MAX_LINE - 9

@@ -1,4 +1,4 @@
-"""A WSGI server's connection as files, by which no client holds up the others.
+"""A WSGI server's connection as files, by which no client holds up the others, or fills the memory.
 
 `eventlet.wsgi` and gevent's pywsgi read what a client sends for as long as it sends it, and give
 way only where there is nothing to read.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from typing import Any
+
+from .headers import MAX_LINE
 
 
 class Wire(io.RawIOBase):
@@ -65,6 +67,19 @@ class Reader(io.BufferedReader):
 
     def __init__(self, sock: Any, share: Callable[[], None], head: bytes = b"") -> None:
         super().__init__(Wire(sock, share, head))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """A line; whoever sets it no bound, as `eventlet.wsgi` for those of chunks, has ours.
+
+        Raises:
+            ConnectionError: it is longer than that.
+        """
+        if size is not None and size >= 0:
+            return super().readline(size)
+        line = super().readline(MAX_LINE + 1)
+        if len(line) > MAX_LINE:
+            raise ConnectionAbortedError("a line without an end")
+        return line
 
     def rest(self) -> bytes:
         """What was read from the socket and nobody has taken."""

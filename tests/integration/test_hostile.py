@@ -1291,6 +1291,15 @@ def test_a_body_that_always_comes_holds_up_nobody(mode: str, head: bytes, piece:
             session.socket.close()
 
 
+@pytest.mark.parametrize("mode", GREEN)
+@pytest.mark.parametrize("before", [b"", b"0\r\n"], ids=["of a chunk", "behind all chunks"])
+def test_a_line_without_an_end_ends_its_connection(mode: str, before: bytes) -> None:
+    with Served(mode) as server, Wire(server.port) as wire:
+        wire.send(CHUNKED + before + b"f" * 1_000_000)
+        wire.read_rest()
+        assert "Traceback" not in server.log()
+
+
 @pytest.mark.parametrize("mode", SERVERS)
 def test_a_server_out_of_file_descriptors_goes_on(mode: str) -> None:
     with Served(mode) as server:
