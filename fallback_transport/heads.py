@@ -69,6 +69,8 @@ def read_head(text: bytes) -> dict[str, Any] | None:
                 return None
         elif name != "CONTENT_TYPE":
             name = "HTTP_" + name
+            if name == "HTTP_HOST" and name in environ:
+                return None
             if name in environ:
                 value = f"{environ[name]},{value}"
         environ[_intern(name)] = _intern(value)

@@ -59,6 +59,7 @@ def test_a_head_is_the_environ_that_wsgi_would_have() -> None:
         b"POST /fallback/%70oll HTTP/1.1\r\n\r\n",
         b"POST http://h/fallback/poll HTTP/1.1\r\n\r\n",
         b"POST * HTTP/1.1\r\n\r\n",
+        b"POST /fallback/poll HTTP/1.1\r\nHost: h\r\nhost: h\r\n\r\n",
         b"POST /fallback/poll HTTP/1.1\r\nHost: h",
         b"",
     ],

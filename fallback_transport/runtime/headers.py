@@ -1,7 +1,8 @@
 """The headers of a request for gevent's server, which else go through Python's parser of e-mails.
 
 That takes more of a polling request's time than all that we do about it. What is in any way
-out of the ordinary still goes there.
+out of the ordinary still goes there; but for a bent line, in which that parser finds more headers
+than others do: it is refused, by every server.
 """
 
 from __future__ import annotations
@@ -22,6 +23,35 @@ _LENGTHS = re.compile(
     rb"(?:^|\n)(?:content-length|transfer-encoding):[ \t]*([^\r]*)", re.IGNORECASE
 )
 _NUMBER = re.compile(rb"[0-9]{1,18}")
+_HOST = re.compile(rb"(?:^|\n)host:", re.IGNORECASE)
+#: What some parsers take for the end of a line, or of everything, and others do not.
+_BARE = re.compile(rb"\r(?!\n)|\0")
+#: Why a head that has it is refused.
+BENT = "a carriage return or NUL amid a line"
+
+
+def is_bent(text: bytes) -> bool:
+    """Whether parsers disagree on where its lines end."""
+    return _BARE.search(text) is not None
+
+
+class Lines:
+    """A file whose lines a parser of headers reads, which are looked at on the way.
+
+    Args:
+        file: where they are.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        #: Whether one of them was.
+        self.bent = False
+
+    def readline(self, size: int = -1) -> bytes:
+        """The next line."""
+        line = self._file.readline(size)
+        self.bent = self.bent or is_bent(line)
+        return line
 
 
 class PlainHeaders:
@@ -55,6 +85,7 @@ def read_headers(file: BinaryIO, parse: Callable[[BinaryIO], Any]) -> Any:
     """The headers that come next in `file`: `PlainHeaders`, or what `parse` makes of them.
 
     Raises:
+        ValueError: there is a carriage return or NUL amid a line.
         whatever `parse` raises.
     """
     lines: list[bytes] = []
@@ -65,8 +96,10 @@ def read_headers(file: BinaryIO, parse: Callable[[BinaryIO], Any]) -> Any:
             break
     text = b"".join(lines)
     lengths = _LENGTHS.findall(text)
-    # One length at most, and no coding: where this body ends is beyond doubt.
+    # One length at most, and no coding: where this body ends is beyond doubt. So is one host.
     doubtful = len(lengths) > 1 or (lengths and not _NUMBER.fullmatch(lengths[0].strip(b" \t")))
-    if doubtful or not _PLAIN.fullmatch(text):
+    if doubtful or not _PLAIN.fullmatch(text) or len(_HOST.findall(text)) > 1:
+        if is_bent(text):
+            raise ValueError(BENT)
         return parse(io.BytesIO(text))
     return PlainHeaders([line.decode("latin-1") for line in lines[:-1]])

@@ -14,7 +14,7 @@ from email.message import Message
 from http.client import HTTPException
 from typing import Any
 
-from .headers import read_headers
+from .headers import BENT, Lines, is_bent, read_headers
 from .hub import Hub
 from .hub_server import ACCEPT_PAUSE, HubServer
 from .stream import Stream
@@ -64,6 +64,7 @@ def serve_eventlet(
 
         #: What was read of the connection before.
         head = b""
+        environ: Any = None
 
         def setup(self) -> None:
             self.connection = self.request
@@ -72,10 +73,22 @@ def serve_eventlet(
 
         def parse_request(self) -> bool:
             try:
-                return bool(super().parse_request()) and _strict(self)
+                return _strict(self, super().parse_request)
             except (eventlet.wsgi.HeaderLineTooLong, eventlet.wsgi.HeadersTooLarge) as error:
                 self.log_error("%s", type(error).__name__)
                 raise
+
+        def handle_one_response(self) -> None:
+            chunked = "Transfer-Encoding" in self.headers
+            if chunked:
+                # Where such a body ends, eventlet is told by more than other servers are: nothing
+                # that comes behind it is to be taken for a request.
+                self.close_connection = True
+            super().handle_one_response()
+            if chunked and not eventlet.wsgi.WSGI_LOCAL.already_handled:
+                # As it would have done: who still sends would see a reset, and not the answer.
+                with contextlib.suppress(OSError, eventlet.wsgi.ChunkReadError):
+                    self.environ["eventlet.input"].discard()
 
         def handle(self) -> None:
             with contextlib.suppress(ConnectionError):
@@ -200,6 +213,8 @@ def serve_gevent(
             return headers
 
         def read_request(self, raw_requestline: str) -> Any:
+            if is_bent(raw_requestline.encode("latin-1")):
+                raise ValueError(BENT)
             try:
                 return super().read_request(raw_requestline)
             except (OSError, HTTPException) as error:
@@ -272,7 +287,7 @@ def serve_threads(
         protocol_version = "HTTP/1.1"
 
         def parse_request(self) -> bool:
-            return super().parse_request() and _strict(self)
+            return _strict(self, super().parse_request)
 
         def connection_dropped(
             self, error: BaseException, environ: dict[str, Any] | None = None
@@ -342,20 +357,30 @@ def _misfit(headers: Message) -> str | None:
     if any(isinstance(defect, _HEADER_DEFECTS) for defect in headers.defects):
         return "a line that is no header"
     codings = headers.get_all("Transfer-Encoding", [])
-    if codings and [coding.strip().lower() for coding in codings] != ["chunked"]:
+    if codings and [coding.strip(" \t").lower() for coding in codings] != ["chunked"]:
         # Some servers take another for none, and the body for the next request.
         return "a Transfer-Encoding that is not chunked"
     lengths = headers.get_all("Content-Length", [])
     if len(lengths) > 1 or (lengths and "Transfer-Encoding" in headers):
         return "two lengths of one body"
-    if lengths and not re.fullmatch("[0-9]{1,18}", lengths[0].strip(), re.ASCII):
+    if lengths and not re.fullmatch("[0-9]{1,18}", lengths[0].strip(" \t"), re.ASCII):
         return "a Content-Length that is no number"
+    if len(headers.get_all("Host", [])) > 1:
+        return "several hosts"
     return None
 
 
-def _strict(handler: Any) -> bool:
-    """Whether the headers can be trusted; otherwise they are answered with 400."""
-    problem = _misfit(handler.headers)
+def _strict(handler: Any, parse: Callable[[], Any]) -> bool:
+    """Whether `parse` finds a head that can be trusted; otherwise it is answered with 400."""
+    file = handler.rfile
+    handler.rfile = lines = Lines(file)
+    try:
+        if not parse():
+            return False
+    finally:
+        handler.rfile = file
+    bent = lines.bent or is_bent(handler.raw_requestline)
+    problem = BENT if bent else _misfit(handler.headers)
     if problem is not None:
         handler.close_connection = True
         handler.send_error(400, problem)

@@ -677,11 +677,13 @@ for coding in (
     "chunked, identity",
     "identity",
     "chunked\r\nTransfer-Encoding: chunked",
+    "\x0bchunked",
+    "chunked\xa0",
 ):
     http(
         f"the coding {coding[:30]!r}",
         "400",
-        POST + b"Transfer-Encoding: " + coding.encode() + b"\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: " + coding.encode("latin-1") + b"\r\n\r\n0\r\n\r\n",
     )
 http("two lengths", "400", POST + b"Content-Length: 3\r\nContent-Length: 5\r\n\r\nabcde")
 http("one length twice", "400", POST + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc")
@@ -695,6 +697,10 @@ for length in (
     "three",
     "3, 3",
     "\u00b2",
+    "\x0b3",
+    "3\x85",
+    "3\xa0",
+    "\r\n 3",
     "9" * 20,
     "9" * 5000,
 ):
@@ -738,6 +744,15 @@ for kind in (
     )
 http("a header that is none", "400", POST + b"nonsense\r\nContent-Length: 3\r\n\r\nabc")
 http("a header without a name", "400", POST + b": x\r\nContent-Length: 3\r\n\r\nabc")
+for bent in ("X: a\rY: b", "X: a\r", "X: a\0b"):
+    http(
+        f"the line {bent!r}",
+        "400",
+        POST + bent.encode() + b"\r\nContent-Length: 3\r\n\r\nabc",
+    )
+http("a length behind a carriage return", "400", POST + b"X: a\rContent-Length: 3\r\n\r\nabc")
+http("a carriage return in the request line", "400", POST.replace(b" HTTP", b"\rHTTP") + LENGTH)
+http("two hosts", "400", POST + b"Host: other.test\r\nContent-Length: 3\r\n\r\nabc")
 http(
     "a header of 70 kB",
     "400|431",
@@ -1232,6 +1247,37 @@ def test_half_open_requests_hurt_nobody(arena: Arena) -> None:
     for wire in arena.half_open[2:]:
         wire.send(b"x" * 97 if wire is arena.half_open[3] else LENGTH + b"x" * 97)
         assert re.fullmatch(late + "400 4400", over_http(wire.reply()))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        "0x3\r\nabc\r\n",
+        "+3\r\nabc\r\n",
+        "0_3\r\nabc\r\n",
+        "3\xa0\r\nabc\r\n",
+        "3\r\nabcXX\r\n",
+    ],
+)
+def test_behind_chunks_that_are_none_there_is_no_request(arena: Arena, chunks: str) -> None:
+    wire = arena.wire()
+    wire.send(CHUNKED + (chunks + "0\r\n\r\n").encode("latin-1") + request("GET", "/seen"))
+    assert re.findall(rb"HTTP/1\.1 (\d+)", wire.read_rest()) == [b"404"]
+    arena.tidy()
+    arena.bystander.check()
+
+
+@pytest.mark.parametrize("mode", ["eventlet", OVER_WSGI])
+def test_who_sends_chunks_is_told_that_the_answer_is_the_last(mode: str) -> None:
+    with Served(mode) as server, Wire(server.port) as wire:
+        wire.send(CHUNKED)
+        assert (reply := wire.reply()).status == 404
+        assert reply.headers["connection"] == "close"
+        # What is sent before that is known resets nothing.
+        wire.send(b"3\r\nabc\r\n" * 100_000 + b"0\r\n\r\n")
+        with pytest.raises(Closed) as ended:
+            wire.read(1)
+        assert ended.value.__cause__ is None
 
 
 @pytest.mark.parametrize("mode", SERVERS)
