@@ -22,7 +22,7 @@ from .polling import Answer, HeldPoll
 from .protocol.codec import END_MARK
 from .protocol.envelope import Hello
 from .request import plain_request
-from .runtime import Deadlines, Runtime, Stream
+from .runtime import CLIENT_WAIT, Deadlines, Runtime, Stream
 from .session_heads import REMEMBERED, Head, SessionHeads
 from .websocket import BadHandshake, WebSocketConnection, handshake
 
@@ -65,6 +65,7 @@ class HubGateway:
         self._unproven = Unproven[HubConnection](MAX_UNFINISHED, MAX_UNFINISHED_PER_ADDRESS)
         self.unfinished = Deadlines[HubConnection](self._hub, HEAD_WAIT, HubConnection.late)
         self.bodies = Deadlines[HubConnection](self._hub, BODY_WAIT, HubConnection.late)
+        self.idle = Deadlines[HubConnection](self._hub, CLIENT_WAIT, HubConnection.idle)
         self.ungreeted = Deadlines[CallbackDriver](self._hub, HELLO_WAIT, CallbackDriver.impatient)
 
     def __call__(self, stream: Stream) -> None:
@@ -148,6 +149,7 @@ class HubConnection:
         "_size",
         "_stream",
         "_taking",
+        "_unread",
         "_waits",
         "_weighs",
     )
@@ -174,13 +176,26 @@ class HubConnection:
         self._taking = False
         self._ended = False
         self._weighs: tuple[Callable[[int], None], int] | None = None
+        #: How much waited for the peer when we last looked.
+        self._unread = 0
         stream.received = self._received
         stream.drained = self._drained
+        hub.idle.start(self)
 
     def late(self) -> None:
         """The rest of a request has not come in its time."""
         self._stream.send(_TOO_LATE)
         self._stream.close()
+
+    def idle(self) -> None:
+        """The client has asked for nothing in its time, and waits for nothing but to read."""
+        unread = len(self._stream.rest)
+        if unread and unread != self._unread:
+            # It reads; or it may, as far as we have looked.
+            self._unread = unread
+            self._hub.idle.start(self)
+        else:
+            self._stream.close()
 
     # -- requests ----------------------------------------------------------------
 
@@ -192,6 +207,7 @@ class HubConnection:
             return
         self._append(data)
         if not self._busy:
+            self._hub.idle.stop(self)
             self._take()
         elif len(self._buffer) > MAX_HEAD:
             # It goes on without waiting for the answer; no more of that.
@@ -230,6 +246,8 @@ class HubConnection:
             self._finish()
         else:
             self._stream.resume()
+            if not self._buffer:
+                self._hub.idle.start(self)
 
     def _one(self) -> bool:
         """Serve one request; whether it was there, and there may be another one."""
@@ -312,10 +330,14 @@ class HubConnection:
         # It is ours no more, though it may still wait for what is to be written before.
         self._busy = True
         self._stream.hand_over(buffer)
+        if not self._stream.closed:
+            # What is to be read before that is still there.
+            self._hub.idle.start(self)
 
     def _leave(self) -> None:
         self._whole_head()
         self._hub.bodies.stop(self)
+        self._hub.idle.stop(self)
 
     # -- polling -----------------------------------------------------------------
 
@@ -376,6 +398,7 @@ class HubConnection:
         if stream.rest:
             # One answer at a time: the next request has its turn when this one's has gone.
             self._busy = self._waits = True
+            self._hub.idle.start(self)
             if answer.weighs is not None:
                 # What waits for the peer counts for its session.
                 self._weighs = answer.weighs, len(stream.rest)
@@ -394,6 +417,7 @@ class HubConnection:
             return
         if self._waits:
             self._busy = self._waits = False
+            self._hub.idle.stop(self)
             self._take()
 
     # -- WebSocket ---------------------------------------------------------------

@@ -20,6 +20,7 @@ from fallback_transport.hub_gateway import (
 from fallback_transport.polling import HOLD_MARGIN
 from fallback_transport.protocol.envelope import Grant
 from fallback_transport.protocol.server import ServerMachine
+from fallback_transport.runtime import CLIENT_WAIT
 from fallback_transport.runtime.stream import READ_BYTES
 
 from .hub import Place, hello_request, waiting
@@ -39,7 +40,7 @@ def test_half_a_head_has_its_time() -> None:
     place.advance(0.2)
     assert client.closed
     assert client.statuses == [408]
-    # One that has not begun may wait.
+    # One that has not begun may wait for longer.
     assert not idle.closed
 
 
@@ -135,6 +136,73 @@ def test_a_held_poll_is_answered_when_its_time_is_over_whatever_its_session_does
     assert b"held for too long" in client.received
     assert place.gateway.door._held == 0
     assert [len(table) for table in place.front._held.values()] == [0, 0]
+
+
+def test_a_connection_without_a_request_is_closed_after_a_while() -> None:
+    place = Place()
+    silent = place.client()
+    client, _ = place.session()
+    place.advance(CLIENT_WAIT - 0.2)
+    assert not silent.closed
+    client.send(hello_request())
+    place.advance(0.2)
+    assert silent.closed
+    # Without a word: a request may be under way.
+    assert silent.statuses == []
+    place.advance(CLIENT_WAIT - 0.3)
+    assert not client.closed
+    client.send(hello_request())
+    place.advance(CLIENT_WAIT - 0.1)
+    assert client.statuses == [200, 200, 200]
+    assert not client.closed
+    place.advance(0.2)
+    assert client.closed
+    assert len(place.front.idle) == 0
+
+
+def test_whoever_is_waited_for_is_not_idle() -> None:
+    place = Place(grant=Grant(wait=3 * CLIENT_WAIT))
+    held, welcome = place.session()
+    held.send(waiting(welcome, 1, round(2000 * CLIENT_WAIT)))
+    websocket, elsewhere = place.client(), place.client()
+    websocket.send(handshake())
+    elsewhere.send(b"GET /page HTTP/1.1\r\n\r\n")
+    assert elsewhere.handed_over is not None
+    assert len(place.front.idle) == 0
+    place.advance(CLIENT_WAIT + 1)
+    assert not held.closed
+
+
+def test_whoever_does_not_read_his_answer_has_his_time() -> None:
+    place = Place()
+    client, welcome = place.session()
+    conversation = place.registry.find(welcome["id"])
+    assert conversation is not None
+    client.socket.reads = False
+    client.send(b"".join(waiting(welcome, number, 0) for number in (1, 2)))
+    assert len(client.stream.rest) > 100
+    for _ in range(3):
+        # He reads, if slowly.
+        place.advance(CLIENT_WAIT - 0.1)
+        client.stream.rest = client.stream.rest[10:]
+        place.advance(0.1)
+        assert not client.closed
+    # A request does not help.
+    client.send(waiting(welcome, 3, 0))
+    place.advance(2 * CLIENT_WAIT)
+    assert client.closed
+    assert conversation.weight == 0
+    assert len(place.front.idle) == 0
+
+
+def test_what_is_to_be_read_before_a_request_is_handed_over_has_its_time() -> None:
+    place = Place()
+    client, welcome = place.session()
+    client.socket.reads = False
+    client.send(waiting(welcome, 1, 0) + b"GET /page HTTP/1.1\r\n\r\n")
+    place.advance(2 * CLIENT_WAIT)
+    assert client.handed_over is None
+    assert client.closed
 
 
 # -- one connection --------------------------------------------------------------------------

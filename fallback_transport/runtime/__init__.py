@@ -37,9 +37,11 @@ from .servers import (
 from .stream import MAX_QUEUED, Stream
 from .suitability import missing, unsuitable
 from .termination import Termination
+from .wire import CLIENT_WAIT
 from .workers import Workers
 
 __all__ = [
+    "CLIENT_WAIT",
     "MAX_BYTES",
     "MAX_QUEUED",
     "TURN",

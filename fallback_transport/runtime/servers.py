@@ -39,6 +39,8 @@ FAREWELL = 0.25
 def _listening(listener: Any) -> Any:
     # Inherited by the accepted sockets; without it a small answer can wait 40 ms for an ack.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # And without that, what waits for a peer whose machine is gone waits for ever.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return listener
 
 

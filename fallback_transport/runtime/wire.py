@@ -1,7 +1,7 @@
-"""A WSGI server's connection as files, by which no client holds up the others, or fills the memory.
+"""A WSGI server's connection as files: no client holds up the others, or is kept for nothing.
 
-`eventlet.wsgi` and gevent's pywsgi read what a client sends for as long as it sends it, and give
-way only where there is nothing to read.
+`eventlet.wsgi` and gevent's pywsgi read what a client sends for as long as it sends it, give way
+only where there is nothing to read, and wait there for as long as it takes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,16 @@ from typing import Any
 
 from .headers import MAX_LINE
 
+#: Seconds for which a client may neither send nor take anything, while that is waited for. nginx
+#: waits as long for its clients (keepalive_timeout), and gives up its own idle connections to a
+#: server before that, after 60 s, as balancers do: what they still use is not closed under them.
+CLIENT_WAIT = 75.0
+
 
 class Wire(io.RawIOBase):
     """A cooperative socket as a file, of which something was read already.
+
+    Only here the socket has a time-out: whoever takes it, for a WebSocket, has none.
 
     Args:
         sock: the socket.
@@ -32,6 +39,8 @@ class Wire(io.RawIOBase):
         self.head = memoryview(head)
         #: Whether nothing more is to be read from the socket.
         self.dry = False
+        #: Whether the peer was waited for in vain: it has ended, then, and takes nothing more.
+        self._lost = False
 
     def readable(self) -> bool:
         return True
@@ -47,15 +56,28 @@ class Wire(io.RawIOBase):
             return size
         if self.dry:
             return None
+        if self._lost:
+            return 0
         if self._share is not None:
             # Of a socket that always has data, to read is not to wait.
             self._share()
-        count: int = self._sock.recv_into(buffer)
+        count: int = self._wait(self._sock.recv_into, buffer)
         return count
 
     def write(self, data: Any) -> int:
-        self._sock.sendall(data)
+        if not self._lost:
+            self._wait(self._sock.sendall, data)
         return len(data)
+
+    def _wait(self, call: Callable[[Any], Any], data: Any) -> Any:
+        self._sock.settimeout(CLIENT_WAIT)
+        try:
+            return call(data)
+        except TimeoutError:
+            self._lost = True
+            raise
+        finally:
+            self._sock.settimeout(None)
 
 
 class Reader(io.BufferedReader):

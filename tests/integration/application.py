@@ -318,6 +318,15 @@ def add_other_app(app: Any, mode: str) -> None:
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/other": other.wsgi_app})
 
 
+def wait_for_clients(seconds: float | None) -> None:
+    """Have a client's deadline in a test's time."""
+    if seconds is not None:
+        from fallback_transport import hub_gateway
+        from fallback_transport.runtime import wire
+
+        wire.CLIENT_WAIT = hub_gateway.CLIENT_WAIT = seconds
+
+
 def main() -> None:
     # Whoever runs the tests in the background of a shell has it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -327,6 +336,7 @@ def main() -> None:
     patch(mode)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     with_other = options.pop("other_app", False)
+    wait_for_clients(options.pop("client_wait", None))
     app, transport = make_app(mode, options)
     if with_other:
         add_other_app(app, mode)
