@@ -21,7 +21,7 @@ SEED = pytest.StashKey[int]()
 #: The files that take longest, side by side and in pairs, each the longest first. One that is
 #: begun last is waited for at the end, when the other workers have nothing left to do.
 LONGEST = (
-    *("test_compiled.py", "protocol/test_model.py", "integration/test_hostile.py"),
+    *("test_compiled.py", "integration/test_memory.py", "integration/test_hostile.py"),
     *("integration/test_overload.py", "integration/test_transports.py"),
     *("integration/test_sessions.py", "integration/test_shutdown.py"),
     *("integration/test_handed_in.py", "integration/test_launch.py"),

@@ -227,18 +227,19 @@ def narrow(opens: tuple[Transport, ...], down: int, polls: int, faults: int = 1)
     return World(opens, 2, down, commits=len(opens), polls=polls, faults=faults, pair=pair)
 
 
+#: Where each begins, and how many states there are at least; the longest first, for those that share.
 LIVES = {
-    "a WebSocket": (World((WEBSOCKET,), up=2, down=2, commits=1, polls=0, faults=1), 1_500),
-    "polls": (World((POLLING,), up=2, down=1, commits=1, polls=3, faults=1), 3_000),
-    "hedge": (World((WEBSOCKET, WEBSOCKET), up=1, down=1, commits=2, polls=0, faults=0), 1_300),
-    "cut hedge": (World((WEBSOCKET, WEBSOCKET), up=1, down=0, commits=2, polls=0, faults=1), 1_400),
-    "down": (World((WEBSOCKET, POLLING), up=1, down=1, commits=2, polls=1, faults=1), 12_000),
-    "up": (World((POLLING, WEBSOCKET), up=1, down=1, commits=2, polls=1, faults=0), 700),
-    "cut up": (World((POLLING, WEBSOCKET), up=1, down=0, commits=2, polls=1, faults=1), 1_200),
-    "parts on a WebSocket": (narrow((WEBSOCKET,), down=1, polls=0), 3_000),
-    "parts on polls": (narrow((POLLING,), down=1, polls=3), 6_000),
-    "parts through a change up": (narrow((POLLING, WEBSOCKET), down=0, polls=1, faults=0), 900),
     "parts through a change down": (narrow((WEBSOCKET, POLLING), down=0, polls=1), 14_000),
+    "down": (World((WEBSOCKET, POLLING), up=1, down=1, commits=2, polls=1, faults=1), 12_000),
+    "parts on polls": (narrow((POLLING,), down=1, polls=3), 6_000),
+    "polls": (World((POLLING,), up=2, down=1, commits=1, polls=3, faults=1), 3_000),
+    "parts on a WebSocket": (narrow((WEBSOCKET,), down=1, polls=0), 3_000),
+    "a WebSocket": (World((WEBSOCKET,), up=2, down=2, commits=1, polls=0, faults=1), 1_500),
+    "cut hedge": (World((WEBSOCKET, WEBSOCKET), up=1, down=0, commits=2, polls=0, faults=1), 1_400),
+    "hedge": (World((WEBSOCKET, WEBSOCKET), up=1, down=1, commits=2, polls=0, faults=0), 1_300),
+    "cut up": (World((POLLING, WEBSOCKET), up=1, down=0, commits=2, polls=1, faults=1), 1_200),
+    "parts through a change up": (narrow((POLLING, WEBSOCKET), down=0, polls=1, faults=0), 900),
+    "up": (World((POLLING, WEBSOCKET), up=1, down=1, commits=2, polls=1, faults=0), 700),
 }
 
 
