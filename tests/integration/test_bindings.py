@@ -112,13 +112,19 @@ def test_a_connection_is_shared_by_both_kinds_of_requests(front: Front) -> None:
             assert is_welcome(wire.reply())
 
 
-def test_chunks_either_way_leave_the_connection_in_order(front: Front) -> None:
+def test_a_body_in_chunks_is_the_last_of_its_connection(front: Front) -> None:
     chunked = request("POST", "/echo", None, {"Transfer-Encoding": "chunked"})
     with front.wire() as wire:
-        wire.send(chunked + b"4\r\nabcd\r\n3\r\nefg\r\n0\r\n\r\n" + session_request())
-        # Werkzeug reads none that is not said to end.
-        assert echoed(wire.reply())["path"] == "/echo"
+        wire.send(session_request() + chunked + b"4\r\nabcd\r\n3\r\nefg\r\n0\r\n\r\n" + HIDDEN)
         assert is_welcome(wire.reply())
+        # Werkzeug reads none that is not said to end.
+        assert echoed(reply := wire.reply())["path"] == "/echo"
+        assert reply.headers["connection"] == "close"
+        assert wire.read_rest() == b""
+
+
+def test_an_answer_in_chunks_leaves_the_connection_in_order(front: Front) -> None:
+    with front.wire() as wire:
         wire.send(request("GET", "/stream") + session_request())
         assert int(wire.read_line().split()[1]) == 200
         while wire.read_line():
