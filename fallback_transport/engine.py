@@ -26,6 +26,7 @@ from .client_manager import ManagerHealth
 from .conversation import Conversation
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
 from .protocol.message import Message
+from .rooms import share
 from .runtime import MAX_BYTES, Runtime
 from .shortcut import Shortcut, message_of
 
@@ -133,6 +134,10 @@ class Engine:
         #: The most seconds that an `emit` may wait for room; None: they never wait.
         self.patience: float | None = None
         self.manager_health = ManagerHealth.of(server.manager, runtime)
+        #: What of our own says who is in a room, for the manager.
+        self._participants: Any = None
+        if runtime.mode == "threading":
+            self._participants = share(server.manager, runtime.lock())
         server.eio = self
         emit: Callable[..., None] | None = None
         if type(server.manager) is socketio.Manager:
@@ -308,13 +313,19 @@ class Engine:
     def _recipients(self, namespace: str, room: Any, skip_sid: Any) -> list[str]:
         """The engine's ids of those in a room or several, but for one or several."""
         manager = self.server.manager
-        if not skip_sid and (room is None or isinstance(room, str)) and _own_rooms(manager):
+        if not skip_sid and (room is None or isinstance(room, str)) and self._own_rooms():
             # As `get_participants` has it; in one go, for another thread may let somebody in.
             members = manager.rooms.get(namespace, _NONE).get(room)
             return [] if members is None else list(members._fwdm.values())
         skipped = skip_sid if isinstance(skip_sid, list) else [skip_sid]
         participants = manager.get_participants(namespace, room)
         return [engine_id for sid, engine_id in participants if sid not in skipped]
+
+    def _own_rooms(self) -> bool:
+        """Whether who is in a room is for python-socketio to say, and for nobody in its place."""
+        manager = self.server.manager
+        own = type(manager).get_participants is _PARTICIPANTS
+        return own and manager.__dict__.get("get_participants") is self._participants
 
     def _deliver(
         self,
@@ -423,12 +434,6 @@ class Engine:
         # It has the client's `Session`, and that has the conversation.
         conversation.data = {}
         del self._conversations[conversation.id]
-
-
-def _own_rooms(manager: Any) -> bool:
-    """Whether who is in a room is for python-socketio to say, and for nobody in its place."""
-    own = type(manager).get_participants is _PARTICIPANTS
-    return own and "get_participants" not in manager.__dict__
 
 
 def _attachments(text: str) -> int:

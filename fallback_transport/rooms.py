@@ -1,0 +1,63 @@
+"""python-socketio's tables of who is in which room, for threads that share them.
+
+A manager looks and changes in several steps, and its bidicts are Python code: of two threads in
+them at once, one loses what the other does, or finds half of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+#: The methods of a manager that look twice, or change something. They call nothing of an
+#: application's, and wait for nothing.
+_WHOLE = (
+    "pre_connect",
+    "connect",
+    "pre_disconnect",
+    "basic_disconnect",
+    "basic_enter_room",
+    "basic_leave_room",
+    "basic_close_room",
+    "get_rooms",
+    "_generate_ack_id",
+)
+
+
+class _Lists(dict[Any, Any]):
+    """Whose list is gone between two looks has nobody in it."""
+
+    def __missing__(self, key: Any) -> tuple[()]:
+        return ()
+
+
+def share(manager: Any, lock: Any) -> Any:
+    """Let threads share the tables of a manager, one at a time.
+
+    Returns:
+        What says now who is in a room; None where somebody else than python-socketio does.
+    """
+    for name in _WHOLE:
+        setattr(manager, name, _alone(getattr(manager, name), lock))
+    # `is_connected`, which each event asks, looks at these without the lock.
+    manager.pending_connect = _Lists(manager.pending_connect)
+    manager.pending_disconnect = _Lists(manager.pending_disconnect)
+    if "get_participants" in manager.__dict__:
+        return None
+    stock: Callable[..., Iterator[Any]] = manager.get_participants
+
+    def participants(namespace: str, room: Any) -> Iterator[Any]:
+        # All of it now: who goes through them may wait, or call an application's code.
+        with lock:
+            return iter(list(stock(namespace, room)))
+
+    manager.get_participants = participants
+    return participants
+
+
+def _alone(method: Callable[..., Any], lock: Any) -> Callable[..., Any]:
+    def alone(*args: Any, **kwargs: Any) -> Any:
+        with lock:
+            return method(*args, **kwargs)
+
+    return alone

@@ -1,0 +1,141 @@
+"""`rooms.share`: python-socketio's tables, where threads share them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import socketio
+
+from fallback_transport.engine import Engine
+from fallback_transport.rooms import share
+from fallback_transport.runtime import Runtime
+from tests.fakes import FakeRuntime
+
+
+class Lock:
+    """Which says whether somebody has it."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    def __enter__(self) -> None:
+        self.held += 1
+
+    def __exit__(self, *error: Any) -> None:
+        self.held -= 1
+
+
+class Table(dict[Any, Any]):
+    """That is looked at and changed under a lock only."""
+
+    def __init__(self, lock: Lock, content: dict[Any, Any]) -> None:
+        super().__init__(content)
+        self._lock = lock
+
+    def _under_the_lock(name: str) -> Any:  # type: ignore[misc]
+        def checked(self: Table, *args: Any) -> Any:
+            assert self._lock.held, f"{name} without the lock"
+            return getattr(dict, name)(self, *args)
+
+        return checked
+
+    __contains__ = _under_the_lock("__contains__")
+    __getitem__ = _under_the_lock("__getitem__")
+    __setitem__ = _under_the_lock("__setitem__")
+    __delitem__ = _under_the_lock("__delitem__")
+    get = _under_the_lock("get")
+    items = _under_the_lock("items")
+    copy = _under_the_lock("copy")
+
+
+def make(lock: Any) -> Any:
+    """A manager whose tables are shared, and who is in the room "a": "id-0", alone."""
+    manager = socketio.Manager()
+    ids = (f"id-{number}" for number in itertools.count())
+    manager.set_server(
+        SimpleNamespace(
+            eio=SimpleNamespace(generate_id=lambda: next(ids)), packet_class=socketio.packet.Packet
+        )
+    )
+    share(manager, lock)
+    manager.connect("eio-0", "/")
+    manager.enter_room("id-0", "/", "a")
+    return manager
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda manager: manager.pre_connect("eio-1", "/"),
+        lambda manager: manager.connect("eio-1", "/"),
+        lambda manager: manager.enter_room("id-0", "/", "b"),
+        lambda manager: manager.leave_room("id-0", "/", "a"),
+        lambda manager: manager.close_room("a", "/"),
+        lambda manager: manager.get_rooms("id-0", "/"),
+        lambda manager: list(manager.get_participants("/", ["a", None])),
+        lambda manager: manager.pre_disconnect("id-0", "/"),
+        lambda manager: manager.disconnect("id-0", "/"),
+        lambda manager: manager._generate_ack_id("id-0", print),
+    ],
+)
+def test_one_thread_is_in_the_tables_at_a_time(use: Callable[[Any], Any]) -> None:
+    lock = Lock()
+    manager = make(lock)
+    for name in ("rooms", "callbacks", "pending_connect", "pending_disconnect"):
+        setattr(manager, name, Table(lock, getattr(manager, name)))
+    use(manager)
+    assert not lock.held
+
+
+def test_who_goes_through_a_room_does_so_without_the_lock() -> None:
+    lock = Lock()
+    manager = make(lock)
+    for sid, engine_id in manager.get_participants("/", "a"):
+        assert (sid, engine_id, lock.held) == ("id-0", "eio-0", 0)
+        manager.leave_room(sid, "/", "a")
+    assert list(manager.get_participants("/", "a")) == []
+
+
+@pytest.mark.parametrize(("table", "looks"), [("pending_connect", 2), ("pending_disconnect", 3)])
+def test_what_ends_between_two_looks_is_no_error(table: str, looks: int) -> None:
+    """Another client's connect or disconnect handler returns: the last one's that ran."""
+    manager = make(Lock())
+    getattr(manager, table)["/"] = ["another"]
+    left = [looks]
+
+    class Namespace(str):
+        __slots__ = ()
+        __eq__ = str.__eq__
+
+        def __hash__(self) -> int:
+            left[0] -= 1
+            if left[0] == 0:
+                del getattr(manager, table)["/"]
+            return hash("/")
+
+    assert manager.is_connected("id-0", Namespace("/"))
+    assert getattr(manager, table) == {}
+
+
+def test_threads_share_them_and_nobody_else_pays() -> None:
+    runtime = FakeRuntime()
+    for mode in ("testing", "eventlet", "gevent"):
+        runtime.mode = mode
+        server = socketio.Server(async_mode="threading")
+        before = dict(vars(server.manager))
+        engine = Engine(server, runtime)
+        assert vars(server.manager) == {**before, "emit": engine._emit}
+    server = socketio.Server(async_mode="threading")
+    Engine(server, Runtime(server.eio))
+    manager = server.manager
+    for name in ("basic_enter_room", "get_participants", "_generate_ack_id"):
+        assert name in vars(manager)
+    # Each takes the lock again within another.
+    sid = manager.connect("eio-0", "/")
+    manager.enter_room(sid, "/", "room")
+    manager.close_room("room", "/")
+    assert manager.get_rooms(sid, "/") == [sid]
