@@ -11,7 +11,7 @@ from .connection import Connection, PollConnection
 from .envelope import End, Envelope, Grant, PollRequest
 from .errors import RemoteProtocolError
 from .events import POLLING, WEBSOCKET, Event, Transport
-from .machine import ACK_DELAY, MAX_CANDIDATES, SessionMachine
+from .machine import ACK_DELAY, ENVELOPE_BYTES, MAX_CANDIDATES, SessionMachine
 from .message import Carried
 from .reliability import Bounds
 from .state import CLOSED
@@ -331,7 +331,8 @@ class ServerMachine(SessionMachine):
 
     def _patience(self, connection: Connection) -> float:
         quick = max(DOUBT, DOUBT_ROUND_TRIPS * self.round_trip)
-        return quick + connection.unreceived / SLOW
+        # However much is under way, its next envelope shows whether it arrives.
+        return quick + min(connection.unreceived, ENVELOPE_BYTES) / SLOW
 
     def _trust(self, connection: Connection, now: float) -> None:
         """The peer goes on receiving."""
@@ -340,6 +341,8 @@ class ServerMachine(SessionMachine):
             self._measured(max(0.0, now - connection.sent_at - ACK_DELAY))
             connection.unreceived, connection.doubt_at = 0, None
         else:
+            # Where messages flow, something always is under way; but not what is confirmed.
+            connection.unreceived = min(connection.unreceived, self.outbox.bytes)
             connection.sent_at = now
             connection.doubt_at = now + self._patience(connection)
             self.soonest = min(self.soonest, connection.doubt_at)
@@ -351,7 +354,8 @@ class ServerMachine(SessionMachine):
                 reason = "what was sent is not received"
                 return self._drop(connection, CloseCode.INACTIVE, reason, now)
             self.ask(connection.attempt, now)
-            connection.doubt_at = now + self._patience(connection)
+            # As long again: what was sent meanwhile is behind what does not arrive.
+            connection.doubt_at = now + doubt - connection.sent_at
         return super()._timeout(connection, now)
 
     def _times(self, connection: Connection) -> list[float]:

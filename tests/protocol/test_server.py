@@ -572,6 +572,57 @@ def test_the_doubt_of_what_is_sent_on_a_websocket_is_a_deadline() -> None:
     assert server.deadline() == 0.5 + 25
 
 
+def under_traffic(seconds: int) -> tuple[ServerMachine, float]:
+    """A server that has sent 50 kB a second, in 20 messages; two of them are under way."""
+    server = attached(WEBSOCKET)
+    for number in range(1, 20 * seconds + 1):
+        now = number / 20
+        send(server, "x" * 2500)
+        assert server.pull(1, now) is not None
+        assert number < 4 or hear(server, 1, f"a{number - 2} r{number - 2}", now) == []
+        assert server.timeout(now) == []
+    return server, now
+
+
+@pytest.mark.parametrize("seconds", [1, 600])
+def test_the_doubt_comes_as_soon_where_messages_never_pause(seconds: int) -> None:
+    server, last = under_traffic(seconds)
+    patience = DOUBT + 2 * 2500 / SLOW
+    asked_at, events = None, []
+    for number in range(1, 200):
+        now = last + number / 20
+        send(server, "x" * 2500)
+        said = say(server, now=now)
+        assert said is not None
+        events += server.timeout(now)
+        if "q1" in (say(server, now=now) or "") and asked_at is None:
+            asked_at = now
+        if events:
+            break
+    assert events == [ConnectionDropped(1, 4408, "what was sent is not received")]
+    assert asked_at == pytest.approx(last + patience, abs=0.06)
+    # As long again, though more was sent all the time.
+    assert now == pytest.approx(asked_at + patience, abs=0.06)
+
+
+@pytest.mark.parametrize("size", [1000, 20_000, 60_000])
+def test_a_slow_path_that_is_full_is_not_doubted(size: int) -> None:
+    """10 kB a second, and 2 MB under way: each envelope that comes shows that it goes on."""
+    server = attached(WEBSOCKET)
+    send(server, *["x" * size] * (2_000_000 // size))
+    now = 0.0
+    envelopes = []
+    while (envelope := server.pull(1, now)) is not None:
+        envelopes.append(envelope)
+    for envelope in envelopes:
+        last = (envelope.seq or 0) + len(envelope.messages) - 1
+        arrived = now + sum(item.size for item in envelope.messages) / 10_000
+        assert (server.deadline() or 0.0) > arrived
+        now = arrived
+        hear(server, 1, f"a{last} r{last}", now)
+    assert server.connections[1].doubt_at is None
+
+
 def test_nothing_is_due_where_nothing_is_held() -> None:
     server = attached(WEBSOCKET)
     send(server, "x")
