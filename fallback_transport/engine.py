@@ -127,6 +127,9 @@ class Engine:
         self._partial: dict[tuple[str, int], tuple[int, list[Message]]] = {}
         #: The largest message that goes with what else is sent to several: every session takes it.
         self._small = SMALL
+        self._lock = runtime.lock()
+        #: What ends each session just now, behind what is at it already: see `end`.
+        self._ending: dict[str, list[Callable[[], Any]]] = {}
         #: Sessions whose event of just now is still to be answered.
         self.unanswered: set[str] = set()
         #: For each namespace, what is told of our sessions that are resumed.
@@ -139,6 +142,8 @@ class Engine:
         if runtime.mode == "threading":
             self._participants = share(server.manager, runtime.lock())
         server.eio = self
+        self._disconnect: Callable[..., None] = server.disconnect
+        server.disconnect = self._disconnect_alone
         emit: Callable[..., None] | None = None
         if type(server.manager) is socketio.Manager:
             emit = server.manager.emit = self._emit
@@ -421,6 +426,39 @@ class Engine:
             # What comes alone is taken where there is nothing else: all of it at once would pass.
             self._small = 0
         self._conversations[conversation.id] = conversation
+
+    def end(self, sid: str, end: Callable[[], Any]) -> None:
+        """Call `end`, which calls the disconnect handler of a session and forgets it.
+
+        Where another is at that, it does so next: two at once would both call the handler, or
+        the one take away what the other's is to see.
+        """
+        with self._lock:
+            waiting = self._ending.get(sid)
+            if waiting is not None:
+                waiting.append(end)
+                return
+            waiting = self._ending[sid] = []
+        failed: BaseException | None = None
+        while True:
+            try:
+                end()
+            except BaseException as error:
+                failed = failed or error
+            with self._lock:
+                if not waiting:
+                    del self._ending[sid]
+                    break
+                end = waiting.pop(0)
+        if failed is not None:
+            raise failed
+
+    def _disconnect_alone(self, sid: str, *args: Any, **kwargs: Any) -> None:
+        """Do what the server's `disconnect` does, which any thread may call."""
+        if self.conversation(sid) is None:
+            self._disconnect(sid, *args, **kwargs)
+        else:
+            self.end(sid, lambda: self._disconnect(sid, *args, **kwargs))
 
     def forget(self, conversation: Conversation) -> None:
         """The disconnect handler of a session has run."""

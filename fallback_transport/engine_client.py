@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from socketio import packet as sio
@@ -114,10 +115,13 @@ class EngineClient:
             name = reasons.PING_TIMEOUT
         else:
             name = reasons.SERVER_DISCONNECT
+        self._engine.end(self._conversation.id, partial(self._end, name))
+
+    def _end(self, reason: str) -> None:
         try:
             if self._connected:
                 disconnect = self._engine.stock.handlers["disconnect"]
-                self._call("on_disconnect", disconnect, self._conversation.id, name)
+                self._call("on_disconnect", disconnect, self._conversation.id, reason)
         finally:
             self._engine.forget(self._conversation)
 
@@ -258,8 +262,10 @@ class EngineClient:
     def _disconnect(self, packet: Any) -> None:
         reason = self._engine.stock.reason.CLIENT_DISCONNECT
         disconnect = self._server._handle_disconnect
+        sid = self._conversation.id
+        call = partial(self._call, "on_disconnect", disconnect, sid, packet.namespace, reason)
         try:
-            self._call("on_disconnect", disconnect, self._conversation.id, packet.namespace, reason)
+            self._engine.end(sid, call)
         finally:
             self._conversation.close(CloseCode.NORMAL, "disconnected by the client")
 

@@ -842,6 +842,85 @@ def test_a_disconnect_handler_that_raises_leaves_nothing_behind(house: House, ho
     assert house.leftovers == []
 
 
+class TestWhoeverEndsItFirst:
+    """Of two who end a session at once, one calls its handler, and nothing is taken from that."""
+
+    def ends(self, house: House, then: Any = lambda: None) -> list[Any]:
+        """What the disconnect handler has seen, each time; it does `then` first."""
+        told: list[Any] = []
+
+        def disconnected(sid: str, reason: str) -> None:
+            then()
+            told.append((reason, house.server.get_environ(sid), house.server.get_session(sid)))
+
+        house.server.on("disconnect", disconnected)
+        return told
+
+    @pytest.mark.parametrize("step", ["pre_disconnect", "disconnect"])
+    def test_the_client_closes_as_the_server_disconnects_it(
+        self, house: House, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        told, peer, manager = self.ends(house), house.connected(), house.server.manager
+        stock = getattr(manager, step)
+
+        def meanwhile(*args: Any, **options: Any) -> Any:
+            monkeypatch.setattr(manager, step, stock)
+            peer.machine.close(1001, "", house.runtime.now())
+            peer.settle()
+            return stock(*args, **options)
+
+        monkeypatch.setattr(manager, step, meanwhile)
+        house.server.disconnect(peer.id)
+        assert told == [("server disconnect", {}, {})]
+        assert peer.closed is not None
+        assert house.leftovers == []
+
+    def test_the_client_confirms_before_the_handler_has_begun(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told, peer, engine = self.ends(house), house.connected(), house.engine
+        close = engine._refused_or_disconnected
+        monkeypatch.setattr(
+            engine, "_refused_or_disconnected", lambda *args: (close(*args), peer.settle())
+        )
+        house.server.disconnect(peer.id)
+        assert peer.closed == (1000, "disconnected by the server")
+        assert told == [("server disconnect", {}, {})]
+        assert house.leftovers == []
+
+    def test_what_a_handler_sees_stays_until_it_returns(self, house: House) -> None:
+        told, peer = self.ends(house, lambda: house.runtime.sleep(10)), house.connected()
+        house.runtime.spawn(house.server.disconnect, peer.id)
+        peer.settle()
+        assert (peer.closed, told) == ((1000, "disconnected by the server"), [])
+        house.server.disconnect(peer.id)
+        house.runtime.advance(11)
+        assert told == [("server disconnect", {}, {})]
+        assert house.runtime.errors == []
+        assert house.leftovers == []
+
+    def test_a_handler_that_disconnects_its_session_is_not_called_again(self, house: House) -> None:
+        peer = house.connected()
+        told = self.ends(house, lambda: house.server.disconnect(peer.id))
+        peer.packet(sio.Packet(sio.DISCONNECT))
+        peer.settle()
+        assert told == [("client disconnect", {}, {})]
+        assert house.leftovers == []
+
+    def test_a_handler_that_raises_does_so_to_who_called_it(self, house: House) -> None:
+        peer = house.connected()
+
+        def crash() -> None:
+            peer.settle()
+            raise RuntimeError("a defect of the application")
+
+        told = self.ends(house, crash)
+        with pytest.raises(RuntimeError):
+            house.server.disconnect(peer.id)
+        assert (told, house.engine._ending) == ([], {})
+        assert house.leftovers == []
+
+
 def test_what_was_not_begun_is_not_handled_after_the_end(house: House) -> None:
     ran: list[int] = []
 

@@ -372,6 +372,24 @@ def disconnect_sends_a_packet_first() -> None:
 
 
 @part
+def all_that_disconnect_ask_the_server() -> None:
+    """So whoever replaces its method is asked, by other processes, too."""
+
+    class Manager(socketio.PubSubManager):
+        def _publish(self, data: Any) -> None:
+            pass
+
+    server, _ = make(client_manager=Manager())
+    asked: list[Any] = []
+    server.disconnect = lambda sid, **options: asked.append(sid)
+    namespace = socketio.Namespace("/chat")
+    server.register_namespace(namespace)
+    namespace.disconnect("a")
+    server.manager._handle_disconnect({"sid": "b", "namespace": "/"})
+    assert asked == ["a", "b"]
+
+
+@part
 def a_client_is_not_connected_in_its_first_and_last_handler() -> None:
     server, _ = make()
     states: list[bool] = []
@@ -683,6 +701,7 @@ BREAKERS: dict[str, Callable[[Patch], None]] = {
     "ack_ids_begin_at_one": _swallowing("_handle_ack"),
     "handle_disconnect": _gone(Server, "_handle_disconnect"),
     "disconnect_sends_a_packet_first": _disconnect_tells_first,
+    "all_that_disconnect_ask_the_server": _gone(socketio.PubSubManager, "_handle_disconnect"),
     "a_client_is_not_connected_in_its_first_and_last_handler": _replaced(
         socketio.Manager, "is_connected", result=True
     ),
