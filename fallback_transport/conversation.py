@@ -368,6 +368,8 @@ class Conversation:
                     hello.attempt, transport, hello.envelope, self.runtime.now(), keyless=keyless
                 )
             except RemoteProtocolError as error:
+                # Of a new session, nothing else has seen to it that it ends.
+                self._schedule()
                 return self.refused(error)
             if hello.id is not None and not repeated:
                 # Its key is proven, and its messages count from here on.

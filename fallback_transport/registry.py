@@ -19,6 +19,7 @@ from .protocol.codes import CloseCode
 from .protocol.envelope import End, Envelope, Grant, Hello, Welcome
 from .protocol.events import Transport
 from .protocol.machine import CLOSE_WAIT
+from .protocol.message import Part
 from .protocol.reliability import Bounds
 from .protocol.server import ServerMachine
 from .runtime import Runtime
@@ -385,6 +386,8 @@ def _unfit(envelope: Envelope) -> End | None:
         return End(CloseCode.PROTOCOL_ERROR, f"expected 1, got {envelope.seq}")
     if len(envelope.messages) > 1:
         return End(CloseCode.MALFORMED, "a new session's hello has one message at most")
+    if any(isinstance(message, Part) for message in envelope.messages):
+        return End(CloseCode.MALFORMED, "a hello carries no parts")
     return None
 
 

@@ -697,6 +697,22 @@ def test_what_is_not_committed_any_more_is_forgotten(room: Room) -> None:
     assert room.conversation._unseen is None
 
 
+def test_a_hello_that_is_refused_leaves_no_session_without_a_deadline(room: Room) -> None:
+    conversation = Conversation(
+        "id",
+        ServerMachine(key="key", grant=Grant(), bounds=Bounds(), now=room.runtime.now()),
+        {},
+        runtime=room.runtime,
+        application=lambda conversation: room.layer,
+        owner=room.owner,
+    )
+    room.owner.scheduled.clear()
+    hello = Hello(1, nonce="nonce", envelope=Envelope(seq=2, messages=(Message("0"),)))
+    end = conversation.greet(hello, WEBSOCKET, Attached(), key="key", environ=seen_of)
+    assert end == End(SequenceGap.code, "expected 1, got 2")
+    assert room.owner.scheduled == [conversation.machine.deadline()]
+
+
 def test_it_asks_for_its_next_deadline(room: Room) -> None:
     now = room.runtime.now()
     assert room.owner.scheduled[-1] == now + 25.0

@@ -15,7 +15,7 @@ from fallback_transport.conversation import Conversation
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, Welcome
 from fallback_transport.protocol.events import Transport
-from fallback_transport.protocol.message import Message
+from fallback_transport.protocol.message import Message, Part
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import UNCOMMITTED_WAIT
 from fallback_transport.registry import Capacity, Registry
@@ -236,6 +236,15 @@ def test_another_hello_with_its_nonce_gets_nothing(desk: Desk, other: dict[str, 
     end = desk.greet(attempt=2, **other)
     assert end == End(CloseCode.MALFORMED, "a nonce that is in use, with another hello")
     assert len(desk.registry) == 1
+
+
+@pytest.mark.parametrize("offset", [0, 5])
+def test_a_hello_with_a_part_begins_no_session(desk: Desk, offset: int) -> None:
+    envelope = Envelope(0, 0, 1, (Part("abc", offset, 20),))
+    hello = Hello(1, nonce="nonce", envelope=envelope)
+    greeted = desk.registry.greet(hello, Transport.POLLING, Attached(), desk.environ, "")
+    assert greeted == (None, End(CloseCode.MALFORMED, "a hello carries no parts"))
+    assert (len(desk.registry), desk.layers) == (0, [])
 
 
 def test_without_a_nonce_every_hello_is_new(desk: Desk) -> None:
