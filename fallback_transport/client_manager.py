@@ -25,6 +25,8 @@ logger = logging.getLogger("fallback_transport.client_manager")
 
 #: What python-socketio passes over: it has no such method.
 PROBE = "fallback_transport.probe"
+#: The key of what stands for an error among the values of an answer.
+FAILED = "fallback_transport.failed"
 #: Seconds between two probes, and until one that has not come back is missed.
 INTERVAL = 3.0
 #: Seconds between the first ones, before the manager has subscribed.
@@ -77,6 +79,35 @@ class HomePublisher:
                     logger.exception("what another thread has emitted was not published")
         finally:
             self._working = False
+
+
+class ErrorReplies:
+    """Lets what a callback gets in place of an answer cross processes, which speak JSON.
+
+    Args:
+        manager: a `socketio.PubSubManager`.
+        error: its class; it is made of a text, which it is as a text, too.
+    """
+
+    def __init__(self, manager: Any, error: type[Exception]) -> None:
+        self._error = error
+        self._publish: Callable[[Any], Any] = manager._publish
+        self._answered: Callable[[Any], None] = manager._handle_callback
+        manager._publish = self._pack
+        manager._handle_callback = self._unpack
+
+    def _pack(self, data: Any) -> Any:
+        if data.get("method") == "callback":
+            args = [{FAILED: str(a)} if isinstance(a, self._error) else a for a in data["args"]]
+            data = {**data, "args": args}
+        return self._publish(data)
+
+    def _unpack(self, message: Any) -> None:
+        args = [
+            self._error(a[FAILED]) if isinstance(a, dict) and FAILED in a else a
+            for a in message["args"]
+        ]
+        self._answered({**message, "args": args})
 
 
 class ManagerState(Enum):

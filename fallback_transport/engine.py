@@ -22,7 +22,7 @@ from engineio import packet as eio
 from socketio import packet as sio
 
 from .backlog import Emission
-from .client_manager import ManagerHealth
+from .client_manager import ErrorReplies, ManagerHealth
 from .conversation import Conversation
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
 from .protocol.message import Message
@@ -137,6 +137,8 @@ class Engine:
         #: The most seconds that an `emit` may wait for room; None: they never wait.
         self.patience: float | None = None
         self.manager_health = ManagerHealth.of(server.manager, runtime)
+        if self.manager_health is not None:
+            ErrorReplies(server.manager, RequestFailed)
         #: What of our own says who is in a room, for the manager.
         self._participants: Any = None
         if runtime.mode == "threading":

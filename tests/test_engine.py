@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import json
 import sys
 import threading
 from functools import partial
@@ -1110,3 +1111,43 @@ def test_a_client_manager_of_ones_own_works() -> None:
     assert peer.closed == (1000, "disconnected by the server")
     assert house.seen[1:] == [("disconnect", peer.id, "server disconnect")]
     assert house.leftovers == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ('31["fine",{"more":1}]', ("fine", {"more": 1})),
+        ('71{"code":1011,"message":"its listener raised"}', "its listener raised"),
+    ],
+)
+def test_a_clients_reply_reaches_another_process(reply: str, answer: Any) -> None:
+    class Manager(socketio.PubSubManager):
+        def _publish(self, data: Any) -> None:
+            text = json.dumps(data)
+            for other in managers:
+                message = json.loads(text)
+                if message["host_id"] != other.host_id and message["method"] == "emit":
+                    other._handle_emit(message)
+                elif message["method"] == "callback":
+                    other._handle_callback(message)
+
+        def _listen(self) -> Any:
+            raise NotImplementedError
+
+        def _thread(self) -> None:
+            pass
+
+    managers = [Manager(), Manager()]
+    here, there = (House(client_manager=manager) for manager in managers)
+    peer, answers = there.connected(), []
+    here.server.emit("ask", to=peer.id, callback=lambda *args: answers.append(args))
+    peer.exchange()
+    peer.send(reply)
+    peer.exchange()
+    assert there.runtime.errors == []
+    [found] = answers
+    if isinstance(answer, str):
+        [failure] = found
+        assert isinstance(failure, RequestFailed)
+        found = str(failure)
+    assert found == answer

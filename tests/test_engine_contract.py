@@ -523,6 +523,31 @@ def a_client_manager_listens_to_what_it_is_and_passes_over_a_probe() -> None:
     assert manager.host_id != Manager().host_id
 
 
+@part
+def an_answer_to_another_process_is_a_message() -> None:
+    published = []
+
+    class Manager(socketio.PubSubManager):
+        def _publish(self, data: Any) -> None:
+            published.append(data)
+
+        def _listen(self) -> Any:
+            yield published[0]
+
+    server = socketio.Server(async_mode="threading", client_manager=Manager())
+    server.logger = logging.getLogger("quiet")
+    server.logger.addFilter(lambda record: False)
+    manager = server.manager
+    manager._return_callback("another's", "id-0", "/", 1, "answer", 2)
+    [message] = published
+    assert (message["method"], message["args"]) == ("callback", ("answer", 2))
+    heard: list[Any] = []
+    # Of the instance: so an error among them can be made of what stands for it.
+    manager._handle_callback = heard.append
+    manager._thread()
+    assert heard == published
+
+
 # -- the tests ----------------------------------------------------------------------
 
 
@@ -718,6 +743,7 @@ BREAKERS: dict[str, Callable[[Patch], None]] = {
     "a_client_manager_listens_to_what_it_is_and_passes_over_a_probe": _gone(
         socketio.PubSubManager, "_thread"
     ),
+    "an_answer_to_another_process_is_a_message": _gone(socketio.PubSubManager, "_thread"),
 }
 
 
