@@ -42,6 +42,7 @@ def share(manager: Any, lock: Any) -> Any:
     # `is_connected`, which each event asks, looks at these without the lock.
     manager.pending_connect = _Lists(manager.pending_connect)
     manager.pending_disconnect = _Lists(manager.pending_disconnect)
+    manager.trigger_callback = _taking(manager, lock)
     if "get_participants" in manager.__dict__:
         return None
     stock: Callable[..., Iterator[Any]] = manager.get_participants
@@ -61,3 +62,19 @@ def _alone(method: Callable[..., Any], lock: Any) -> Callable[..., Any]:
             return method(*args, **kwargs)
 
     return alone
+
+
+def _taking(manager: Any, lock: Any) -> Callable[..., Any]:
+    """What calls the callback of a question, which others may forget meanwhile."""
+    stock = manager.trigger_callback
+
+    def trigger(sid: str, id: int, data: Any) -> None:
+        with lock:
+            callback = manager.callbacks.get(sid, {}).pop(id, None)
+        if callback is None:
+            # It complains.
+            stock(sid, id, data)
+        else:
+            callback(*data)
+
+    return trigger

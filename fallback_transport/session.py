@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any
 
 from .conversation import Conversation
@@ -170,6 +171,8 @@ class Session:
         finally:
             if forget is not None:
                 forget()
+            if not answer:
+                self._unask(answered)
         if not answer:
             ended = conversation is not None and not conversation.open
             raise RequestFailed("the session ended" if ended else f"no answer in {timeout} s")
@@ -177,6 +180,19 @@ class Session:
         if len(values) == 1 and isinstance(values[0], RequestFailed):
             raise values[0]
         return values[0] if len(values) == 1 else (values or None)
+
+    def _unask(self, answered: Any) -> None:
+        """Keep nothing of a question that nobody waits for any more."""
+        manager = self._engine.server.manager
+        callbacks = manager.callbacks.get(self.id, {})
+        second: Any = None
+        for number, callback in callbacks.copy().items():
+            if callback is answered:
+                # One that speaks to other processes asks for them all; what calls this is another.
+                second = getattr(manager, "host_id", None), self.id, self._namespace, number
+            elif not isinstance(callback, partial) or callback.args != second:
+                continue
+            callbacks.pop(number, None)
 
     def join(self, room: str) -> None:
         """Enter a room."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -80,11 +81,13 @@ def make(lock: Any) -> Any:
         lambda manager: manager.pre_disconnect("id-0", "/"),
         lambda manager: manager.disconnect("id-0", "/"),
         lambda manager: manager._generate_ack_id("id-0", print),
+        lambda manager: manager.trigger_callback("id-0", 1, []),
     ],
 )
 def test_one_thread_is_in_the_tables_at_a_time(use: Callable[[Any], Any]) -> None:
     lock = Lock()
     manager = make(lock)
+    manager._generate_ack_id("id-0", lambda: None)
     for name in ("rooms", "callbacks", "pending_connect", "pending_disconnect"):
         setattr(manager, name, Table(lock, getattr(manager, name)))
     use(manager)
@@ -98,6 +101,24 @@ def test_who_goes_through_a_room_does_so_without_the_lock() -> None:
         assert (sid, engine_id, lock.held) == ("id-0", "eio-0", 0)
         manager.leave_room(sid, "/", "a")
     assert list(manager.get_participants("/", "a")) == []
+
+
+def test_a_callback_is_called_once_and_without_the_lock(caplog: pytest.LogCaptureFixture) -> None:
+    lock = Lock()
+    manager = make(lock)
+    called: list[Any] = []
+
+    def answered(*values: Any) -> None:
+        called.append((values, lock.held))
+        # Who waited for it has given up just now.
+        manager.callbacks["id-0"].pop(1, None)
+
+    manager._generate_ack_id("id-0", answered)
+    manager.logger = logging.getLogger("tests.rooms")
+    for _ in range(2):
+        manager.trigger_callback("id-0", 1, ["answer", 2])
+    assert called == [(("answer", 2), 0)]
+    assert caplog.messages == ["Unknown callback received, ignoring."]
 
 
 @pytest.mark.parametrize(("table", "looks"), [("pending_connect", 2), ("pending_disconnect", 3)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import socketio
 from socketio import packet as sio
 from werkzeug.test import EnvironBuilder
 
@@ -199,6 +200,48 @@ def test_a_request_that_is_not_answered_in_time(place: Place, kind: str) -> None
     assert answers == []
     place.runtime.advance(0.2)
     assert failure(answers) == "no answer in 3 s"
+
+
+class PublishingManager(socketio.PubSubManager):
+    """As `RedisManager`, with nobody else there."""
+
+    def _publish(self, data: Any) -> None:
+        pass
+
+    def _listen(self) -> Any:
+        return iter(())
+
+    def _thread(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", ["peer", "stock"])
+@pytest.mark.parametrize("manager", [None, PublishingManager])
+def test_nothing_is_kept_of_requests_that_are_not_answered(kind: str, manager: Any) -> None:
+    place = Place(client_manager=manager and manager())
+    client, end = place.peer() if kind == "peer" else place.stock()
+    answers = place.task(lambda: client.request("first", timeout=9))
+    for _ in range(3):
+        place.task(lambda: client.request("ask", timeout=3))
+    place.task(lambda: client.request("ask", {1, 2}))
+    callbacks = place.server.manager.callbacks[client.id]
+    each = 1 if manager is None else 2
+    assert len(callbacks) == 1 + 4 * each
+    place.runtime.advance(4)
+    assert len(callbacks) == 1 + each
+    # One that comes too late is nobody's; the first is answered yet.
+    last, first = 4 * each, each
+    if isinstance(end, Peer):
+        end.exchange()
+        for number in (last, first):
+            end.packet(sio.Packet(sio.ACK, ["answer"], id=number), urgent=True)
+    else:
+        for number in (last, first):
+            end.handler(f'3{number}["answer"]')
+        place.runtime.run()
+    assert answers == ["answer"]
+    assert list(callbacks) == [0]
+    assert place.runtime.errors == []
 
 
 @pytest.mark.parametrize("how", ["client", "server", "inactive"])
