@@ -153,7 +153,8 @@ class Conversation:
         self._resting = self._retired = False
         #: The replies that are not handled yet; None while there are none.
         self._replies: Replies | None = None
-        self._told = False
+        #: The code and the reason of the end that it has been told of.
+        self._told: tuple[int, str] | None = None
         self._on_over: set[Callable[[], None]] | None = None
         #: What waits for room; None while nothing ever has.
         self._backlog: Backlog | None = None
@@ -170,6 +171,11 @@ class Conversation:
         """The name of the transport that carries the session now, or None."""
         carrier = self.machine.transport
         return carrier.value if carrier else None
+
+    @property
+    def closure(self) -> tuple[int, str]:
+        """Code and reason of its close, once it is closing: the client's, if that closed first."""
+        return self._told or self.machine.closure
 
     @property
     def open(self) -> bool:
@@ -644,7 +650,7 @@ class Conversation:
         """Queue the application's one notice of the end, behind all messages."""
         if self._told:
             return
-        self._told = True
+        self._told = code, reason
         seqs = () if seq is None else (seq,)
         application = self._application
         assert application is not None, "told once"

@@ -91,7 +91,7 @@ class Session:
         conversation = self._conversation
         if conversation is None or conversation.open:
             return None
-        return conversation.machine.closure
+        return conversation.closure
 
     @property
     def rooms(self) -> list[str]:

@@ -313,6 +313,21 @@ def test_close_comes_behind_all_that_was_sent(place: Place) -> None:
     assert place.ends == [(client, 4005, "enough")]
 
 
+def test_the_clients_close_is_told_though_a_handler_outlasts_its_patience(place: Place) -> None:
+    place.transport.on_message("slow")(lambda client, data: place.runtime.sleep(200))
+    client, peer = place.peer()
+    peer.emit("slow")
+    peer.machine.close(4000, "bye", place.runtime.now())
+    peer.exchange()
+    assert client.closure == (4000, "bye")
+    peer.detach()
+    place.runtime.advance(130)
+    assert (place.engine.conversation(client.id).machine.closure[0], place.ends) == (4408, [])
+    place.runtime.advance(100)
+    assert place.ends == [(client, 4000, "bye")]
+    assert client.closure == (4000, "bye")
+
+
 def test_a_stock_client_is_disconnected(place: Place) -> None:
     client, sock = place.stock()
     client.close(4005, "enough")
