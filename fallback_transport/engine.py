@@ -147,7 +147,8 @@ class Engine:
         self._disconnect: Callable[..., None] = server.disconnect
         server.disconnect = self._disconnect_alone
         emit: Callable[..., None] | None = None
-        if type(server.manager) is socketio.Manager:
+        # Who has put another in its place wants to know of each.
+        if type(server.manager) is socketio.Manager and "emit" not in vars(server.manager):
             emit = server.manager.emit = self._emit
         self.shortcut = Shortcut(server, emit)
 

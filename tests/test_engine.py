@@ -1068,6 +1068,19 @@ def test_the_admin_ui_finds_a_session(house: House) -> None:
             setattr(Socket, name, value)
 
 
+def test_who_watched_what_the_manager_sends_goes_on_to() -> None:
+    """As the Admin UI, on a server that was instrumented before it was handed in."""
+    server = socketio.Server(async_mode="threading")
+    seen: list[str] = []
+    server.manager.emit = lambda event, *args, **places: seen.append(event)
+    engine = Engine(server, FakeRuntime())
+    server.emit("news", 1)
+    assert seen == ["news"]
+    server.manager.connect("eio-0", "/")
+    [sid] = server.manager.rooms["/"][None]
+    assert engine.shortcut.alone(sid, "/", "news", 1) is None
+
+
 def test_a_server_that_speaks_otherwise_is_refused() -> None:
     class Packets(sio.Packet):
         uses_binary_events = False
