@@ -235,8 +235,13 @@ class Conversation:
                 return None
             now = self.runtime.now()
             waiting = self._backlog
-            # What may replace a message that is in the outbox needs no room, and waits for nobody.
-            if not waiting or (latest is not None and not waiting.has_key(latest)):
+            # What replaces a message that is in the outbox needs no room, and waits for nobody.
+            if not waiting or (
+                latest is not None
+                and len(messages) == 1
+                and self.machine.outbox.awaits(latest)
+                and not waiting.has_key(latest)
+            ):
                 try:
                     self.machine.send(messages, now, latest=latest)
                     self._wake()

@@ -261,6 +261,21 @@ def test_the_latest_waits_for_nobody_if_it_can_replace(room: Room) -> None:
     assert (waiting.returned, second.returned) == (["3"], ["y"])
 
 
+def test_the_latest_that_replaces_nothing_waits_behind_the_others() -> None:
+    room = Room(bounds=Bounds(bytes=12), patience=PATIENCE)
+    Emitter(room, "1234567")
+    Emitter(room, "old", latest="sent")
+    assert room.pulled() == ["1234567", "old"]
+    waiting = Emitter(room, "12345")
+    # There would be room for these, but what they replace is on its way, or there is none.
+    behind = [Emitter(room, "s", latest="sent"), Emitter(room, "n", latest="new")]
+    assert room.pulled() == []
+    assert [each.returned for each in (waiting, *behind)] == [[], [], []]
+    room.receive(ack=1, received=2)
+    assert room.pulled() == ["12345", "s", "n"]
+    assert [each.returned for each in (waiting, *behind)] == [["12345"], ["s"], ["n"]]
+
+
 def test_who_is_interrupted_sends_nothing_more(room: Room) -> None:
     """As by the time-outs of eventlet and gevent."""
 

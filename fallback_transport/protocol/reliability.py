@@ -139,6 +139,10 @@ class Outbox:
         if latest is not None and count == 1:
             self._remember(latest)
 
+    def awaits(self, latest: str) -> bool:
+        """Whether the last message of this key was never read to be sent: the next replaces it."""
+        return self._latest is not None and self._latest.get(latest, 0) > self.sent
+
     def confirm(self, handled: int, received: int, got: int = 0) -> bool:
         """Take the peer's marks; lower ones are old news. True if any rose.
 

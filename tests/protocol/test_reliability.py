@@ -652,6 +652,14 @@ def test_what_belongs_together_is_not_replaced() -> None:
     assert [item.data for item in box.unconfirmed()] == ["x=3", "x=2", "attached"]
 
 
+def test_what_was_read_awaits_no_other_of_its_key() -> None:
+    assert not keyed("a").awaits("x")
+    box = keyed("x=1", "y=1")
+    assert [box.awaits(key) for key in "xyz"] == [True, True, False]
+    box.read(1, 100, 1)
+    assert [box.awaits(key) for key in "xyz"] == [False, True, False]
+
+
 def test_the_latest_fits_where_nothing_else_does() -> None:
     box = keyed("x=1", "a", bounds=Bounds(messages=2, bytes=6, message=5))
     for text, why in (("a", "2 messages, 4 bytes"), ("x=1234", "exceeds the limit of 5")):
