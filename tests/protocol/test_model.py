@@ -227,7 +227,7 @@ def narrow(opens: tuple[Transport, ...], down: int, polls: int, faults: int = 1)
     return World(opens, 2, down, commits=len(opens), polls=polls, faults=faults, pair=pair)
 
 
-#: Where each begins, and how many states there are at least; the longest first, for those that share.
+#: Where each begins, and how many states there are at least; the longest first, for two share them.
 LIVES = {
     "parts through a change down": (narrow((WEBSOCKET, POLLING), down=0, polls=1), 14_000),
     "down": (World((WEBSOCKET, POLLING), up=1, down=1, commits=2, polls=1, faults=1), 12_000),
