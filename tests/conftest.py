@@ -13,10 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.needs import INTEGRATION_NEEDS, NEEDS, TESTS, ZOO_NEEDS, MissingError, find
 
 SEED = pytest.StashKey[int]()
+
+# What Hypothesis tests here takes microseconds; a machine that is busy is no failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 #: The files that take longest, side by side and in pairs, each the longest first. One that is
 #: begun last is waited for at the end, when the other workers have nothing left to do.
