@@ -93,6 +93,7 @@ class Conversation:
         "_backlog",
         "_carriage",
         "_dirty",
+        "_large",
         "_on_over",
         "_owner",
         "_replies",
@@ -151,6 +152,9 @@ class Conversation:
         #: The deadline that `schedule` was asked for.
         self._scheduled = math.inf
         self._resting = self._retired = False
+        #: The last message of an event with as many attachments as messages are granted: it comes
+        #: alone, and is one more than these.
+        self._large = 0
         #: The replies that are not handled yet; None while there are none.
         self._replies: Replies | None = None
         #: The code and the reason of the end that it has been told of.
@@ -568,8 +572,9 @@ class Conversation:
                 self._finished(event)
         inbox, grant = self.machine.inbox, self.machine.grant
         if inbox.pending > grant.messages or inbox.pending_bytes > grant.bytes:
-            outside = (0, 0) if self._replies is None else self._replies.outside(grant)
-            if self.machine.over_credit(*outside):
+            count, size = (0, 0) if self._replies is None else self._replies.outside(grant)
+            count += inbox.handled < self._large
+            if self.machine.over_credit(count, size):
                 self._act(self.machine.abort(CloseCode.TOO_MANY, "more than the granted credit"))
 
     def _let_in(self, backlog: Backlog) -> None:
@@ -595,6 +600,8 @@ class Conversation:
         if unit is None:
             return
         if not unit.urgent:
+            if len(unit.seqs) > self.machine.grant.messages:
+                self._large = event.seq
             if not self._resting:
                 self._enqueue(unit)
             return

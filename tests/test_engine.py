@@ -17,8 +17,9 @@ from socketio import packet as sio
 from fallback_transport.engine import Engine, RequestFailed, only_latest, server_at_work
 from fallback_transport.engine_client import EngineClient
 from fallback_transport.protocol.codes import CloseCode
-from fallback_transport.protocol.envelope import End, Grant
+from fallback_transport.protocol.envelope import End, Envelope, Grant
 from fallback_transport.protocol.errors import MessageRefused
+from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
 from fallback_transport.runtime import Runtime
@@ -229,6 +230,34 @@ def test_an_event_with_attachments_arrives_whole(house: House) -> None:
     peer.emit("file", data, id=1)
     assert got == [data]
     assert peer.replies == {1: [[data]]}
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_one_event_may_have_as_many_attachments_as_messages_are_granted(more: int) -> None:
+    house = House(grant=Grant(messages=3))
+    got: list[Any] = []
+    wait = house.runtime.event()
+    house.server.on("file", lambda sid, *parts: got.append(parts) or wait.wait(5))
+    peer = house.connected()
+    peer.settle()
+    peer.packet(sio.Packet(sio.EVENT, ["file", b"1", b"2", b"3"]))
+    assert got == [(b"1", b"2", b"3")]
+    # A new connection, while its handler runs; and no more than the event.
+    peer.detach()
+    peer.open()
+    assert peer.end_seen is None
+    for _ in range(more):
+        peer.conversation.receive(
+            peer._attempt, Envelope(1, 1, peer.machine.outbox.last + 1, (Message('2["file"]'),))
+        )
+    assert (peer.end_seen and peer.end_seen.code) == (CloseCode.TOO_MANY if more else None)
+    wait.set()
+    house.runtime.run()
+    if not more:
+        peer.settle()
+        for number in range(9):
+            peer.emit("file", number)
+        assert len(got) == 10
 
 
 def test_a_handler_that_raises_answers_with_an_error(house: House) -> None:
