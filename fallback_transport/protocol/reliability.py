@@ -294,6 +294,10 @@ class Outbox:
             self.last += len(group)
 
 
+#: So many pieces of a message become one: each weighs as much as 60 characters beside its own.
+MANY_PIECES = 256
+
+
 class _Partial:
     """A message of which some has come."""
 
@@ -303,6 +307,8 @@ class _Partial:
         self.got = 0
         self.size = 0
         self._pieces: list[Any] = []
+        #: What came last, to become one of these.
+        self._last: list[Any] = []
 
     def add(self, part: Part) -> None:
         """Take what is new in a part that begins no later than this one ends."""
@@ -314,13 +320,16 @@ class _Partial:
         if part.offset < self.got:
             # Sent again from an earlier place, on another connection.
             fresh = Message(part.data).part(self.got - part.offset, 6 * part.total)
-        self._pieces.append(fresh.data)
+        self._last.append(fresh.data)
+        if len(self._last) == MANY_PIECES:
+            self._pieces.append(self.kind().join(self._last))
+            self._last.clear()
         self.got = part.end
         self.size += fresh.size
 
     def message(self) -> Message:
         """The whole."""
-        return Message(self.kind().join(self._pieces))
+        return Message(self.kind().join(self._pieces + self._last))
 
 
 class Inbox:

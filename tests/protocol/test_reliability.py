@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import deque
 
 import pytest
@@ -546,6 +547,21 @@ def test_a_part_that_does_not_go_on_takes_nothing(part: Part, error: type[Except
         box.take(1, [part])
     assert (box.received, box.got) == (0, 2)
     assert box.take(1, [Part("cdef", 2, 6)]) == [(1, m("abcdef"))]
+
+
+@pytest.mark.parametrize("data", ["ab" * 40_000, b"ab" * 40_000])
+def test_many_small_parts_take_little_more_room_than_their_message(data: str | bytes) -> None:
+    box = Inbox()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for offset in range(0, len(data) - 2, 2):
+            box.take(1, [Part(data[offset : offset + 2], offset, len(data))])
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2 * len(data)
+    assert box.take(1, [Part(data[-2:], len(data) - 2, len(data))]) == [(1, Message(data))]
 
 
 @pytest.mark.parametrize(
