@@ -16,7 +16,6 @@ _WHOLE = (
     "connect",
     "pre_disconnect",
     "basic_disconnect",
-    "basic_enter_room",
     "basic_leave_room",
     "basic_close_room",
     "get_rooms",
@@ -42,6 +41,7 @@ def share(manager: Any, lock: Any) -> Any:
     # `is_connected`, which each event asks, looks at these without the lock.
     manager.pending_connect = _Lists(manager.pending_connect)
     manager.pending_disconnect = _Lists(manager.pending_disconnect)
+    manager.basic_enter_room = _entering(manager, lock)
     manager.trigger_callback = _taking(manager, lock)
     if "get_participants" in manager.__dict__:
         return None
@@ -62,6 +62,19 @@ def _alone(method: Callable[..., Any], lock: Any) -> Callable[..., Any]:
             return method(*args, **kwargs)
 
     return alone
+
+
+def _entering(manager: Any, lock: Any) -> Callable[..., Any]:
+    """What lets clients into a room; who is gone meanwhile leaves no empty one."""
+    stock = manager.basic_enter_room
+
+    def enter(sid: str, namespace: str, room: Any, eio_sid: str | None = None) -> Any:
+        with lock:
+            if eio_sid is None and not manager.is_sid_room(namespace, sid):
+                raise KeyError(sid)
+            return stock(sid, namespace, room, eio_sid)
+
+    return enter
 
 
 def _taking(manager: Any, lock: Any) -> Callable[..., Any]:

@@ -195,8 +195,12 @@ class Session:
             callbacks.pop(number, None)
 
     def join(self, room: str) -> None:
-        """Enter a room."""
-        self._engine.server.enter_room(self.id, room, namespace=self._namespace)
+        """Enter a room. A session that is over ignores it."""
+        server, namespace = self._engine.server, self._namespace
+        if server.manager.is_sid_room(namespace, self.id):
+            # In another thread it may end just now.
+            with contextlib.suppress(KeyError):
+                server.enter_room(self.id, room, namespace=namespace)
 
     def leave(self, room: str) -> None:
         """Leave a room."""

@@ -94,6 +94,15 @@ def test_one_thread_is_in_the_tables_at_a_time(use: Callable[[Any], Any]) -> Non
     assert not lock.held
 
 
+def test_who_is_gone_leaves_no_empty_room() -> None:
+    manager = make(Lock())
+    for namespace in ("/", "/none"):
+        with pytest.raises(KeyError, match="nobody"):
+            manager.enter_room("nobody", namespace, "b")
+    assert list(manager.rooms) == ["/"]
+    assert list(manager.rooms["/"]) == [None, "id-0", "a"]
+
+
 def test_who_goes_through_a_room_does_so_without_the_lock() -> None:
     lock = Lock()
     manager = make(lock)

@@ -135,6 +135,29 @@ def test_emit_send_join_and_leave(place: Place, kind: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["peer", "stock"])
+def test_who_is_over_is_in_no_room(
+    place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, _ = place.peer()
+    client, end = place.peer() if kind == "peer" else place.stock()
+    client.close()
+    if isinstance(end, Peer):
+        end.settle()
+    client.join("room")
+    client.leave("room")
+    assert client.rooms == []
+    assert list(place.server.manager.rooms["/"]) == [None, other.id]
+    with pytest.raises(ValueError, match="sid room"):
+        other.join(place.peer()[0].id)
+
+    def ends_meanwhile(*args: Any, **options: Any) -> None:
+        raise KeyError(other.id)
+
+    monkeypatch.setattr(place.server, "enter_room", ends_meanwhile)
+    other.join("room")
+
+
 def test_what_cannot_be_json_is_refused_at_the_call(place: Place) -> None:
     client, peer = place.peer()
     with pytest.raises(TypeError):
