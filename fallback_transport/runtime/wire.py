@@ -29,6 +29,9 @@ class Wire(io.RawIOBase):
         head: what was read.
     """
 
+    # One for each connection, also for those that are idle.
+    __slots__ = ("_lost", "_share", "_sock", "dry", "head")
+
     def __init__(
         self, sock: Any, share: Callable[[], None] | None = None, head: bytes = b""
     ) -> None:
