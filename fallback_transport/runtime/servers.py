@@ -264,7 +264,9 @@ def serve_gevent(
                 self._timer.start(self._start_accepting_if_started)
                 return None
 
-    listener = _listening(green.create_server((host, port), backlog=BACKLOG))
+    plain = _listening(socket.create_server((host, port), backlog=BACKLOG))
+    # Where nothing is patched, it would wait in the hub for the next connection.
+    listener = green.socket(fileno=plain.detach())
     server = Server(listener, app, handler_class=Handler, log=None, error_log=logger)
     stoppable(server.stop)
     server.serve_forever()

@@ -1,7 +1,7 @@
 """A Flask app like its users', for all the ways in which they start one.
 
 In the environment are the async mode (ASYNC_MODE), whether a Flask-SocketIO is handed in
-(HANDED_IN), and whether SIGTERM drains (DRAIN).
+(HANDED_IN), whether SIGTERM drains (DRAIN), and whether nothing is monkey-patched (UNPATCHED).
 ``python -m tests.integration.launched_app SERVER PORT`` starts it as a program of one's own
 would, with one of SERVERS.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 MODE = os.environ.get("ASYNC_MODE", "threading")
-if __name__ == "__main__":
+if __name__ == "__main__" and "UNPATCHED" not in os.environ:
     if MODE == "eventlet":
         import eventlet
 

@@ -104,7 +104,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     pytest.fail(f"{process.args} does not listen:\n{log.read_text(errors='replace')}")
 
 
-def gevent(*values: str) -> object:
+def gevent(*values: str | dict[str, str]) -> object:
     """A case that needs gevent."""
     return pytest.param(*values, marks=[pytest.mark.requires("gevent")])
 
@@ -126,16 +126,27 @@ def gevent(*values: str) -> object:
 )
 def test_it_works(mode: str, command: str) -> None:
     with launched(mode, command) as server:
-        assert server.get("/") == (200, "an ordinary page")
-        for transport in ("websocket", "polling"):
-            with ClientSession(server.port) as client, ClientSession(server.port) as other:
-                client.open(transport)
-                other.open(transport)
-                assert client.request("echo", "hello") == "hello"
-                client.emit("tell", transport)
-                other.wait_for(lambda told=other: told.named("told"))
-        assert "Traceback" not in server.said()
-        assert "does not work" not in server.said()
+        works(server)
+
+
+@pytest.mark.parametrize("mode", ["eventlet", gevent("gevent")])
+def test_it_works_where_nothing_is_patched(mode: str) -> None:
+    with launched(mode, f"python -m {APP} run PORT", UNPATCHED="1") as server:
+        works(server)
+
+
+def works(server: Launched) -> None:
+    """Both transports do, and the rest of the application."""
+    assert server.get("/") == (200, "an ordinary page")
+    for transport in ("websocket", "polling"):
+        with ClientSession(server.port) as client, ClientSession(server.port) as other:
+            client.open(transport)
+            other.open(transport)
+            assert client.request("echo", "hello") == "hello"
+            client.emit("tell", transport)
+            other.wait_for(lambda told=other: told.named("told"))
+    assert "Traceback" not in server.said()
+    assert "does not work" not in server.said()
 
 
 def test_the_end_of_a_websocket_is_no_error_to_werkzeugs_debugger() -> None:
@@ -266,6 +277,7 @@ def test_what_a_fork_of_it_is_told_is_the_forks(environment: dict[str, str]) -> 
         # transport.run needs no such line.
         ("threading", f"python -m {APP} run PORT", {"HANDED_IN": "1"}),
         ("eventlet", f"python -m {APP} run PORT", {"HANDED_IN": "1"}),
+        gevent("gevent", f"python -m {APP} run PORT", {"UNPATCHED": "1"}),
     ],
 )
 def test_sigterm_tells_everybody_and_then_ends_it(
