@@ -79,7 +79,7 @@ def _turn_away(
         sock.shutdown(socket.SHUT_WR)
         # A client still sends; closed now, the connection would be reset, answer and all.
         while runtime.now() < until and sock.recv(65536):
-            runtime.give_way()
+            runtime.share(environ)
         sock.shutdown(socket.SHUT_RDWR)
     return runtime.released(environ, start_response, status)
 

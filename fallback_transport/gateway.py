@@ -154,7 +154,7 @@ class Gateway:
         path = environ.get("PATH_INFO", "")
         beside = self._beside.get(path)
         if beside is not None:
-            self.runtime.give_way()
+            self.runtime.share(environ)
             if beside == "metrics":
                 return self._measure(environ, start_response)
             return self._examine(beside, environ, start_response)
@@ -209,7 +209,7 @@ class Gateway:
         self, place: str, name: str, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
         # Requests that come without a pause must not keep a hub from everybody else.
-        self.runtime.share()
+        self.runtime.share(environ)
         if name not in ("poll", "ws"):
             return respond_file(self.runtime, name, environ, start_response)
         try:

@@ -11,15 +11,11 @@ import sys
 import threading
 from typing import Any
 
-_CURES = {
-    "eventlet": "serve with transport.run(app) or eventlet.wsgi; or set async_mode to "
-    '"gevent" or "threading", as this server has it',
-    "gevent": 'serve with transport.run(app), gevent.pywsgi or "gunicorn -k gevent"; or set '
-    'async_mode to "eventlet" or "threading", as this server has it',
-    "threading": 'serve with transport.run(app), "flask run" or "gunicorn -k gthread --threads N"; '
-    "or set async_mode to what this server runs",
+_SERVERS = {
+    "eventlet": "serve with transport.run(app) or eventlet.wsgi",
+    "gevent": 'serve with transport.run(app), gevent.pywsgi or "gunicorn -k gevent"',
+    "threading": 'serve with transport.run(app), "flask run" or "gunicorn -k gthread --threads N"',
 }
-
 
 #: What each mode but "threading" needs, as in pyproject.toml.
 _NEEDS = {"eventlet": "eventlet>=0.40,<0.42", "gevent": "gevent>=24.2"}
@@ -29,7 +25,7 @@ def missing(mode: str) -> str | None:
     """What to install for the async mode, or to do instead; None if all of it is there."""
     if mode not in _NEEDS or importlib.util.find_spec(mode) is not None:
         return None
-    others = " or ".join(f'"{each}"' for each in _CURES if each != mode)
+    others = " or ".join(f'"{each}"' for each in _SERVERS if each != mode)
     return (
         f"async mode {mode!r} needs {mode}, which is not installed: "
         f'pip install "{_NEEDS[mode]}"; or set async_mode to {others}'
@@ -47,15 +43,21 @@ def unsuitable(mode: str, environ: dict[str, Any]) -> str | None:
     carrier = _carrier()
     if carrier == "threading" and not environ.get("wsgi.multithread"):
         return (
-            f"{server} answers one request at a time here, and a poll takes seconds: {_CURES[mode]}"
+            f"{server} answers one request at a time here, and a poll takes seconds: "
+            f"{_SERVERS[mode]}"
         )
-    if mode == carrier or (mode == "threading" and _threads_are_patched_by(carrier)):
+    if _suits(mode, carrier):
         return None
     runs = "threads" if carrier == "threading" else f"{carrier}'s greenlets"
+    others = " or ".join(f'"{each}"' for each in _SERVERS if _suits(each, carrier))
     return (
         f"async mode {mode!r} does not work on {server}, whose requests run in {runs}: "
-        f"{_CURES[mode]}"
+        f"{_SERVERS[mode]}; or set async_mode to {others}, as this server has it"
     )
+
+
+def _suits(mode: str, carrier: str) -> bool:
+    return mode == carrier or (mode == "threading" and _threads_are_patched_by(carrier))
 
 
 def _carrier() -> str:
