@@ -33,6 +33,8 @@ INTERVAL = 3.0
 FIRST_INTERVAL = 0.2
 #: Seconds until a manager that raised instead of listening is asked to listen again.
 PAUSE = 1.0
+#: Whose libraries wait in sockets of the standard library; `ZmqManager`'s has its own.
+BLOCKING = (socketio.RedisManager, socketio.KombuManager, socketio.KafkaManager)
 #: How many messages of other threads may wait to be published until those threads wait.
 MAX_WAITING = 1000
 
@@ -134,6 +136,8 @@ class ManagerHealth:
         self._since = time.time()
         self._error: str | None = None
         self._watched = self._asking = self._heard = False
+        if isinstance(manager, BLOCKING):
+            runtime.waits_in_sockets = self._kind
         #: A twin of the manager with a connection of its own, so that nothing else is held up by a
         #: probe that is stuck.
         self._prober: Any = None

@@ -197,6 +197,9 @@ class FallbackTransport(Handlers):
         Args:
             host: the address to listen on.
             port: its port.
+
+        Raises:
+            RuntimeError: the client manager needs a monkey patch that is missing.
         """
         its = self._of(app)
         if its is None:
@@ -205,6 +208,8 @@ class FallbackTransport(Handlers):
         assert its is not None, "made by init_app"
         assert its._runtime is not None, "set by init_app"
         assert its._registry is not None, "set by init_app"
+        if problem := its._runtime.unpatched():
+            raise RuntimeError(problem)
         its._registry.alone_at(its._runtime.place(host, port))
         outermost = app.wsgi_app if type(app).__call__ is Flask.__call__ else app
         mounted = app.extensions["fallback_transport"].values()

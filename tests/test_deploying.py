@@ -59,7 +59,9 @@ def test_another_process_emits() -> None:
         # Until the server has subscribed, nothing is heard.
         eventually(lambda: exec(program, {}) or client.named("chat"))
         assert set(client.named("chat")) == {"hello from outside"}
-        exec(DEPLOYING.block("python", "client_manager=").replace(where, url), process)
+        patch, _, program = DEPLOYING.block("python", "client_manager=").partition("\n\n")
+        assert patch.startswith("import eventlet\neventlet.monkey_patch()")
+        exec(program.replace(where, url), process)
         process["transport"].emit("chat", "hello from the app")
         client.wait_for(lambda: client.named("chat")[-1] == "hello from the app")
 

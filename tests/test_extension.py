@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import fields
@@ -599,6 +600,41 @@ def test_run_serves_and_sets_up_if_need_be(app: flask.Flask, runtime: FakeRuntim
         (app, "::1", 80, transport._drain_now, 17.0, None),
     ]
     assert isinstance(app.wsgi_app, Gateway)
+
+
+@pytest.mark.parametrize(
+    ("mode", "patch"),
+    [
+        ("eventlet", "eventlet.monkey_patch()"),
+        pytest.param("gevent", "gevent.monkey.patch_all()", marks=[pytest.mark.requires("gevent")]),
+    ],
+)
+def test_a_manager_that_would_hold_up_everybody_is_not_begun_with(mode: str, patch: str) -> None:
+    app = flask.Flask(__name__)
+    transport = made(app, async_mode=mode, client_manager=socketio.RedisManager())
+    told = f"RedisManager holds up the whole server .*: call {re.escape(patch)} before any other"
+    with pytest.raises(RuntimeError, match=told):
+        transport.run(app, port=0)
+    # Nor with another server; the rest of the application is as it was.
+    answer = app.test_client().get("/fallback/ws")
+    assert answer.status_code == 501
+    assert re.search(told, answer.text)
+    assert app.test_client().get("/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("mode", "manager"),
+    [
+        ("threading", socketio.RedisManager()),
+        ("eventlet", socketio.RedisManager(write_only=True)),
+        ("eventlet", socketio.PubSubManager()),
+        ("eventlet", None),
+    ],
+)
+def test_others_need_no_patch(mode: str, manager: Any) -> None:
+    transport = made(flask.Flask(__name__), async_mode=mode, client_manager=manager)
+    assert transport._runtime is not None
+    assert transport._runtime.unpatched() is None
 
 
 # -- ending sessions --------------------------------------------------------------------

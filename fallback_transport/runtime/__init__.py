@@ -130,6 +130,8 @@ class Runtime:
         #: What sessions are sent together, where `has_turns`.
         self.batch: Batch[Any] = Batch(lambda flush: self.at_end_of_turn(flush))
         self._deferral: Deferral | None = None
+        #: Who waits in sockets of the standard library, if anybody does.
+        self.waits_in_sockets: str | None = None
         self._suits = False
         self._complained = False
         self._gave_way = 0.0
@@ -143,11 +145,11 @@ class Runtime:
         """See whether the server that asks suits the async mode; cheap once one did.
 
         Raises:
-            UnsuitableServer: it does not, which is logged, once.
+            UnsuitableServer: it does not, or see `unpatched`; which is logged, once.
         """
         if self._suits:
             return
-        problem = unsuitable(self.mode, environ)
+        problem = self.unpatched() or unsuitable(self.mode, environ)
         if problem is None:
             self._suits = True
         else:
@@ -410,6 +412,17 @@ class Runtime:
                 if monkey.is_module_patched(n)
             )
         return []
+
+    def unpatched(self) -> str | None:
+        """What to do first, where `waits_in_sockets` would hold up everybody; None elsewhere."""
+        patch = {"eventlet": "eventlet.monkey_patch()", "gevent": "gevent.monkey.patch_all()"}
+        if self.waits_in_sockets is None or self.mode not in patch or "socket" in self.patched():
+            return None
+        return (
+            f"in async mode {self.mode!r}, {self.waits_in_sockets} holds up the whole server "
+            f"unless sockets are monkey-patched: call {patch[self.mode]} before any other import, "
+            'or set async_mode to "threading"'
+        )
 
     def serve(
         self,
