@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,23 @@ from .context import handler_context
 from .conversation import Conversation
 from .engine import Engine, EventRefused, Resumed
 from .engine_client import EventHandler
-from .handlers import ANY, CONNECT, DISCONNECT, ERROR, RESUME, Registration, size, takes
+from .handlers import (
+    ANY,
+    CONNECT,
+    DISCONNECT,
+    ERROR,
+    RESUME,
+    Registration,
+    size,
+    takes,
+    title,
+)
 from .protocol.codes import CloseCode
 from .session import ConnectionRefused, Session, Sessions
+
+#: Instead of an argument that python-socketio leaves out: after a TypeError it takes the handler
+#: for one of an older kind and calls again, which must not run the application's a second time.
+_AGAIN: Any = object()
 
 
 class Dispatcher:
@@ -74,9 +89,9 @@ class Dispatcher:
             self.server.on(CONNECT, self._connected(namespace, None), namespace=namespace)
 
     def _connected(self, namespace: str, handler: Callable[..., Any] | None) -> Callable[..., Any]:
-        # `auth` has no default: on a TypeError python-socketio calls again without it, which
-        # must fail here and not run the application's handler a second time.
-        def connected(sid: str, environ: dict[str, Any], auth: Any) -> None:
+        def connected(sid: str, environ: dict[str, Any], auth: Any = _AGAIN) -> None:
+            if auth is _AGAIN:
+                raise _raised()
             client = self.sessions.create(sid, namespace, auth)
             if handler is None:
                 return
@@ -101,7 +116,9 @@ class Dispatcher:
         return resumed
 
     def _disconnected(self, namespace: str, handler: Callable[..., Any]) -> Callable[..., Any]:
-        def disconnected(sid: str, reason: str) -> None:
+        def disconnected(sid: str, reason: Any = _AGAIN) -> None:
+            if reason is _AGAIN:
+                raise _raised()
             client, environ = self.client(sid, namespace)
             code, text = client.closure or (CloseCode.NORMAL, reason)
             # Its error was handled, and there is nobody to tell.
@@ -167,7 +184,7 @@ class _Received(EventHandler):
         registration: the handler, and what it takes.
     """
 
-    __slots__ = ("_dispatcher", "_handler", "_most", "_name", "_namespace", "_takes")
+    __slots__ = ("_dispatcher", "_handler", "_most", "_name", "_namespace", "_nothing", "_takes")
 
     def __init__(self, dispatcher: Dispatcher, registration: Registration) -> None:
         self._dispatcher = dispatcher
@@ -176,11 +193,13 @@ class _Received(EventHandler):
         self._handler = registration.handler
         self._most = registration.max_bytes
         self._takes = takes(registration.handler)
+        #: What stands for no data.
+        self._nothing: tuple[Any, ...] = (None,) if 1 in self._takes else ()
 
     def __call__(self, sid: str, *data: Any) -> Any:
         """As python-socketio calls a handler."""
         client, environ = self._dispatcher.client(sid, self._namespace)
-        return self._handle(client, environ, self._name, data, data or (None,))
+        return self._handle(client, environ, self._name, data, data or self._nothing)
 
     def named(self, name: str, sid: str, *data: Any) -> Any:
         """As it calls that of a class for a namespace."""
@@ -192,7 +211,7 @@ class _Received(EventHandler):
         dispatcher = self._dispatcher
         client = dispatcher.sessions.of(conversation, self._namespace)
         environ = dispatcher.server.environ[conversation.id]
-        self._handle(client, environ, self._name, data, data or (None,))
+        self._handle(client, environ, self._name, data, data or self._nothing)
 
     def _handle(
         self,
@@ -203,7 +222,11 @@ class _Received(EventHandler):
         arguments: tuple[Any, ...],
     ) -> Any:
         if len(arguments) not in self._takes:
-            raise MalformedPacket(f"event {name!r} with {len(data)} arguments")
+            taken = _counted(self._takes, len(arguments) - len(data))
+            raise MalformedPacket(
+                f"the handler of {name!r} ({title(self._handler)}) takes {taken} arguments, "
+                f"the page sent {len(data)}"
+            )
         most = self._most
         try:
             if most is not None and size(data) > most:
@@ -214,3 +237,18 @@ class _Received(EventHandler):
                 raise
             # Of errors, a stock client's protocol knows nothing.
             return self._dispatcher.server.not_handled
+
+
+def _raised() -> BaseException:
+    """What the handler has raised, because of which it is called again."""
+    error = sys.exc_info()[1]
+    assert error is not None, "called where it was caught"
+    return error
+
+
+def _counted(counts: range, beside: int) -> str:
+    """How many arguments are taken, not counting those that are `beside` the page's."""
+    least, most = max(counts.start - beside, 0), counts.stop - 1 - beside
+    if least == most:
+        return str(most)
+    return f"{least} or more" if counts.stop == sys.maxsize else f"{least} to {most}"

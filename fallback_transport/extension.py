@@ -20,10 +20,7 @@ from .doctor.door import DoctorDoor
 from .engine import Engine, only_latest, server_at_work
 from .engine_client import EngineClient
 from .gateway import Gateway, GatewayOptions, Guard
-from .handlers import (
-    Handlers,
-    Registration,
-)
+from .handlers import Handlers, Registration, not_plain, title
 from .metrics import Metrics
 from .options import Options, configured
 from .packets import Packet
@@ -349,6 +346,7 @@ class FallbackTransport(Handlers):
 
         Raises:
             ValueError: `to` is empty, and no list; or code or reason cannot go over the wire.
+            TypeError: `to` is an async function, whose word is always true.
             RuntimeError: before `init_app`, or it does not say which app is meant.
         """
         if problem := valid_close(code, reason):
@@ -362,6 +360,8 @@ class FallbackTransport(Handlers):
             return
         if not to:
             raise ValueError(f"to={to!r} names nobody: give a session, a room, or a function")
+        if wrong := not_plain(to):
+            raise TypeError(f"{title(to)} {wrong}: give a plain function")
         its = self._meant()
         server, sessions = its._server, its._sessions
         assert sessions is not None, "set by init_app"

@@ -14,7 +14,7 @@ from .session import Session
 
 #: What each decorator takes, for mypy; as texts, because Python 3.10 cannot make the types.
 OnConnect = TypeVar("OnConnect", bound="Callable[[Session], object]")
-OnMessage = TypeVar("OnMessage", bound="Callable[Concatenate[Session, Any, ...], object]")
+OnMessage = TypeVar("OnMessage", bound="Callable[Concatenate[Session, ...], object]")
 OnAny = TypeVar("OnAny", bound="Callable[Concatenate[Session, str, ...], object]")
 OnDisconnect = TypeVar("OnDisconnect", bound="Callable[[Session, int, str], object]")
 OnError = TypeVar("OnError", bound="Callable[[Session, Exception, str], str | None]")
@@ -29,6 +29,13 @@ _OTHERS = {
     DISCONNECT: "use on_disconnect",
     RESUME: "use on_resume",
     ERROR: "give it a name",
+}
+#: What the handlers are called with that are no messages'.
+_ARGUMENTS = {
+    CONNECT: "client",
+    RESUME: "client",
+    DISCONNECT: "client, code, reason",
+    ERROR: "client, error, name",
 }
 
 
@@ -54,6 +61,8 @@ class Registration:
         size = self.max_bytes
         if size is not None and (type(size) is not int or size < 0):
             raise ValueError(f"max_bytes must be a whole number, 0 or more: {size!r}")
+        if problem := _misfit(self.name, self.handler):
+            raise TypeError(f"{title(self.handler)} {problem}")
 
     def __str__(self) -> str:
         what = {ERROR: "errors", RESUME: "resumes"}.get(self.name, repr(self.name))
@@ -116,8 +125,9 @@ class Handlers:
 
         ``@on_message`` takes the unnamed ones (`session.send` in the page),
         ``@on_message("chat")`` those named "chat". An event with several arguments
-        calls ``f(client, *data)``. What it returns is the reply, if one was asked for,
-        a tuple as several values; if it raises, the asker gets an error.
+        calls ``f(client, *data)``, one with none ``f(client, None)``, or ``f(client)`` where
+        it takes no more. What it returns is the reply, if one was asked for, a tuple as
+        several values; if it raises, the asker gets an error.
         ``@on_message("*")`` registers ``f(client, name, *data)`` for all that nobody
         else takes.
 
@@ -225,6 +235,35 @@ def takes(handler: Callable[..., Any]) -> range:
     least = sum(p.default is p.empty for p in places) - 1
     many = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     return range(least, sys.maxsize if many else len(places))
+
+
+def title(handler: Any) -> str:
+    """What a handler is called where it is defined."""
+    name = getattr(handler, "__qualname__", None)
+    return f"{handler.__module__}.{name}" if name else repr(handler)
+
+
+def not_plain(function: Any) -> str | None:
+    """Why nothing would run if the function were called; None if it is a plain one."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return "is async"
+    return "is a generator" if inspect.isgeneratorfunction(function) else None
+
+
+def _misfit(name: str, handler: Any) -> str | None:
+    """Why something can be no handler of an event, or None."""
+    if not callable(handler):
+        return "is no function"
+    if problem := not_plain(handler):
+        return f"{problem}: handlers are plain functions"
+    counts = takes(handler)
+    if name in _ARGUMENTS:
+        arguments = _ARGUMENTS[name]
+        fits = arguments.count(",") in counts
+    else:
+        arguments = "client, name, *data" if name == ANY else "client, data"
+        fits = counts.stop > (name == ANY)
+    return None if fits else f"cannot be called as f({arguments})"
 
 
 def size(data: tuple[Any, ...]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -69,7 +70,44 @@ def test_too_many_arguments_are_no_message(place: Place, caplog: pytest.LogCaptu
     peer.packet(event("note", 1, 2))
     peer.packet(event("note", 3))
     assert calls == [3]
-    assert "event 'note' with 2 arguments" in caplog.text
+    assert "takes 1 arguments, the page sent 2" in caplog.text
+
+
+def test_who_takes_no_data_is_called_without(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[Any] = []
+
+    def refresh(client: Session) -> None:
+        calls.append(client)
+
+    place.transport.on_message("refresh")(refresh)
+    client, peer = place.peer()
+    peer.packet(event("refresh"))
+    peer.packet(event("refresh", None))
+    assert calls == [client]
+    told = r"the handler of 'refresh' \(\S+\.refresh\) takes 0 arguments, the page sent 1\n"
+    assert re.search(told, caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("handler", "told"),
+    [
+        (lambda client, one, two: None, "takes 2 arguments"),
+        (lambda client, one, two, three=3: None, "takes 2 to 3 arguments"),
+        (lambda client, one, two, *more: None, "takes 2 or more arguments"),
+    ],
+)
+def test_the_log_counts_what_a_handler_takes(
+    place: Place, caplog: pytest.LogCaptureFixture, handler: Callable[..., Any], told: str
+) -> None:
+    place.transport.on_message("note")(handler)
+    place.transport.on_message("*")(lambda client, name, *, option=None: None)
+    _, peer = place.peer()
+    peer.packet(event("note"))
+    assert f"{told}, the page sent 0" in caplog.text
+    peer.packet(event("other", 1, 2))
+    assert "takes 0 arguments, the page sent 2" in caplog.text
 
 
 def test_a_handler_that_raises_is_logged_and_the_session_goes_on(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,33 @@ def test_what_the_error_handler_raises_is_logged(transport: FallbackTransport) -
         client.emit("chat", 1)
 
 
+@pytest.mark.parametrize("where", ["connect", "disconnect"])
+def test_a_type_error_of_a_handlers_own_is_logged_as_it_is(
+    transport: FallbackTransport, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    calls: list[str] = []
+
+    @transport.on_connect
+    def connected(client: Session) -> None:
+        calls.append("connect")
+        if where == "connect":
+            raise TypeError("a defect")
+
+    @transport.on_disconnect
+    def disconnected(client: Session, code: int, reason: str) -> None:
+        calls.append("disconnect")
+        raise TypeError("a defect")
+
+    with TestClient(transport, raise_server_exceptions=False):
+        pass
+    assert calls == (["connect"] if where == "connect" else ["connect", "disconnect"])
+    [record] = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "a defect"
+    # Only that: python-socketio, which calls again without an argument, is not what is wrong.
+    assert caplog.text.count("TypeError: ") == 1
+
+
 # -- the size of one event ------------------------------------------------------------------
 
 
@@ -408,6 +436,65 @@ def test_a_namespace_begins_with_a_slash(transport: FallbackTransport) -> None:
         transport.on_message("chat", namespace="admin")(print)
 
 
+# -- what is no handler ---------------------------------------------------------------------
+
+
+async def later(*args: Any) -> None: ...
+
+
+async def each_later(*args: Any) -> AsyncIterator[int]:
+    yield 1
+
+
+def each(*args: Any) -> Iterator[int]:
+    yield 1
+
+
+EVENTS = ["on_connect", "on_resume", "on_message", "on_disconnect", "on_error"]
+
+
+@pytest.mark.parametrize("decorator", EVENTS)
+def test_what_would_not_run_is_refused(transport: FallbackTransport, decorator: str) -> None:
+    register = getattr(transport, decorator)()
+    for function, what in ((later, "async"), (each_later, "async"), (each, "a generator")):
+        told = rf"test_handlers\.{function.__name__} is {what}: handlers are plain functions"
+        with pytest.raises(TypeError, match=told):
+            register(function)
+    with pytest.raises(TypeError, match="'chat' is no function"):
+        register("chat")
+
+
+@pytest.mark.parametrize(
+    ("decorator", "handler", "arguments"),
+    [
+        ("on_connect", lambda client, auth: None, "client"),
+        ("on_resume", lambda: None, "client"),
+        ("on_message", lambda: None, "client, data"),
+        ("on_disconnect", lambda client: None, "client, code, reason"),
+        ("on_disconnect", lambda client, *, code, reason: None, "client, code, reason"),
+        ("on_error", lambda client, error: None, "client, error, name"),
+    ],
+)
+def test_what_cannot_be_called_is_refused(
+    transport: FallbackTransport, decorator: str, handler: Any, arguments: str
+) -> None:
+    told = re.escape(f"<lambda> cannot be called as f({arguments})")
+    with pytest.raises(TypeError, match=told):
+        getattr(transport, decorator)()(handler)
+
+
+def test_the_one_for_all_takes_a_name(transport: FallbackTransport) -> None:
+    with pytest.raises(TypeError, match=r"cannot be called as f\(client, name, \*data\)"):
+        transport.on_message("*")(lambda client: None)
+
+
+def test_an_async_function_chooses_nobody(transport: FallbackTransport) -> None:
+    with TestClient(transport) as client:
+        with pytest.raises(TypeError, match="later is async"):
+            transport.disconnect(later)
+        assert client.connected
+
+
 # -- groups ---------------------------------------------------------------------------------
 
 
@@ -489,6 +576,8 @@ def unnamed(client: Session, data: str | bytes) -> None: ...
 def chat(client: Session, text: str) -> str: return text
 @transport.on_message("move", max_bytes=100)
 def move(client: Session, x: int, y: int = 0) -> tuple[int, int]: return x, y
+@transport.on_message("refresh")
+def refresh(client: Session) -> None: ...
 @transport.on_message("many", namespace="/a")
 def many(client: Session, *data: Any) -> None: ...
 @transport.on_message(max_bytes=10)
@@ -514,7 +603,7 @@ def wrong_2() -> None: ...
 @transport.on_message
 def wrong_3(data: bytes) -> None: ...
 @transport.on_message("chat")
-def wrong_4(client: Session) -> None: ...
+def wrong_4() -> None: ...
 @transport.on_message("chat")
 def wrong_5(sid: str, data: Any) -> None: ...
 @transport.on_message("*")
