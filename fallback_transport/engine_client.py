@@ -13,6 +13,7 @@ from .application import REPLY_PART, MalformedPacket, Unit
 from .conversation import Conversation
 from .engine import ERROR, Engine, EventRefused, RequestFailed, connecting
 from .inspection import check, suspect
+from .packets import UnwritableReply
 from .protocol.codes import CloseCode
 from .protocol.message import Message
 
@@ -225,7 +226,7 @@ class EngineClient:
         unanswered, session = self._engine.unanswered, self._conversation.id
         unanswered.add(session)
         try:
-            self._call(repr(data[0]), self._server._handle_event, session, namespace, id, data)
+            self._call(repr(data[0]), self._ask, namespace, id, data)
         except EventRefused as refused:
             self._answer_error(namespace, id, refused.code, refused.message)
         except BaseException:
@@ -237,6 +238,15 @@ class EngineClient:
                 self._answer_error(namespace, id, CloseCode.GONE, "no handler takes this event")
         finally:
             unanswered.discard(session)
+
+    def _ask(self, namespace: str | None, id: int, data: list[Any]) -> None:
+        """Have an event handled, and its answer sent."""
+        try:
+            self._server._handle_event(self._conversation.id, namespace, id, data)
+        except UnwritableReply as error:
+            # Its traceback has nothing of the handler, which has returned.
+            text = f"the reply to {data[0]!r} cannot be written as JSON: {error}"
+            raise TypeError(text) from None
 
     def _addresses(self, namespace: str | None) -> bool:
         """Whether an event is for the namespace that the client is connected to."""

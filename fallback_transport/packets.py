@@ -103,6 +103,10 @@ def _one_text(text: str) -> Any:
     return [head[1], text[start:end]]
 
 
+class UnwritableReply(TypeError):
+    """What a handler has returned cannot be written as JSON; the text says why."""
+
+
 class Packet(sio.Packet):  # type: ignore[misc]
     """See the module; for ``socketio.Server(serializer=Packet)``."""
 
@@ -137,4 +141,11 @@ class Packet(sio.Packet):  # type: ignore[misc]
             prefix += self.namespace + ","
         if self.id is not None:
             prefix += str(self.id)
-        return prefix if self.data is None else prefix + dumps(self.data)
+        if self.data is None:
+            return prefix
+        try:
+            return prefix + dumps(self.data)
+        except (TypeError, ValueError) as error:
+            if self.packet_type != sio.ACK:
+                raise
+            raise UnwritableReply(str(error)) from error

@@ -325,6 +325,25 @@ def test_a_type_error_of_a_handlers_own_is_logged_as_it_is(
     assert caplog.text.count("TypeError: ") == 1
 
 
+@pytest.mark.parametrize("reply", [object(), {("a", "b"): 1}, [float, 1]])
+def test_a_reply_that_is_no_json_is_told_by_its_event(
+    transport: FallbackTransport, caplog: pytest.LogCaptureFixture, reply: Any
+) -> None:
+    transport.on_message("ask")(lambda client, data: reply)
+    transport.on_message("tell")(lambda client, data: client.emit("told", reply))
+    with TestClient(transport, raise_server_exceptions=False) as client:
+        with pytest.raises(RequestFailed, match="the handler raised"):
+            client.request("ask", 1)
+        assert "TypeError: the reply to 'ask' cannot be written as JSON: " in caplog.text
+        # Nothing of how it was tried, which is no fault of anybody's.
+        assert caplog.text.count("Traceback") == 1
+        assert "json/encoder" not in caplog.text
+        # That is where a handler has to be looked for.
+        with pytest.raises(RequestFailed, match="the handler raised"):
+            client.request("tell", 1)
+        assert caplog.text.count("the reply to") == 1
+
+
 # -- the size of one event ------------------------------------------------------------------
 
 
