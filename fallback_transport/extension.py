@@ -192,7 +192,7 @@ class FallbackTransport(Handlers):
         Where the application handles SIGTERM itself, that stays so.
 
         Args:
-            host: the address to listen on.
+            host: the address to listen on, of IPv4 or IPv6.
             port: its port.
 
         Raises:

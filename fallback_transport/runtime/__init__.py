@@ -444,7 +444,7 @@ class Runtime:
         logger.info(
             "serving on http://%s:%s in async mode %s, sessions %s; "
             "monkey-patched by the application: %s",
-            host,
+            f"[{host}]" if ":" in host else host,
             port,
             self.mode,
             "over WSGI" if front is None else "on its hub",

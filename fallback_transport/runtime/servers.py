@@ -36,6 +36,17 @@ ACCEPT_QUIET = 10.0
 FAREWELL = 0.25
 
 
+def _family(host: str) -> socket.AddressFamily:
+    """That of the address to listen on; with "::" IPv4 comes, too, where the system has it so."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = _family(host)
+    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
+
+
 def _listening(listener: Any) -> Any:
     # Inherited by the accepted sockets; without it a small answer can wait 40 ms for an ack.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -148,7 +159,8 @@ def serve_eventlet(
         # What the server takes for the wish to end.
         eventlet.hubs.get_hub().schedule_call_global(0, server.throw, SystemExit)
 
-    listener = _listening(eventlet.listen((host, port), backlog=BACKLOG, reuse_port=False))
+    family = _family(host)
+    listener = _listening(eventlet.listen((host, port), family, BACKLOG, reuse_port=False))
     stoppable(stop)
     if hub is not None and front is not None:
         # Not eventlet's own: what is accepted is read by callbacks.
@@ -264,7 +276,7 @@ def serve_gevent(
                 self._timer.start(self._start_accepting_if_started)
                 return None
 
-    plain = _listening(socket.create_server((host, port), backlog=BACKLOG))
+    plain = _listening(_bound(host, port))
     # Where nothing is patched, it would wait in the hub for the next connection.
     listener = green.socket(fileno=plain.detach())
     server = Server(listener, app, handler_class=Handler, log=None, error_log=logger)
@@ -305,7 +317,7 @@ def serve_threads(
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             pass
 
-    listener = _listening(socket.create_server((host, port), backlog=BACKLOG))
+    listener = _listening(_bound(host, port))
     server: Any = make_server(
         host, port, app, threaded=True, request_handler=Handler, fd=listener.fileno()
     )
