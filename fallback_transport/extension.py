@@ -92,7 +92,10 @@ class FallbackTransport(Handlers):
             RuntimeError: `app` has one already at this path; or a second app is given
                 where there can be one server only; or what the async mode needs is not
                 installed.
+            TypeError: `app` is no Flask application.
         """
+        if not isinstance(app, Flask):
+            raise TypeError(f"the app must be a Flask application, as Flask(__name__) is: {app!r}")
         if self._server is not None:
             self._init_another(app)
             return

@@ -196,7 +196,10 @@ class Handlers:
 
         Raises:
             ValueError: there is a handler for one of its events already.
+            TypeError: it is something else.
         """
+        if not isinstance(handlers, Handlers):
+            raise TypeError(f"register takes a group, as Handlers() is: {handlers!r}")
         for each in handlers._registrations:
             self._add(each)
         handlers._users.add(self)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from .origins import valid_origin
 from .protocol.codec import valid_subprotocol
 from .protocol.envelope import Grant
 from .protocol.reliability import Bounds
@@ -45,7 +46,8 @@ class Options:
         path: the mount of the sessions' doors and of the browser's file, or several.
         socketio_path: the mount for stock Socket.IO clients, for a server made
             here; None for none.
-        origins: origins that may connect besides the page's own; "*" for all.
+        origins: origins that may connect besides the page's own, as browsers state them:
+            "https://shop.example"; "*" for all.
         subprotocols: what a page can choose from, as a WebSocket's; it gets the
             first of those that it offers.
         wait: seconds for which a poll may be held.
@@ -136,6 +138,20 @@ class Options:
             _check_path("socketio_path", self.socketio_path)
         if self.socketio_path in self.paths:
             raise ValueError(f"path and socketio_path must differ: {self.socketio_path!r}")
+        for origin in self.origins:
+            known = origin in ("*", "null") or (isinstance(origin, str) and valid_origin(origin))
+            if not known:
+                raise ValueError(
+                    'origins are "*", "null", or what a browser states, such as '
+                    '"https://shop.example" or "http://localhost:8080", all in lower case, without '
+                    f"a path, a wildcard or the port that goes without saying: {origin!r}"
+                )
+        if isinstance(self.client_manager, str):
+            # Which may have a password in it.
+            raise ValueError(
+                "client_manager must be a client manager, such as socketio.RedisManager(url), "
+                "and not its URL"
+            )
         for subprotocol in self.subprotocols:
             if not valid_subprotocol(subprotocol):
                 raise ValueError(f"{subprotocol!r} is no name of a subprotocol")

@@ -7,6 +7,7 @@ header"); it cannot be forged by the page.
 from __future__ import annotations
 
 import logging
+import re
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,9 +15,17 @@ from urllib.parse import urlsplit
 logger = logging.getLogger("fallback_transport.gateway")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+#: As a browser writes it: RFC 6454, section 6.2.
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]*))?")
 
 #: What a client heeds, beside those that every page may read.
 _READABLE = ("Access-Control-Expose-Headers", "Retry-After")
+
+
+def valid_origin(text: str) -> bool:
+    """Whether some page may state this as its origin."""
+    parts = _ORIGIN.fullmatch(text)
+    return parts is not None and parts[3] != str(_DEFAULT_PORTS.get(parts[1]))
 
 
 class Origins:

@@ -22,9 +22,12 @@ class ConnectionRefused(Exception):
 
     Raises:
         ValueError: code or reason cannot go over the wire.
+        TypeError: the code is no number.
     """
 
     def __init__(self, code: int = CloseCode.UNAUTHORIZED, reason: str = "refused") -> None:
+        if not isinstance(code, int):
+            raise TypeError(f"first the code, or ConnectionRefused(reason={code!r})")
         if problem := valid_close(code, reason):
             raise ValueError(problem)
         super().__init__(code, reason)

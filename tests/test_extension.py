@@ -151,6 +151,19 @@ def test_an_unknown_configuration_key_names_those_there_are(app: flask.Flask) ->
         ("path", ["/a", 1], "path must begin"),
         ("path", (), "one mount, or several different ones"),
         ("path", ("/a", "/a"), "one mount, or several different ones"),
+        ("origins", "https://shop.example/", "without a path, .*: 'https://shop.example/'"),
+        ("origins", ["https://a.example", "shop.example"], "origins are .*: 'shop.example'"),
+        ("origins", "https://Shop.example", "all in lower case"),
+        ("origins", "https://*.example", "a wildcard"),
+        ("origins", "https://shop.example:443", "the port that goes without saying"),
+        ("origins", "http://shop.example:", "origins are"),
+        ("origins", "", "origins are"),
+        ("origins", None, "origins are"),
+        (
+            "client_manager",
+            "redis://:secret@host",
+            r"socketio.RedisManager\(url\), and not its URL$",
+        ),
         ("subprotocols", "a b", "'a b' is no name of a subprotocol"),
         ("subprotocols", ("a", ""), "'' is no name of a subprotocol"),
         ("subprotocols", (1,), "1 is no name"),
@@ -186,6 +199,31 @@ def test_an_impossible_option_says_what_is_possible(
         made(app, **{option: value})
     assert "fallback_transport" not in app.extensions
     assert not isinstance(app.wsgi_app, Gateway)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "null",
+        "http://localhost:5000",
+        "https://shop.example:80",
+        "http://[::1]:8080",
+        "https://xn--bcher-kva.example",
+        "chrome-extension://abcdefghijklmnop",
+        "http://my_host",
+    ],
+)
+def test_what_browsers_state_is_an_origin(origin: str) -> None:
+    assert Options(origins=origin).origins == (origin,)
+
+
+def test_what_is_no_app_or_group_says_what_is(app: flask.Flask) -> None:
+    with pytest.raises(TypeError, match=r"as Flask\(__name__\) is: 'app'"):
+        made("app")  # type: ignore[arg-type]
+    blueprint: Any = flask.Blueprint("chat", __name__)
+    with pytest.raises(TypeError, match=r"as Handlers\(\) is: <.*chat"):
+        made(app).register(blueprint)
 
 
 # -- apps and servers -----------------------------------------------------------------

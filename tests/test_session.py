@@ -376,6 +376,9 @@ def test_connection_refused_is_checked_where_it_is_made() -> None:
         ConnectionRefused(99)
     with pytest.raises(ValueError, match="at most 123"):
         ConnectionRefused(4001, "ü" * 62)
+    told = r"first the code, or ConnectionRefused\(reason='Please log in.'\)"
+    with pytest.raises(TypeError, match=told):
+        ConnectionRefused("Please log in.")  # type: ignore[arg-type]
 
 
 # -- clients of a server whose own handlers took them -----------------------------------
