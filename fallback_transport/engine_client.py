@@ -18,7 +18,8 @@ from .protocol.codes import CloseCode
 from .protocol.message import Message
 
 _MAX_NAMESPACE = 256
-_RESERVED_EVENTS = frozenset({"connect", "disconnect"})
+#: What a client's connection is told of by, and no event.
+RESERVED_EVENTS = frozenset({"connect", "disconnect"})
 _EARLY = "a packet before CONNECT"
 
 
@@ -171,7 +172,7 @@ class EngineClient:
         if not self._connected:
             raise MalformedPacket(_EARLY)
         named = isinstance(data, list) and data and isinstance(data[0], str)
-        if not named or data[0] in _RESERVED_EVENTS:
+        if not named or data[0] in RESERVED_EVENTS:
             raise MalformedPacket("an event without a name, or with a reserved one")
         if id is None:
             return Unit(seqs, self._event, (namespace, data))

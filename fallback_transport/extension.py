@@ -18,7 +18,7 @@ from .context import handler_context
 from .dispatcher import Dispatcher
 from .doctor.door import DoctorDoor
 from .engine import Engine, only_latest, server_at_work
-from .engine_client import EngineClient
+from .engine_client import RESERVED_EVENTS, EngineClient
 from .gateway import Gateway, GatewayOptions, Guard
 from .handlers import Handlers, Registration, not_plain, title
 from .metrics import Metrics
@@ -28,7 +28,7 @@ from .protocol.codes import CloseCode, valid_close
 from .registry import Capacity, Registry
 from .runtime import Runtime, WSGIApplication, missing
 from .script_tag import script_tag
-from .session import Session, Sessions
+from .session import Session, Sessions, check_name
 from .version import __version__
 
 #: Seconds beyond the time for handlers after which a drain must be over: 5 for the clients to
@@ -302,9 +302,12 @@ class FallbackTransport(Handlers):
             namespace: the Socket.IO namespace; None for that of the session `to`, else "/".
 
         Raises:
-            ValueError: `to` is empty, and no list.
+            ValueError: `to` is empty, and no list; or the name is reserved.
+            TypeError: the name is no text.
             RuntimeError: before `init_app`, or it does not say which app is meant.
         """
+        if name.__class__ is not str or name in RESERVED_EVENTS:
+            check_name(name)
         target = _id(to)
         if target == []:
             return

@@ -8,8 +8,17 @@ from typing import Any
 
 from .conversation import Conversation
 from .engine import Engine, RequestFailed, only_latest
+from .engine_client import RESERVED_EVENTS
 from .protocol.codes import CloseCode, valid_close
 from .request import URL
+
+
+def check_name(name: Any) -> None:
+    """Raise what is to be raised where no event can have this name."""
+    if not isinstance(name, str):
+        raise TypeError(f"an event's name is a text: {name!r}")
+    if name in RESERVED_EVENTS:
+        raise ValueError(f"{name!r} is reserved: stock clients would take it for their own event")
 
 
 class ConnectionRefused(Exception):
@@ -114,7 +123,12 @@ class Session:
             latest: a key of your own, such as "cursor:7": what was emitted with it before and
                 was not sent yet is replaced, in its place. What has bytes in it is not replaced
                 and replaces nothing; to stock clients, all is sent.
+
+        Raises:
+            TypeError, ValueError: no event can have that name.
         """
+        if name.__class__ is not str or name in RESERVED_EVENTS:
+            check_name(name)
         engine, conversation = self._engine, self._conversation
         if conversation is not None:
             group = engine.shortcut.alone(conversation.id, self._namespace, name, data)
@@ -145,9 +159,12 @@ class Session:
         Raises:
             RequestFailed: its listener raised, no answer came in time, or the
                 session ended.
+            TypeError, ValueError: no event can have that name.
             RuntimeError: called in `on_connect`, where the client cannot answer yet, or
                 in `on_disconnect`; or, on eventlet and gevent, in another thread.
         """
+        if name.__class__ is not str or name in RESERVED_EVENTS:
+            check_name(name)
         server = self._engine.server
         if self._engine.runtime.elsewhere:
             raise RuntimeError(

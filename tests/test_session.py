@@ -167,6 +167,28 @@ def test_what_cannot_be_json_is_refused_at_the_call(place: Place) -> None:
     assert peer.events == [["good"]]
 
 
+@pytest.mark.parametrize(
+    ("name", "error", "told"),
+    [
+        ("connect", ValueError, "'connect' is reserved"),
+        ("disconnect", ValueError, "'disconnect' is reserved"),
+        (5, TypeError, "an event's name is a text: 5"),
+        (None, TypeError, "an event's name is a text: None"),
+    ],
+)
+def test_a_name_that_no_event_can_have_is_refused_at_the_call(
+    place: Place, name: Any, error: type[Exception], told: str
+) -> None:
+    client, peer = place.peer()
+    for emit in (client.emit, client.request, place.transport.emit):
+        with pytest.raises(error, match=told):
+            emit(name, 1)
+    # Whatever else is a text.
+    client.emit(type("Name", (str,), {})("news"), 1)
+    peer.exchange()
+    assert peer.events == [["news", 1]]
+
+
 # -- asking ---------------------------------------------------------------------------
 
 
