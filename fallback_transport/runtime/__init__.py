@@ -287,15 +287,16 @@ class Runtime:
         # On gevent, 50 tasks that only sleep(0) go round before it looks at a socket again.
         self._driver.sleep(1e-6 if self.mode == "gevent" else 0)
 
-    def share(self, environ: dict[str, Any]) -> None:
+    def share(self, environ: dict[str, Any] | None = None) -> None:
         """Give way now and then, for what may come without a pause and is nearly always short.
 
         Args:
-            environ: of the request that it is for. On a server that does not suit the mode there is
-                nobody to give way to; to try may be to wait for ever, in another mode's hub.
+            environ: of the request that it is for; None on a server of `serve`. On one that does
+                not suit the mode there is nobody to give way to; to try may be to wait for ever,
+                in another mode's hub.
         """
         if self.now() - self._gave_way >= TURN and (
-            self._suits or unsuitable(self.mode, environ) is None
+            self._suits or environ is None or unsuitable(self.mode, environ) is None
         ):
             self.give_way()
             self._gave_way = self.now()

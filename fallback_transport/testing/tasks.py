@@ -322,7 +322,7 @@ class VirtualRuntime(Runtime):
     def check(self, environ: dict[str, Any]) -> None:
         """There is no server that could suit or not."""
 
-    def share(self, environ: dict[str, Any]) -> None:
+    def share(self, environ: dict[str, Any] | None = None) -> None:
         """While one runs, time stands: nobody is held up."""
 
     def alarm(self, ring: Callable[[], None]) -> Alarm:
