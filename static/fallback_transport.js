@@ -1654,12 +1654,14 @@
         });
         // It is answered at once; as much time again for it then, and more where that was too little.
         var unit = machine.poll(undefined, undefined, posts.size);
+        // What it is to bring may have come by the other lane meanwhile.
+        var before = progress();
         request(sending, unit,
           Math.min(timing.request, patience() * Math.pow(2, 1 + sending.failures)),
-          function (answer, took, news) {
+          function (answer, took) {
             measured(took);
             if (2 * sizeOf(unit.messages) > posts.size) { posts.passed(); }
-            return news ? 0 : backoff(2);
+            return progress() === before ? backoff(2) : 0;
           });
       }
 

@@ -666,6 +666,22 @@ test("empty answers at once: the second starts a backoff", () => {
   same(page);
 });
 
+test("a sending request whose news has come with the waiting one is no reason to slow down", () => {
+  const page = polling().opened();
+  page.advance(5000);
+  page.network.onpost = (request) => isSending(request) ? { after: 100 } : undefined;
+  page.session.on("echo", () => { page.session.send("more"); });
+  page.server.onevent = () => { page.clock.schedule(1, () => page.peer.emit("echo")); };
+  page.session.send("first");
+  page.advance(10_000);
+  assert.ok(page.peer.events.length > 40, `${page.peer.events.length} messages in 10 s`);
+  page.session.off("echo");
+  page.server.onevent = () => {};
+  page.network.onpost = () => undefined;
+  page.advance(1000);
+  same(page);
+});
+
 for (const lane of ["waiting", "sending"]) {
   test(`an old answer, over and over: no storm of ${lane} requests`, () => {
     const page = polling().opened();
