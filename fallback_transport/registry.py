@@ -9,7 +9,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .admission import Unproven
 from .application import Application
@@ -107,7 +107,7 @@ class Registry:
         #: Those whose last handler has not returned.
         self._alive: set[str] = set()
         self._draining = False
-        self._nonces: dict[str, tuple[str, bytes]] = {}
+        self._nonces: dict[str, tuple[str, _Said]] = {}
         self._nonce_of: dict[str, str] = {}
         self._tombstones: OrderedDict[str, _Tombstone] = OrderedDict()
         self._clock = Timekeeper(runtime)
@@ -218,7 +218,7 @@ class Registry:
                     return None, End(CloseCode.TRY_AGAIN_LATER, "the server is full")
                 conversation = self._create(hello, environ(hello), address)
                 if hello.nonce is not None:
-                    self._nonces[hello.nonce] = (conversation.id, _fingerprint(hello, origin))
+                    self._nonces[hello.nonce] = (conversation.id, _Said.by(hello, origin))
                     self._nonce_of[conversation.id] = hello.nonce
         if given_up is not None:
             given_up.give_up(CloseCode.TRY_AGAIN_LATER, "never committed, and others wait")
@@ -276,8 +276,8 @@ class Registry:
         entry = self._nonces.get(hello.nonce) if hello.nonce is not None else None
         if entry is None:
             return None
-        session_id, fingerprint = entry
-        if not hmac.compare_digest(fingerprint, _fingerprint(hello, origin)):
+        session_id, said = entry
+        if not _Said.by(hello, origin).again(said):
             end = End(CloseCode.MALFORMED, "a nonce that is in use, with another hello")
             logger.warning("hello: %s", end.reason)
             return end
@@ -391,6 +391,22 @@ def _unfit(envelope: Envelope) -> End | None:
     return None
 
 
-def _fingerprint(hello: Hello, origin: str) -> bytes:
-    first = encode(Hello(0, client=hello.client, envelope=hello.envelope))
-    return hashlib.sha256(f"{origin}\n{first}".encode()).digest()
+class _Said(NamedTuple):
+    """What a hello says of itself, as digests."""
+
+    who: bytes
+    #: Empty where there is none.
+    first: bytes
+
+    @classmethod
+    def by(cls, hello: Hello, origin: str) -> _Said:
+        # Why it takes the transport that it takes may have changed.
+        client = tuple(pair for pair in hello.client if pair[0] != "why")
+        who = f"{origin}\n{encode(Hello(0, client=client))}"
+        first = hashlib.sha256(encode(hello.envelope).encode()).digest()
+        return cls(hashlib.sha256(who.encode()).digest(), first if hello.envelope.messages else b"")
+
+    def again(self, known: _Said) -> bool:
+        """Whether it is the same hello. It may be without its message, which follows then."""
+        same = not (self.first and known.first) or hmac.compare_digest(self.first, known.first)
+        return same and hmac.compare_digest(self.who, known.who)

@@ -1531,7 +1531,7 @@
       limit.size = largest;
       limit.isTrial = false;
 
-      // One that was at least half full came through.
+      // One that was full enough came through.
       limit.passed = function () {
         if (now() - failedAt < pause) { return; }
         limit.isTrial = limit.size < largest;
@@ -1660,7 +1660,7 @@
           Math.min(timing.request, patience() * Math.pow(2, 1 + sending.failures)),
           function (answer, took) {
             measured(took);
-            if (2 * sizeOf(unit.messages) > posts.size) { posts.passed(); }
+            if (isLarge(unit)) { posts.passed(); }
             return progress() === before ? backoff(2) : 0;
           });
       }
@@ -1686,19 +1686,19 @@
             return;
           }
           if (lane === waiting) { cameWhole(text.length); }
-          // It shows that the network is there: what failed on the other lane is tried again soon. At
-          // once, if this was a failing one too: the network is back.
           var isBack = lane.failures > 1;
-          if (timers[other.again] !== undefined && (isBack || other.tries > 2)) {
-            later(other, backoff(isBack ? 1 : 2));
-          }
-          other.tries = Math.min(other.tries, 1);
           lane.failedAt = Infinity;
           lane.provenAt = sentAt;
           lane.failures = lane.tries = 0;
           var before = progress();
           if (receive(connection, answer)) {
             later(lane, answered(answer, took, progress() !== before));
+            // It shows that the network is there: what failed on the other lane is tried again soon. At
+            // once, if this was a failing one too: the network is back.
+            if (timers[other.again] !== undefined && (isBack || other.tries > 2)) {
+              later(other, backoff(isBack ? 1 : 2));
+            }
+            other.tries = Math.min(other.tries, 1);
           }
         });
       }
@@ -1723,7 +1723,7 @@
             // Nothing can overtake it: perhaps by WebSocket, else it ends here.
             probe();
             if (lane.failures > 4) {
-              giveUp(TOO_LARGE, "even " + LEAST_PART + " bytes are refused");
+              giveUp(TOO_LARGE, LEAST_PART + " bytes are refused");
               return;
             }
           }
@@ -1732,7 +1732,7 @@
           // More than once, and a waiting one came through in between: perhaps what is large is swallowed,
           // or cut. That costs more time than a refusal.
           if (!status && sizeOf(unit.messages) > PACKET &&
-              (posts.isTrial || waiting.provenAt > lane.failedAt)) {
+              ((posts.isTrial && isLarge(unit)) || waiting.provenAt > lane.failedAt)) {
             refused(unit, 2);
           }
         } else {
@@ -1751,6 +1751,9 @@
         later(lane, delay);
         pollFailed(lane.failures);
       }
+
+      // Of a text with a letter beyond ASCII a part is a third of what may be.
+      function isLarge(unit) { return 4 * sizeOf(unit.messages) > posts.size; }
 
       function refused(unit, shift) {
         posts.failed(sizeOf(unit.messages) >> shift);
@@ -2819,7 +2822,7 @@
     // Begin, or go on with what the page before has left.
     recall();
     if (!canOpen() && !allows(POLLING)) {
-      throw failure("unsupported", "this browser has none of the transports");
+      throw failure("unsupported", "this browser has no transport");
     }
     var left = resumes && takeBack();
     if (left && left.isOurs) {
@@ -2918,7 +2921,7 @@
     var place = locate(url);
     names.forEach(function (name, at) {
       if (!TOKEN.test(name) || names.slice(0, at).join().toLowerCase().split(",").indexOf(name.toLowerCase()) >= 0) {
-        throw domException("SyntaxError", "no subprotocol, or one twice: " + name);
+        throw domException("SyntaxError", "no subprotocol, or twice: " + name);
       }
     });
     if (place.isMixed) { throw domException("SecurityError", "this page has to use wss:"); }
@@ -3243,7 +3246,7 @@
       var kind = kindOf(data);
       if (!arguments.length) { throw new TypeError("nothing to send"); }
       if (!BYTES.test(kind) && !BLOB.test(kind)) { data = scalars(data); }
-      if (!own.readyState) { throw domException("InvalidStateError", "the WebSocket is not open yet"); }
+      if (!own.readyState) { throw domException("InvalidStateError", "the WebSocket is not open"); }
       own.send(data, kind);
     }
   };

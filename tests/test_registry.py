@@ -92,13 +92,13 @@ class Desk:
         nonce: str | None = "nonce",
         *,
         origin: str = "",
-        first: str = "0",
+        first: str | None = "0",
         client: tuple[tuple[str, str], ...] = (),
         attempt: int = 1,
         transport: Transport = Transport.WEBSOCKET,
         address: str = "",
     ) -> Any:
-        envelope = Envelope(0, 0, 1, (Message(first),))
+        envelope = Envelope() if first is None else Envelope(0, 0, 1, (Message(first),))
         hello = Hello(attempt, nonce=nonce, client=client, envelope=envelope)
         _, answer = self.registry.greet(hello, transport, Attached(), self.environ, origin, address)
         return answer
@@ -212,6 +212,20 @@ def test_the_same_hello_is_the_same_session(desk: Desk) -> None:
     two = desk.greet(attempt=2, transport=Transport.POLLING)
     assert (two.id, two.key) == (one.id, one.key)
     assert len(desk.registry) == len(desk.layers) == desk.environs == 1
+
+
+@pytest.mark.parametrize(("one", "other"), [("0", None), (None, "0"), (None, None)])
+def test_it_may_be_without_its_message(desk: Desk, one: str | None, other: str | None) -> None:
+    first = desk.greet(first=one)
+    again = desk.greet(first=other, attempt=2, transport=Transport.POLLING)
+    assert (again.id, again.key) == (first.id, first.key)
+    assert len(desk.registry) == len(desk.layers) == 1
+
+
+def test_it_may_have_another_reason_for_its_transport(desk: Desk) -> None:
+    one = desk.greet(client=(("library", "1"), ("why", "proving")))
+    two = desk.greet(attempt=2, client=(("library", "1"), ("why", "silent")))
+    assert (two.id, two.key) == (one.id, one.key)
 
 
 def test_after_the_first_commit_it_yields_no_key(desk: Desk) -> None:

@@ -86,12 +86,20 @@ const text = (head, items = []) => [head, ...items.map(encodeItem)].join(SEPARAT
 
 // --- One session -------------------------------------------------------------------
 
+// Whether a hello is the same as one with its nonce; it may be without the message.
+function saysAgain(hello, known) {
+  const [one, other] = [hello, known].map(({ client: { why, ...client } = {}, items }) =>
+    [JSON.stringify(client), items.length ? JSON.stringify(items) : null]);
+  return one[0] === other[0] && (!one[1] || !other[1] || one[1] === other[1]);
+}
+
 class Session {
   constructor(server, hello) {
     this.server = server;
     this.id = `${server.tag}.${++server.count}`;
     this.key = `key${server.count}`;
     this.nonce = hello.nonce;
+    this.hello = hello;
     this.sent = [];
     this.confirmed = 0;
     this.peer = 0;
@@ -535,6 +543,9 @@ export class FakeServer {
       if (!session) {
         session = new Session(this, hello);
         this.sessions.set(session.id, session);
+      }
+      if (!saysAgain(hello, session.hello)) {
+        return { end: 4400, reason: "a nonce that is in use, with another hello", session: false };
       }
       if (session.over) return session.over;
       if (!session.commit) key = session.key;

@@ -482,7 +482,7 @@ test("where next to nothing gets through, the session ends by name, and is not r
   page.session.send("behind");
   page.until(() => page.session.state === "closed", "closed", MINUTE);
   assert.equal(page.last("close").code, 4413);
-  assert.equal(page.last("close").reason, "even 250 bytes are refused");
+  assert.equal(page.last("close").reason, "250 bytes are refused");
   assert.deepEqual(page.last("close").unconfirmed.map(({ data }) => data.length), [50_000, 6]);
   assert.deepEqual(page.peer.events, [["message", "small"]]);
   page.over();
@@ -571,6 +571,51 @@ test("a hello that is refused for its size (413): what follows is not smaller th
   page.session.send("y".repeat(100_000));
   page.until(() => page.peer.events.length);
   assert.ok(page.posts.length - length < 30, `${page.posts.length - length} requests`);
+  same(page);
+});
+
+for (const [how, fate] of [["lost", { lost: true, reaches: true }], ["a 502", { status: 502, reaches: true }]]) {
+  test(`the answer to the first hello is ${how}: the next one opens the same session`, () => {
+    let first = true;
+    const page = polling({ options: { auth: { token: "x".repeat(900) } }, before: ({ network }) => {
+      network.onpost = () => {
+        const found = first ? fate : undefined;
+        first = false;
+        return found;
+      };
+    } });
+    page.until(() => page.count("open"), "open", 3000);
+    assert.equal(page.peer.connects.length, 1);
+    same(page);
+  });
+}
+
+test("requests grow again for a text with a letter beyond ASCII", () => {
+  const page = polling().opened();
+  page.network.onpost = (request) => request.body.length > 600 ? { status: 413 } : undefined;
+  page.session.send("x".repeat(5000));
+  page.advance(5000);
+  page.network.onpost = () => undefined;
+  page.advance(MINUTE);
+  const { length } = page.posts;
+  page.session.send("x".repeat(200_000) + "é");
+  page.until(() => page.peer.events.length === 2);
+  assert.ok(page.posts.length - length < 30, `${page.posts.length - length} requests`);
+  same(page);
+});
+
+test("what failed on the other lane waits for what an answer brings", () => {
+  const page = polling().opened();
+  page.advance(5000);
+  page.network.onpost = (request) => isWaiting(request) ? { status: 502 } : undefined;
+  page.advance(10_000);
+  const { length } = page.posts;
+  page.session.send("x".repeat(50_000));
+  page.advance(1000);
+  const large = page.posts.slice(length).filter((post) => post.body.length > 10_000);
+  assert.equal(large.length, 1);
+  page.network.onpost = () => undefined;
+  page.advance(MINUTE);
   same(page);
 });
 
