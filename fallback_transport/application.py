@@ -43,5 +43,9 @@ class Application(Protocol):
     def resumed(self, environ: dict[str, Any]) -> None:
         """A new connection resumes the session; called before what it brings is handled."""
 
-    def over(self, code: int, reason: str, by_client: bool) -> None:
-        """The session is over; called once, behind its last handler."""
+    def over(self, code: int, reason: str, by_client: bool, gone: Callable[[], None]) -> None:
+        """The session is over; called once, behind its last handler.
+
+        `gone` is to be called when nothing of the application's runs for it any more: another
+        task may be ending it just now.
+        """

@@ -667,15 +667,12 @@ class Conversation:
         application = self._application
         assert application is not None, "told once"
 
-        def over() -> None:
-            try:
-                application.over(code, reason, by_client)
-            finally:
-                # A circle less: what ends by the thousand must not wait for the collector.
-                self._application = None
-                self._owner.gone(self)
+        self._enqueue(Unit(seqs, application.over, (code, reason, by_client, self._gone)))
 
-        self._enqueue(Unit(seqs, over))
+    def _gone(self) -> None:
+        # A circle less: what ends by the thousand must not wait for the collector.
+        self._application = None
+        self._owner.gone(self)
 
     def _wake(self) -> None:
         """There may be something to send: once a turn, so that it goes in one envelope."""

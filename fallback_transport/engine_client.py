@@ -108,7 +108,7 @@ class EngineClient:
         if refused is not None:
             self._conversation.refuse(*refused)
 
-    def over(self, code: int, reason: str, by_client: bool) -> None:
+    def over(self, code: int, reason: str, by_client: bool, gone: Callable[[], None]) -> None:
         """See `Application`."""
         reasons = self._engine.stock.reason
         if by_client:
@@ -117,15 +117,16 @@ class EngineClient:
             name = reasons.PING_TIMEOUT
         else:
             name = reasons.SERVER_DISCONNECT
-        self._engine.end(self._conversation.id, partial(self._end, name))
+        self._engine.end(self._conversation.id, partial(self._end, name, gone))
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, gone: Callable[[], None]) -> None:
         try:
             if self._connected:
                 disconnect = self._engine.stock.handlers["disconnect"]
                 self._call("on_disconnect", disconnect, self._conversation.id, reason)
         finally:
             self._engine.forget(self._conversation)
+            gone()
 
     def _attachment(self, seq: int, data: str | bytes) -> Unit | None:
         assert self._waiting is not None, "called with a packet that waits"

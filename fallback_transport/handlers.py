@@ -231,7 +231,8 @@ class Handlers:
 def takes(handler: Callable[..., Any]) -> range:
     """With how many arguments, beside its client, `handler` can be called."""
     try:
-        parameters = inspect.signature(handler).parameters.values()
+        # That of a decorator's function, which may give other arguments on.
+        parameters = inspect.signature(handler, follow_wrapped=False).parameters.values()
     except (TypeError, ValueError):
         return range(sys.maxsize)
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -248,9 +249,12 @@ def title(handler: Any) -> str:
 
 def not_plain(function: Any) -> str | None:
     """Why nothing would run if the function were called; None if it is a plain one."""
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        return "is async"
-    return "is a generator" if inspect.isgeneratorfunction(function) else None
+    for each in (function, getattr(function, "__call__", None)):  # noqa: B004
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            return "is async"
+        if inspect.isgeneratorfunction(each):
+            return "is a generator"
+    return None
 
 
 def _misfit(name: str, handler: Any) -> str | None:

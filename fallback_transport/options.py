@@ -125,6 +125,9 @@ class Options:
             raise ValueError(f"binding is one of {', '.join(BINDINGS)}: {self.binding!r}")
         for name in ("path", "origins", "subprotocols"):
             value = getattr(self, name)
+            if name == "origins" and not value:
+                # As from an environment variable that is not set.
+                value = ()
             single = isinstance(value, str) or value is None
             object.__setattr__(self, name, (value,) if single else tuple(value))
         for path in self.paths:
@@ -139,8 +142,7 @@ class Options:
         if self.socketio_path in self.paths:
             raise ValueError(f"path and socketio_path must differ: {self.socketio_path!r}")
         for origin in self.origins:
-            known = origin in ("*", "null") or (isinstance(origin, str) and valid_origin(origin))
-            if not known:
+            if origin != "*" and not (isinstance(origin, str) and valid_origin(origin)):
                 raise ValueError(
                     'origins are "*", "null", or what a browser states, such as '
                     '"https://shop.example" or "http://localhost:8080", all in lower case, without '

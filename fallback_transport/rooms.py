@@ -7,6 +7,7 @@ them at once, one loses what the other does, or finds half of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 #: The methods of a manager that look twice, or change something. They call nothing of an
@@ -36,11 +37,12 @@ def share(manager: Any, lock: Any) -> Any:
     Returns:
         What says now who is in a room; None where somebody else than python-socketio does.
     """
-    for name in _WHOLE:
+    # Those that are missing came later than the oldest release that is supported.
+    for name in filter(partial(hasattr, manager), _WHOLE):
         setattr(manager, name, _alone(getattr(manager, name), lock))
     # `is_connected`, which each event asks, looks at these without the lock.
-    manager.pending_connect = _Lists(manager.pending_connect)
-    manager.pending_disconnect = _Lists(manager.pending_disconnect)
+    for name in filter(partial(hasattr, manager), ("pending_connect", "pending_disconnect")):
+        setattr(manager, name, _Lists(getattr(manager, name)))
     manager.basic_enter_room = _entering(manager, lock)
     manager.trigger_callback = _taking(manager, lock)
     if "get_participants" in manager.__dict__:
@@ -54,6 +56,12 @@ def share(manager: Any, lock: Any) -> Any:
 
     manager.get_participants = participants
     return participants
+
+
+def in_namespace(manager: Any, namespace: str, sid: str) -> bool:
+    """Whether this is a client of the namespace."""
+    everybody = manager.rooms.get(namespace, {}).get(None)
+    return everybody is not None and sid in everybody
 
 
 def _alone(method: Callable[..., Any], lock: Any) -> Callable[..., Any]:
@@ -70,7 +78,7 @@ def _entering(manager: Any, lock: Any) -> Callable[..., Any]:
 
     def enter(sid: str, namespace: str, room: Any, eio_sid: str | None = None) -> Any:
         with lock:
-            if eio_sid is None and not manager.is_sid_room(namespace, sid):
+            if eio_sid is None and not in_namespace(manager, namespace, sid):
                 raise KeyError(sid)
             return stock(sid, namespace, room, eio_sid)
 

@@ -11,6 +11,7 @@ from .engine import Engine, RequestFailed, only_latest
 from .engine_client import RESERVED_EVENTS
 from .protocol.codes import CloseCode, valid_close
 from .request import URL
+from .rooms import in_namespace
 
 
 def check_name(name: Any) -> None:
@@ -217,7 +218,7 @@ class Session:
     def join(self, room: str) -> None:
         """Enter a room. A session that is over ignores it."""
         server, namespace = self._engine.server, self._namespace
-        if server.manager.is_sid_room(namespace, self.id):
+        if in_namespace(server.manager, namespace, self.id):
             # In another thread it may end just now.
             with contextlib.suppress(KeyError):
                 server.enter_room(self.id, room, namespace=namespace)

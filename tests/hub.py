@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from fallback_transport.gateway import Gateway, GatewayOptions
@@ -82,8 +83,8 @@ class Layer:
     def resumed(self, environ: dict[str, Any]) -> None:
         pass
 
-    def over(self, code: int, reason: str, by_client: bool) -> None:
-        pass
+    def over(self, code: int, reason: str, by_client: bool, gone: Callable[[], None]) -> None:
+        gone()
 
 
 class Place:

@@ -80,8 +80,9 @@ class Layer:
     def resumed(self, environ: dict[str, Any]) -> None:
         self.log.append(("resumed", environ))
 
-    def over(self, code: int, reason: str, by_client: bool) -> None:
+    def over(self, code: int, reason: str, by_client: bool, gone: Callable[[], None]) -> None:
         self.log.append((int(code), reason, by_client))
+        gone()
 
 
 class Keeper:

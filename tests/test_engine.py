@@ -905,6 +905,19 @@ class TestWhoeverEndsItFirst:
         assert peer.closed is not None
         assert house.leftovers == []
 
+    def test_it_is_waited_for_until_the_handler_has_returned(self, house: House) -> None:
+        """Who calls it is another than who has heard of the end: a drain looks at the session."""
+        peer, seen = house.connected(), []
+
+        def then() -> None:
+            peer.machine.close(1001, "", house.runtime.now())
+            peer.settle()
+            seen.append(len(house.registry._alive))
+
+        self.ends(house, then)
+        house.server.disconnect(peer.id)
+        assert (seen, len(house.registry._alive)) == ([1], 0)
+
     def test_the_client_confirms_before_the_handler_has_begun(
         self, house: House, monkeypatch: pytest.MonkeyPatch
     ) -> None:

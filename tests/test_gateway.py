@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,8 +55,8 @@ class Layer:
     def resumed(self, environ: dict[str, Any]) -> None:
         pass
 
-    def over(self, code: int, reason: str, by_client: bool) -> None:
-        pass
+    def over(self, code: int, reason: str, by_client: bool, gone: Callable[[], None]) -> None:
+        gone()
 
 
 class Doors:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -472,6 +473,31 @@ def each(*args: Any) -> Iterator[int]:
 EVENTS = ["on_connect", "on_resume", "on_message", "on_disconnect", "on_error"]
 
 
+class Later:
+    async def __call__(self, *args: Any) -> None: ...
+
+
+def test_a_decorator_says_what_it_takes(transport: FallbackTransport) -> None:
+    """And not what it decorates: it may have more to give, or take less."""
+
+    def with_database(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def inner(client: Any) -> Any:
+            return function(client, "database")
+
+        return inner
+
+    def alone(function: Callable[..., Any]) -> Callable[..., Any]:
+        return functools.wraps(function)(lambda client, *_: function(client))
+
+    seen: list[Any] = []
+    transport.on_connect(with_database(lambda client, database: seen.append(database)))
+    transport.on_disconnect(alone(lambda client: seen.append("gone")))
+    with TestClient(transport):
+        pass
+    assert seen == ["database", "gone"]
+
+
 @pytest.mark.parametrize("decorator", EVENTS)
 def test_what_would_not_run_is_refused(transport: FallbackTransport, decorator: str) -> None:
     register = getattr(transport, decorator)()
@@ -479,6 +505,8 @@ def test_what_would_not_run_is_refused(transport: FallbackTransport, decorator: 
         told = rf"test_handlers\.{function.__name__} is {what}: handlers are plain functions"
         with pytest.raises(TypeError, match=told):
             register(function)
+    with pytest.raises(TypeError, match="is async"):
+        register(Later())
     with pytest.raises(TypeError, match="'chat' is no function"):
         register("chat")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -36,8 +37,9 @@ class Silent:
     def resumed(self, environ: dict[str, Any]) -> None:
         pass
 
-    def over(self, code: int, reason: str, by_client: bool) -> None:
+    def over(self, code: int, reason: str, by_client: bool, gone: Callable[[], None]) -> None:
         self.ends.append((code, reason, by_client))
+        gone()
 
 
 class Attached:

@@ -12,7 +12,7 @@ import pytest
 import socketio
 
 from fallback_transport.engine import Engine
-from fallback_transport.rooms import share
+from fallback_transport.rooms import in_namespace, share
 from fallback_transport.runtime import Runtime
 from tests.fakes import FakeRuntime
 
@@ -92,6 +92,19 @@ def test_one_thread_is_in_the_tables_at_a_time(use: Callable[[Any], Any]) -> Non
         setattr(manager, name, Table(lock, getattr(manager, name)))
     use(manager)
     assert not lock.held
+
+
+def test_what_older_releases_do_not_have_is_not_needed() -> None:
+    stock = socketio.Manager()
+    named = {name: getattr(stock, name) for name in dir(stock) if not name.startswith("__")}
+    for name in ("pre_connect", "pending_connect", "is_sid_room"):
+        named.pop(name, None)
+    old = SimpleNamespace(**named)
+    share(old, Lock())
+    old.rooms["/"] = {None: {"id-0": "eio-0"}}
+    assert in_namespace(old, "/", "id-0")
+    assert not in_namespace(old, "/", "id-1")
+    assert not in_namespace(old, "/none", "id-0")
 
 
 def test_who_is_gone_leaves_no_empty_room() -> None:

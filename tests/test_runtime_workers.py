@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import threading
 import weakref
@@ -27,19 +26,19 @@ class Threads:
         #: The one that tries again.
         self.watch: threading.Thread | None = None
         #: Whether there is no room for another; called as one is refused.
-        self.full = False
+        self.full = self.over = False
         self.refused: Callable[[], None] = lambda: None
 
     def _spawn(self, function: Callable[..., None], *args: Any) -> None:
         if self.full:
             self.refused()
             raise RuntimeError("can't start new thread")
-        if function == self.workers._try_again:
-            thread = self.watch = threading.Thread(
-                target=_until_over, args=(function,), daemon=True
-            )
+        thread = threading.Thread(target=function, args=args, daemon=True)
+        if function is module._try_again:
+            known, short = args
+            args = (lambda: None if self.over else known()), short
+            thread = self.watch = threading.Thread(target=function, args=args, daemon=True)
         else:
-            thread = threading.Thread(target=function, args=args, daemon=True)
             self.started.append(thread)
         thread.start()
 
@@ -59,24 +58,12 @@ class Threads:
             assert not thread.is_alive()
 
     def end_watch(self) -> None:
-        if self.watch is not None:
-            self.workers._next = _end  # type: ignore[method-assign]
+        """It ends as if the workers were gone."""
+        self.over = True
+        while self.watch is not None and self.watch.is_alive():
+            # Again, for it may just have seen that there is nothing to do.
             self.workers._short.set()
-            self.watch.join(PATIENCE)
-            assert not self.watch.is_alive()
-
-
-class _Over(Exception):
-    """Ends the thread that tries again, which never does so by itself."""
-
-
-def _end() -> None:
-    raise _Over
-
-
-def _until_over(function: Callable[[], None]) -> None:
-    with contextlib.suppress(_Over):
-        function()
+            self.watch.join(0.01)
 
 
 @pytest.fixture
@@ -208,6 +195,27 @@ def submitted(threads: Threads) -> threading.Event:
     done = threading.Event()
     threads.workers.submit(done.set)
     return done
+
+
+def test_the_thread_that_tries_again_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDLE", 0.001)
+    started: list[threading.Thread] = []
+
+    def spawn(function: Callable[..., None], *args: Any) -> None:
+        started.append(threading.Thread(target=function, args=args, daemon=True))
+        started[-1].start()
+
+    workers = Workers(spawn)
+    done = threading.Event()
+    workers.submit(done.set)
+    assert done.wait(PATIENCE)
+    assert len(started) == 2
+    known = weakref.ref(workers)
+    del workers
+    for thread in started:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert known() is None
 
 
 def test_a_task_waits_for_a_thread_that_comes_back(threads: Threads) -> None:

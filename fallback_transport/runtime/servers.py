@@ -97,11 +97,14 @@ def serve_eventlet(
                 # Where such a body ends, eventlet is told by more than other servers are: nothing
                 # that comes behind it is to be taken for a request.
                 self.close_connection = True
+            body = self.environ["eventlet.input"]
             super().handle_one_response()
+            # Who waits to be told to go on, and was not, sends none.
+            chunked = chunked and not body.should_send_hundred_continue
             if chunked and not eventlet.wsgi.WSGI_LOCAL.already_handled:
                 # As it would have done: who still sends would see a reset, and not the answer.
                 with contextlib.suppress(OSError, eventlet.wsgi.ChunkReadError):
-                    self.environ["eventlet.input"].discard()
+                    body.discard()
 
         def handle(self) -> None:
             with contextlib.suppress(ConnectionError):

@@ -6,6 +6,7 @@ import _thread
 import logging
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -90,24 +91,21 @@ class Workers:
             begins, self._watched = not self._watched, True
         if begins:
             try:
-                self._spawn(self._try_again)
+                # It keeps nobody: an application may be made, served and dropped, many times.
+                weakref.finalize(self, self._short.set)
+                self._spawn(_try_again, weakref.ref(self), self._short)
             except BaseException:
                 # With the next thread, then.
                 self._watched = False
                 raise
 
-    def _try_again(self) -> None:
-        quiet_until = 0.0
-        while True:
-            self._short.wait()
-            if time.monotonic() >= quiet_until:
-                quiet_until = time.monotonic() + QUIET
-                logger.error("no thread can be started just now: what is to be done waits for one")
-            while (task := self._next()) is not None:
-                if not self._begin(task):
-                    time.sleep(RETRY)
-                # See `_work`.
-                del task
+    def _start_waiting(self) -> None:
+        """Begin what waits, as soon as that can be."""
+        while (task := self._next()) is not None:
+            if not self._begin(task):
+                time.sleep(RETRY)
+            # See `_work`.
+            del task
 
     def _next(self) -> _Task | None:
         """What has waited longest, if anything waits."""
@@ -145,6 +143,21 @@ class Workers:
                 self._idle.remove(idle)
                 return None
         return idle.wait(-1)
+
+
+def _try_again(known: weakref.ref[Workers], short: threading.Event) -> None:
+    """Start what threads could not be started for, until there are no `Workers` any more."""
+    quiet_until = 0.0
+    while True:
+        short.wait()
+        workers = known()
+        if workers is None:
+            return
+        if time.monotonic() >= quiet_until:
+            quiet_until = time.monotonic() + QUIET
+            logger.error("no thread can be started just now: what is to be done waits for one")
+        workers._start_waiting()
+        del workers
 
 
 class _Idle:

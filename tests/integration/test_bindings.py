@@ -151,6 +151,15 @@ def test_a_body_that_is_waited_for_with_100_continue(front: Front) -> None:
         assert is_welcome(wire.reply())
 
 
+def test_chunks_that_are_not_asked_for_are_not_waited_for(front: Front) -> None:
+    head = {"Expect": "100-continue", "Transfer-Encoding": "chunked"}
+    with front.wire() as wire:
+        wire.send(request("POST", "/nothing", None, head))
+        assert int(wire.read_line().split()[1]) == 404
+        # At once, and not after the time that a client has for its next bytes.
+        wire.read_rest()
+
+
 def test_pipelined_requests_are_answered_in_order(front: Front) -> None:
     body = session_request() + HIDDEN
     with front.wire() as wire:
