@@ -54,7 +54,7 @@ def test_a_reload_tells_what_is_unconfirmed(
     )
     page.page.reload()
     kept = page.page.evaluate("JSON.parse(sessionStorage.getItem('kept'))")
-    assert kept == [1001, [{"event": "count", "data": 7}]]
+    assert kept == [1001, [{"event": "count", "data": 7, "values": [7]}]]
     assert counted(server, id, 7) == [7]
     deadline = time.monotonic() + PATIENCE
     while server.seen(id)[-1] != ["disconnect", 1001, "the page was left"]:
