@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fallback_transport.binding import hub_binding
+from fallback_transport.conversation import Conversation
 from fallback_transport.gateway import Gateway
 from fallback_transport.hub_gateway import (
     BODY_STEP,
@@ -173,12 +174,18 @@ def test_whoever_is_waited_for_is_not_idle() -> None:
     assert not held.closed
 
 
-def test_whoever_does_not_read_his_answer_has_his_time() -> None:
-    place = Place()
+def deaf(place: Place) -> tuple[Any, Any, Conversation]:
+    """Who does not read what is written to him, his welcome, and his session."""
     client, welcome = place.session()
     conversation = place.registry.find(welcome["id"])
     assert conversation is not None
     client.socket.reads = False
+    return client, welcome, conversation
+
+
+def test_whoever_does_not_read_his_answer_has_his_time() -> None:
+    place = Place()
+    client, welcome, conversation = deaf(place)
     client.send(b"".join(waiting(welcome, number, 0) for number in (1, 2)))
     assert len(client.stream.rest) > 100
     for _ in range(3):
@@ -210,10 +217,7 @@ def test_what_is_to_be_read_before_a_request_is_handed_over_has_its_time() -> No
 
 def test_an_answer_that_is_not_read_holds_up_the_next_and_counts_for_its_session() -> None:
     place = Place()
-    client, welcome = place.session()
-    conversation = place.registry.find(welcome["id"])
-    assert conversation is not None
-    client.socket.reads = False
+    client, welcome, conversation = deaf(place)
     # The first answer still waits for those of other connections when the second comes.
     client.send(b"".join(waiting(welcome, number, 0) for number in (1, 2, 3)))
     assert client.statuses == [200]

@@ -35,7 +35,7 @@ from .servers import (
     serve_threads,
 )
 from .stream import MAX_QUEUED, Stream
-from .suitability import missing, unsuitable
+from .suitability import missing, unpatched, unsuitable
 from .termination import Termination
 from .wire import CLIENT_WAIT
 from .workers import Workers
@@ -416,14 +416,9 @@ class Runtime:
 
     def unpatched(self) -> str | None:
         """What to do first, where `waits_in_sockets` would hold up everybody; None elsewhere."""
-        patch = {"eventlet": "eventlet.monkey_patch()", "gevent": "gevent.monkey.patch_all()"}
-        if self.waits_in_sockets is None or self.mode not in patch or "socket" in self.patched():
+        if self.waits_in_sockets is None or "socket" in self.patched():
             return None
-        return (
-            f"in async mode {self.mode!r}, {self.waits_in_sockets} holds up the whole server "
-            f"unless sockets are monkey-patched: call {patch[self.mode]} before any other import, "
-            'or set async_mode to "threading"'
-        )
+        return unpatched(self.mode, self.waits_in_sockets)
 
     def serve(
         self,

@@ -17,6 +17,9 @@ _SERVERS = {
     "threading": 'serve with transport.run(app), "flask run" or "gunicorn -k gthread --threads N"',
 }
 
+#: How sockets of the standard library are made to wait in each mode's hub.
+_PATCHES = {"eventlet": "eventlet.monkey_patch()", "gevent": "gevent.monkey.patch_all()"}
+
 #: What each mode but "threading" needs, as in pyproject.toml.
 _NEEDS = {"eventlet": "eventlet>=0.40,<0.42", "gevent": "gevent>=24.2"}
 
@@ -29,6 +32,17 @@ def missing(mode: str) -> str | None:
     return (
         f"async mode {mode!r} needs {mode}, which is not installed: "
         f'pip install "{_NEEDS[mode]}"; or set async_mode to {others}'
+    )
+
+
+def unpatched(mode: str, who: str) -> str | None:
+    """What to do where sockets are as they are, and somebody waits in them; None in threads."""
+    if mode not in _PATCHES:
+        return None
+    return (
+        f"in async mode {mode!r}, {who} holds up the whole server unless sockets are "
+        f"monkey-patched: call {_PATCHES[mode]} before any other import, or set async_mode to "
+        '"threading"'
     )
 
 
