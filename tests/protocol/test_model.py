@@ -193,11 +193,10 @@ def explore(start: World) -> int:
     while frontier:
         state = frontier.popleft()
         here = name(state)
-        move: Move = ("settle", ())
+        # A copy is a large part of what a state costs: each is used to its end.
+        world = pickle.loads(state)
+        move: Move = ("moves", ())
         try:
-            # One of three ways to go on for each state: by chance, but always the same.
-            pickle.loads(state).pair.settle((None, WEBSOCKET, POLLING)[here[0] % 3])
-            world = pickle.loads(state)
             for move in list(world.moves()):
                 if world.make(move):
                     world.pair.audit()
@@ -207,6 +206,9 @@ def explore(start: World) -> int:
                         before[there] = here, move
                         frontier.append(after)
                     world = pickle.loads(state)
+            move = "settle", ()
+            # One of three ways to go on for each state: by chance, but always the same.
+            world.pair.settle((None, WEBSOCKET, POLLING)[here[0] % 3])
         except Exception as error:
             way = [move]
             while (step := before[here]) is not None:
