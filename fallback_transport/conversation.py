@@ -98,7 +98,6 @@ class Conversation:
         "_owner",
         "_replies",
         "_resting",
-        "_resuming",
         "_retired",
         "_scheduled",
         "_told",
@@ -142,8 +141,6 @@ class Conversation:
         self._attachments: dict[int, Attachment] = {}
         #: The requests of connections that the application sees once they are committed.
         self._unseen: dict[int, dict[str, Any]] | None = None
-        #: The newest of those that it is about to see.
-        self._resuming: dict[str, Any] | None = None
         # Short, and mostly empty: an empty deque is 600 bytes.
         self._units: list[Unit] = []
         self._working = False
@@ -614,9 +611,15 @@ class Conversation:
         """Queue the application's look at a request that resumes, before what comes with it."""
         if self._told or self._resting or self.machine.state is CLOSED:
             return
-        waiting, self._resuming = self._resuming is not None, environ
-        if not waiting:
-            self._enqueue(Unit((), self._look))
+        application = self._application
+        assert application is not None, "not told of the end yet"
+        look = Unit((), application.resumed, (environ,))
+        for place, unit in enumerate(self._units):
+            if unit.run == look.run:
+                # Of several the newest counts; it is looked at when the first would have been.
+                self._units[place] = look
+                return
+        self._enqueue(look)
 
     def _see(self, attempt: int) -> dict[str, Any] | None:
         """The request of a connection that the application has not seen, if there is one."""
@@ -625,13 +628,6 @@ class Conversation:
         environ = self._unseen.pop(attempt, None)
         self._unseen = self._unseen or None
         return environ
-
-    def _look(self) -> None:
-        with self.lock:
-            environ, self._resuming = self._resuming, None
-        assert environ is not None, "set when this was queued"
-        assert self._application is not None, "not told of the end yet"
-        self._application.resumed(environ)
 
     def _finished(self, closed: SessionClosed) -> None:
         self._fail_requests()
@@ -666,7 +662,6 @@ class Conversation:
         seqs = () if seq is None else (seq,)
         application = self._application
         assert application is not None, "told once"
-
         self._enqueue(Unit(seqs, application.over, (code, reason, by_client, self._gone)))
 
     def _gone(self) -> None:
