@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from typing import Any
 
-import socketio
 from flask import Flask, current_app, has_app_context
-from werkzeug.exceptions import HTTPException
-from werkzeug.middleware.proxy_fix import ProxyFix
 
-from .binding import hub_binding
-from .context import handler_context
-from .dispatcher import Dispatcher
-from .doctor.door import DoctorDoor
-from .engine import Engine, only_latest, server_at_work
-from .engine_client import RESERVED_EVENTS, EngineClient
-from .gateway import Gateway, GatewayOptions, Guard
+from .assembly import Assembly
+from .engine import only_latest, server_at_work
+from .engine_client import RESERVED_EVENTS
 from .handlers import Handlers, Registration, not_plain, title
-from .metrics import Metrics
 from .options import Options, configured
-from .packets import Packet
 from .protocol.codes import CloseCode, valid_close
-from .registry import Capacity, Registry
-from .runtime import Runtime, WSGIApplication, missing
 from .script_tag import script_tag
-from .session import Session, Sessions, check_name
-from .version import __version__
-
-#: Seconds beyond the time for handlers after which a drain must be over: 5 for the clients to
-#: confirm, and some for the last bytes.
-LAST_RESORT = 7.0
+from .session import Session, check_name
 
 
 class FallbackTransport(Handlers):
@@ -60,20 +42,10 @@ class FallbackTransport(Handlers):
         super().__init__()
         self._given = options
         self._handed_in = server
-        self._app: Flask | None = None
-        self._server: Any = None
-        self._runtime: Runtime | None = None
-        self._sessions: Sessions | None = None
-        self._registry: Registry | None = None
-        self._engine: Engine | None = None
-        self._gateway: Gateway | None = None
-        self._path = ""
+        self._assembly: Assembly | None = None
         #: That whose handlers this one has, for another app; and whether there are such.
         self._origin: FallbackTransport | None = None
         self._several = False
-        self._dispatcher: Dispatcher | None = None
-        self._binding = "auto"
-        self._drain = 0.0
         if app is not None:
             self.init_app(app)
 
@@ -96,7 +68,7 @@ class FallbackTransport(Handlers):
         """
         if not isinstance(app, Flask):
             raise TypeError(f"the app must be a Flask application, as Flask(__name__) is: {app!r}")
-        if self._server is not None:
+        if self._assembly is not None:
             self._init_another(app)
             return
         options = Options(**{**configured(app.config), **self._given})
@@ -104,77 +76,13 @@ class FallbackTransport(Handlers):
         for path in options.paths:
             if path in mounted:
                 raise RuntimeError(f"the app has a FallbackTransport at {path} already")
-        server = self._socketio_server(options)
-        engine = server.eio
-        if not isinstance(engine, Engine):
-            engine = Engine(server, Runtime(server.eio))
-        registry = Registry(
-            engine.runtime,
-            partial(EngineClient, engine),
-            grant=options.grant,
-            bounds=options.bounds,
-            capacity=Capacity(
-                options.max_sessions,
-                options.max_uncommitted,
-                options.max_uncommitted_per_address,
-            ),
-            subprotocols=options.subprotocols,
-            patience=options.patience,
-        )
-        if options.patience is not None:
-            engine.let_emit_wait(options.patience)
-        door = GatewayOptions(
-            paths=options.paths,
-            origins=options.origins,
-            stock_path=options.socketio_path if self._handed_in is None else None,
-            max_held=options.max_held_polls,
-            trusted_proxies=options.trusted_proxies,
-            max_ungreeted=options.max_ungreeted,
-            max_ungreeted_per_address=options.max_ungreeted_per_address,
-        )
-        doctor = None
-        if options.doctor is not False:
-            doctor = DoctorDoor(
-                engine.runtime, __version__, options.max_body, options.trusted_proxies
-            )
-        behind: WSGIApplication = app.wsgi_app
-        fix: ProxyFix | None = None
-        while isinstance(behind, ProxyFix):
-            # What it makes of a request is to count for the origin, too.
-            fix = behind
-            behind = fix.app
-        gateway = Gateway(
-            behind,
-            registry,
-            engine.runtime,
-            server.handle_request,
-            door,
-            # Flask-SocketIO looks for its app there; so do our handlers.
-            {"flask.app": app},
-            # Whichever stands in front, the longest mount gets the request.
-            mounted,
-            doctor,
-            _guard(app, options.doctor),
-            Metrics(partial(_stats, registry, engine)) if options.metrics is not False else None,
-            _guard(app, options.metrics),
-        )
-        if fix is None:
-            app.wsgi_app = gateway  # type: ignore[method-assign]
-        else:
-            fix.app = gateway
+        assembly = Assembly(app, options, self._handed_in, mounted)
         if not mounted:
             app.context_processor(lambda: {"fallback_transport": partial(script_tag, mounted)})
         mounted.update(dict.fromkeys(options.paths, self))
-        self._app, self._server, self._runtime = app, server, engine.runtime
-        self._registry, self._drain = registry, options.drain
-        self._binding = options.binding
-        self._engine, self._gateway, self._path = engine, gateway, options.paths[0]
-        self._sessions = Sessions(engine)
-        self._dispatcher = Dispatcher(
-            engine, self._sessions, self._contexts, shared=self._handed_in is not None
-        )
+        self._assembly = assembly
         for each in self._registrations:
-            self._dispatcher.add(each)
+            assembly.dispatcher.add(each)
 
     @property
     def server(self) -> Any:
@@ -183,7 +91,7 @@ class FallbackTransport(Handlers):
         Raises:
             RuntimeError: before `init_app`, or several apps have one.
         """
-        return self._meant()._server
+        return self._meant().server
 
     def run(self, app: Flask, host: str = "127.0.0.1", port: int = 5000) -> None:
         """Serve `app` with the async mode's own server, until the process ends.
@@ -206,16 +114,8 @@ class FallbackTransport(Handlers):
             self.init_app(app)
             its = self._of(app)
         assert its is not None, "made by init_app"
-        assert its._runtime is not None, "set by init_app"
-        assert its._registry is not None, "set by init_app"
-        if problem := its._runtime.unpatched():
-            raise RuntimeError(problem)
-        its._registry.alone_at(its._runtime.place(host, port))
-        outermost = app.wsgi_app if type(app).__call__ is Flask.__call__ else app
         mounted = app.extensions["fallback_transport"].values()
-        gateways = list(dict.fromkeys(each._gateway for each in mounted))
-        front = hub_binding(outermost, gateways, its._runtime, its._binding)
-        its._runtime.serve(app, host, port, its._drain_now, its._drain + LAST_RESORT, front)
+        its.serve(host, port, list(dict.fromkeys(each._made().gateway for each in mounted)))
 
     def drain(self, timeout: float | None = None) -> None:
         """End every session in order, before the process ends; blocks until it is done.
@@ -233,9 +133,7 @@ class FallbackTransport(Handlers):
         Raises:
             RuntimeError: before `init_app`, or several apps have one.
         """
-        its = self._meant()
-        assert its._registry is not None, "set by init_app"
-        its._registry.drain(its._drain if timeout is None else timeout)
+        self._meant().drain(timeout)
 
     def drain_on_sigterm(self) -> None:
         """Drain at the next SIGTERM, for servers other than `run`'s.
@@ -250,9 +148,7 @@ class FallbackTransport(Handlers):
             RuntimeError: before `init_app`, or several apps have one; or what handles
                 SIGTERM is not Python's.
         """
-        its = self._meant()
-        assert its._runtime is not None, "set by init_app"
-        its._runtime.termination(its._drain_now, its._drain + LAST_RESORT).go_first()
+        self._meant().drain_on_sigterm()
 
     def stats(self) -> dict[str, Any]:
         """What has happened to the sessions of this process, in numbers that name nobody.
@@ -269,10 +165,7 @@ class FallbackTransport(Handlers):
         Raises:
             RuntimeError: before `init_app`, or several apps have one.
         """
-        its = self._meant()
-        assert its._registry is not None, "set by init_app"
-        assert its._engine is not None, "set by init_app"
-        return _stats(its._registry, its._engine)
+        return self._meant().stats()
 
     # -- sending -----------------------------------------------------------------------
 
@@ -369,8 +262,7 @@ class FallbackTransport(Handlers):
         if wrong := not_plain(to):
             raise TypeError(f"{title(to)} {wrong}: give a plain function")
         its = self._meant()
-        server, sessions = its._server, its._sessions
-        assert sessions is not None, "set by init_app"
+        server, sessions = its.server, its.sessions
         namespaces = {*server.handlers, *server.namespace_handlers} - {"*"}
         namespaces.update(list(server.manager.get_namespaces()))
         for each in namespaces if namespace is None else [namespace]:
@@ -402,25 +294,30 @@ class FallbackTransport(Handlers):
         another.init_app(app)
         self._several = True
 
-    def _of(self, app: Flask) -> FallbackTransport | None:
+    def _of(self, app: Flask) -> Assembly | None:
         """What serves `app` with these handlers; None if nothing does."""
         for each in app.extensions.get("fallback_transport", {}).values():
             if each is self or each._origin is self:
-                found: FallbackTransport = each
+                found: Assembly = each._made()
                 return found
         return None
 
-    def _meant(self) -> FallbackTransport:
-        """The one, of several apps' with these handlers, that the caller means."""
-        if self._server is None:
+    def _made(self) -> Assembly:
+        """What `init_app` has made."""
+        if self._assembly is None:
             raise RuntimeError("call init_app(app) first: there is no server yet")
+        return self._assembly
+
+    def _meant(self) -> Assembly:
+        """The one, of several apps' with these handlers, that the caller means."""
         if not self._several:
-            return self
+            return self._made()
         found = self._of(current_app) if has_app_context() else None
         if found is None:
-            server = server_at_work()
-            all_of_them = [self, *(each for each in self._users if isinstance(each, type(self)))]
-            found = next((each for each in all_of_them if each._server is server), None)
+            at_work = server_at_work()
+            all_of_them = [each for each in (self, *self._users) if isinstance(each, type(self))]
+            made = (each._assembly for each in all_of_them)
+            found = next((its for its in made if its is not None and its.server is at_work), None)
         if found is None:
             raise RuntimeError(
                 "this FallbackTransport serves several apps, and none of them is Flask's "
@@ -428,90 +325,13 @@ class FallbackTransport(Handlers):
             )
         return found
 
-    def _drain_now(self) -> None:
-        # Also where there are several apps: who is told to end has no current one.
-        assert self._registry is not None, "set by init_app"
-        self._registry.drain(self._drain)
-
-    def _run_on(self, runtime: Runtime) -> None:
-        """Run on another runtime from now on: that of `testing`.
-
-        Raises:
-            RuntimeError: there are sessions already.
-        """
-        assert self._registry is not None, "set by init_app"
-        assert self._engine is not None, "set by init_app"
-        assert self._gateway is not None, "set by init_app"
-        self._registry.run_on(runtime)
-        self._gateway.run_on(runtime)
-        self._engine.runtime = self._runtime = runtime
-
-    def _socketio_server(self, options: Options) -> Any:
-        server = self._handed_in
-        if server is None:
-            if problem := missing(options.async_mode):
-                raise RuntimeError(problem)
-            return socketio.Server(
-                async_mode=options.async_mode,
-                client_manager=options.client_manager,
-                serializer=Packet,
-                cors_allowed_origins=_stock_origins(options.origins),
-            )
-        if options.client_manager is not None:
-            raise RuntimeError("give client_manager to the server that is handed in")
-        if not isinstance(server, socketio.Server):
-            server = getattr(server, "server", None)
-        if not isinstance(server, socketio.Server):
-            raise RuntimeError(
-                "server= takes a socketio.Server, or a flask_socketio.SocketIO whose "
-                "init_app(app) was called before ours"
-            )
-        return server
-
     def _add(self, registration: Registration) -> None:
         super()._add(registration)
-        if self._dispatcher is not None:
-            self._dispatcher.add(registration)
-
-    def _contexts(self, environ: dict[str, Any]) -> handler_context:
-        """Those of the app whose handlers are called; a handed-in server does not name it."""
-        assert self._app is not None, "set by init_app"
-        return handler_context(environ.get("flask.app", self._app), environ)
-
-
-def _stats(registry: Registry, engine: Engine) -> dict[str, Any]:
-    health = engine.manager_health
-    return {**registry.stats(), "client_manager": health and health.to_json()}
-
-
-def _guard(app: Flask, admits: bool | Callable[[], Any]) -> Guard:
-    """Asks the application, in the context of the request, whether it may go on."""
-
-    def guard(environ: dict[str, Any]) -> WSGIApplication | None:
-        if not callable(admits):
-            return None
-        # A context of its own: the body stays unread, for whoever answers.
-        with app.request_context({**environ, "wsgi.input": io.BytesIO()}):
-            try:
-                admitted = app.ensure_sync(admits)()
-                if admitted is True:
-                    return None
-            except HTTPException as aborted:
-                admitted = app.handle_http_exception(aborted)
-            response: WSGIApplication = app.make_response(admitted or ("not allowed\n", 403))
-            return response
-
-    return guard
+        if self._assembly is not None:
+            self._assembly.dispatcher.add(registration)
 
 
 def _id(target: Any) -> Any:
     if isinstance(target, (list, tuple, set, frozenset)):
         return [_id(each) for each in target]
     return target.id if isinstance(target, Session) else target
-
-
-def _stock_origins(origins: tuple[str, ...]) -> Any:
-    """Our origin rule in python-socketio's words: None is the page's own."""
-    if "*" in origins:
-        return "*"
-    return list(origins) or None

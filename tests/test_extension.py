@@ -14,7 +14,7 @@ import pytest
 import socketio
 from werkzeug.test import EnvironBuilder
 
-from fallback_transport import ConnectionRefused, FallbackTransport, Session, extension
+from fallback_transport import ConnectionRefused, FallbackTransport, Session, assembly
 from fallback_transport.engine import Engine
 from fallback_transport.gateway import Gateway
 from fallback_transport.options import Options
@@ -28,7 +28,7 @@ from tests.fakes import FakeRuntime, Peer
 def runtime(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
     """Every transport that is made runs on this."""
     fake = FakeRuntime()
-    monkeypatch.setattr(extension, "Runtime", lambda driver: fake)
+    monkeypatch.setattr(assembly, "Runtime", lambda driver: fake)
     return fake
 
 
@@ -632,8 +632,8 @@ def test_run_serves_and_sets_up_if_need_be(app: flask.Flask, runtime: FakeRuntim
     transport.run(app)
     transport.run(app, host="::1", port=80)
     assert served == [
-        (app, "127.0.0.1", 5000, transport._drain_now, 17.0, None),
-        (app, "::1", 80, transport._drain_now, 17.0, None),
+        (app, "127.0.0.1", 5000, transport._made().drain, 17.0, None),
+        (app, "::1", 80, transport._made().drain, 17.0, None),
     ]
     assert isinstance(app.wsgi_app, Gateway)
 
@@ -669,8 +669,7 @@ def test_a_manager_that_would_hold_up_everybody_is_not_begun_with(mode: str, pat
 )
 def test_others_need_no_patch(mode: str, manager: Any) -> None:
     transport = made(flask.Flask(__name__), async_mode=mode, client_manager=manager)
-    assert transport._runtime is not None
-    assert transport._runtime.unpatched() is None
+    assert transport._made().engine.runtime.unpatched() is None
 
 
 # -- ending sessions --------------------------------------------------------------------

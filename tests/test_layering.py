@@ -38,6 +38,7 @@ FLOORS = [
     {"context"},
     {"handlers"},
     {"dispatcher"},
+    {"assembly"},
     {"extension"},
     {"testing"},
     {"", "__main__"},
@@ -74,7 +75,7 @@ IN_PROTOCOL = {
 ONLY_IN = {
     "eventlet": {"runtime"},
     "gevent": {"runtime"},
-    "flask": {"context", "extension", "request_context", "script_tag", "testing"},
+    "flask": {"assembly", "context", "extension", "request_context", "script_tag", "testing"},
 }
 
 
@@ -214,7 +215,7 @@ def test_good_imports_pass(tmp_path: Path) -> None:
         (
             "session.py",
             "from flask import g",
-            "only context, extension, request_context, script_tag, testing",
+            "only assembly, context, extension, request_context, script_tag, testing",
         ),
         ("session.py", "from . import newcomer", "no place"),
         ("newcomer.py", "", "no place"),

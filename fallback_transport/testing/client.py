@@ -10,6 +10,7 @@ from flask import Flask
 from socketio.pubsub_manager import PubSubManager
 from werkzeug.test import Client as HTTPClient
 
+from ..assembly import Assembly
 from ..engine import RequestFailed
 from ..extension import FallbackTransport
 from ..protocol.codes import CloseCode
@@ -87,12 +88,11 @@ class TestClient:
         raise_server_exceptions: bool = True,
     ) -> None:
         self._over = Transport(over)
-        its = _transport(transport)
+        its = _assembly(transport)
         self._runtime = _virtual(its)
         self._tasks = self._runtime.tasks
         self._raises = raise_server_exceptions
-        assert its._app is not None, "or there would be no runtime"
-        doors = Doors(its._app, its._path, headers or {}, cookies)
+        doors = Doors(its.app, its.options.paths[0], headers or {}, cookies)
         self._page = Page(self._runtime, doors, namespace, auth)
         self._tasks.peers.append(self._page)
         try:
@@ -350,7 +350,7 @@ class TestClient:
             raise errors[0]
 
 
-def _transport(given: FallbackTransport | Flask) -> FallbackTransport:
+def _assembly(given: FallbackTransport | Flask) -> Assembly:
     """The one that is meant."""
     if isinstance(given, FallbackTransport):
         return given._meant()
@@ -359,22 +359,21 @@ def _transport(given: FallbackTransport | Flask) -> FallbackTransport:
     if len(found) != 1:
         raise RuntimeError(f"the app has {len(found)} transports: give the one that is meant")
     transport: FallbackTransport = found[0]
-    return transport
+    return transport._made()
 
 
-def _virtual(transport: FallbackTransport) -> VirtualRuntime:
-    """The transport's runtime in virtual time, on which it runs from now on."""
-    engine = transport._engine
-    assert engine is not None, "set by init_app"
-    manager = engine.server.manager
+def _virtual(its: Assembly) -> VirtualRuntime:
+    """The runtime in virtual time, on which it runs from now on."""
+    manager = its.server.manager
     if isinstance(manager, PubSubManager) and not manager.write_only:
         raise RuntimeError(
             f"{type(manager).__name__} waits for other processes, which have another clock: "
             "leave client_manager out in tests"
         )
-    runtime = engine.runtime
+    runtime = its.engine.runtime
     if not isinstance(runtime, VirtualRuntime):
         runtime = VirtualRuntime()
-    if transport._runtime is not runtime:
-        transport._run_on(runtime)
+    # Another's of the same server may have moved to it before.
+    if its.registry.runtime is not runtime:
+        its.run_on(runtime)
     return runtime

@@ -62,7 +62,7 @@ def test_it_is_connected_at_once(application: Application, client: TestClient) -
     assert client.transport in KINDS
     assert client.closed is None
     assert client.id in repr(client)
-    assert application.transport._registry.find(client.id) is not None
+    assert application.transport._made().registry.find(client.id) is not None
 
 
 def test_a_handler_runs_within_emit(application: Application, client: TestClient) -> None:
@@ -207,7 +207,7 @@ def test_one_that_is_away_for_too_long_is_over(application: Application) -> None
 
 def test_what_the_server_lost_is_over(application: Application, client: TestClient) -> None:
     client.cut()
-    application.transport._registry.find(client.id).abort(1011, "a defect")
+    application.transport._made().registry.find(client.id).abort(1011, "a defect")
     client.reconnect()
     assert client.closed == (1011, "a defect")
 
@@ -361,8 +361,8 @@ def test_the_page_answers_a_handler(application: Application, client: TestClient
 def test_a_view_may_ask_the_page(application: Application, client: TestClient) -> None:
     @application.app.get("/ask")
     def ask() -> str:
-        conversation = application.transport._registry.find(client.id)
-        session = application.transport._sessions.get(conversation.id, "/")
+        conversation = application.transport._made().registry.find(client.id)
+        session = application.transport._made().sessions.get(conversation.id, "/")
         return str(session.request("question", timeout=5))
 
     client.on("question", lambda: "answer")
@@ -535,7 +535,7 @@ def test_other_processes_have_another_clock() -> None:
 
 
 def test_a_transport_that_serves_already_stays_as_it_is(application: Application) -> None:
-    application.transport._registry._alive.add("a session in real time")
+    application.transport._made().registry._alive.add("a session in real time")
     with pytest.raises(RuntimeError, match="sessions already"):
         application.client()
 

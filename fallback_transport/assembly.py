@@ -1,0 +1,215 @@
+"""What serves one app, put together: its server, engine, sessions and doors."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any
+
+import socketio
+from flask import Flask
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from .binding import hub_binding
+from .context import handler_context
+from .dispatcher import Dispatcher
+from .doctor.door import DoctorDoor
+from .engine import Engine
+from .engine_client import EngineClient
+from .gateway import Gateway, GatewayOptions, Guard
+from .metrics import Metrics
+from .options import Options
+from .packets import Packet
+from .registry import Capacity, Registry
+from .runtime import Runtime, WSGIApplication, missing
+from .session import Sessions
+from .version import __version__
+
+#: Seconds beyond the time for handlers after which a drain must be over: 5 for the clients to
+#: confirm, and some for the last bytes.
+LAST_RESORT = 7.0
+
+
+class Assembly:
+    """See the module.
+
+    Args:
+        app: the Flask application, in front of which the doors are put.
+        options: see `Options`.
+        handed_in: the application's own server; None for one that is made here.
+        mounts: those of all that serve this app, also of what comes later.
+
+    Raises:
+        RuntimeError: what the async mode needs is not installed; or `handed_in` is no server.
+    """
+
+    def __init__(
+        self, app: Flask, options: Options, handed_in: Any, mounts: Collection[str]
+    ) -> None:
+        self.app = app
+        self.options = options
+        self.server = _server(options, handed_in)
+        engine = self.server.eio
+        if not isinstance(engine, Engine):
+            engine = Engine(self.server, Runtime(self.server.eio))
+        if options.patience is not None:
+            engine.let_emit_wait(options.patience)
+        self.engine = engine
+        self.registry = Registry(
+            engine.runtime,
+            partial(EngineClient, engine),
+            grant=options.grant,
+            bounds=options.bounds,
+            capacity=Capacity(
+                options.max_sessions,
+                options.max_uncommitted,
+                options.max_uncommitted_per_address,
+            ),
+            subprotocols=options.subprotocols,
+            patience=options.patience,
+        )
+        self.sessions = Sessions(engine)
+        self.dispatcher = Dispatcher(
+            engine, self.sessions, self._contexts, shared=handed_in is not None
+        )
+        own_stock_path = options.socketio_path if handed_in is None else None
+        self.gateway = self._put_in_front(own_stock_path, mounts)
+
+    def serve(self, host: str, port: int, gateways: Sequence[Gateway]) -> None:
+        """Serve the app until the process ends; see `FallbackTransport.run`.
+
+        Args:
+            gateways: those of all that serve this app.
+        """
+        app, runtime = self.app, self.engine.runtime
+        if problem := runtime.unpatched():
+            raise RuntimeError(problem)
+        self.registry.alone_at(runtime.place(host, port))
+        outermost = app.wsgi_app if type(app).__call__ is Flask.__call__ else app
+        front = hub_binding(outermost, gateways, runtime, self.options.binding)
+        runtime.serve(app, host, port, self.drain, self.options.drain + LAST_RESORT, front)
+
+    def drain(self, timeout: float | None = None) -> None:
+        """End every session in order; see `FallbackTransport.drain`."""
+        self.registry.drain(self.options.drain if timeout is None else timeout)
+
+    def drain_on_sigterm(self) -> None:
+        """See `FallbackTransport.drain_on_sigterm`."""
+        patience = self.options.drain + LAST_RESORT
+        self.engine.runtime.termination(self.drain, patience).go_first()
+
+    def stats(self) -> dict[str, Any]:
+        """See `FallbackTransport.stats`."""
+        health = self.engine.manager_health
+        return {**self.registry.stats(), "client_manager": health and health.to_json()}
+
+    def run_on(self, runtime: Runtime) -> None:
+        """Run on another runtime from now on: that of `testing`.
+
+        Raises:
+            RuntimeError: there are sessions already.
+        """
+        self.registry.run_on(runtime)
+        self.gateway.run_on(runtime)
+        self.engine.runtime = runtime
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _put_in_front(self, stock_path: str | None, mounts: Collection[str]) -> Gateway:
+        app, options = self.app, self.options
+        behind: WSGIApplication = app.wsgi_app
+        fix: ProxyFix | None = None
+        while isinstance(behind, ProxyFix):
+            # What it makes of a request is to count for the origin, too.
+            fix = behind
+            behind = fix.app
+        doctor = None
+        if options.doctor is not False:
+            doctor = DoctorDoor(
+                self.engine.runtime, __version__, options.max_body, options.trusted_proxies
+            )
+        gateway = Gateway(
+            behind,
+            self.registry,
+            self.engine.runtime,
+            self.server.handle_request,
+            GatewayOptions(
+                paths=options.paths,
+                origins=options.origins,
+                stock_path=stock_path,
+                max_held=options.max_held_polls,
+                trusted_proxies=options.trusted_proxies,
+                max_ungreeted=options.max_ungreeted,
+                max_ungreeted_per_address=options.max_ungreeted_per_address,
+            ),
+            # Flask-SocketIO looks for its app there; so do our handlers.
+            {"flask.app": app},
+            # Whichever stands in front, the longest mount gets the request.
+            mounts,
+            doctor,
+            _guard(app, options.doctor),
+            Metrics(self.stats) if options.metrics is not False else None,
+            _guard(app, options.metrics),
+        )
+        if fix is None:
+            app.wsgi_app = gateway  # type: ignore[method-assign]
+        else:
+            fix.app = gateway
+        return gateway
+
+    def _contexts(self, environ: dict[str, Any]) -> handler_context:
+        """Those of the app whose handlers are called; a handed-in server does not name it."""
+        return handler_context(environ.get("flask.app", self.app), environ)
+
+
+def _server(options: Options, handed_in: Any) -> Any:
+    """The `socketio.Server` to stand under."""
+    if handed_in is None:
+        if problem := missing(options.async_mode):
+            raise RuntimeError(problem)
+        return socketio.Server(
+            async_mode=options.async_mode,
+            client_manager=options.client_manager,
+            serializer=Packet,
+            cors_allowed_origins=_stock_origins(options.origins),
+        )
+    if options.client_manager is not None:
+        raise RuntimeError("give client_manager to the server that is handed in")
+    server = handed_in
+    if not isinstance(server, socketio.Server):
+        server = getattr(server, "server", None)
+    if not isinstance(server, socketio.Server):
+        raise RuntimeError(
+            "server= takes a socketio.Server, or a flask_socketio.SocketIO whose "
+            "init_app(app) was called before ours"
+        )
+    return server
+
+
+def _guard(app: Flask, admits: bool | Callable[[], Any]) -> Guard:
+    """Asks the application, in the context of the request, whether it may go on."""
+
+    def guard(environ: dict[str, Any]) -> WSGIApplication | None:
+        if not callable(admits):
+            return None
+        # A context of its own: the body stays unread, for whoever answers.
+        with app.request_context({**environ, "wsgi.input": io.BytesIO()}):
+            try:
+                admitted = app.ensure_sync(admits)()
+                if admitted is True:
+                    return None
+            except HTTPException as aborted:
+                admitted = app.handle_http_exception(aborted)
+            response: WSGIApplication = app.make_response(admitted or ("not allowed\n", 403))
+            return response
+
+    return guard
+
+
+def _stock_origins(origins: tuple[str, ...]) -> Any:
+    """Our origin rule in python-socketio's words: None is the page's own."""
+    if "*" in origins:
+        return "*"
+    return list(origins) or None
