@@ -23,6 +23,7 @@ FLOORS = [
     {"runtime"},
     {"application", "backlog", "carriage", "timekeeper"},
     {"replies"},
+    {"application_side"},
     {"admission", "client_manager", "conversation", "files", "origins", "request", "stats"},
     {"inspection", "registry", "shortcut"},
     {"engine"},
