@@ -210,7 +210,7 @@ class Conversation(ApplicationSide):
         with self.lock:
             now = self.runtime.now()
             machine, attempt = self.machine, request.attempt
-            back = attempt not in machine.connections and machine.returns(request)
+            back = machine.returns(request)
             try:
                 events, verdict = machine.request(request, now)
                 if back:

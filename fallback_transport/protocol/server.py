@@ -152,16 +152,16 @@ class ServerMachine(SessionMachine):
         Raises:
             SequenceGap, ImpossibleMark: see `receive`.
         """
-        known = request.attempt in self.connections
-        back = not known and self.returns(request)
+        known = self.connections.get(request.attempt)
+        back = self.returns(request)
         if back:
             # It was given up here, and the client goes back to it.
             self.soonest = 0.0
             self.connections[request.attempt] = PollConnection(
                 request.attempt, POLLING, now, now, self._resume()
             )
-        elif known:
-            self.connections[request.attempt].keyless = False
+        elif known is not None:
+            known.keyless = False
         try:
             events = self.receive(request.attempt, request.envelope, now)
         except RemoteProtocolError:
@@ -178,7 +178,9 @@ class ServerMachine(SessionMachine):
 
     def returns(self, request: PollRequest) -> bool:
         """Whether a request of a connection that is not there brings it back."""
-        return (request.envelope.commit or 0) > self._commit and self.state is not CLOSED
+        if request.attempt in self.connections or self.state is CLOSED:
+            return False
+        return (request.envelope.commit or 0) > self._commit
 
     def receive(self, attempt: int, envelope: Envelope, now: float) -> list[Event]:
         """See `SessionMachine.receive`; what it confirms lifts a doubt, or puts it off."""
