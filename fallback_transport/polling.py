@@ -310,25 +310,13 @@ class PollingDoor:
                 with self._lock:
                     self._held += 1
 
-        if self._max_held is not None and self._held >= self._max_held:
+        full = self._max_held is not None and self._held >= self._max_held
+        if full and request.wait is not None:
             # Answered at once, with nothing: the client waits a little and asks again.
-            request = _impatient(request)
+            request = request._replace(wait=0.0)
         unit = found.request(request, parked, environ)
         return held if unit is None else answer(unit, weighs=found.weigh)
 
 
 def _held_for_too_long(poll: HeldPoll) -> None:
     poll.give(answer(End(CloseCode.SUPERSEDED, "held for too long")))
-
-
-def _impatient(request: PollRequest) -> PollRequest:
-    wait = None if request.wait is None else 0.0
-    return PollRequest(
-        request.id,
-        request.key,
-        request.attempt,
-        request.number,
-        wait,
-        request.limit,
-        request.envelope,
-    )
