@@ -23,9 +23,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from ..websocket import READ_BYTES, SUBPROTOCOL, framing_logger
-
-#: Bytes of the largest message that the doctor's server sends.
-MAX_MESSAGE = 70_000
+from .findings import MAX_MESSAGE
 
 
 class Ended(Exception):

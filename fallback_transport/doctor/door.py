@@ -19,21 +19,19 @@ from websockets.server import ServerProtocol
 from ..polling import Answer
 from ..runtime import Runtime, make_lock
 from ..websocket import READ_BYTES, SUBPROTOCOL, BadHandshake, framing_logger, handshake
-from .findings import PROOF
+from .findings import HEADER, MAX_MESSAGE, PROOF
 from .runs import Handshake, Run, Runs, valid_name
 
 logger = logging.getLogger("fallback_transport.doctor")
 
-HEADER = "X-Fallback-Transport-Doctor"
 COOKIE = "fallback_transport_doctor"
 #: Seconds for which a request may be held.
 MAX_HOLD = 300.0
 #: Seconds after which a WebSocket on which nothing is said is closed: behind the longest silence
 #: that a client may choose.
 MAX_SILENCE = 310.0
-#: Messages of a client on one WebSocket, and bytes of the largest: an examination takes 4.
+#: Messages of a client on one WebSocket: an examination takes 4.
 MAX_MESSAGES = 100
-MAX_MESSAGE = 70_000
 #: Bytes of the largest answer that can be asked for.
 MAX_GIVEN = 1_000_000
 #: What waits at once, in all, and of one run: a held request, a stream and a WebSocket, each of

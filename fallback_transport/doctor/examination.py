@@ -16,10 +16,9 @@ from email.message import Message
 from typing import Any
 
 from .client import Ended, WebSocketClient
-from .findings import HELD_BACK, PROOF
+from .findings import HEADER, HELD_BACK, PROOF
 from .route import Route, TunnelRefused, Unreachable, Untrusted
 
-HEADER = "X-Fallback-Transport-Doctor"
 #: Seconds for a connection, for the handshake, for the proof, and for a small request.
 PATIENCE = 5.0
 #: Bytes a second of the slowest path that is waited for.

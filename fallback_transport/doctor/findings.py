@@ -15,6 +15,10 @@ from ..files import folder
 #: The lengths of the messages by which each direction of a WebSocket is proven. One byte, what a
 #: network passes in one packet or three, and what it does not.
 PROOF = (1, 4096, 65536)
+#: Bytes of the largest message of either side.
+MAX_MESSAGE = 70_000
+#: What either side sends with each request and answer: a network may drop what it does not know.
+HEADER = "X-Fallback-Transport-Doctor"
 #: Milliseconds of a round trip above which polling is called slow.
 SLOW = 1000
 #: Milliseconds below which an answer that is written for 1000 has been held back: HAProxy waits
