@@ -121,7 +121,7 @@ class ApplicationSide:
         self._settle()
         with self.lock:
             try:
-                self.machine.send(messages, self.runtime.now(), latest=latest)
+                self.machine.send(messages, latest=latest)
             except SessionOver:
                 return
             except OutboxFull as full:
@@ -132,7 +132,7 @@ class ApplicationSide:
         """Send messages of which none belongs to the others: see `runtime.Batch`."""
         with self.lock:
             try:
-                self.machine.send(messages, self.runtime.now())
+                self.machine.send(messages)
             except SessionOver:
                 return
             except OutboxFull:
@@ -159,7 +159,6 @@ class ApplicationSide:
         with self.lock:
             if not self.open:
                 return None
-            now = self.runtime.now()
             waiting = self._backlog
             # What replaces a message that is in the outbox needs no room, and waits for nobody.
             if not waiting or (
@@ -169,12 +168,13 @@ class ApplicationSide:
                 and not waiting.has_key(latest)
             ):
                 try:
-                    self.machine.send(messages, now, latest=latest)
+                    self.machine.send(messages, latest=latest)
                     self._wake()
                     return None
                 except OutboxFull:
                     pass
-            waiter = Waiter(self, messages, latest, now + patience, self.runtime.event())
+            until = self.runtime.now() + patience
+            waiter = Waiter(self, messages, latest, until, self.runtime.event())
             if self._backlog is None:
                 self._backlog = Backlog(self.machine.outbox.bounds)
             try:
@@ -370,7 +370,7 @@ class ApplicationSide:
         while backlog and self.open:
             waiter = backlog.first
             try:
-                self.machine.send(waiter.messages, self.runtime.now(), latest=waiter.latest)
+                self.machine.send(waiter.messages, latest=waiter.latest)
             except OutboxFull:
                 return
             backlog.remove(waiter)

@@ -218,7 +218,7 @@ class Peer:
 
     def send(self, *messages: str | bytes) -> None:
         for message in messages:
-            self.machine.send([Message(message)], self._runtime.now())
+            self.machine.send([Message(message)])
 
     def emit(self, *data: Any, id: int | None = None, namespace: str = "/") -> None:
         """Emit an event, and let everything happen that follows."""
@@ -228,7 +228,7 @@ class Peer:
         """Send a packet, and let everything happen that follows."""
         encoded = packet.encode()
         parts = encoded if isinstance(encoded, list) else [encoded]
-        self.machine.send([Message(part) for part in parts], self._runtime.now(), urgent=urgent)
+        self.machine.send([Message(part) for part in parts], urgent=urgent)
         self.exchange()
 
     def exchange(self) -> None:

@@ -41,7 +41,6 @@ class ClientMachine(SessionMachine):
     def send(
         self,
         items: list[Message],
-        now: float,
         *,
         urgent: bool = False,
         latest: str | None = None,
@@ -50,7 +49,7 @@ class ClientMachine(SessionMachine):
         size, most = sum([item.size for item in items]), self.grant.bytes + self.grant.message
         if size > most:
             raise MessageRefused(f"{size} bytes that belong together exceed the limit of {most}")
-        super().send(items, now, urgent=urgent, latest=latest)
+        super().send(items, urgent=urgent, latest=latest)
 
     def hello(self, attempt: int, transport: Transport, nonce: str | None, now: float) -> Hello:
         """The first text of connection `attempt`.
@@ -100,7 +99,7 @@ class ClientMachine(SessionMachine):
         self._to_announce = connection
         return self._attach(connection, self._commit + 1)
 
-    def poll(self, now: float, *, wait: float | None, limit: int | None = None) -> PollRequest:
+    def poll(self, *, wait: float | None, limit: int | None = None) -> PollRequest:
         """The next request of the polling connection that carries the session.
 
         With `wait`, the waiting request; without, a sending request with what

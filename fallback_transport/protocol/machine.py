@@ -124,7 +124,6 @@ class SessionMachine:
     def send(
         self,
         items: list[Message],
-        now: float,
         *,
         urgent: bool = False,
         latest: str | None = None,
@@ -197,7 +196,7 @@ class SessionMachine:
         if connection is not None:
             connection.heard_at = max(connection.heard_at, now)
 
-    def ask(self, attempt: int, now: float) -> None:
+    def ask(self, attempt: int) -> None:
         """Ask on the connection whether it is alive; an `Answered` event follows."""
         connection = self.connections.get(attempt)
         if connection is not None:
@@ -454,7 +453,7 @@ class SessionMachine:
             and not connection.asked
             and not connection.asks
         ):
-            self.ask(connection.attempt, now)
+            self.ask(connection.attempt)
         return []
 
     def _drop(self, connection: Connection, code: int, reason: str, now: float) -> list[Event]:

@@ -355,7 +355,7 @@ class ServerMachine(SessionMachine):
             if connection.asked or connection.asks:
                 reason = "what was sent is not received"
                 return self._drop(connection, CloseCode.INACTIVE, reason, now)
-            self.ask(connection.attempt, now)
+            self.ask(connection.attempt)
             # As long again: what was sent meanwhile is behind what does not arrive.
             connection.doubt_at = now + doubt - connection.sent_at
         return super()._timeout(connection, now)

@@ -366,12 +366,12 @@ class PollingLink(Link):
             # A close of the server's is confirmed with one more request.
             self._parted = closed
             self._sends = moved = True
-            body = codec.encode_body(machine.poll(now, wait=None))
+            body = codec.encode_body(machine.poll(wait=None))
             self._post(body, self._sent, last=True)
         if not self._waits and not closed and now >= self._rest_until:
             self._waits = moved = True
             wait = min(machine.grant.wait, 0.8 * machine.grant.keepalive)
-            body = codec.encode_body(machine.poll(now, wait=wait))
+            body = codec.encode_body(machine.poll(wait=wait))
             self._post(body, lambda status, body: self._waited(now, status, body))
         return moved
 

@@ -241,7 +241,7 @@ class Page:
         self.stirred = True
         encoded = packet.encode()
         parts = encoded if isinstance(encoded, list) else [encoded]
-        self.machine.send([message_of(part) for part in parts], self.tasks.time, urgent=urgent)
+        self.machine.send([message_of(part) for part in parts], urgent=urgent)
 
     def _take(self, data: str | bytes) -> None:
         if isinstance(data, bytes):
@@ -279,7 +279,7 @@ class Page:
             if number is not None:
                 namespace = "" if self._namespace == "/" else self._namespace + ","
                 text = f'{ERROR}{namespace}{number}{{"code":1011,"message":"the listener raised"}}'
-                self.machine.send([Message(text)], self.tasks.time, urgent=True)
+                self.machine.send([Message(text)], urgent=True)
             return
         if number is not None and replies and self.closed is None:
             values = list(replies[-1]) if isinstance(replies[-1], tuple) else replies[-1:]

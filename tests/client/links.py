@@ -253,7 +253,7 @@ class PollingLink(Link):
             with owner.changed:
                 if not self._carries or owner.machine.state is State.CLOSED:
                     break
-                request = owner.machine.poll(owner.now(), wait=self.wait, limit=self.limit)
+                request = owner.machine.poll(wait=self.wait, limit=self.limit)
             self._ask("waiting", request)
         with owner.changed:
             if not self._carries:
@@ -262,7 +262,7 @@ class PollingLink(Link):
                 owner.changed.notify_all()
                 return
             # The server's close is acknowledged by one more request.
-            request = owner.machine.poll(owner.now(), wait=None)
+            request = owner.machine.poll(wait=None)
         self._ask("waiting", request)
         self._lost("over")
 
@@ -279,7 +279,7 @@ class PollingLink(Link):
                     owner.changed.wait(owner.patience())
                 else:
                     return
-                request = owner.machine.poll(owner.now(), wait=None)
+                request = owner.machine.poll(wait=None)
             self._ask("sending", request)
 
     def _ask(self, line: str, request: PollRequest) -> None:

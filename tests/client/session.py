@@ -113,7 +113,7 @@ class ClientSession:
         self._partial: list[int] = []
         self._next_id = 0
         self._answers: dict[int, Packet | None] = {}
-        self.machine.send(self._messages(Packet(CONNECT, auth)), self.now())
+        self.machine.send(self._messages(Packet(CONNECT, auth)))
 
     def __enter__(self) -> ClientSession:
         return self
@@ -268,7 +268,7 @@ class ClientSession:
     def probe(self) -> None:
         """Ask the server on the carrying WebSocket whether it lives; see `answered`."""
         with self.changed:
-            self.machine.ask(self.link.attempt, self.now())
+            self.machine.ask(self.link.attempt)
             self.changed.notify_all()
 
     def release(self) -> None:
@@ -370,7 +370,7 @@ class ClientSession:
     def _send(self, packet: Packet, *, urgent: bool = False) -> None:
         messages = self._messages(packet)
         with self.changed:
-            self.machine.send(messages, self.now(), urgent=urgent)
+            self.machine.send(messages, urgent=urgent)
             self.changed.notify_all()
 
     def _act(self, events: list[Event]) -> None:

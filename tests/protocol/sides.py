@@ -113,7 +113,7 @@ class Side:
     def send(self, group: list[Message], *, urgent: bool = False) -> bool:
         """Send messages that belong together; False if they are refused."""
         try:
-            self.machine.send(group, self.clock.now, urgent=urgent)
+            self.machine.send(group, urgent=urgent)
         except LocalProtocolError:
             return False
         names = [name_of(item.data) for item in group]
@@ -262,7 +262,7 @@ class ClientSide(Side):
         kind = "send" if wait is None else "wait"
         if carrier is None or carrier.attempt not in self.polling or self.network.waited_for(kind):
             return False
-        self._post(carrier.attempt, kind, self.machine.poll(self.clock.now, wait=wait, limit=limit))
+        self._post(carrier.attempt, kind, self.machine.poll(wait=wait, limit=limit))
         return True
 
     def _post(self, attempt: int, kind: str, unit: Unit) -> None:

@@ -42,7 +42,7 @@ def attached(transport: Transport = WEBSOCKET, **grant: float) -> ClientMachine:
 
 def send(client: ClientMachine, *texts: str, urgent: bool = False) -> None:
     for text in texts:
-        client.send([Message(text)], 0.0, urgent=urgent)
+        client.send([Message(text)], urgent=urgent)
 
 
 def welcome(
@@ -73,7 +73,7 @@ def say(client: ClientMachine, attempt: int = 1) -> str | None:
 
 
 def poll(client: ClientMachine, wait: float | None = None, limit: int | None = None) -> str:
-    return encode(client.poll(0.0, wait=wait, limit=limit)).replace("\x1e", "|")
+    return encode(client.poll(wait=wait, limit=limit)).replace("\x1e", "|")
 
 
 # -- hellos --------------------------------------------------------------------------
@@ -136,8 +136,8 @@ def test_what_belongs_together_must_fit_the_credit_together() -> None:
     client = attached(POLLING, bytes=10, message=8)
     send(client, "x" * 8)
     with pytest.raises(MessageRefused, match=r"^19 bytes that belong together exceed .* 18$"):
-        client.send([Message("x" * 8), Message("x" * 8), Message("xxx")], 0.0)
-    client.send([Message("x" * 8), Message("x" * 8), Message("xx")], 0.0)
+        client.send([Message("x" * 8), Message("x" * 8), Message("xxx")])
+    client.send([Message("x" * 8), Message("x" * 8), Message("xx")])
     assert len(client.outbox) == 5
 
 
@@ -235,7 +235,7 @@ def test_a_commit_that_was_overtaken_is_not_stated() -> None:
     client.commit(3)
     assert say(client, 2) is None
     assert say(client, 3) == "a0 c3"
-    client.ask(2, 0.0)
+    client.ask(2)
     assert say(client, 2) == "a0 q1"
 
 
@@ -313,7 +313,7 @@ def test_messages_go_up_on_sending_requests_from_the_received_mark() -> None:
 def test_a_request_carries_so_much(body: int, sizes: list[int], count: int) -> None:
     client = attached(POLLING, body=body)
     send(client, *["x" * size for size in sizes])
-    request = client.poll(0.0, wait=None)
+    request = client.poll(wait=None)
     assert isinstance(request, PollRequest)
     assert len(request.envelope.messages) == count
 
@@ -333,7 +333,7 @@ def test_polls_need_a_committed_connection(broken: str) -> None:
     client = attached(POLLING)
     setattr(client, broken, None)
     with pytest.raises(AssertionError):
-        client.poll(0.0, wait=None)
+        client.poll(wait=None)
 
 
 # -- ends ------------------------------------------------------------------------------------

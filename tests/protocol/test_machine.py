@@ -76,7 +76,7 @@ def say(machine: SessionMachine, now: float = 0.0, attempt: int = 1) -> str | No
 
 def send(machine: SessionMachine, *texts: str, urgent: bool = False) -> None:
     for text in texts:
-        machine.send([Message(text)], 0.0, urgent=urgent)
+        machine.send([Message(text)], urgent=urgent)
 
 
 # -- sending -------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_only_a_websocket_that_carries_sends(attempt: int) -> None:
 def test_a_message_may_be_as_large_as_is_granted() -> None:
     machine = attached(message=3)
     with pytest.raises(MessageRefused, match="a message of 4 bytes exceeds the limit of 3"):
-        machine.send([Message("ok"), Message("four")], 0.0)
+        machine.send([Message("ok"), Message("four")])
     assert len(machine.outbox) == 0
     send(machine, "abc")
     assert say(machine) == "a0 s1|mabc"
@@ -327,8 +327,8 @@ def test_a_question_is_answered_on_its_connection_whoever_carries() -> None:
 
 def test_questions_and_answers_go_one_by_one_with_what_is_to_be_said() -> None:
     machine = attached()
-    machine.ask(1, 0.0)
-    machine.ask(1, 0.0)
+    machine.ask(1)
+    machine.ask(1)
     hear(machine, "a0 q5")
     send(machine, "a")
     assert say(machine) == "a0 s1 q1 p5|ma"
@@ -340,7 +340,7 @@ def test_questions_and_answers_go_one_by_one_with_what_is_to_be_said() -> None:
 @pytest.mark.parametrize("answer", ["a0 p1", "a0 p2", "a0"])
 def test_what_was_not_asked_is_not_answered(answer: str) -> None:
     machine = attached()
-    machine.ask(1, 0.0)
+    machine.ask(1)
     # Not even written yet.
     assert hear(machine, answer) == []
 
@@ -348,7 +348,7 @@ def test_what_was_not_asked_is_not_answered(answer: str) -> None:
 def test_an_answer_counts_once_and_on_its_connection() -> None:
     machine = attached()
     machine.welcome(2, WEBSOCKET, Envelope(), 0.0)
-    machine.ask(1, 0.0)
+    machine.ask(1)
     say(machine)
     assert hear(machine, "a0 p1", attempt=2) == []
     assert hear(machine, "a0 p1", attempt=3) == []
@@ -358,7 +358,7 @@ def test_an_answer_counts_once_and_on_its_connection() -> None:
 
 def test_nothing_can_be_asked_where_nobody_is() -> None:
     machine = attached()
-    machine.ask(2, 0.0)
+    machine.ask(2)
     assert say(machine) is None
 
 

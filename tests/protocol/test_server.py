@@ -100,7 +100,7 @@ def greeting(server: ServerMachine, attempt: int) -> str:
 
 def send(server: ServerMachine, *texts: str) -> None:
     for text in texts:
-        server.send([Message(text)], 0.0)
+        server.send([Message(text)])
 
 
 # -- candidates -------------------------------------------------------------------------

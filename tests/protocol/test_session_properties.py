@@ -173,14 +173,14 @@ def client_reads(pair: SessionPair, pick: int) -> None:
 def client_asks(pair: SessionPair, pick: int) -> None:
     socket = choose(sockets(pair, lambda socket: socket.welcomed), pick)
     if socket:
-        pair.client.machine.ask(socket.attempt, pair.clock.now)
+        pair.client.machine.ask(socket.attempt)
 
 
 @action(2)
 def server_asks(pair: SessionPair, pick: int) -> None:
     socket = choose(sockets(pair, lambda socket: socket.greeted), pick)
     if socket:
-        pair.server.machine.ask(socket.attempt, pair.clock.now)
+        pair.server.machine.ask(socket.attempt)
 
 
 # -- polls ---------------------------------------------------------------------------

@@ -151,7 +151,7 @@ class Replay:
 
     def do_send(self, messages: list[Any], options: dict[str, bool] | None = None) -> None:
         items = [Message(read_data(message)) for message in messages]
-        self.machine.send(items, self.now, **options or {})
+        self.machine.send(items, **options or {})
 
     def do_handled(self, seq: int) -> Any:
         return write_events(self.machine.handled(seq, self.now))
@@ -166,7 +166,7 @@ class Replay:
         return write_events(self.machine.detach(attempt, self.now))
 
     def do_ask(self, attempt: int) -> None:
-        self.machine.ask(attempt, self.now)
+        self.machine.ask(attempt)
 
     def do_receive(self, attempt: int, frame: Any) -> Any:
         unit = read_frame(frame)
@@ -200,7 +200,7 @@ class Replay:
         return write_events(self.client.commit(attempt))
 
     def do_poll(self, options: dict[str, Any]) -> str:
-        return codec.encode(self.client.poll(self.now, **options))
+        return codec.encode(self.client.poll(**options))
 
     def do_ended(self, text: str) -> Any:
         unit = codec.decode(text)
