@@ -2261,7 +2261,7 @@
       if (socket.isExcused() || silence > pause + timing.late) { return; }
       // Without a word, that is by a network that allows no such silence. Where a question found it,
       // it may have been since any time after the one before, which was half as long.
-      if (idle >= timing.minWait && (!socket.code || socket.code === 1006)) {
+      if (idle >= timing.minWait && (!socket.code || socket.code === ABNORMAL)) {
         learn("idle", isAsked ? idle / 2 : 0.8 * idle);
         // If that was all, it will not happen again.
         if (known === Infinity) { return; }
@@ -2637,7 +2637,7 @@
 
       function reply(value) { respond(ACK, value === undefined ? [] : [value]); }
 
-      function refuse(text) { guard(respond, [ERROR, { code: 1011, message: text }]); }
+      function refuse(text) { guard(respond, [ERROR, { code: INTERNAL_ERROR, message: text }]); }
 
       if (!all.length) { refuse("no listener for " + name); }
       all.forEach(function (listener) {
