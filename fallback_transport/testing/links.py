@@ -398,12 +398,12 @@ class PollingLink(Link):
 
     def _sent(self, status: int, body: bytes) -> None:
         self._sends = False
-        self._answered(status, body)
+        self._answered(body)
 
     def _waited(self, asked: float, status: int, body: bytes) -> None:
         self._waits = False
         now = self._owner.tasks.time
-        unit = self._answered(status, body)
+        unit = self._answered(body)
         if now == asked and isinstance(unit, Envelope) and not unit.messages:
             self._rest_until = now + PAUSE
             self._owner.tasks.at(self._rest_until, self._rested)
@@ -411,7 +411,7 @@ class PollingLink(Link):
     def _rested(self) -> None:
         self._owner.stirred = True
 
-    def _answered(self, status: int, body: bytes) -> Unit | None:
+    def _answered(self, body: bytes) -> Unit | None:
         try:
             unit = codec.decode_body(body)
         except RemoteProtocolError:
