@@ -89,8 +89,7 @@ def respond_file(
 ) -> Iterable[bytes]:
     """The same for a file of the package; one whose version is asked for is kept for ever."""
     if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-        refusal = refuse(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
-        return respond(runtime, refusal, environ, start_response)
+        return respond(runtime, wrong_method(environ, "GET", "HEAD"), environ, start_response)
     file = load(name)
     etag = f'"{file.version}"'
     body = file.body
@@ -159,6 +158,12 @@ def refuse(status: int, text: str, environ: dict[str, Any], *headers: tuple[str,
     method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
     logger.warning("%.20r %.80r: %s %.120r", method, path, status, text)
     return Answer(status, text.encode() + b"\n", headers, unread=True)
+
+
+def wrong_method(environ: dict[str, Any], *allowed: str) -> Answer:
+    """The answer to a request by another method than these."""
+    text = f"{allowed[0]} is the only method here"
+    return refuse(405, text, environ, ("Allow", ", ".join(allowed)))
 
 
 def _long_body(environ: dict[str, Any]) -> bool:

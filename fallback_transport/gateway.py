@@ -15,7 +15,7 @@ from enum import Enum, auto
 from typing import Any
 
 from .admission import Unproven, client_address
-from .answers import PLAIN, StartResponse, refuse, respond, respond_file
+from .answers import PLAIN, StartResponse, refuse, respond, respond_file, wrong_method
 from .doctor.door import DoctorDoor, Stream
 from .drivers import BlockingDriver
 from .files import FILES
@@ -34,6 +34,9 @@ logger = logging.getLogger("fallback_transport.gateway")
 
 #: What is at a mount. The first two are in every path below it, too.
 _DOORS = ("ws", "poll", *FILES)
+_FOREIGN_ORIGIN = "this origin is not allowed"
+#: The answer to what is no poll.
+_FOREIGN = Answer(403, f"{_FOREIGN_ORIGIN}\n".encode(), unread=True)
 #: What a page is told of a server that does not suit the async mode; the log knows more.
 UNSUITABLE = "the server is started in a way that cannot work; its log says why"
 
@@ -238,10 +241,10 @@ class Gateway:
     def _poll(self, environ: dict[str, Any], request: Callable[[Hello], dict[str, Any]]) -> Answer:
         self.runtime.hurry(environ)
         if environ["REQUEST_METHOD"] != "POST":
-            return refuse(405, "POST is the only method here", environ, ("Allow", "POST"))
+            return wrong_method(environ, "POST")
         origin = self.origins.of(environ)
         if origin is None:
-            return answer(End(CloseCode.ORIGIN, "this origin is not allowed"), unread=True)
+            return answer(End(CloseCode.ORIGIN, _FOREIGN_ORIGIN), unread=True)
         body = self._body(environ)
         if isinstance(body, Answer):
             return body
@@ -289,8 +292,7 @@ class Gateway:
     ) -> Iterable[bytes]:
         origin = self.origins.of(environ)
         if origin is None:
-            refusal = Answer(403, b"this origin is not allowed\n", unread=True)
-            return respond(self.runtime, refusal, environ, start_response)
+            return respond(self.runtime, _FOREIGN, environ, start_response)
         address = self.address(environ)
         key = self.admit(address)
         if key is None:
@@ -343,8 +345,7 @@ class Gateway:
         doctor = self._doctor
         assert doctor is not None, "else there is no such path"
         if self.origins.of(environ) is None:
-            refusal = Answer(403, b"this origin is not allowed\n", unread=True)
-            return respond(self.runtime, refusal, environ, start_response)
+            return respond(self.runtime, _FOREIGN, environ, start_response)
         if name in _PAGE:
             refused = self._guard(environ) if name == "doctor" else None
             if refused is not None:
@@ -374,7 +375,7 @@ class Gateway:
             except UnsuitableServer as error:
                 taken = refuse(501, str(error), environ)
         else:
-            taken = refuse(405, "POST is the only method here", environ, ("Allow", "POST"))
+            taken = wrong_method(environ, "POST")
         if refusals:
             return refusals[0](environ, start_response)
         if taken is None:
@@ -393,7 +394,7 @@ class Gateway:
         if refused is not None:
             return refused(environ, start_response)
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            refusal = refuse(405, "GET is the only method here", environ, ("Allow", "GET, HEAD"))
+            refusal = wrong_method(environ, "GET", "HEAD")
             return respond(self.runtime, refusal, environ, start_response)
         body = metrics.text()
         headers = [
