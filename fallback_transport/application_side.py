@@ -267,6 +267,26 @@ class ApplicationSide:
             callback()
         return lambda: self._cancel(callback)
 
+    def _settle(self) -> None:
+        """See that it has what was sent to it and others before; from another thread, soon."""
+        if self.runtime.batch.items:
+            self.runtime.at_home(self.runtime.batch.hand_over)
+
+    def _cancel(self, callback: Callable[[], None]) -> None:
+        if self._on_over is not None:
+            self._on_over.discard(callback)
+
+    def _let_in(self, backlog: Backlog) -> None:
+        """Send what waits, as far as there is room; nothing of it once the session is closing."""
+        while backlog and self.open:
+            waiter = backlog.first
+            try:
+                self.machine.send(waiter.messages, latest=waiter.latest)
+            except OutboxFull:
+                return
+            backlog.remove(waiter)
+        backlog.clear()
+
     # -- for the other side ------------------------------------------------------
 
     def _act(self, events: list[Event]) -> None:
@@ -281,15 +301,6 @@ class ApplicationSide:
         """The last handler has returned."""
         # A circle less: what ends by the thousand must not wait for the collector.
         self._application = None
-
-    def _settle(self) -> None:
-        """See that it has what was sent to it and others before; from another thread, soon."""
-        if self.runtime.batch.items:
-            self.runtime.at_home(self.runtime.batch.hand_over)
-
-    def _cancel(self, callback: Callable[[], None]) -> None:
-        if self._on_over is not None:
-            self._on_over.discard(callback)
 
     # -- what is to be handled, under the lock -------------------------------------
 
@@ -364,17 +375,6 @@ class ApplicationSide:
         now = self.runtime.now()
         for seq in unit.seqs:
             self._act(self.machine.handled(seq, now))
-
-    def _let_in(self, backlog: Backlog) -> None:
-        """Send what waits, as far as there is room; nothing of it once the session is closing."""
-        while backlog and self.open:
-            waiter = backlog.first
-            try:
-                self.machine.send(waiter.messages, latest=waiter.latest)
-            except OutboxFull:
-                return
-            backlog.remove(waiter)
-        backlog.clear()
 
     # -- the worker, without the lock ------------------------------------------------
 
