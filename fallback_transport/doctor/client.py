@@ -45,7 +45,6 @@ class WebSocketClient:
         sock: the way to the server, connected.
         uri: beginning with ``ws:`` or ``wss:``.
         origin, headers: what the handshake has.
-        now: seconds on a clock that never goes back.
     """
 
     def __init__(
@@ -54,10 +53,8 @@ class WebSocketClient:
         uri: str,
         origin: str,
         headers: Mapping[str, str],
-        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sock = sock
-        self._now = now
         self._framing = ClientProtocol(
             parse_uri(uri),
             origin=origin,  # type: ignore[arg-type]
@@ -119,13 +116,13 @@ class WebSocketClient:
         self._framing.parser.close()
 
     def _until(self, done: Callable[[], bool], timeout: float) -> None:
-        deadline = self._now() + timeout
+        deadline = time.monotonic() + timeout
         while not done():
             if self._eof:
                 self._over()
             if self._pump() or done():
                 continue
-            left = deadline - self._now()
+            left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             select.select([self._sock], [self._sock] if self._pending else [], [], left)

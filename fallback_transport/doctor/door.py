@@ -85,10 +85,6 @@ class DoctorDoor:
         self._lock = make_lock()
         self._waiting = 0
 
-    def known(self, name: object) -> bool:
-        """Whether a run has begun, so that nobody need be asked whether it may."""
-        return isinstance(name, str) and self.runs.find(name) is not None
-
     # -- by HTTP -------------------------------------------------------------------
 
     def poll(
