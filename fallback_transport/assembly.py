@@ -23,7 +23,7 @@ from .metrics import Metrics
 from .options import Options
 from .packets import Packet
 from .registry import Capacity, Registry
-from .runtime import Runtime, WSGIApplication, missing
+from .runtime import Event, Runtime, WSGIApplication, missing
 from .session import Sessions
 from .version import __version__
 
@@ -40,15 +40,23 @@ class Assembly:
         options: see `Options`.
         handed_in: the application's own server; None for one that is made here.
         mounts: those of all that serve this app, also of what comes later.
+        together: gives all that serve this app, this one among them: who serves it serves, and
+            ends, them all.
 
     Raises:
         RuntimeError: what the async mode needs is not installed; or `handed_in` is no server.
     """
 
     def __init__(
-        self, app: Flask, options: Options, handed_in: Any, mounts: Collection[str]
+        self,
+        app: Flask,
+        options: Options,
+        handed_in: Any,
+        mounts: Collection[str],
+        together: Callable[[], Sequence[Assembly]],
     ) -> None:
         self.app = app
+        self._together = together
         self.options = options
         self.server = _server(options, handed_in)
         engine = self.server.eio
@@ -77,28 +85,34 @@ class Assembly:
         own_stock_path = options.socketio_path if handed_in is None else None
         self.gateway = self._put_in_front(own_stock_path, mounts)
 
-    def serve(self, host: str, port: int, gateways: Sequence[Gateway]) -> None:
-        """Serve the app until the process ends; see `FallbackTransport.run`.
-
-        Args:
-            gateways: those of all that serve this app.
-        """
-        app, runtime = self.app, self.engine.runtime
-        if problem := runtime.unpatched():
-            raise RuntimeError(problem)
-        self.registry.alone_at(runtime.place(host, port))
+    def serve(self, host: str, port: int) -> None:
+        """Serve the app until the process ends; see `FallbackTransport.run`."""
+        app, runtime, together = self.app, self.engine.runtime, self._together()
+        for each in together:
+            if problem := each.engine.runtime.unpatched():
+                raise RuntimeError(problem)
+            each.registry.alone_at(each.engine.runtime.place(host, port))
         outermost = app.wsgi_app if type(app).__call__ is Flask.__call__ else app
+        gateways = [each.gateway for each in together]
         front = hub_binding(outermost, gateways, runtime, self.options.binding)
-        runtime.serve(app, host, port, self.drain, self.options.drain + LAST_RESORT, front)
+        runtime.serve(app, host, port, self.drain_all, self._last_resort, front)
 
     def drain(self, timeout: float | None = None) -> None:
         """End every session in order; see `FallbackTransport.drain`."""
         self.registry.drain(self.options.drain if timeout is None else timeout)
 
+    def drain_all(self) -> None:
+        """Drain all that serve the app, each in its own time, but together."""
+        runtime = self.engine.runtime
+        drained = [(each, runtime.event()) for each in self._together()]
+        for each, done in drained:
+            runtime.submit(each._drain_and_tell, done)
+        for _, done in drained:
+            done.wait()
+
     def drain_on_sigterm(self) -> None:
         """See `FallbackTransport.drain_on_sigterm`."""
-        patience = self.options.drain + LAST_RESORT
-        self.engine.runtime.termination(self.drain, patience).go_first()
+        self.engine.runtime.termination(self.drain_all, self._last_resort).go_first()
 
     def stats(self) -> dict[str, Any]:
         """See `FallbackTransport.stats`."""
@@ -116,6 +130,17 @@ class Assembly:
         self.engine.runtime = runtime
 
     # -- inside ------------------------------------------------------------------------
+
+    @property
+    def _last_resort(self) -> float:
+        """The seconds after which `drain_all` must be over."""
+        return max(each.options.drain for each in self._together()) + LAST_RESORT
+
+    def _drain_and_tell(self, done: Event) -> None:
+        try:
+            self.drain()
+        finally:
+            done.set()
 
     def _put_in_front(self, stock_path: str | None, mounts: Collection[str]) -> Gateway:
         app, options = self.app, self.options

@@ -76,7 +76,8 @@ class FallbackTransport(Handlers):
         for path in options.paths:
             if path in mounted:
                 raise RuntimeError(f"the app has a FallbackTransport at {path} already")
-        assembly = Assembly(app, options, self._handed_in, mounted)
+        together = partial(_together, mounted)
+        assembly = Assembly(app, options, self._handed_in, mounted, together)
         if not mounted:
             app.context_processor(lambda: {"fallback_transport": partial(script_tag, mounted)})
         mounted.update(dict.fromkeys(options.paths, self))
@@ -114,8 +115,7 @@ class FallbackTransport(Handlers):
             self.init_app(app)
             its = self._of(app)
         assert its is not None, "made by init_app"
-        mounted = app.extensions["fallback_transport"].values()
-        its.serve(host, port, list(dict.fromkeys(each._made().gateway for each in mounted)))
+        its.serve(host, port)
 
     def drain(self, timeout: float | None = None) -> None:
         """End every session in order, before the process ends; blocks until it is done.
@@ -329,6 +329,10 @@ class FallbackTransport(Handlers):
         super()._add(registration)
         if self._assembly is not None:
             self._assembly.dispatcher.add(registration)
+
+
+def _together(mounted: dict[str, FallbackTransport]) -> list[Assembly]:
+    return list(dict.fromkeys(each._made() for each in mounted.values()))
 
 
 def _id(target: Any) -> Any:

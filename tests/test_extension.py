@@ -632,8 +632,8 @@ def test_run_serves_and_sets_up_if_need_be(app: flask.Flask, runtime: FakeRuntim
     transport.run(app)
     transport.run(app, host="::1", port=80)
     assert served == [
-        (app, "127.0.0.1", 5000, transport._made().drain, 17.0, None),
-        (app, "::1", 80, transport._made().drain, 17.0, None),
+        (app, "127.0.0.1", 5000, transport._made().drain_all, 17.0, None),
+        (app, "::1", 80, transport._made().drain_all, 17.0, None),
     ]
     assert isinstance(app.wsgi_app, Gateway)
 

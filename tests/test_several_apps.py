@@ -11,6 +11,7 @@ import flask
 import pytest
 
 from fallback_transport import FallbackTransport, Session
+from fallback_transport.assembly import LAST_RESORT
 from fallback_transport.runtime import Runtime
 from fallback_transport.testing import TestClient
 
@@ -81,6 +82,25 @@ def test_run_drains_what_it_serves(apps: Apps, monkeypatch: pytest.MonkeyPatch) 
             assert client.closed is None
             drain()
             assert client.closed == (1012, "the server restarts")
+
+
+def test_run_drains_all_that_its_app_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what serves another path, of which the one that runs knows nothing."""
+    told: list[Any] = []
+    monkeypatch.setattr(Runtime, "serve", lambda self, *args: told.append(args[3:5]))
+    app = flask.Flask("two")
+    a, b = (
+        FallbackTransport(app, async_mode="threading", path=path, drain=drain)
+        for path, drain in (("/a", 1.0), ("/b", 2.0))
+    )
+    a.run(app)
+    [(drain, patience)] = told
+    assert patience == 2.0 + LAST_RESORT
+    with TestClient(a) as one, TestClient(b) as two:
+        # Whose sessions are gone if they have been another process's: the next one at the address.
+        assert one.id[:6] == two.id[:6]
+        drain()
+        assert one.closed == two.closed == (1012, "the server restarts")
 
 
 def test_a_session_says_itself_which_is_meant(apps: Apps) -> None:
