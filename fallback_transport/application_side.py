@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any
 
 from .application import Application, MalformedPacket, Unit
@@ -414,7 +415,8 @@ class ApplicationSide:
 
     def _run(self, unit: Unit) -> None:
         try:
-            unit.run(*unit.arguments)
+            # What one handler leaves in context variables is not the next one's.
+            Context().run(unit.run, *unit.arguments)
         except MalformedPacket as error:
             logger.warning("session %s: %s", self.id, error)
         except (KeyboardInterrupt, SystemExit):

@@ -398,5 +398,3 @@ class Conversation(ApplicationSide):
             when = soonest or self.machine.deadline()
             self._scheduled = math.inf if when is None else when
             self._owner.schedule(self, when)
-
-    # -- the worker, without the lock ------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -220,6 +221,21 @@ def test_a_handler_that_raises_is_logged_and_counts_as_handled(
     assert "session id: a handler raised" in caplog.text
     assert "a defect of the application" in caplog.text
     assert room.conversation.open
+
+
+def test_what_a_handler_leaves_in_context_variables_is_not_the_next_ones(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place: ContextVar[str] = ContextVar("place", default="nowhere")
+    found: list[str] = []
+
+    def handle(data: str | bytes) -> None:
+        found.append(place.get())
+        place.set(str(data))
+
+    monkeypatch.setattr(room.layer, "handle", handle)
+    room.receive("here", "there", "urgent")
+    assert found == ["nowhere"] * 3
 
 
 def test_urgent_units_overtake(room: Room) -> None:
