@@ -91,9 +91,8 @@ class Registry:
     ) -> None:
         self.runtime = runtime
         self.grant = grant
-        self._place = secrets.token_hex(3)
-        #: Begins every session's id, so that another process's ids are recognised.
-        self.tag = self._place + secrets.token_hex(3)
+        #: See `alone_at` and `tag`.
+        self._place = self._tag = ""
         self._application = application
         self._bounds = bounds
         self._capacity = capacity
@@ -116,14 +115,22 @@ class Registry:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    @property
+    def tag(self) -> str:
+        """Begins every session's id, so that another process's ids are recognised."""
+        with self._lock:
+            if not self._tag:
+                # Not sooner: of an application that is loaded first, each fork has another.
+                self._tag = (self._place or secrets.token_hex(3)) + secrets.token_hex(3)
+            return self._tag
+
     def alone_at(self, place: str) -> None:
         """While this process serves, no other does at `place`: whose ids begin with it are gone.
 
         Such a client is told at once that its session is gone. Other processes'
         clients, that a balancer has sent here, are told to try again.
         """
-        self._place = hashlib.sha256(place.encode()).hexdigest()[:6]
-        self.tag = self._place + secrets.token_hex(3)
+        self._place, self._tag = hashlib.sha256(place.encode()).hexdigest()[:6], ""
 
     def run_on(self, runtime: Runtime) -> None:
         """Run on another runtime from now on, while there are no sessions.
@@ -164,7 +171,8 @@ class Registry:
             tombstone = self._tombstones.get(session_id)
         if tombstone is not None and hmac.compare_digest(tombstone.key.encode(), key.encode()):
             return tombstone.end
-        if session_id.startswith(self._place) and not session_id.startswith(self.tag):
+        before = self._place and session_id.startswith(self._place)
+        if before and not session_id.startswith(self.tag):
             logger.info("session %s was asked for: of a process before this one", session_id)
             return End(CloseCode.GONE, "the server was restarted", True)
         if not session_id.startswith(self.tag + "."):

@@ -192,8 +192,9 @@ def test_it_says_why_it_cannot_work(mode: str, command: str, words: str) -> None
         assert "Traceback" not in server.said()
 
 
-def test_two_processes_that_share_no_sessions_are_noticed() -> None:
-    command = f"gunicorn -k gthread --threads 8 -w 2 -b 127.0.0.1:PORT {APP}:app"
+@pytest.mark.parametrize("more", ["", "--preload"])
+def test_two_processes_that_share_no_sessions_are_noticed(more: str) -> None:
+    command = f"gunicorn -k gthread --threads 8 -w 2 {more} -b 127.0.0.1:PORT {APP}:app"
     with launched("threading", command) as server:
         # They share the port: which of them answers is chance, a hello as well as a poll.
         polling = eventually(lambda: opened(server.port))
