@@ -12,6 +12,11 @@ from flask.ctx import AppContext, RequestContext
 from flask.sessions import SecureCookieSession, SessionMixin
 from werkzeug.exceptions import HTTPException
 
+#: What Flask-Login notes, by itself, as it makes `current_user`: of a user whom it remembers, or
+#: whose address has changed; and what it takes away of a login that is bound to an address.
+_NOTED = frozenset({"_user_id", "_fresh", "_remember"})
+_DISTRUSTED = _NOTED | {"_id", "_remember_seconds"}
+
 
 class ReadOnlySession(SecureCookieSession):
     """The Flask session as the hello's request had it; writing raises.
@@ -26,13 +31,18 @@ class ReadOnlySession(SecureCookieSession):
         )
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if key != "_fresh":
+        if key not in _NOTED:
             self._refuse()
-        # Flask-Login's own note, when the user's address has changed: `current_user` makes it.
         dict.__setitem__(self, key, value)
 
+    def pop(self, key: str, *default: Any) -> Any:
+        """Take away what Flask-Login may, or what is not there; `logout_user` has no default."""
+        if not default or (key in self and key not in _DISTRUSTED):
+            self._refuse()
+        return dict.pop(self, key, *default)
+
     __delitem__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    clear = popitem = setdefault = update = _refuse
     __ior__ = _refuse
 
 

@@ -206,6 +206,7 @@ def test_the_session_is_the_hellos_to_read(app: flask.Flask) -> None:
         lambda: flask.session.__setitem__("a", 1),
         lambda: flask.session.__delitem__("user"),
         lambda: flask.session.pop("user"),
+        lambda: flask.session.pop("user", None),
         lambda: flask.session.popitem(),
         lambda: flask.session.clear(),
         lambda: flask.session.update(a=1),
@@ -273,6 +274,28 @@ def test_the_current_user_is_who_logged_in(login_app: flask.Flask) -> None:
 def test_the_current_user_may_have_moved_to_another_network(login_app: flask.Flask) -> None:
     """flask-login then notes in the session that the login is not fresh any more."""
     environ = logged_in(login_app, "/enter", REMOTE_ADDR="10.0.0.1")
+    with handler_context(login_app, environ):
+        assert current_user.get_id() == "ann"
+        assert flask.session["_fresh"] is False
+
+
+def test_a_login_that_is_bound_to_its_network_does_not_hold_in_another(
+    login_app: flask.Flask,
+) -> None:
+    """flask-login takes all that it has noted out of the session; that is for the app to see."""
+    login_app.config["SESSION_PROTECTION"] = "strong"
+    environ = logged_in(login_app, "/enter", REMOTE_ADDR="10.0.0.1")
+    with handler_context(login_app, environ):
+        assert not current_user.is_authenticated
+        assert "_user_id" not in flask.session
+
+
+def test_the_current_user_may_be_one_who_is_remembered(login_app: flask.Flask) -> None:
+    """Whose session has ended: flask-login notes a new one."""
+    from flask_login import encode_cookie
+
+    with login_app.app_context():
+        environ = environ_of(Cookie=f"remember_token={encode_cookie('ann')}")
     with handler_context(login_app, environ):
         assert current_user.get_id() == "ann"
         assert flask.session["_fresh"] is False
