@@ -192,10 +192,11 @@ class FallbackTransport(Handlers):
             name, data, latest: see `Session.emit`; sessions of other processes get all.
             to: a session, its id, or a room, or a list of them; None for everybody.
             skip: a session or id that does not get it, or a list of them.
-            namespace: the Socket.IO namespace; None for that of the session `to`, else "/".
+            namespace: the Socket.IO namespace; None for that of the sessions in `to`, else "/".
 
         Raises:
-            ValueError: `to` is empty, and no list; or the name is reserved.
+            ValueError: `to` is empty, and no list; or has what is empty in it, or sessions of
+                several namespaces or apps; or the name is reserved.
             TypeError: the name is no text.
             RuntimeError: before `init_app`, or it does not say which app is meant.
         """
@@ -204,12 +205,16 @@ class FallbackTransport(Handlers):
         target = _id(to)
         if target == []:
             return
-        if to is not None and not target:
-            # To python-socketio, whatever is empty is everybody.
+        several = isinstance(target, list)
+        if to is not None and not (all(target) if several else target):
+            # To python-socketio, whatever is empty is everybody, one of several as well.
             raise ValueError(f"to={to!r} names nobody: give a session, a room, or None for all")
+        sessions = [each for each in (to if several else [to]) if isinstance(each, Session)]
+        if len({(each._engine, each._namespace) for each in sessions}) > 1:
+            raise ValueError("sessions of several namespaces, or apps: emit to those of each")
         if namespace is None:
-            namespace = to._namespace if isinstance(to, Session) else "/"
-        server = to._engine.server if isinstance(to, Session) else self.server
+            namespace = sessions[0]._namespace if sessions else "/"
+        server = sessions[0]._engine.server if sessions else self.server
         with only_latest(latest):
             server.emit(name, data, to=target, skip_sid=_id(skip), namespace=namespace)
 

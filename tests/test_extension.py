@@ -587,7 +587,7 @@ def test_emit_to_everybody_a_room_a_session_or_several(
     ]
 
 
-@pytest.mark.parametrize("to", ["", 0, False])
+@pytest.mark.parametrize("to", ["", 0, False, [None], ("room", None), {""}])
 def test_an_empty_target_is_not_everybody(app: flask.Flask, runtime: FakeRuntime, to: Any) -> None:
     transport = made(app)
     client = peer(app, runtime)

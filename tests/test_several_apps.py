@@ -112,6 +112,21 @@ def test_a_session_says_itself_which_is_meant(apps: Apps) -> None:
         assert (one.received("news"), two.received("news")) == ([0], [1])
 
 
+def test_several_sessions_say_themselves_where_they_are(apps: Apps) -> None:
+    """Nobody would be found in the current app, or in the default namespace."""
+    kept: list[Session] = []
+    apps.transport.on_connect(namespace="/admin")(kept.append)
+    one, two, other = (
+        TestClient(app, namespace="/admin") for app in (apps.one, apps.one, apps.two)
+    )
+    with one, two, other, apps.two.app_context():
+        apps.transport.emit("news", 1, to=kept[:2])
+        assert one.received("news") == two.received("news") == [1]
+        assert other.received("news") == []
+        with pytest.raises(ValueError, match="of several namespaces, or apps"):
+            apps.transport.emit("news", 2, to=kept)
+
+
 def test_elsewhere_it_must_be_said(apps: Apps) -> None:
     for call in (
         lambda: apps.transport.emit("news"),
