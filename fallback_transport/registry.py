@@ -177,6 +177,9 @@ class Registry:
             return End(CloseCode.GONE, "the server was restarted", True)
         if not session_id.startswith(self.tag + "."):
             logger.info("another process's session %s was asked for", session_id)
+            if self._draining:
+                # The process that follows may serve already, here: nothing is wrong with that.
+                return End(CloseCode.SERVICE_RESTART, "the server restarts")
             return End(CloseCode.MISDIRECTED, "another server process's session, or an older one's")
         logger.info("session %s was asked for: no such session, or not with this key", session_id)
         return End(CloseCode.GONE, "no such session", True)

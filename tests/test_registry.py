@@ -404,6 +404,15 @@ def test_nobody_there_is_nothing_to_drain() -> None:
     assert desk.took == 0
 
 
+def test_who_is_with_the_next_process_already_is_to_come_again() -> None:
+    """Not turned away: for a while both may answer, and after some 4421 a page gives up."""
+    desk = Drained()
+    desk.drain(10)
+    end = End(*RESTARTS, False)
+    assert desk.resume("ffffff.unknown", "key") == end
+    assert desk.resume(desk.registry.tag + ".unknown", "key") == GONE
+
+
 def test_a_drain_waits_for_what_is_received_and_says_it_all() -> None:
     desk = Drained()
     one, two = desk.peer(), desk.peer()

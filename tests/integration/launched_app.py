@@ -55,6 +55,11 @@ def tell(client: Any, data: Any) -> None:
     transport.emit("told", data)
 
 
+@transport.on_message("sleep")
+def sleep(client: Any, data: Any) -> None:
+    time.sleep(data)
+
+
 @transport.on_message("fork")
 def fork(client: Any, data: Any) -> int:
     """What SIGTERM makes of a process that was forked from this one: its exit code."""

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from fallback_transport.protocol.envelope import End, Envelope
-from tests.client.raw import RawPolling, new_hello, post
+from tests.client.raw import RawPolling, Reply, new_hello, post
 from tests.client.session import ClientSession, Ended
 from tests.client.waiting import eventually
 from tests.documents import DEPLOYING
@@ -303,3 +303,29 @@ def test_sigterm_tells_everybody_and_then_ends_it(
         # gunicorn's master returns, as transport.run does; of others the signal is the end.
         assert code == (0 if "gunicorn" in command or " run PORT" in command else -signal.SIGTERM)
         assert "Traceback" not in server.said()
+
+
+def test_while_a_reload_drains_nobody_is_turned_away_from_the_next_process() -> None:
+    """For a while both answer: a page that heard 4421 each time would give up for ever."""
+    command = f"{GUNICORN} -k gthread --threads 8 {APP}:app"
+    with launched("threading", command, DRAIN="1") as server:
+        with ClientSession(server.port) as slow:
+            slow.open().emit("sleep", 60)
+            os.kill(server.process.pid, signal.SIGHUP)
+            eventually(lambda: isinstance(post(server.port, new_hello()).unit, End), START_WAIT)
+            polling = eventually(lambda: welcomed(server.port), START_WAIT)
+            reply = eventually(lambda: ended(server.port, polling), START_WAIT)
+        end = reply.end()
+        assert (reply.status, end.code, end.session) == (503, 1012, False)
+
+
+def welcomed(port: int) -> RawPolling | None:
+    """A session of the process that takes new ones."""
+    reply = post(port, new_hello())
+    return None if isinstance(reply.unit, End) else RawPolling(port, reply.welcome())
+
+
+def ended(port: int, polling: RawPolling) -> Reply | None:
+    """What the other process says of it, if that is the one that answers."""
+    reply = post(port, polling.waiting(0.0))
+    return reply if isinstance(reply.unit, End) else None
