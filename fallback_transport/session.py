@@ -224,8 +224,10 @@ class Session:
                 server.enter_room(self.id, room, namespace=namespace)
 
     def leave(self, room: str) -> None:
-        """Leave a room."""
-        self._engine.server.leave_room(self.id, room, namespace=self._namespace)
+        """Leave a room, if it is in it."""
+        # That of everybody, to python-socketio: who is not in it is not connected.
+        if room is not None:
+            self._engine.server.leave_room(self.id, room, namespace=self._namespace)
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """End the session, behind all that was sent.

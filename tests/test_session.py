@@ -106,6 +106,18 @@ def test_a_stock_client_that_is_gone_stays_what_it_was(place: Place) -> None:
 # -- sending --------------------------------------------------------------------------
 
 
+def test_to_leave_the_room_before_may_be_to_leave_none(place: Place) -> None:
+    """To python-socketio None is everybody's: who has left it is never handled or told again."""
+    client, peer = place.peer()
+    room: Any = client.data.get("room")
+    client.leave(room)
+    place.transport.emit("news", 1)
+    client.close(4005, "enough")
+    peer.settle()
+    assert peer.events == [["news", 1]]
+    assert place.ends == [(client, 4005, "enough")]
+
+
 @pytest.mark.parametrize("kind", ["peer", "stock"])
 def test_emit_send_join_and_leave(place: Place, kind: str) -> None:
     client, end = place.peer() if kind == "peer" else place.stock()
