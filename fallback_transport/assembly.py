@@ -40,8 +40,8 @@ class Assembly:
         options: see `Options`.
         handed_in: the application's own server; None for one that is made here.
         mounts: those of all that serve this app, also of what comes later.
-        together: gives all that serve this app, this one among them: who serves it serves, and
-            ends, them all.
+        together: gives all that serve this app, also of what comes later, and, once it is made,
+            this one: who serves it serves, and ends, them all.
 
     Raises:
         RuntimeError: what the async mode needs is not installed; or `handed_in` is no server.
@@ -82,7 +82,11 @@ class Assembly:
         self.dispatcher = Dispatcher(
             engine, self.sessions, self._contexts, shared=handed_in is not None
         )
-        own_stock_path = options.socketio_path if handed_in is None else None
+        #: What came first has it: stock clients are not to find another server there.
+        self.stock_path = options.socketio_path
+        if self.stock_path in [each.stock_path for each in together()]:
+            self.stock_path = None
+        own_stock_path = self.stock_path if handed_in is None else None
         self.gateway = self._put_in_front(own_stock_path, mounts)
 
     def serve(self, host: str, port: int) -> None:

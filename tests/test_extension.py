@@ -254,6 +254,28 @@ def test_an_app_has_one_transport_at_a_path(app: flask.Flask) -> None:
     assert app.extensions["fallback_transport"] == {"/fallback": first, "/second": second}
 
 
+def test_stock_clients_find_the_transport_that_came_first(
+    app: flask.Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes later would stand in front of it, and take what it has not been meant for."""
+    asked: list[Any] = []
+
+    def answer(server: Any, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        asked.append(server)
+        start_response("200 OK", [])
+        return []
+
+    monkeypatch.setattr(socketio.Server, "handle_request", answer)
+    first, _, third = (
+        made(app),
+        made(app, path="/second"),
+        made(app, path="/third", socketio_path="/third.io"),
+    )
+    for path in ("/socket.io/", "/third.io/"):
+        app.test_client().get(path)
+    assert asked == [first.server, third.server]
+
+
 def test_one_transport_at_several_paths(app: flask.Flask, runtime: FakeRuntime) -> None:
     app.config["FALLBACK_TRANSPORT_PATH"] = ["/", "/chat"]
     first = made(app)
