@@ -390,7 +390,7 @@ class Registry:
 
 def _unfit(envelope: Envelope) -> End | None:
     """Why this cannot begin a session, told before there is one."""
-    mark = max(envelope.ack, envelope.received)
+    mark = max(envelope.ack, envelope.received, envelope.got)
     if mark:
         return End(CloseCode.PROTOCOL_ERROR, f"mark {mark} of 0 sent", True)
     if envelope.seq is not None and envelope.seq > 1:

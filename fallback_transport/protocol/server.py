@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .codes import CloseCode
 from .connection import Connection, PollConnection
 from .envelope import End, Envelope, Grant, PollRequest
-from .errors import RemoteProtocolError
+from .errors import MalformedEnvelope, RemoteProtocolError
 from .events import POLLING, WEBSOCKET, Event, Transport
 from .machine import ACK_DELAY, ENVELOPE_BYTES, MAX_CANDIDATES, SessionMachine
 from .message import Carried
@@ -113,6 +113,7 @@ class ServerMachine(SessionMachine):
 
         Raises:
             SequenceGap, ImpossibleMark: see `receive`.
+            MalformedEnvelope: it proves no key, and has the attempt of another connection.
         """
         if self.state is CLOSED:
             return []
@@ -122,7 +123,9 @@ class ServerMachine(SessionMachine):
         if isinstance(known, PollConnection) and transport is POLLING:
             # A proxy or a browser repeats the request: it is the same run of polls.
             known.keyless = keyless
-            return self.receive(attempt, hello, now)
+            return super().receive(attempt, hello, now)
+        if known is not None and keyless:
+            raise MalformedEnvelope("the attempt of another connection")
         fresh = self._arrived(hello)
         events: list[Event] = []
         if known is not None:
@@ -185,6 +188,13 @@ class ServerMachine(SessionMachine):
     def receive(self, attempt: int, envelope: Envelope, now: float) -> list[Event]:
         """See `SessionMachine.receive`; what it confirms lifts a doubt, or puts it off."""
         connection = self.connections.get(attempt)
+        if connection is not None and connection.keyless:
+            connection.keyless = not self.knows(envelope.key or "")
+            if connection.keyless:
+                # Whoever repeats a hello may ask whether the server lives; nothing else counts.
+                envelope = Envelope(
+                    0, 0, None, (), envelope.commit, None, envelope.ask, envelope.answer
+                )
         if connection is None or connection.doubt_at is None:
             return super().receive(attempt, envelope, now)
         before = self._resume()
@@ -269,7 +279,7 @@ class ServerMachine(SessionMachine):
         if connection is None or commit <= connection.commit:
             # None, the same again, or a request from before it was committed again.
             return []
-        if connection.keyless and not self.knows(envelope.key or ""):
+        if connection.keyless:
             return self._drop(connection, CloseCode.GONE, "the commit proves no key", now)
         if commit <= self._commit:
             return self._drop(connection, CloseCode.SUPERSEDED, "committed too late", now)

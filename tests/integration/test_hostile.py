@@ -1057,6 +1057,24 @@ def commit_without_key(arena: Arena) -> str:
     return over_websocket(websocket, ask=False)
 
 
+@case("messages and marks without the key", "lives", lines=0)
+def messages_without_key(arena: Arena) -> str:
+    session, websocket = keyless(arena)
+    websocket.text('a9 s2\x1em2["x"]\x1ec[4000,"bye"]')
+    assert over_websocket(websocket) == "lives"
+    return over_websocket(session.socket)
+
+
+@case("the carrier's attempt without its key", "lives")
+def attempt_without_key(arena: Arena) -> str:
+    session = arena.session()
+    assert over_websocket(session.socket) == "lives"
+    websocket = arena.websocket()
+    websocket.text(session.hello)
+    assert over_websocket(websocket, ask=False) == "4400"
+    return over_websocket(session.socket)
+
+
 @case("a commit with a wrong key", "4404")
 def commit_with_wrong_key(arena: Arena) -> str:
     session, websocket = keyless(arena)

@@ -6,8 +6,14 @@ import pytest
 
 from fallback_transport.protocol.codec import decode, encode
 from fallback_transport.protocol.envelope import Envelope, Grant, PollRequest
-from fallback_transport.protocol.errors import ImpossibleMark, RemoteProtocolError, SequenceGap
+from fallback_transport.protocol.errors import (
+    ImpossibleMark,
+    MalformedEnvelope,
+    RemoteProtocolError,
+    SequenceGap,
+)
 from fallback_transport.protocol.events import (
+    Answered,
     CloseReceived,
     ConnectionDropped,
     Event,
@@ -369,6 +375,41 @@ def test_a_commit_proves_the_key_where_the_hello_did_not(commit: str, events: li
     server = attached(WEBSOCKET)
     greet(server, 2, keyless=True)
     assert hear(server, 2, commit) == events
+
+
+@pytest.mark.parametrize(
+    "text", ["a1", "a0 g1", "a9", "a0 s1|ma", "a0 s9|ma", 'a0 c9 s1|c[4000,""]']
+)
+def test_who_proved_no_key_brings_neither_messages_nor_marks(text: str) -> None:
+    server = attached(WEBSOCKET)
+    send(server, "ours")
+    greet(server, 2, keyless=True)
+    assert not [e for e in hear(server, 2, text) if not isinstance(e, ConnectionDropped)]
+    assert server.inbox.received == server.outbox.received == server.outbox.got == 0
+
+
+def test_who_proved_no_key_is_answered() -> None:
+    server = attached(WEBSOCKET)
+    greet(server, 2, keyless=True)
+    server.ask(2, 0.0)
+    assert say(server, 2) == "a0 q1"
+    assert hear(server, 2, "a0 q7 p1", now=0.5) == [Answered(2, 0.5)]
+    assert say(server, 2) == "a0 p7"
+
+
+def test_messages_come_with_the_proof() -> None:
+    server = attached(WEBSOCKET)
+    greet(server, 2, keyless=True)
+    assert MessageReceived(1, "a") in hear(server, 2, "a0 c2 kk1 s1|ma")
+    assert hear(server, 2, "a0 s2|mb") == [MessageReceived(2, "b")]
+
+
+@pytest.mark.parametrize("transport", list(Transport))
+def test_a_hello_without_a_key_takes_nobodys_place(transport: Transport) -> None:
+    server = attached(WEBSOCKET)
+    with pytest.raises(MalformedEnvelope):
+        greet(server, 1, transport, keyless=True)
+    assert server.carrier is server.connections[1]
 
 
 def test_nothing_is_sent_to_who_proved_no_key() -> None:
