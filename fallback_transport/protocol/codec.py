@@ -378,7 +378,7 @@ def _grant(value: object) -> Grant:
     )
 
 
-def _json_unit(text: str, messages: tuple[Carried, ...]) -> Hello | Welcome | End:
+def _json_unit(text: str, segments: list[str]) -> Hello | Welcome | End:
     try:
         head: dict[str, Any] = json.loads(text)
         # A lone surrogate is no text, escaped or not, and would fail whoever logs it.
@@ -387,7 +387,7 @@ def _json_unit(text: str, messages: tuple[Carried, ...]) -> Hello | Welcome | En
         raise MalformedEnvelope("a head that is no JSON") from error
     if "end" in head:
         reason = head.get("reason", "")
-        if not isinstance(reason, str) or messages:
+        if not isinstance(reason, str) or segments:
             raise MalformedEnvelope("an end has a reason and no messages")
         marks = _integer(head, "ack", 0), _integer(head, "received", 0)
         return End(_integer(head, "end"), reason, head.get("session") is True, *marks)
@@ -400,7 +400,8 @@ def _json_unit(text: str, messages: tuple[Carried, ...]) -> Hello | Welcome | En
         ack=_integer(head, "ack", 0),
         received=_integer(head, "received", 0),
         seq=_integer(head, "seq") if "seq" in head else None,
-        messages=messages,
+        # Behind the version: another one's may be of kinds that are unknown here.
+        messages=_segments(segments),
         got=_integer(head, "got", 0),
     )
     attempt = _integer(head, "attempt")
@@ -450,10 +451,9 @@ def decode(text: str) -> Unit:
         return _poll(poll, _segments(segments))
     if len(head) > _MAX_HEAD:
         raise MalformedEnvelope("a head that is too long")
-    messages = _segments(segments)
     if head.startswith("{"):
-        return _json_unit(head, messages)
-    return _token_unit(head, messages)
+        return _json_unit(head, segments)
+    return _token_unit(head, _segments(segments))
 
 
 def decode_body(body: bytes) -> Unit:

@@ -442,6 +442,7 @@ first("a surrogate in UTF-8", "1007", "400 4400", hello().encode() + b"\xed\xa0\
 first("an overlong NUL", "1007", "400 4400", hello().encode() + b"\xc0\x80")
 first("a cut character", "1007", "400 4400", hello().encode() + b"\xf0\x9f\x98")
 first("another version", "4426", "426 4426", hello(head={"hello": 2}))
+first("another version's messages", "4426", "426 4426", hello(head={"hello": 2}) + "\x1ez1")
 first("a version of 15 digits", "4426", "426 4426", hello(head={"hello": 10**15 - 1}))
 first("a key twice", "4426", "426 4426", hello().replace('"hello": 1', '"hello": 1, "hello": 2'))
 first("a hello that begins at 2", *GAP, hello(head={"seq": 2}))

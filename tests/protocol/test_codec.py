@@ -372,6 +372,11 @@ def test_a_refusal_of_a_version_names_both() -> None:
         decode('{"hello":2}')
 
 
+def test_a_version_is_refused_whatever_comes_with_it() -> None:
+    with pytest.raises(UnsupportedVersion):
+        decode('{"hello":2,"seq":1}\x1ez of a kind that is unknown here')
+
+
 def hello_of(client: object) -> str:
     return json.dumps({"hello": 1, "attempt": 1, "client": client})
 
