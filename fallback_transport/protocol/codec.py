@@ -486,6 +486,6 @@ def decode_binary(data: bytes) -> Envelope:
     if values.keys() & set("itnwb"):
         raise MalformedEnvelope("a polling request on a WebSocket")
     item: Carried = Message(content)
-    if "u" in values:
-        item = Part(content, _number(values.get("o")), _number(values["u"]))
+    if values.keys() & set("ou"):
+        item = Part(content, _number(values.get("o")), _number(values.get("u")))
     return _envelope(values, (item,), key=True)

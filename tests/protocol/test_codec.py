@@ -352,6 +352,8 @@ def test_a_body_that_is_not_ours(body: bytes) -> None:
         b"a0 s1" + b" " * 300 + b"\x1ex",
         b'{"end":1000}\x1ex',
         b"is1 kk1 t1 n1 a0 s1\x1ex",
+        b"a0 s1 o0\x1ex",
+        b"a0 s1 u9\x1ex",
         bytes(range(256)),
     ],
 )
