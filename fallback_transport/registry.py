@@ -405,19 +405,28 @@ def _unfit(envelope: Envelope) -> End | None:
 class _Said(NamedTuple):
     """What a hello says of itself, as digests."""
 
-    who: bytes
+    client: bytes
     #: Empty where there is none.
+    origin: bytes
     first: bytes
 
     @classmethod
     def by(cls, hello: Hello, origin: str) -> _Said:
         # Why it takes the transport that it takes may have changed.
         client = tuple(pair for pair in hello.client if pair[0] != "why")
-        who = f"{origin}\n{encode(Hello(0, client=client))}"
-        first = hashlib.sha256(encode(hello.envelope).encode()).digest()
-        return cls(hashlib.sha256(who.encode()).digest(), first if hello.envelope.messages else b"")
+        first = encode(hello.envelope) if hello.envelope.messages else ""
+        return cls(_digest(encode(Hello(0, client=client))), _digest(origin), _digest(first))
 
     def again(self, known: _Said) -> bool:
-        """Whether it is the same hello. It may be without its message, which follows then."""
-        same = not (self.first and known.first) or hmac.compare_digest(self.first, known.first)
-        return same and hmac.compare_digest(self.who, known.who)
+        """Whether it is the same hello.
+
+        It may be without its message, which follows then, and without its origin: browsers that
+        state one with each WebSocket did not always with what a page asks for of its own server.
+        """
+        pairs = (self.origin, known.origin), (self.first, known.first)
+        same = all(hmac.compare_digest(*pair) for pair in pairs if all(pair))
+        return same and hmac.compare_digest(self.client, known.client)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest() if text else b""

@@ -248,10 +248,18 @@ def test_after_the_first_commit_it_yields_no_key(desk: Desk) -> None:
     ],
 )
 def test_another_hello_with_its_nonce_gets_nothing(desk: Desk, other: dict[str, Any]) -> None:
-    desk.greet()
+    desk.greet(origin="https://here")
     end = desk.greet(attempt=2, **other)
     assert end == End(CloseCode.MALFORMED, "a nonce that is in use, with another hello")
     assert len(desk.registry) == 1
+
+
+@pytest.mark.parametrize(("first", "again"), [("https://here", ""), ("", "https://here")])
+def test_the_same_hello_may_come_without_its_origin(desk: Desk, first: str, again: str) -> None:
+    """As the hedge of a browser that states it on a WebSocket alone."""
+    welcome = desk.greet(origin=first)
+    polled = desk.greet(attempt=2, transport=Transport.POLLING, origin=again)
+    assert (polled.id, polled.key) == (welcome.id, welcome.key)
 
 
 @pytest.mark.parametrize("offset", [0, 5])
