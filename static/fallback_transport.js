@@ -844,7 +844,6 @@
 
     welcomed: function (welcome, now) {
       var connection = this.connections[welcome.attempt];
-      if (this.closed) { return; }
       if (connection && welcome.key) { connection.keyless = false; }
       this.id = welcome.id;
       this.key = welcome.key || this.key;
@@ -857,7 +856,6 @@
     // From now on this connection carries the session; `pull` or a request says so.
     commit: function (attempt) {
       var connection = this.connections[attempt];
-      if (this.closed) { throw failure("closed", "the session is over"); }
       this._rewind(connection);
       this._toAnnounce = this.carrier = connection;
       connection.commit = ++this.commits;
@@ -1729,10 +1727,10 @@
           }
           refused(unit, 1);
         } else if (lane === sending) {
-          // More than once, and a waiting one came through in between: perhaps what is large is swallowed,
-          // or cut. That costs more time than a refusal.
-          if (!status && sizeOf(unit.messages) > PACKET &&
-              ((posts.isTrial && isLarge(unit)) || waiting.provenAt > lane.failedAt)) {
+          // A firewall's no (400 to 407); or a waiting one came through in between: perhaps what is large
+          // is swallowed, or cut. That costs more time than a refusal.
+          if (sizeOf(unit.messages) > PACKET && (status >> 3 === 50 ||
+              (posts.isTrial && isLarge(unit)) || waiting.provenAt > lane.failedAt)) {
             refused(unit, 2);
           }
         } else {

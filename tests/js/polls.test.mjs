@@ -551,6 +551,40 @@ for (const [how, fate] of [["swallowed", { lost: true }], ["cut", { status: 0 }]
   });
 }
 
+for (const status of [400, 403, 404]) {
+  test(`a firewall that refuses large requests with ${status}: smaller ones at once, and no end of the session`, () => {
+    const page = polling().opened();
+    page.advance(5000);
+    page.network.onpost = (request) => isSending(request) && request.body.length > 8192 ?
+      { status, text: "<html>Request blocked</html>" } : undefined;
+    const at = page.time;
+    page.session.send("x".repeat(100_000));
+    page.session.send("behind");
+    page.until(() => page.peer.events.length === 2, "it arrived", 5000);
+    assert.ok(page.time - at <= 2000, `${page.time - at}`);
+    assert.equal(page.session.state, "open");
+    page.network.onpost = (request) => isSending(request) ? { status, text: "<html></html>" } : undefined;
+    page.session.send("y".repeat(100_000));
+    const before = page.posts.length;
+    page.advance(20_000);
+    assert.notEqual(page.session.state, "closed");
+    assert.ok(page.posts.slice(before).filter(isSending).length <= 30);
+    page.network.onpost = () => undefined;
+    page.until(() => page.peer.events.length === 3, "all of it", 40_000);
+    same(page);
+  });
+}
+
+test("a firewall that refuses large requests as a server's failure: smaller ones, once others are seen to pass", () => {
+  const page = polling().opened();
+  page.advance(5000);
+  page.network.onpost = (request) => isSending(request) && request.body.length > 8192 ? { status: 500 } : undefined;
+  page.session.send("x".repeat(20_000));
+  page.until(() => page.peer.events.length, "it arrived", MINUTE);
+  page.network.onpost = () => undefined;
+  same(page);
+});
+
 test("a hello that is swallowed for its size is small the next time", () => {
   const auth = { token: "x".repeat(9000) };
   const page = polling({ options: { auth }, before: ({ network }) => {
