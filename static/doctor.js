@@ -31,6 +31,8 @@
   var SLOW = 1000;
   var HELD_BACK = 650;
   var SKEW = 60;
+  // "Network Authentication Required" (RFC 6585, section 6): a gateway's login, and no failure.
+  var LOGIN_REQUIRED = 511;
 
   // --- Judging -----------------------------------------------------------------------------
 
@@ -94,7 +96,7 @@
     var trips = sorted(seen.round_trips || []);
     if (!trips.length) {
       if (seen.why === "status 407") { return [finding("proxy-credentials")]; }
-      if (seen.foreign && (seen.foreign.status || 0) < 500) {
+      if (seen.foreign && ((seen.foreign.status || 0) < 500 || seen.foreign.status === LOGIN_REQUIRED)) {
         return [finding("login-page", { status: orNull(seen.foreign.status) })];
       }
       return [finding("poll-blocked", { why: orNull(seen.why) })];

@@ -24,6 +24,8 @@ SLOW = 1000
 #: Milliseconds below which an answer that is written for 1000 has been held back: HAProxy waits
 #: for 200, nginx for a page of memory, which is 500 here.
 HELD_BACK = 650
+#: "Network Authentication Required" (RFC 6585, section 6): a gateway's login, and no failure.
+LOGIN_REQUIRED = 511
 #: Seconds by which a clock may be off: beyond, certificates and logins begin to suffer.
 SKEW = 60
 
@@ -166,7 +168,7 @@ def _polling(observations: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterat
     if not trips:
         if why == "status 407":
             yield _finding("proxy-credentials")
-        elif foreign and foreign.get("status", 0) < 500:
+        elif foreign and (foreign.get("status", 0) < 500 or foreign["status"] == LOGIN_REQUIRED):
             yield _finding("login-page", status=foreign.get("status"))
         else:
             yield _finding("poll-blocked", why=why)
