@@ -1734,7 +1734,7 @@
             refused(unit, 2);
           }
         } else {
-          if (!isOurs && (begun || status === 200)) { cutShort(); }
+          if (!isOurs && (status ? status === 200 : begun)) { cutShort(); }
           if (lane.failures > 1) {
             // Again, and not for its time: the network was down, then, and nobody has cut anything.
             if (took < 1000 || took > unit.wait) { learned.wait = former; }

@@ -281,11 +281,15 @@ function makeXMLHttpRequest(environment) {
           status = 0;
           text = "";
         }
-        environment.requests.delete(this);
-        this.readyState = 4;
         this.status = status;
         this.responseText = text;
         this._found = found;
+        if (text) {
+          this.readyState = 3;
+          if (this.onreadystatechange) this.onreadystatechange();
+        }
+        environment.requests.delete(this);
+        this.readyState = 4;
         if (this.onreadystatechange) this.onreadystatechange();
       }, () => {
         this.readyState = 3;

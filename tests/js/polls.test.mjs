@@ -413,6 +413,19 @@ test("answers that are cut for their size: more is tried ever less often, and no
   same(page);
 });
 
+test("a gateway's own pages, instead of answers, are no answers that were cut", () => {
+  for (const status of [502, 503, 504, 403]) {
+    const page = polling().opened();
+    page.advance(5000);
+    page.network.onpost = () => ({ status, text: "<html>Bad Gateway</html>" });
+    page.advance(MINUTE);
+    page.network.onpost = () => undefined;
+    page.until(() => page.session.state === "open", "open", MINUTE);
+    assert.equal(lastLimit(page), 500_000);
+    same(page);
+  }
+});
+
 test("answers that begin early and are cut later: the wait is learned all the same", () => {
   const page = polling({ before: ({ network }) => {
     network.onpost = (request) => isWaiting(request) ? { begins: 10, cut: 10_000, status: "cut" } : undefined;
