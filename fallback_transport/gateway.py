@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from .admission import Unproven, client_address
 from .answers import PLAIN, StartResponse, refuse, respond, respond_file, wrong_method
-from .doctor.door import DoctorDoor, Stream
+from .doctor.door import DoctorDoor, Stream, refuse_command
 from .drivers import BlockingDriver
 from .files import FILES
 from .metrics import Metrics
@@ -60,6 +60,14 @@ class Nearness(Enum):
     MOUNT = auto()
     BELOW = auto()
     ELSEWHERE = auto()
+
+
+class _BadBody(NamedTuple):
+    """A body that is not taken; `unread`: it was left where it is."""
+
+    status: int
+    end: End
+    unread: bool = True
 
 
 #: Gives what answers a request, if it may not go on.
@@ -246,8 +254,8 @@ class Gateway:
         if origin is None:
             return answer(End(CloseCode.ORIGIN, _FOREIGN_ORIGIN), unread=True)
         body = self._body(environ)
-        if isinstance(body, Answer):
-            return body
+        if isinstance(body, _BadBody):
+            return Answer(body.status, answer(body.end).body, unread=body.unread)
         event = self.runtime.event()
         taken = self.door.take(body, request, origin, event.set, lambda: self.address(environ))
         if isinstance(taken, HeldPoll):
@@ -258,21 +266,21 @@ class Gateway:
             return taken.settle()
         return taken
 
-    def _body(self, environ: dict[str, Any]) -> bytes | Answer:
+    def _body(self, environ: dict[str, Any]) -> bytes | _BadBody:
         length = environ.get("CONTENT_LENGTH", "")
         limit = self.registry.grant.body
         if "HTTP_TRANSFER_ENCODING" in environ or not re.fullmatch("[0-9]+", length, re.ASCII):
             end = End(CloseCode.MALFORMED, "a body of unstated length")
             logger.warning("poll: %s", end.reason)
-            return Answer(411, answer(end).body, unread=True)
+            return _BadBody(411, end)
         if len(length) > 12 or int(length) > limit:
             logger.warning("poll: a body of %.20s bytes; at most %s", length, limit)
-            return answer(End(CloseCode.TOO_LARGE, f"at most {limit} bytes"), unread=True)
+            return _BadBody(413, End(CloseCode.TOO_LARGE, f"at most {limit} bytes"))
         body = self._read(environ)
         if len(body) < int(length):
             end = End(CloseCode.MALFORMED, "the body ended early")
             logger.warning("poll: %s", end.reason)
-            return answer(end)
+            return _BadBody(400, end, unread=False)
         return body
 
     def _read(self, environ: dict[str, Any]) -> bytes:
@@ -345,7 +353,8 @@ class Gateway:
         doctor = self._doctor
         assert doctor is not None, "else there is no such path"
         if self.origins.of(environ) is None:
-            return respond(self.runtime, _FOREIGN, environ, start_response)
+            refusal = refuse_command(403, _FOREIGN_ORIGIN, unread=True)
+            return respond(self.runtime, refusal, environ, start_response)
         if name in _PAGE:
             refused = self._guard(environ) if name == "doctor" else None
             if refused is not None:
@@ -365,8 +374,9 @@ class Gateway:
         if name == "doctor/poll" and environ["REQUEST_METHOD"] == "POST":
             self.runtime.hurry(environ)
             body = self._body(environ)
-            if isinstance(body, Answer):
-                return respond(self.runtime, body, environ, start_response)
+            if isinstance(body, _BadBody):
+                refusal = refuse_command(body.status, body.end.reason, unread=body.unread)
+                return respond(self.runtime, refusal, environ, start_response)
             place = environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"].rpartition("/")[0]
             taken = doctor.poll(environ, body, address, place, may_begin)
         elif name == "doctor/ws":

@@ -33,6 +33,7 @@
   var SKEW = 60;
   // "Network Authentication Required" (RFC 6585, section 6): a gateway's login, and no failure.
   var LOGIN_REQUIRED = 511;
+  var FORBIDDEN = 403;
 
   // --- Judging -----------------------------------------------------------------------------
 
@@ -66,6 +67,7 @@
   function judgeWebSocket(observations, seen, finding) {
     var handshakes = (observations.server || {}).handshakes || [];
     var refused = handshakes.filter(function (each) { return each.status !== 101; })[0];
+    var no = (observations.polling || {}).refused;
     if (!seen.present) { return [finding("ws-absent")]; }
     if (seen.handshake === "open") { return judgeOpened(seen, handshakes, finding); }
     if (seen.handshake === "unanswered") { return [finding("ws-unanswered", { seconds: tenths(seen.seconds) })]; }
@@ -73,6 +75,8 @@
     if (handshakes.some(function (each) { return !(each.upgrade && each.connection && each.key); })) {
       return [finding("ws-stripped")];
     }
+    // An origin that is not allowed is refused at both doors.
+    if (!refused && no && no.status === FORBIDDEN) { refused = no; }
     if (refused) { return [finding("ws-server-refused", { status: refused.status })]; }
     if (observations.by === "terminal" && !known(seen.status)) { return [finding("ws-reset")]; }
     return [finding("ws-refused", { status: orNull(seen.status) })];
@@ -96,6 +100,9 @@
     var trips = sorted(seen.round_trips || []);
     if (!trips.length) {
       if (seen.why === "status 407") { return [finding("proxy-credentials")]; }
+      if (seen.refused) {
+        return [finding("poll-refused", { status: seen.refused.status, why: seen.refused.error })];
+      }
       if (seen.foreign && ((seen.foreign.status || 0) < 500 || seen.foreign.status === LOGIN_REQUIRED)) {
         return [finding("login-page", { status: orNull(seen.foreign.status) })];
       }
@@ -190,7 +197,7 @@
         up: [], down: [], ms: null, closed: null, idle: null
       },
       polling: {
-        requests: 0, failed: 0, round_trips: [], why: null, foreign: null, stream: null, hold: null,
+        requests: 0, failed: 0, round_trips: [], why: null, foreign: null, refused: null, stream: null, hold: null,
         body: null, answer: null, header: null, cookie: null, cached: null, encoded: null
       },
       clock: null,
@@ -576,6 +583,9 @@
       function (answer) {
         if (answer.status && !answer.ours) { seen.foreign = { status: answer.status, type: answer.type }; }
         if (answer.ours) { seen.encoded = seen.encoded || answer.encoded; }
+        if (answer.ours && answer.facts.error) {
+          seen.refused = { status: answer.status, error: String(answer.facts.error) };
+        }
         // Also refused is what was begun with status 200: an answer in pieces.
         if (answer.status !== 200 || !answer.ours || answer.facts.error) { answer.facts = null; }
         if (!self._stopped) { done(answer); }
@@ -686,7 +696,7 @@
         return (idle.alive ? "Still open after " : "Over after ") + duration(idle.seconds) + " of silence.";
       } },
     { name: "round-trip", group: "polling", title: "Round trip", weight: 0.4,
-      codes: ["poll-blocked", "login-page", "proxy-credentials", "poll-unreliable", "poll-slow"],
+      codes: ["poll-blocked", "poll-refused", "login-page", "proxy-credentials", "poll-unreliable", "poll-slow"],
       say: sayRoundTrip },
     { name: "headers", group: "polling", title: "Headers and cookies", weight: 0,
       codes: ["headers-dropped", "cookies-dropped"],

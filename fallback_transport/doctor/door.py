@@ -332,7 +332,14 @@ def _answer(facts: dict[str, Any], *headers: tuple[str, str], size: int = 0) -> 
     return Answer(200, head + padding + b".", (*_HEADERS, *headers))
 
 
+def refuse_command(
+    status: int, reason: str, *headers: tuple[str, str], unread: bool = False
+) -> Answer:
+    """The server's own refusal, in the doctor's words; `unread`: see `Answer`."""
+    logger.info("%s %s", status, reason)
+    body = json.dumps({"error": reason}).encode() + b"\n."
+    return Answer(status, body, (*_HEADERS, *headers), unread)
+
+
 def _refusal(refused: Refused, *headers: tuple[str, str]) -> Answer:
-    logger.info("%s %s", refused.status, refused)
-    body = json.dumps({"error": str(refused)}).encode() + b"\n."
-    return Answer(refused.status, body, (*_HEADERS, *headers))
+    return refuse_command(refused.status, str(refused), *headers)

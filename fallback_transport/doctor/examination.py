@@ -96,6 +96,7 @@ class _Polling:
     round_trips: list[float] = field(default_factory=list)
     why: str | None = None
     foreign: Mapping[str, Any] | None = None
+    refused: Mapping[str, Any] | None = None
     encoded: bool = False
     rest: dict[str, Any] = field(default_factory=dict)
 
@@ -106,6 +107,7 @@ class _Polling:
             "round_trips": self.round_trips,
             "why": self.why,
             "foreign": self.foreign,
+            "refused": self.refused,
             "encoded": self.encoded,
             **self.rest,
         }
@@ -414,6 +416,8 @@ class Examination:
             raise Failed(f"status {response.status}", response.status, foreign, location=location)
         # Also refused is what was begun with status 200: an answer in pieces.
         if response.status != 200 or "error" in facts:
+            said = str(facts.get("error", ""))
+            self._polling.refused = {"status": response.status, "error": said}
             raise Failed(f"status {response.status}", response.status, ours=True)
         ms, spread = (now - began) * 1000, (now - first) * 1000
         return Answered(facts, response.headers, ms, spread)

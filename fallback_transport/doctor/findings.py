@@ -26,6 +26,8 @@ SLOW = 1000
 HELD_BACK = 650
 #: "Network Authentication Required" (RFC 6585, section 6): a gateway's login, and no failure.
 LOGIN_REQUIRED = 511
+#: The server refuses the page's origin, and that at both doors.
+FORBIDDEN = 403
 #: Seconds by which a clock may be off: beyond, certificates and logins begin to suffer.
 SKEW = 60
 
@@ -133,12 +135,20 @@ def _websocket(observations: Mapping[str, Any], seen: Mapping[str, Any]) -> Iter
         yield _finding("ws-tunnel-refused", status=seen["tunnel"])
     elif any(not (h["upgrade"] and h["connection"] and h["key"]) for h in handshakes):
         yield _finding("ws-stripped")
-    elif refused := [h["status"] for h in handshakes if h["status"] != 101]:
+    elif refused := [h["status"] for h in handshakes if h["status"] != 101] or _unwelcome(
+        observations
+    ):
         yield _finding("ws-server-refused", status=refused[0])
     elif observations.get("by") == "terminal" and seen.get("status") is None:
         yield _finding("ws-reset")
     else:
         yield _finding("ws-refused", status=seen.get("status"))
+
+
+def _unwelcome(observations: Mapping[str, Any]) -> list[int]:
+    """The status by which the server refuses whatever comes from this origin."""
+    refused = (observations.get("polling") or {}).get("refused") or {}
+    return [FORBIDDEN] if refused.get("status") == FORBIDDEN else []
 
 
 def _opened(seen: Mapping[str, Any], handshakes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -168,6 +178,8 @@ def _polling(observations: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterat
     if not trips:
         if why == "status 407":
             yield _finding("proxy-credentials")
+        elif refused := seen.get("refused"):
+            yield _finding("poll-refused", status=refused["status"], why=refused["error"])
         elif foreign and (foreign.get("status", 0) < 500 or foreign["status"] == LOGIN_REQUIRED):
             yield _finding("login-page", status=foreign.get("status"))
         else:

@@ -225,3 +225,31 @@ def test_a_site_that_sends_to_its_https_is_no_login_page(
         place = "https://127.0.0.1.test/login"
         found = diagnose(Examination(Route(url), 0.1).observe())
         assert found.codes == ["ws-refused", "login-page"]
+
+
+def test_the_servers_own_refusals_are_the_doctors_answers() -> None:
+    site = Site(max_body=20_000)
+    refused = [
+        site.browser.post("/fallback/doctor/poll", headers={"Origin": "https://evil.test"}),
+        site.browser.post("/fallback/doctor/poll", data=b"x" * 20_001),
+        site.browser.post("/fallback/doctor/poll", headers={"Transfer-Encoding": "chunked"}),
+    ]
+    assert [answer.status_code for answer in refused] == [403, 413, 411]
+    for answer, why in zip(refused, ("origin", "20000 bytes", "length"), strict=True):
+        line, _, rest = answer.data.partition(b"\n")
+        assert why in json.loads(line)["error"]
+        assert rest == b"."
+        assert answer.headers["X-Fallback-Transport-Doctor"] == "1"
+
+
+@pytest.mark.integration
+def test_a_proxy_that_changes_the_host_is_not_called_a_login_page() -> None:
+    site = Site().app
+
+    def proxy(environ: dict[str, Any], start_response: Any) -> Any:
+        return site({**environ, "HTTP_HOST": "backend.internal"}, start_response)
+
+    with listening(proxy) as url:
+        found = diagnose(Examination(Route(url), 0.1).observe())
+    assert found.codes == ["ws-server-refused", "poll-refused"]
+    assert found.findings[1].data == {"status": 403, "why": "this origin is not allowed"}
