@@ -253,3 +253,11 @@ def test_a_proxy_that_changes_the_host_is_not_called_a_login_page() -> None:
         found = diagnose(Examination(Route(url), 0.1).observe())
     assert found.codes == ["ws-server-refused", "poll-refused"]
     assert found.findings[1].data == {"status": 403, "why": "this origin is not allowed"}
+
+
+@pytest.mark.integration
+def test_what_the_server_itself_does_not_take_is_no_limit_of_the_network() -> None:
+    with listening(Site(max_body=100_000).app) as url:
+        seen = Examination(Route(url), 0.1).observe()
+    assert seen["polling"]["body"] == {"passed": 64_000, "refused": None, "status": None}
+    assert diagnose(seen).codes == ["ws-ok", "poll-ok"]
