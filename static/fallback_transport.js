@@ -1822,8 +1822,8 @@
         troubled = true;
         changed();
       }
-      // Another network perhaps: what was known of WebSocket may be wrong.
-      if (!socket && !isJudged()) { open(); }
+      // Another network perhaps: what was known of WebSocket may be wrong. Or not: then once.
+      if (!socket && (failures === 3 || !isJudged())) { open(); }
     }
 
     // -- WebSocket

@@ -410,6 +410,29 @@ test("polls that fail open a WebSocket; if it works, it takes over", () => {
   once(page.talks());
 });
 
+test("polls that go on failing open a WebSocket, also where it is judged: the network may be another one", () => {
+  for (const now of ["ok", "refused"]) {
+    const page = new Page({ random: () => 0.999, before: ({ network }) => { network.websocket = "refused"; } }).opened();
+    page.advance(5 * MINUTE);
+    const [at, tried] = [page.time, page.network.links.length];
+    assert.ok(verdict(page).expires > page.clock.now);
+    page.network.websocket = now;
+    page.network.onpost = () => ({ status: 403, text: "<html>blocked</html>" });
+    page.session.send("x");
+    page.advance(20_000);
+    // One for each lane.
+    const { length } = page.network.links;
+    assert.ok(length > tried && length <= tried + 2, `${length - tried}`);
+    if (now === "ok") {
+      assert.ok(page.last("transport").transport === "websocket" && page.network.link.at - START - at <= 5000);
+    } else {
+      page.network.onpost = () => undefined;
+      page.until(() => page.session.state === "open", "open", 40_000);
+    }
+    once(page.talks());
+  }
+});
+
 test("what is large does not ride in the hello of a resume", () => {
   for (const transports of [["websocket"], ["polling"]]) {
     const page = new Page({ options: { transports } }).opened().talks();
