@@ -35,7 +35,7 @@ logger = logging.getLogger("fallback_transport.gateway")
 #: What is at a mount. The first two are in every path below it, too.
 _DOORS = ("ws", "poll", *FILES)
 _FOREIGN_ORIGIN = "this origin is not allowed"
-#: The answer to what is no poll.
+#: The answer to a handshake.
 _FOREIGN = Answer(403, f"{_FOREIGN_ORIGIN}\n".encode(), unread=True)
 #: What a page is told of a server that does not suit the async mode; the log knows more.
 UNSUITABLE = "the server is started in a way that cannot work; its log says why"
