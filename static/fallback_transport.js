@@ -3048,26 +3048,26 @@
 
     // Hand to the session what is ready, in order.
     function pump() {
-      var next = waiting[0];
-      if (!next || isFull || !(next.items || next.code)) { return; }
-      try {
-        if (next.code) { own.end(next.code, next.reason); } else { own.take(next.items); }
-      } catch (error) {
-        if (error.code === "full") {
-          isFull = true;
-          window.setTimeout(function () {
-            isFull = false;
-            pump();
-          }, FULL);
-        } else if (error.code === "too-large") {
-          own.readyState = 2;
-          own.end(TOO_BIG, "");
+      var next;
+      while ((next = waiting[0]) && !isFull && (next.items || next.code)) {
+        try {
+          if (next.code) { own.end(next.code, next.reason); } else { own.take(next.items); }
+        } catch (error) {
+          if (error.code === "full") {
+            isFull = true;
+            window.setTimeout(function () {
+              isFull = false;
+              pump();
+            }, FULL);
+          } else if (error.code === "too-large") {
+            own.readyState = 2;
+            own.end(TOO_BIG, "");
+          }
+          // Closed by the server: it stays here.
+          return;
         }
-        // Closed by the server: it stays here.
-        return;
+        waiting.shift();
       }
-      waiting.shift();
-      pump();
     }
 
     // The bytes of it that the network was not given.

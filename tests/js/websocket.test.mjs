@@ -1,4 +1,5 @@
-// The WebSocket interface in a page that came by https; the rest of it is tested in browsers.
+// The WebSocket interface in a page that came by https, and one that has much to send; the rest of
+// it is tested in browsers.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -26,3 +27,26 @@ for (const [url, seen] of [
 ]) {
   test(`from an https page, ${url} is none`, () => assert.equal(socket(url, "https://page.test/").url, seen));
 }
+
+// A face that is open, in a fake browser, and its server's session.
+function open() {
+  const page = new Page({ connect: false });
+  const root = {
+    location: { protocol: "http:", href: "http://page.test/" }, URL,
+    FileReader: function FileReader() {
+      this.readAsArrayBuffer = () => page.clock.schedule(1, () => { this.result = new ArrayBuffer(1); this.onload(); });
+    },
+  };
+  const face = new (load([], { self: root }).WebSocket)("/fallback", [], { environment: page.environment });
+  page.until(() => face.readyState === 1);
+  return { face, page };
+}
+
+test("behind a Blob that is being read any number of messages waits", () => {
+  const { face, page } = open();
+  const all = Array.from({ length: 9990 }, (_, number) => String(number));
+  face.send(new Blob(["b"]));
+  for (const each of all) face.send(each);
+  page.until(() => page.peer.events.length > all.length, "all has arrived");
+  assert.deepEqual(page.peer.events.slice(1).map(([, data]) => data), all);
+});
