@@ -2928,10 +2928,11 @@
     var queue = queues[place.host] = queues[place.host] || [];
     // What has come before it is open.
     var early = [];
-    // What the session has not taken, what the network was not given, and bytes that neither will get.
+    // What the session has not taken, what the network was not given, and its bytes, with those that
+    // neither will get.
     var waiting = [];
     var buffered = [];
-    var discarded = 0;
+    var amount = 0;
     var isFull = false;
 
     this.client = {
@@ -3076,9 +3077,11 @@
       return items ? entry.size * (1 - (items[items.length - 1].given || 0)) : entry.size;
     }
 
+    // The network is given one after the other: of what is behind the first it has nothing.
     this.amount = function () {
-      while (buffered.length && !left(buffered[0])) { buffered.shift(); }
-      return Math.ceil(buffered.reduce(function (sum, entry) { return sum + left(entry); }, discarded));
+      var first;
+      while ((first = buffered[0]) && !left(first)) { amount -= buffered.shift().size; }
+      return Math.ceil(first ? amount - first.size + left(first) : amount);
     };
 
     this.send = function (data, kind) {
@@ -3087,7 +3090,7 @@
       function take(content) { entry.items = encodePacket(EVENT, "/", "", ["message", content]); }
 
       if (own.readyState > 1) {
-        discarded += entry.size;
+        amount += entry.size;
         return;
       }
       // First what may throw: nothing is to wait behind what cannot be sent.
@@ -3107,6 +3110,7 @@
         take(entry.size || isText(data) ? data : new Uint8Array(0));
       }
       own.amount();
+      amount += entry.size;
       buffered.push(entry);
       waiting.push(entry);
       pump();

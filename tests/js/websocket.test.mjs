@@ -50,3 +50,15 @@ test("behind a Blob that is being read any number of messages waits", () => {
   page.until(() => page.peer.events.length > all.length, "all has arrived");
   assert.deepEqual(page.peer.events.slice(1).map(([, data]) => data), all);
 });
+
+test("send takes no longer for what waits", () => {
+  const { face } = open();
+  // What a session keeps, and as much again, which waits here.
+  const [first, second] = [0, 1].map(() => {
+    const before = process.cpuUsage();
+    for (let i = 0; i < 10_000; i++) face.send("x");
+    return process.cpuUsage(before).user;
+  });
+  assert.equal(face.bufferedAmount, 20_000);
+  assert.ok(second < first, `${second} µs, not ${first} µs`);
+});
