@@ -345,7 +345,7 @@
   }
 
   // RFC 7230's token, of which subprotocols' names are made.
-  var TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$/;
+  var TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
   // An end has a `code`, a welcome a `grant`, and an envelope neither.
   function decodeHead(head, messages) {
@@ -365,11 +365,11 @@
     unit.attempt = number(head, "attempt");
     if (head.key !== undefined) { unit.key = name(head.key); }
     if (head.seq !== undefined) { unit.seq = number(head, "seq"); }
-    unit.protocol = head.protocol === undefined ? "" : head.protocol;
-    if (unit.protocol !== "" && !(isText(unit.protocol) && TOKEN.test(unit.protocol)) ||
-        head.protocol === "") {
+    var chosen = head.protocol;
+    if (chosen !== undefined && !(isText(chosen) && chosen.length <= 256 && TOKEN.test(chosen))) {
       throw malformed();
     }
+    unit.protocol = chosen || "";
     unit.got = number(head, "got", 0);
     unit.messages = messages;
     return checked(unit);
@@ -2878,9 +2878,8 @@
 
   // A text without lone surrogates, as UTF-8 can have it. For a symbol it throws, as it should.
   function scalars(value) {
-    return "".concat(value).replace(/[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]/g, function (found) {
-      return found.length > 1 ? found : "\ufffd";
-    });
+    return "".concat(value).replace(/([\ud800-\udbff][\udc00-\udfff])|[\ud800-\udfff]/g,
+      function (found, pair) { return pair || "\ufffd"; });
   }
 
   function locate(url) {
@@ -2936,7 +2935,7 @@
     var isFull = false;
 
     this.client = {
-      url: place.path + place.query, protocols: names.length ? names.join(", ") : undefined
+      url: place.path + place.query, protocols: names.join(", ") || undefined
     };
     this.url = place.url;
     this.readyState = 0;
@@ -3273,16 +3272,14 @@
 
   // A new one, of the class that was called: `page` is of it, whatever its `constructor` says.
   function make(page, values) {
+    if (!(page instanceof PageWebSocket)) { throw new TypeError("new is missing"); }
     if (!values.length) { throw new TypeError("no URL"); }
     var made = Target ? Object.setPrototypeOf(new Target(), Object.getPrototypeOf(page)) : page;
     fix(made, "_", new Face(made, values));
     return made;
   }
 
-  var PageWebSocket = shape(function WebSocket(url) {
-    if (!(this instanceof PageWebSocket)) { throw new TypeError("new is missing"); }
-    return make(this, arguments);
-  });
+  var PageWebSocket = shape(function WebSocket(url) { return make(this, arguments); });
 
   fix(numbered(members), "constructor", PageWebSocket, { writable: true, configurable: true });
   if (root.Symbol) { fix(members, root.Symbol.toStringTag, "WebSocket", { configurable: true }); }
@@ -3316,8 +3313,7 @@
     }
 
     var Installed = shape(function WebSocket(url) {
-      if (!(this instanceof Installed)) { throw new TypeError("new is missing"); }
-      if (!arguments.length || !Native || isOurs(url)) {
+      if (!(this instanceof PageWebSocket) || !arguments.length || !Native || isOurs(url)) {
         return make(this, arguments.length ? [url, arguments[1], options] : []);
       }
       return arguments[1] === undefined ? new Native(url) : new Native(url, arguments[1]);

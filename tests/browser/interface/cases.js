@@ -109,6 +109,12 @@ const CASES = {
     await closed(other);
   },
 
+  "a subprotocol's name that carries a token": async () => {
+    const ws = make("/tell", ["x".repeat(1000), "one"]);
+    same((await next(ws, "message")).data, "/mount/tell one");
+    await closed(ws);
+  },
+
   "a subprotocol that the server does not have": async () => {
     await fails(make("/echo", "three"));
     await fails(make("/echo", ["three", "four"]));
