@@ -1384,7 +1384,7 @@
     // -- Turns: the polling sessions of one site share the browser's connections; each has a key of
     // its own in localStorage
 
-    var turnsUnder = "fallback_transport poll " + pollUrl + " ";
+    var turnsUnder = "fallback_transport poll " + pollUrl.split("/", 3).join("/") + " ";
     var ownKey = turnsUnder + (nonce(window) || random());
     var neighbour = { key: turnsUnder, own: ownKey, turn: turn };
     var restedAt = 0;

@@ -14,6 +14,7 @@ export class Page {
     options = {}, seed = 1, random = generator(seed), nonce, webSocket, beside = null,
     storage = beside ? beside.storage : new FakeStorage(), sessionStorage = new FakeStorage(),
     grant, before = () => {}, library = FallbackTransport, connect = true,
+    url = "/fallback",
   } = {}) {
     // Another page of the same browser, at the same site.
     this.clock = beside ? beside.clock : new Clock();
@@ -24,6 +25,7 @@ export class Page {
     this.environment = new FakeEnvironment(this.network, { random, storage, sessionStorage, nonce, webSocket });
     this.library = library;
     this.options = options;
+    this.url = url;
     // What the page heard, in order: [type, event], and what came by name.
     this.heard = [];
     this.messages = [];
@@ -32,7 +34,7 @@ export class Page {
   }
 
   connect() {
-    this.session = this.library.connect("/fallback", { environment: this.environment, ...this.options });
+    this.session = this.library.connect(this.url, { environment: this.environment, ...this.options });
     for (const type of ["open", "close", "error", "transport", "reset"]) {
       this.session.addEventListener(type, (event) => this.heard.push([type, event]));
     }

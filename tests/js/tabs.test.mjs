@@ -7,7 +7,7 @@ import { load } from "./core.mjs";
 import { FakeStorage, generator, START } from "./fake_environment.mjs";
 import { Page } from "./page.mjs";
 
-const PREFIX = "fallback_transport poll http://page.test/fallback/poll ";
+const PREFIX = "fallback_transport poll http://page.test ";
 const SECOND = 1000;
 
 // Tabs of one browser, each with the file loaded for itself, on polling.
@@ -156,15 +156,24 @@ for (const [what, value] of [["of the future", START + 1e9], ["nonsense", "soon"
   });
 }
 
-test("another mount, and other things in the storage, do not count", () => {
+test("another server, and other things in the storage, do not count", () => {
   const storage = new FakeStorage();
   for (let i = 0; i < 5; i++) {
-    storage.items.set(`fallback_transport poll http://page.test/other/poll ${i}`, String(START));
+    storage.items.set(`fallback_transport poll http://page.test:8080 ${i}`, String(START));
     storage.items.set(`application ${i}`, "its own");
   }
   const page = new Page({ options: { transports: ["polling"] }, storage }).opened().advance(100);
   assert.deepEqual(waits(page.posts), FIRST);
   assert.equal(storage.items.size, 11);
+});
+
+test("another mount of the server counts: its connections are the same", () => {
+  const tabs = new Tabs(0);
+  for (let i = 0; i < 8; i++) tabs.open({ url: `/room/${i}` });
+  tabs.clock.advance(10 * SECOND);
+  const counts = tabs.busiest(8 * SECOND);
+  assert.ok(counts.filter((count) => count > 3).length <= 0.05 * counts.length, `up to ${Math.max(...counts)} are held`);
+  tabs.quiet();
 });
 
 for (const [what, options] of [
