@@ -2,7 +2,7 @@
 // It has no code of its own: where modules know no CommonJS, the script defines its global.
 import * as script from "./fallback_transport.js";
 
-const FallbackTransport = script.default || globalThis.FallbackTransport;
+const FallbackTransport = script.default || self.FallbackTransport;
 
 export default FallbackTransport;
 export const { connect, version, WebSocket, install } = FallbackTransport;

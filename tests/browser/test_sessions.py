@@ -267,3 +267,21 @@ def test_the_module_is_the_same(browser: Browser, server: Served, name: str) -> 
     assert page.evaluate("window.told") == ["null", page.evaluate("FallbackTransport.version")]
     page.close()
     assert errors == []
+
+
+def test_the_module_needs_no_global_this(browser: Browser, server: Served) -> None:
+    """Edge 16 and Safari 11 have modules, and not this."""
+    page = browser.new_page()
+    page.goto(server.url + "/login?user=me")
+    version = page.evaluate(
+        """async () => {
+            delete window.globalThis;
+            try {
+                return (await import("/fallback/fallback_transport.mjs")).version;
+            } finally {
+                window.globalThis = window;
+            }
+        }"""
+    )
+    assert version == page.evaluate("FallbackTransport.version")
+    page.close()
