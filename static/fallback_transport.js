@@ -2989,7 +2989,7 @@
     function settle() {
       var at = queue.indexOf(connect);
       if (at >= 0) { queue.splice(at, 1); }
-      if (at === 0 && queue.length) { queue[0](); }
+      if (!at && queue[0]) { queue[0](); }
       return at >= 0;
     }
 
@@ -3307,8 +3307,7 @@
         return false;
       }
       return places.some(function (each) {
-        return place.origin === each.origin &&
-          (place.path + "/").indexOf(each.path.replace(/\/$/, "") + "/") === 0;
+        return (place.mount + "/").indexOf(each.mount.replace(/\/$/, "") + "/") === 0;
       });
     }
 
@@ -3327,7 +3326,7 @@
     members.constructor = root.WebSocket = Installed;
     return function () {
       members.constructor = PageWebSocket;
-      if (root.WebSocket === Installed) { root.WebSocket = before; }
+      if (root.WebSocket === Installed && !(root.WebSocket = before)) { delete root.WebSocket; }
       // One that came later may go on calling this one.
       places = [];
     };

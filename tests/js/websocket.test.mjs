@@ -62,3 +62,11 @@ test("send takes no longer for what waits", () => {
   assert.equal(face.bufferedAmount, 20_000);
   assert.ok(second < first, `${second} µs, not ${first} µs`);
 });
+
+test("undone where there was no WebSocket, there is none again", () => {
+  const root = { location: { protocol: "http:", href: "http://page.test/" }, URL };
+  const undo = load([], { self: root }).install({ paths: ["/chat"] });
+  assert.equal(typeof root.WebSocket, "function");
+  undo();
+  assert.equal("WebSocket" in root, false);
+});
