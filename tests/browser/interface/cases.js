@@ -198,6 +198,22 @@ const CASES = {
     same(await closed(ws), [1005, "", true]);
   },
 
+  "what differs from a browser's own": async () => {
+    const ws = await opened();
+    const heard = listen(ws);
+    const seen = [];
+    ws.binaryType = "arraybuffer";
+    ws.onmessage = () => Promise.resolve().then(() => seen.push("the promise"));
+    ws.addEventListener("message", () => seen.push("the next listener"));
+    const shared = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer;
+    ws.send(new Uint8Array(shared, 0, 2));
+    same(await content(await heard()), [0, 0], "shared");
+    same(seen, ["the next listener", "the promise"]);
+    ws.send(new ArrayBuffer(3, { maxByteLength: 5 }));
+    same(await content(await heard()), [0, 0, 0], "resizable");
+    await closed(ws);
+  },
+
   "what is sent is what it was then": async () => {
     const ws = await opened();
     const heard = listen(ws);
