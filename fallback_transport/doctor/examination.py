@@ -220,8 +220,12 @@ class Examination:
 
     def _absent(self, failed: Failed) -> str | None:
         """Why there is no doctor at this address, where that is what an answer says."""
-        if (failed.foreign or {}).get("status") == 404:
-            return "there is no doctor at this address; perhaps it is switched off"
+        # 405: of a page for whatever path, as an application with files at its root has one.
+        if (failed.foreign or {}).get("status") in (404, 405):
+            return (
+                "there is no doctor at this address, which is to be that of a mount, such as "
+                "https://host/fallback; or it is switched off"
+            )
         # A login page may be at https, too, but not of the same host.
         host = re.escape(self._route.host)
         https = re.match(rf"https://\[?{host}\]?(:[0-9]+)?(?=/|$)", failed.location or "", re.I)

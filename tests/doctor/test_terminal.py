@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from fallback_transport.doctor.examination import Examination, Failed
 from fallback_transport.doctor.findings import diagnose
 from fallback_transport.doctor.route import Route
 from tests.client.waiting import eventually
+from tests.documents import README
+from tests.example import serving
 from tests.integration.served import MODES, ROOT, Served, free_port
 from tests.proxies.fault_process import FaultProxy
 from tests.proxies.faults import AcceptClose, Gateway, LoginPage, Refuse
@@ -161,6 +164,17 @@ def test_there_is_no_doctor(server: Served) -> None:
             done = command(url)
             assert done.returncode == 3
             assert "there is no doctor at this address" in done.stderr
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("path", ["", "/page.html", "/fallback/doctor"])
+def test_there_is_no_doctor_but_a_page_for_every_path(path: str, tmp_path: Path) -> None:
+    """The ten lines of README.md have one: their static files are at the root."""
+    program = README.block("python", "transport.run(app)")
+    with serving(tmp_path, program, "a page") as url:
+        done = command(url.removesuffix("/page.html") + path)
+    assert done.returncode == 3, done.stdout
+    assert "there is no doctor at this address" in done.stderr
 
 
 @pytest.mark.parametrize(
