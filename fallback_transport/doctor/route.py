@@ -124,10 +124,18 @@ class Route:
         )
 
     def tls(self, *, own: bool = True) -> ssl.SSLContext:
-        """What is trusted; without the given file if not `own`."""
+        """What is trusted; without the given file if not `own`.
+
+        Raises:
+            ValueError: that file has no certificates.
+        """
         context = ssl.create_default_context()
         if self.ca is not None and own:
-            context.load_verify_locations(self.ca)
+            try:
+                context.load_verify_locations(self.ca)
+            except OSError as error:
+                # It does not name the file.
+                raise ValueError(f"no certificates in {self.ca}: {error.strerror}") from error
         return context
 
     def connect(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import sys
@@ -113,7 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         type=_seconds,
         default=5.0,
-        help="for how long to be silent on the WebSocket, and to let a poll be held (default 5)",
+        help="for how long to be silent on the WebSocket, and to let a poll be held "
+        f"(default 5, at most {MAX_IDLE:g})",
     )
     doctor.add_argument(
         "--header",
@@ -126,10 +128,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= MAX_IDLE:
-        raise ValueError(text)
-    return seconds
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(text)) <= MAX_IDLE:
+            return seconds
+    raise argparse.ArgumentTypeError(f"seconds are above 0 and at most {MAX_IDLE:g}: {text!r}")
 
 
 def _header(line: str) -> tuple[str, str]:

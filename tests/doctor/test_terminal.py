@@ -212,6 +212,23 @@ def test_wrong_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--idle", "soon", "at most 300: 'soon'"),
+        ("--idle", "301", "at most 300: '301'"),
+        ("--ca", "/nowhere", "/nowhere: No such file"),
+        ("--ca", __file__, f"{__file__}: "),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_cure(
+    option: str, value: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.suppress(SystemExit):
+        terminal.main(["doctor", "http://host.test/", option, value])
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("name", "proxy"),
     [
         ("HTTP_PROXY", "socks5://10.0.0.1:1080"),
