@@ -173,6 +173,8 @@ class Session:
                 "serves: call it in a handler, or in a task"
             )
         if not server.manager.is_connected(self.id, self._namespace):
+            if not in_namespace(server.manager, self._namespace, self.id):
+                raise RequestFailed("the session ended")
             raise RuntimeError(
                 "request() needs a connected client: in on_connect it cannot answer yet, "
                 "in on_disconnect not any more"

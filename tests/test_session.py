@@ -328,6 +328,20 @@ def test_a_request_survives_a_reconnection(place: Place) -> None:
     assert answers == ["late"]
 
 
+@pytest.mark.parametrize("kind", ["ours", "stock"])
+def test_a_request_fails_behind_the_end_as_it_does_before(place: Place, kind: str) -> None:
+    """A task that asks again and again is told the same, whenever the session ends."""
+    if kind == "ours":
+        client, peer = place.peer()
+        client.close()
+        peer.settle()
+    else:
+        client, sock = place.stock()
+        sock.handler("1")
+    with pytest.raises(RequestFailed, match="the session ended"):
+        client.request("ask")
+
+
 def test_asking_in_the_first_and_last_handler_is_refused(place: Place) -> None:
     refused: list[str] = []
 
