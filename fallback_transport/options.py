@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -19,6 +20,8 @@ BINDINGS = ("auto", "hub", "wsgi")
 WHEN_FULL = ("close", "wait")
 #: Beyond, a time is no time; below, it is exact in a browser's milliseconds.
 MAX_SECONDS = 1e9
+#: What browsers ask for, and servers hand on, as it is, spaces and the like decoded again.
+_REACHABLE = re.compile(r"(?!.*/\.\.?(/|$))[^?#%\\\x00-\x1f\x7f-\U0010ffff]*")
 #: Bytes of the smallest `max_body`.
 MIN_BODY = 16_384
 WHOLE_NUMBERS = (
@@ -214,6 +217,11 @@ class Options:
 def _check_path(name: str, path: Any) -> None:
     if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
         raise ValueError(f"{name} must begin with a slash and not end with one: {path!r}")
+    if not _REACHABLE.fullmatch(path):
+        raise ValueError(
+            f"{name} must be a path that requests can have as it is written: of ASCII, without "
+            f"?, #, % and \\, and without the segments . and ..: {path!r}"
+        )
 
 
 def configured(config: Mapping[str, Any]) -> dict[str, Any]:

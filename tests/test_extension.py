@@ -149,6 +149,14 @@ def test_an_unknown_configuration_key_names_those_there_are(app: flask.Flask) ->
         ("path", ("/a", "/socket.io"), "must differ"),
         ("path", ("/a", "b"), "path must begin with a slash and not end with one: 'b'"),
         ("path", ["/a", 1], "path must begin"),
+        ("path", "/p\u00e4th", "path must be a path that requests can have"),
+        ("path", "/a%20path", "as it is written: .*: '/a%20path'"),
+        ("path", "/chat?room=1", "without [?]"),
+        ("path", "/chat#1", "without [?], #"),
+        ("path", "/a\\b", "path must be a path"),
+        ("path", "/a/../b", "path must be a path"),
+        ("path", "/.", "path must be a path"),
+        ("socketio_path", "/p\u00e4th", "socketio_path must be a path"),
         ("path", (), "one mount, or several different ones"),
         ("path", ("/a", "/a"), "one mount, or several different ones"),
         ("origins", "https://shop.example/", "without a path, .*: 'https://shop.example/'"),
@@ -197,6 +205,11 @@ def test_an_impossible_option_says_what_is_possible(
         made(app, **{option: value})
     assert "fallback_transport" not in app.extensions
     assert not isinstance(app.wsgi_app, Gateway)
+
+
+@pytest.mark.parametrize("path", ["/a path", "/a//b", "/.well-known/...", '/"(a)":[b];c', "/"])
+def test_what_requests_can_have_as_it_is_written_is_a_path(path: str) -> None:
+    assert Options(path=path).paths == (path,)
 
 
 @pytest.mark.parametrize(
