@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .origins import valid_origin
-from .protocol.codec import valid_subprotocol
+from .protocol.codec import MAX_NUMBER, valid_subprotocol
 from .protocol.envelope import Grant
 from .protocol.reliability import Bounds
 
@@ -24,11 +24,10 @@ MAX_SECONDS = 1e9
 _REACHABLE = re.compile(r"(?!.*/\.\.?(/|$))[^?#%\\\x00-\x1f\x7f-\U0010ffff]*")
 #: Bytes of the smallest `max_body`.
 MIN_BODY = 16_384
+#: What a welcome tells the page, in numbers that it has to be able to read.
+GRANTED = ("max_message", "max_body", "credit_messages", "credit_bytes")
 WHOLE_NUMBERS = (
-    "max_message",
-    "max_body",
-    "credit_messages",
-    "credit_bytes",
+    *GRANTED,
     "max_unconfirmed_messages",
     "max_unconfirmed_bytes",
     "max_sessions",
@@ -180,6 +179,9 @@ class Options:
                 continue
             if not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} must be a whole number above 0: {number!r}")
+        for name in GRANTED:
+            if getattr(self, name) > MAX_NUMBER:
+                raise ValueError(f"{name} must be at most {MAX_NUMBER}: {getattr(self, name)}")
         # A head has up to 4096 characters, and something must fit behind it.
         if self.max_body < MIN_BODY:
             raise ValueError(f"max_body must be at least {MIN_BODY} bytes: {self.max_body}")

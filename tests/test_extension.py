@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -17,10 +18,12 @@ from werkzeug.test import EnvironBuilder
 from fallback_transport import ConnectionRefused, FallbackTransport, Session, assembly
 from fallback_transport.engine import Engine
 from fallback_transport.gateway import Gateway
-from fallback_transport.options import Options
+from fallback_transport.options import WHOLE_NUMBERS, Options
+from fallback_transport.protocol.codec import MAX_NUMBER
 from fallback_transport.protocol.envelope import Grant
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Registry
+from fallback_transport.testing import TestClient
 from tests.fakes import FakeRuntime, Peer
 
 
@@ -186,6 +189,10 @@ def test_an_unknown_configuration_key_names_those_there_are(app: flask.Flask) ->
         ("credit_messages", 1.5, "credit_messages must be a whole number"),
         ("max_sessions", -1, "max_sessions must"),
         ("max_held_polls", 0, "max_held_polls must"),
+        ("max_message", 10**15, "max_message must be at most 999999999999999: 1000000000000000"),
+        ("max_body", 10**15, "max_body must be at most"),
+        ("credit_messages", 10**15, "credit_messages must be at most"),
+        ("credit_bytes", sys.maxsize, "credit_bytes must be at most"),
         ("max_body", 16_383, "max_body must be at least 16384 bytes: 16383"),
         ("max_uncommitted_per_address", 0, "max_uncommitted_per_address must"),
         ("max_ungreeted", None, "max_ungreeted must"),
@@ -205,6 +212,13 @@ def test_an_impossible_option_says_what_is_possible(
         made(app, **{option: value})
     assert "fallback_transport" not in app.extensions
     assert not isinstance(app.wsgi_app, Gateway)
+
+
+@pytest.mark.parametrize("name", WHOLE_NUMBERS)
+def test_as_good_as_no_limit_is_one_that_a_page_can_read(name: str) -> None:
+    transport = made(flask.Flask(__name__), **{name: MAX_NUMBER})
+    with TestClient(transport) as client:
+        assert client.connected
 
 
 @pytest.mark.parametrize("path", ["/a path", "/a//b", "/.well-known/...", '/"(a)":[b];c', "/"])
