@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
+
+import socketio
 
 from .origins import valid_origin
 from .protocol.codec import MAX_NUMBER, valid_subprotocol
@@ -130,7 +132,7 @@ class Options:
             if name == "origins" and not value:
                 # As from an environment variable that is not set.
                 value = ()
-            single = isinstance(value, str) or value is None
+            single = isinstance(value, str) or not isinstance(value, Iterable)
             object.__setattr__(self, name, (value,) if single else tuple(value))
         for path in self.paths:
             # The root does both, and is a mount, too.
@@ -155,6 +157,12 @@ class Options:
             raise ValueError(
                 "client_manager must be a client manager, such as socketio.RedisManager(url), "
                 "and not its URL"
+            )
+        manager = self.client_manager
+        if manager is not None and not isinstance(manager, socketio.Manager):
+            raise ValueError(
+                "client_manager must be a client manager that is not async, such as "
+                f"socketio.RedisManager(url), and not of class {type(manager).__name__}"
             )
         for subprotocol in self.subprotocols:
             if not valid_subprotocol(subprotocol):
