@@ -416,6 +416,18 @@ def test_an_impossible_close_is_refused(place: Place, kind: str, code: int, reas
     assert place.ends == []
 
 
+@pytest.mark.parametrize("code", ["bye", 4001.0])
+def test_a_close_is_by_a_number(place: Place, code: Any) -> None:
+    """Written as `4001.0`, a close would be malformed each time that it is sent."""
+    client, peer = place.peer()
+    with pytest.raises(ValueError, match=f"and then a text: {code!r}, ''"):
+        client.close(code)
+    with pytest.raises(ValueError, match="and then a text: 1000, 5"):
+        place.transport.disconnect(client, 1000, 5)  # type: ignore[arg-type]
+    assert client.connected
+    assert peer.closed is None
+
+
 def test_connection_refused_is_checked_where_it_is_made() -> None:
     refused = ConnectionRefused()
     assert (refused.code, refused.reason) == (4401, "refused")

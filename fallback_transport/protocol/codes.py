@@ -40,7 +40,7 @@ class CloseCode(IntEnum):
     TOO_MANY = 4429
 
 
-def valid_close(code: int, reason: str) -> str | None:
+def valid_close(code: object, reason: object) -> str | None:
     """Why `code` and `reason` cannot close a session, or None if they can.
 
     The codes are those that an application may pass to a browser's
@@ -48,6 +48,8 @@ def valid_close(code: int, reason: str) -> str | None:
     ones that RFC 6455, section 7.4.1, reserves (1004 and 1006). 1005 is what it says
     of a close frame without a code: here that is said by the number, with no reason.
     """
+    if not isinstance(code, int) or not isinstance(reason, str):
+        return f"a close has a whole number as its code, and then a text: {code!r}, {reason!r}"
     if code == CloseCode.NO_CODE:
         return "1005 says that no code was given, and takes no reason" if reason else None
     if not (3000 <= code <= 4999 or 1000 <= code <= 1003 or 1007 <= code <= 1014):

@@ -48,6 +48,13 @@ def test_no_code_comes_without_a_reason() -> None:
     assert valid_close(1005, "why") == "1005 says that no code was given, and takes no reason"
 
 
+@pytest.mark.parametrize(("code", "reason"), [("bye", ""), (4001.0, ""), (4001, None), (1005, 0)])
+def test_what_is_no_code_or_no_reason_is_shown(code: object, reason: object) -> None:
+    problem = valid_close(code, reason)
+    assert problem is not None
+    assert problem.endswith(f"as its code, and then a text: {code!r}, {reason!r}")
+
+
 def test_the_code_is_looked_at_before_the_reason() -> None:
     assert "not a close code" in (valid_close(0, "x" * 200) or "")
 
