@@ -56,7 +56,7 @@ class Registration:
     max_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.namespace.startswith("/"):
+        if not isinstance(self.namespace, str) or not self.namespace.startswith("/"):
             raise ValueError(f"a namespace begins with a slash: {self.namespace!r}")
         size = self.max_bytes
         if size is not None and (type(size) is not int or size < 0):
@@ -235,6 +235,8 @@ def takes(handler: Callable[..., Any]) -> range:
         parameters = inspect.signature(handler, follow_wrapped=False).parameters.values()
     except (TypeError, ValueError):
         return range(sys.maxsize)
+    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+        return range(0)
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     least = sum(p.default is p.empty for p in places) - 1
     many = any(p.kind is p.VAR_POSITIONAL for p in parameters)

@@ -520,6 +520,8 @@ def test_what_would_not_run_is_refused(transport: FallbackTransport, decorator: 
         ("on_disconnect", lambda client: None, "client, code, reason"),
         ("on_disconnect", lambda client, *, code, reason: None, "client, code, reason"),
         ("on_error", lambda client, error: None, "client, error, name"),
+        ("on_message", lambda client, data, *, room: None, "client, data"),
+        ("on_connect", lambda client, *, auth: None, "client"),
     ],
 )
 def test_what_cannot_be_called_is_refused(
@@ -528,6 +530,22 @@ def test_what_cannot_be_called_is_refused(
     told = re.escape(f"<lambda> cannot be called as f({arguments})")
     with pytest.raises(TypeError, match=told):
         getattr(transport, decorator)()(handler)
+
+
+def test_what_can_be_left_out_is_no_obstacle(transport: FallbackTransport) -> None:
+    def sum_up(client: Session, number: int, *, sign: int = 1) -> int:
+        return sign * number
+
+    transport.on_message("plus")(sum_up)
+    transport.on_message("minus")(functools.partial(sum_up, sign=-1))
+    with TestClient(transport) as client:
+        assert (client.request("plus", 1), client.request("minus", 1)) == (1, -1)
+
+
+@pytest.mark.parametrize("namespace", [1, b"/admin"])
+def test_a_namespace_is_a_text(transport: FallbackTransport, namespace: Any) -> None:
+    with pytest.raises(ValueError, match="a namespace begins with a slash: "):
+        transport.on_message("chat", namespace=namespace)(lambda client, data: None)
 
 
 def test_the_one_for_all_takes_a_name(transport: FallbackTransport) -> None:
