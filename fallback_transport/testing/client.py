@@ -71,6 +71,7 @@ class TestClient:
             merely `closed`.
         RuntimeError: there is no app yet, or it serves in real time already, or has a
             client manager that listens to other processes.
+        ValueError: `over` is no transport, or the namespace none.
     """
 
     # Not one of pytest's classes, whatever its name says.
@@ -88,6 +89,8 @@ class TestClient:
         raise_server_exceptions: bool = True,
     ) -> None:
         self._over = Transport(over)
+        if not namespace.startswith("/"):
+            raise ValueError(f"a namespace begins with a slash: {namespace!r}")
         its = _assembly(transport)
         self._runtime = _virtual(its)
         self._tasks = self._runtime.tasks
@@ -180,6 +183,8 @@ class TestClient:
 
         Raises:
             SessionOver: the session has ended.
+            TypeError, ValueError: no event can have that name, or JSON cannot express the data.
+            MessageRefused: it is larger than `max_message`.
         """
         self._page.emit(name, data, callback)
         self._settle()

@@ -14,6 +14,7 @@ from socketio import packet as sio
 from werkzeug.test import Client as HTTPClient
 
 from ..engine import ERROR, RequestFailed
+from ..packets import Packet
 from ..protocol.client import ClientMachine
 from ..protocol.envelope import End, Envelope, Grant, Welcome
 from ..protocol.events import (
@@ -26,6 +27,7 @@ from ..protocol.events import (
 )
 from ..protocol.message import Message
 from ..protocol.reliability import Bounds
+from ..session import check_name
 from ..shortcut import message_of
 from .links import Link, PollingLink, WebSocketLink
 from .tasks import VirtualRuntime
@@ -134,7 +136,7 @@ class Page:
         self._callbacks: dict[int, Callback] = {}
         self._next_id = 0
         self._partial: Any = None
-        self._send(sio.Packet(sio.CONNECT, data=auth, namespace=namespace))
+        self._send(Packet(sio.CONNECT, data=auth, namespace=namespace))
 
     # -- for the client ------------------------------------------------------------------
 
@@ -156,11 +158,16 @@ class Page:
         return link
 
     def emit(self, name: str, data: tuple[Any, ...], callback: Callback | None) -> None:
-        """Send an event."""
+        """Send an event.
+
+        Raises:
+            TypeError, ValueError: no event can have that name, or it is not JSON's.
+        """
+        check_name(name)
         number = None
         if callback is not None:
             number = self._next_id = self._next_id + 1
-        packet = sio.Packet(sio.EVENT, data=[name, *data], namespace=self._namespace, id=number)
+        packet = Packet(sio.EVENT, data=[name, *data], namespace=self._namespace, id=number)
         self._send(packet)
         if number is not None and callback is not None:
             self._callbacks[number] = callback
@@ -283,7 +290,7 @@ class Page:
             return
         if number is not None and replies and self.closed is None:
             values = list(replies[-1]) if isinstance(replies[-1], tuple) else replies[-1:]
-            packet = sio.Packet(sio.ACK, data=values, namespace=self._namespace, id=number)
+            packet = Packet(sio.ACK, data=values, namespace=self._namespace, id=number)
             self._send(packet, urgent=True)
 
 

@@ -15,7 +15,7 @@ import pytest
 import socketio
 
 from fallback_transport import ConnectionRefused, FallbackTransport, RequestFailed, Session
-from fallback_transport.protocol.errors import SessionOver
+from fallback_transport.protocol.errors import MessageRefused, SessionOver
 from fallback_transport.testing import ConnectionFailed, TestClient
 
 KINDS = ["websocket", "polling"]
@@ -89,6 +89,32 @@ def test_what_came_is_kept_in_order(application: Application, client: TestClient
     ]
     assert client.received("several") == [(1, 2)]
     assert client.received("nothing") == []
+
+
+def test_what_a_page_cannot_emit_it_cannot(application: Application, client: TestClient) -> None:
+    for name, error in (("connect", ValueError), ("disconnect", ValueError), (7, TypeError)):
+        with pytest.raises(error, match=r"reserved|is a text"):
+            client.emit(name)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        client.emit("note", {1, 2})
+    with pytest.raises(MessageRefused):
+        client.emit("note", "x" * 16_000_000)
+    assert client.request("note", 1) == 1
+    assert application.handled == [1]
+    with pytest.raises(ValueError, match="begins with a slash: 'admin'"):
+        TestClient(application.transport, namespace="admin")
+
+
+def test_what_is_no_number_is_null_as_browsers_write_it(
+    application: Application, client: TestClient
+) -> None:
+    client.on("ask", lambda: float("nan"))
+    handed: list[Any] = []
+    application.transport.on_message("ask me")(lambda ours: handed.append(ours.request("ask")))
+    client.emit("note", [float("nan"), float("inf")])
+    client.emit("ask me")
+    assert application.handled == [[None, None]]
+    assert handed == [None]
 
 
 def test_clients_share_the_server_and_its_clock(application: Application) -> None:
