@@ -78,7 +78,8 @@ class Session:
 
     @property
     def url(self) -> str:
-        """Path and query of the URL that the page has connected to; "" for a stock client."""
+        """The path of the URL that the page has connected to, with the query that the URL of a
+        page's `WebSocket` has; "" for a stock client."""
         conversation = self._conversation
         url: str = conversation.environ.get(URL, "") if conversation is not None else ""
         return url

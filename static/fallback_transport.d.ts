@@ -11,7 +11,10 @@ export as namespace FallbackTransport;
 /** Of the library. */
 export const version: string;
 
-/** Open a session with the server's mount at `url`, by default `"/fallback"` of the page's own. */
+/**
+ * Open a session with the server's mount at `url`, or above it, by default `"/fallback"` of the page's
+ * own. It has no query.
+ */
 export function connect(url?: string, options?: Options): Session;
 export function connect(options: Options): Session;
 
