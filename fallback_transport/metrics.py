@@ -26,8 +26,8 @@ class Metrics:
             import prometheus_client
         except ImportError as error:
             raise RuntimeError(
-                "the option metrics needs prometheus_client: "
-                "pip install fallback-transport[metrics]"
+                "the option metrics needs prometheus_client, which is not installed: "
+                'pip install "prometheus-client>=0.20"'
             ) from error
         self._stats = stats
         # Of its own: an application's other metrics have their own page.

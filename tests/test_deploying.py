@@ -11,6 +11,7 @@ import socketio
 from flask import Flask
 
 from fallback_transport import FallbackTransport
+from fallback_transport.metrics import Metrics
 from fallback_transport.runtime import missing
 from tests.client.session import ClientSession
 from tests.client.waiting import eventually
@@ -39,6 +40,10 @@ def test_what_a_mode_lacks_is_what_the_project_names(monkeypatch: pytest.MonkeyP
         [package] = re.findall('pip install (".+?")', missing(mode) or "")
         assert package in PROJECT
     assert missing("threading") is None
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(RuntimeError, match=r'pip install ".+"$') as raised:
+        Metrics(dict)
+    assert str(raised.value).split(" install ")[1] in PROJECT
 
 
 @pytest.mark.requires("redis")

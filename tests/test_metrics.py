@@ -102,7 +102,7 @@ def test_as_the_application_says() -> None:
 
 def test_without_prometheus_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(RuntimeError, match=r"pip install fallback-transport\[metrics\]"):
+    with pytest.raises(RuntimeError, match=r'pip install "prometheus-client>=0\.20"$'):
         site(metrics=True)
     assert site().get("/fallback/metrics").status_code == 404
 
