@@ -192,31 +192,31 @@ class FallbackTransport(Handlers):
             name, data, latest: see `Session.emit`; sessions of other processes get all.
             to: a session, its id, or a room, or a list of them; None for everybody.
             skip: a session or id that does not get it, or a list of them.
-            namespace: the Socket.IO namespace; None for that of the sessions in `to`, else "/".
+            namespace: the Socket.IO namespace; None for that of each session in `to`, else "/".
 
         Raises:
-            ValueError: `to` is empty, and no list; or has what is empty in it, or sessions of
-                several namespaces or apps; or the name is reserved.
+            ValueError: `to` is empty, and no list, or has what is empty in it; or the name is
+                reserved.
             TypeError: the name is no text.
             RuntimeError: before `init_app`, or it does not say which app is meant.
         """
         if name.__class__ is not str or name in RESERVED_EVENTS:
             check_name(name)
-        target = _id(to)
-        if target == []:
-            return
-        several = isinstance(target, list)
-        if to is not None and not (all(target) if several else target):
-            # To python-socketio, whatever is empty is everybody, one of several as well.
-            raise ValueError(f"to={to!r} names nobody: give a session, a room, or None for all")
-        sessions = [each for each in (to if several else [to]) if isinstance(each, Session)]
-        if len({(each._engine, each._namespace) for each in sessions}) > 1:
-            raise ValueError("sessions of several namespaces, or apps: emit to those of each")
-        if namespace is None:
-            namespace = sessions[0]._namespace if sessions else "/"
-        server = sessions[0]._engine.server if sessions else self.server
+        several = isinstance(to, (list, tuple, set, frozenset))
+        meant: dict[tuple[Any, str], list[Any]] = {}
+        for each in to if several else (to,):
+            if not each and (several or each is not None):
+                # To python-socketio, whatever is empty is everybody, one of several as well.
+                raise ValueError(f"to={to!r} names nobody: give a session, a room, or None for all")
+            if isinstance(each, Session):
+                where = each._engine.server, namespace or each._namespace
+            else:
+                where = self.server, namespace or "/"
+            meant.setdefault(where, []).append(_id(each))
         with only_latest(latest):
-            server.emit(name, data, to=target, skip_sid=_id(skip), namespace=namespace)
+            for (server, place), targets in meant.items():
+                target = targets if several else targets[0]
+                server.emit(name, data, to=target, skip_sid=_id(skip), namespace=place)
 
     def send(
         self,

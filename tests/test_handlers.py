@@ -451,6 +451,24 @@ def test_a_namespace_that_nobody_has_refuses(transport: FallbackTransport) -> No
         assert client.closed == (4401, "Unable to connect")
 
 
+def test_among_several_each_session_is_found_in_its_namespace(
+    transport: FallbackTransport,
+) -> None:
+    clients: list[Session] = []
+    transport.on_connect(clients.append)
+    transport.on_connect(namespace="/admin")(clients.append)
+    with TestClient(transport) as plain, TestClient(transport, namespace="/admin") as admin:
+        there, inside = clients
+        there.join("room")
+        transport.emit("one", to=[inside])
+        transport.emit("two", to=(inside, "room", there), latest="key")
+        transport.emit("three", to={inside, there}, namespace="/")
+        transport.send("four", to=[there, inside], skip=there)
+        transport.emit("five", to=[])
+        assert plain.received() == [("two",), ("three",)]
+        assert admin.received() == [("one",), ("two",), ("message", "four")]
+
+
 def test_a_namespace_begins_with_a_slash(transport: FallbackTransport) -> None:
     with pytest.raises(ValueError, match="begins with a slash: 'admin'"):
         transport.on_message("chat", namespace="admin")(print)
