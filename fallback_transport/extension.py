@@ -195,9 +195,9 @@ class FallbackTransport(Handlers):
             namespace: the Socket.IO namespace; None for that of each session in `to`, else "/".
 
         Raises:
-            ValueError: `to` is empty, and no list, or has what is empty in it; or the name is
-                reserved.
-            TypeError: the name is no text.
+            ValueError: `to` is empty, and no list, or has what is empty in it; or see
+                `Session.emit`.
+            TypeError, MessageRefused: see `Session.emit`; not for what nobody would get.
             RuntimeError: before `init_app`, or it does not say which app is meant.
         """
         if name.__class__ is not str or name in RESERVED_EVENTS:

@@ -127,7 +127,8 @@ class Session:
                 and replaces nothing; to stock clients, all is sent.
 
         Raises:
-            TypeError, ValueError: no event can have that name.
+            TypeError, ValueError: no event can have that name, or JSON cannot express the data.
+            MessageRefused: it is larger than `max_message`.
         """
         if name.__class__ is not str or name in RESERVED_EVENTS:
             check_name(name)
@@ -161,7 +162,7 @@ class Session:
         Raises:
             RequestFailed: its listener raised, no answer came in time, or the
                 session ended.
-            TypeError, ValueError: no event can have that name.
+            TypeError, ValueError, MessageRefused: see `emit`.
             RuntimeError: called in `on_connect`, where the client cannot answer yet, or
                 in `on_disconnect`; or, on eventlet and gevent, in another thread.
         """

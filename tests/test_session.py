@@ -11,6 +11,7 @@ from werkzeug.test import EnvironBuilder
 
 from fallback_transport import ConnectionRefused, RequestFailed, Session
 from fallback_transport.gateway import Gateway
+from fallback_transport.protocol.errors import MessageRefused
 from tests.fakes import Peer
 from tests.place import Place
 
@@ -177,6 +178,21 @@ def test_what_cannot_be_json_is_refused_at_the_call(place: Place) -> None:
     client.emit("good")
     peer.exchange()
     assert peer.events == [["good"]]
+
+
+def test_what_an_emit_raises_is_told(place: Place) -> None:
+    client, peer = place.peer()
+    told = (Session.emit.__doc__ or "").partition("Raises:")[2]
+    for data, error, why in (
+        ({1, 2}, TypeError, "JSON cannot express"),
+        ("x" * 16_000_000, MessageRefused, "larger than `max_message`"),
+    ):
+        for emit in (client.emit, client.request, place.transport.emit):
+            with pytest.raises(error):
+                emit("bad", data)
+        assert error.__name__ in told
+        assert why in told
+    assert peer.events == []
 
 
 @pytest.mark.parametrize(
