@@ -7,6 +7,7 @@ application, and only there it shows in what its requests run.
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 import threading
 from typing import Any
@@ -55,7 +56,7 @@ def unsuitable(mode: str, environ: dict[str, Any]) -> str | None:
     """
     server = environ.get("SERVER_SOFTWARE") or "this WSGI server"
     carrier = _carrier()
-    if carrier == "threading" and not environ.get("wsgi.multithread"):
+    if carrier == "threading" and (not environ.get("wsgi.multithread") or _alone(server)):
         return (
             f"{server} answers one request at a time here, and a poll takes seconds: "
             f"{_SERVERS[mode]}"
@@ -68,6 +69,14 @@ def unsuitable(mode: str, environ: dict[str, Any]) -> str | None:
         f"async mode {mode!r} does not work on {server}, whose requests run in {runs}: "
         f"{_SERVERS[mode]}; or set async_mode to {others}, as this server has it"
     )
+
+
+def _alone(server: str) -> bool:
+    """Whether a gunicorn worker has this thread only, as one with threads has by default."""
+    # The worker's configuration is in no environ; the worker is in the handlers of its signals.
+    worker = getattr(signal.getsignal(signal.SIGQUIT), "__self__", None)
+    threads = getattr(getattr(worker, "cfg", None), "threads", None)
+    return server.startswith("gunicorn") and threads == 1
 
 
 def _suits(mode: str, carrier: str) -> bool:

@@ -166,6 +166,7 @@ def test_the_end_of_a_websocket_is_no_error_to_werkzeugs_debugger() -> None:
         ("eventlet", f"flask --app {APP} run -p PORT", "Werkzeug threads eventlet.wsgi"),
         gevent("gevent", f"flask --app {APP} run -p PORT", "Werkzeug threads gevent.pywsgi"),
         ("threading", f"gunicorn -k sync -b 127.0.0.1:PORT {APP}:app", "gunicorn one gthread"),
+        ("threading", f"gunicorn -k gthread -b 127.0.0.1:PORT {APP}:app", "gunicorn one threads"),
         gevent("gevent", f"gunicorn -k gthread --threads 8 -b 127.0.0.1:PORT {APP}:app", "threads"),
         gevent("eventlet", f"gunicorn -k gevent -b 127.0.0.1:PORT {APP}:app", "gevent's greenlets"),
         ("threading", f"python -m {APP} eventlet PORT", "eventlet's greenlets flask"),
