@@ -14,6 +14,8 @@ export const version: string;
 /**
  * Open a session with the server's mount at `url`, or above it, by default `"/fallback"` of the page's
  * own. It has no query.
+ *
+ * @throws SessionError where the browser lacks what it takes, or for a wrong namespace
  */
 export function connect(url?: string, options?: Options): Session;
 export function connect(options: Options): Session;
@@ -160,7 +162,10 @@ export interface Unconfirmed {
   values: unknown[];
 }
 
-/** An `Error` with a code: `"closed"`, `"too-large"`, `"unserialisable"`, `"full"`, or a close code. */
+/**
+ * An `Error` with a code: a close code, or of `emit` and `send` `"closed"`, `"too-large"`,
+ * `"unserialisable"`, `"full"`; of `close` `"close"`; of `connect` `"unsupported"`, `"namespace"`.
+ */
 export interface SessionError extends Error {
   code: string | number;
 }

@@ -50,6 +50,16 @@ def test_what_takes_several_arguments_is_said_to() -> None:
     assert several == told == {"on", "off", "emit"}
 
 
+def test_the_codes_of_what_is_thrown_are_told() -> None:
+    codes = set(re.findall(r'failure\("([a-z-]+)"', SCRIPT.read_text(encoding="utf-8")))
+    told = {text for row in table(JAVASCRIPT.section("A session")) for text in code(row[1])}
+    assert "full" in codes
+    assert codes <= told
+    declared = (ROOT / "static" / "fallback_transport.d.ts").read_text(encoding="utf-8")
+    comment = declared.split("export interface SessionError")[0].rpartition("/**")[2]
+    assert codes == set(re.findall(r'`"([a-z-]+)"`', comment))
+
+
 def test_the_times_of_the_client_are_its_own(need: Callable[[str], str]) -> None:
     told = {code(row[0])[0]: code(row[1])[0] for row in table(JAVASCRIPT.section("Times"))}
     found = re.search(r"var TIMING = (\{.*?\});", SCRIPT.read_text(encoding="utf-8"), re.DOTALL)
