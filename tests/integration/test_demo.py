@@ -333,6 +333,18 @@ def test_a_phone_shows_all_of_it(browser: Browser, demo: DemoProcess) -> None:
     assert visitor.page.evaluate(still) == "0s"
 
 
+def test_high_contrast_leaves_the_light_and_the_minute(browser: Browser, demo: DemoProcess) -> None:
+    visitor = Visitor(browser, demo, "Kim", forced_colors="active")
+    visitor.sees("#light", "WebSocket")
+    visitor.page.wait_for_selector(".minute .websocket")
+    colours = visitor.page.evaluate(
+        "[document.body, ...document.querySelectorAll('#light .lamp, .minute .websocket')]"
+        ".map(each => getComputedStyle(each).backgroundColor)"
+    )
+    assert len(set(colours[1:])) == 1
+    assert colours[1] not in (colours[0], "rgba(0, 0, 0, 0)")
+
+
 def test_the_doctor_finds_what_a_switch_breaks(browser: Browser, demo: DemoProcess) -> None:
     visitor = Visitor(browser, demo, "Ann", viewport={"width": 1100, "height": 900})
     visitor.chooses("refused")
