@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields
 from functools import partial
 from typing import Any
 
+import click
 from flask import Flask, current_app, has_app_context
+from flask.cli import FlaskGroup
 
 from .assembly import Assembly
 from .engine import only_latest, server_at_work
@@ -16,6 +19,8 @@ from .options import Options, configured
 from .protocol.codes import CloseCode, valid_close
 from .script_tag import script_tag
 from .session import Session, check_name
+
+logger = logging.getLogger("fallback_transport.runtime")
 
 
 class FallbackTransport(Handlers):
@@ -103,6 +108,8 @@ class FallbackTransport(Handlers):
         so does, with status 1, a handler that lets nothing else run.
         Where the application handles SIGTERM itself, that stays so.
 
+        As `app.run()`, it does nothing where the command ``flask`` imports the application.
+
         Args:
             host: the address to listen on, of IPv4 or IPv6.
             port: its port.
@@ -115,6 +122,12 @@ class FallbackTransport(Handlers):
             self.init_app(app)
             its = self._of(app)
         assert its is not None, "made by init_app"
+        if _flask_imports():
+            logger.warning(
+                "transport.run(app) does nothing where Flask's command line imports the "
+                'application: put it under  if __name__ == "__main__":'
+            )
+            return
         its.serve(host, port)
 
     def drain(self, timeout: float | None = None) -> None:
@@ -338,6 +351,14 @@ class FallbackTransport(Handlers):
 
 def _together(mounted: dict[str, FallbackTransport]) -> list[Assembly]:
     return list(dict.fromkeys(each._made() for each in mounted.values()))
+
+
+def _flask_imports() -> bool:
+    """Whether Flask's command line imports the application now, for another purpose."""
+    context = click.get_current_context(silent=True)
+    # Its commands, an application's own among them, run in the context of the application.
+    by_flask = context is not None and isinstance(context.find_root().command, FlaskGroup)
+    return by_flask and not has_app_context()
 
 
 def _id(target: Any) -> Any:

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+import click
 import flask
 import flask_socketio
 import pytest
 import socketio
+from click.testing import CliRunner
+from flask.cli import FlaskGroup
 from werkzeug.test import EnvironBuilder
 
 from fallback_transport import ConnectionRefused, FallbackTransport, Session, assembly
@@ -691,6 +694,37 @@ def test_run_serves_and_sets_up_if_need_be(app: flask.Flask, runtime: FakeRuntim
         (app, "::1", 80, transport._made().drain_all, 17.0, None),
     ]
     assert isinstance(app.wsgi_app, Gateway)
+
+
+def test_run_serves_in_a_command_and_not_where_flask_imports_the_application(
+    app: flask.Flask,
+    runtime: FakeRuntime,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Flask's command line sets it, and Flask-SocketIO reads it.
+    monkeypatch.setenv("FLASK_RUN_FROM_CLI", "false")
+    served: list[Any] = []
+    runtime.serve = lambda *args: served.append(args)  # type: ignore[method-assign]
+    transport = made()
+
+    def imported() -> flask.Flask:
+        transport.run(app)
+        return app
+
+    app.cli.command("serve")(lambda: transport.run(app))
+    for command, times in (("routes", 0), ("serve", 1)):
+        caplog.clear()
+        done = CliRunner().invoke(FlaskGroup(create_app=imported), [command])
+        assert done.exit_code == 0, done.output
+        assert len(served) == times
+        assert caplog.messages == [
+            "transport.run(app) does nothing where Flask's command line imports the "
+            'application: put it under  if __name__ == "__main__":'
+        ]
+    # A command line of the application's own is another's.
+    assert CliRunner().invoke(click.command(lambda: transport.run(app)), []).exit_code == 0
+    assert len(served) == 2
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from fallback_transport.protocol.envelope import End, Envelope
 from tests.client.raw import RawPolling, Reply, new_hello, post
 from tests.client.session import ClientSession, Ended
 from tests.client.waiting import eventually
-from tests.documents import DEPLOYING
+from tests.documents import DEPLOYING, README
 from tests.integration.served import ROOT, START_WAIT, free_port
 
 pytestmark = pytest.mark.integration
@@ -158,6 +158,22 @@ def test_the_end_of_a_websocket_is_no_error_to_werkzeugs_debugger() -> None:
         [status] = eventually(lambda: re.findall(r"/fallback/ws HTTP.*\" (\d+) ", server.said()))
         assert status == "101"
         assert "Traceback" not in server.said()
+
+
+def test_the_command_flask_imports_a_program_that_serves(tmp_path: Path) -> None:
+    """The ten lines of README.md call `transport.run(app)` wherever they are imported."""
+    (tmp_path / "app.py").write_text(README.block("python", "transport.run(app)"))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "flask", "--app", "app", "routes"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert "<path:filename>" in done.stdout
+    assert 'put it under  if __name__ == "__main__":' in done.stderr
 
 
 @pytest.mark.parametrize(
