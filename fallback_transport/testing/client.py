@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
@@ -88,7 +89,7 @@ class TestClient:
         namespace: str = "/",
         raise_server_exceptions: bool = True,
     ) -> None:
-        self._over = Transport(over)
+        self._over = _kind(over)
         if not namespace.startswith("/"):
             raise ValueError(f"a namespace begins with a slash: {namespace!r}")
         its = _assembly(transport)
@@ -288,8 +289,9 @@ class TestClient:
         Raises:
             ConnectionFailed: see the class; the old connection goes on.
             RuntimeError: the session has ended.
+            ValueError: it is neither of them.
         """
-        self._connect(Transport(transport))
+        self._connect(_kind(transport))
 
     def delay(self, seconds: float) -> None:
         """What is sent from now on, either way, is under way for so long."""
@@ -308,6 +310,8 @@ class TestClient:
 
     def advance(self, seconds: float) -> None:
         """Let time go by, with all that becomes due: timers, handlers that sleep, polls."""
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"time goes by for a number of seconds, 0 or more: {seconds!r}")
         self._tasks.advance(seconds)
         self._raise()
 
@@ -353,6 +357,12 @@ class TestClient:
         self._tasks.errors.clear()
         if errors and self._raises:
             raise errors[0]
+
+
+def _kind(name: str) -> Transport:
+    if name not in ("websocket", "polling"):
+        raise ValueError(f"a transport is 'websocket' or 'polling': {name!r}")
+    return Transport(name)
 
 
 def _assembly(given: FallbackTransport | Flask) -> Assembly:

@@ -105,6 +105,24 @@ def test_what_a_page_cannot_emit_it_cannot(application: Application, client: Tes
         TestClient(application.transport, namespace="admin")
 
 
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_time_neither_stands_still_nor_goes_back(client: TestClient, seconds: float) -> None:
+    before = client._tasks.time
+    with pytest.raises(ValueError, match="time goes by for a number of seconds, 0 or more: "):
+        client.advance(seconds)
+    client.advance(0)
+    assert client._tasks.time == before
+
+
+def test_there_are_two_transports(application: Application, client: TestClient) -> None:
+    told = "a transport is 'websocket' or 'polling': 'ws'"
+    with pytest.raises(ValueError, match=told):
+        TestClient(application.transport, over="ws")
+    with pytest.raises(ValueError, match=told):
+        client.switch("ws")
+    assert client.connected
+
+
 def test_what_is_no_number_is_null_as_browsers_write_it(
     application: Application, client: TestClient
 ) -> None:
