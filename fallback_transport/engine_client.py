@@ -149,8 +149,10 @@ class EngineClient:
         if len(packet.namespace or "") > _MAX_NAMESPACE:
             raise MalformedPacket("a namespace that is too long")
         if kind == sio.CONNECT:
-            if self._connected or not (data is None or isinstance(data, dict)):
-                raise MalformedPacket("CONNECT comes once, with an object")
+            if not (data is None or isinstance(data, dict)):
+                raise MalformedPacket("what a page gives as auth must be an object")
+            if self._connected:
+                raise MalformedPacket("CONNECT comes once")
             self._connected = True
             self._namespace = packet.namespace or "/"
             return Unit(seqs, self._connect, (packet,))

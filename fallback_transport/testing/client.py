@@ -56,7 +56,7 @@ class TestClient:
         transport: the application's, `init_app` called; or the application, where it
             has one, for one that serves several.
         over: ``"websocket"`` or ``"polling"``.
-        auth: what handlers see as `client.auth`.
+        auth: what handlers see as `client.auth`: an object, or None.
         headers: further headers of all its requests. The origin is the page's own
             unless one is given here.
         cookies: a Flask test client, whose cookies are sent with each request, or a

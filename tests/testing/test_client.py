@@ -301,6 +301,12 @@ def test_a_refused_client_is_told_why(application: Application) -> None:
             assert client.connected
 
 
+@pytest.mark.parametrize("over", KINDS)
+def test_auth_that_is_no_object_is_told(application: Application, over: str) -> None:
+    with TestClient(application.transport, over=over, auth="secret") as client:
+        assert client.closed == (4400, "what a page gives as auth must be an object")
+
+
 def test_headers_and_cookies_are_seen_by_handlers() -> None:
     application = Application()
 
