@@ -391,7 +391,7 @@ def test_who_proved_no_key_brings_neither_messages_nor_marks(text: str) -> None:
 def test_who_proved_no_key_is_answered() -> None:
     server = attached(WEBSOCKET)
     greet(server, 2, keyless=True)
-    server.ask(2, 0.0)
+    server.ask(2)
     assert say(server, 2) == "a0 q1"
     assert hear(server, 2, "a0 q7 p1", now=0.5) == [Answered(2, 0.5)]
     assert say(server, 2) == "a0 p7"
