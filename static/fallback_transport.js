@@ -1125,15 +1125,15 @@
 
   Why.prototype.toString = function () { return this.text; };
 
-  // What is stored under keys with this prefix. Each value begins with a time: what is older than
-  // `age` was left behind by a page that could not clear up, and is removed.
+  // What is stored under keys with this prefix. The first number of each value is a time: what is
+  // older than `age` was left behind by a page that could not clear up, and is removed.
   function fresh(storage, prefix, now, age) {
     var found = {};
     for (var i = storage.length - 1; i >= 0; i--) {
       var key = String(storage.key(i));
-      if (key.indexOf(prefix) !== 0) { continue; }
+      if (key.indexOf(prefix)) { continue; }
       var value = storage.getItem(key);
-      if (Math.abs(now - parseInt(value, 10)) < age) {
+      if (Math.abs(now - /\d+/.exec(value)) < age) {
         found[key] = value;
       } else {
         storage.removeItem(key);
@@ -1423,8 +1423,8 @@
       var found = {};
       try {
         found = fresh(window.localStorage, turnsUnder, time, FORGOTTEN);
-        var own = found[ownKey];
-        if (!own || own.replace(/\d+/, "") !== mark || Math.abs(time - parseInt(own, 10)) >= ROUND / 2) {
+        var own = found[ownKey] || "";
+        if (own.replace(/\d+/, "") !== mark || Math.abs(time - /\d+/.exec(own)) >= ROUND / 2) {
           found[ownKey] = time + mark;
           window.localStorage.setItem(ownKey, found[ownKey]);
         }
@@ -2285,6 +2285,7 @@
       verdict = found && { reason: found, expires: now() + timing.verdict };
       if (options.remember === false) { return; }
       try {
+        fresh(window.localStorage, "fallback_transport http", now(), timing.verdict);
         if (verdict) {
           window.localStorage.setItem(verdictUnder, JSON.stringify(verdict));
         } else {
@@ -2896,7 +2897,7 @@
     var site = parts[1] + parts[2] + parts[3];
     return {
       url: url.replace(/^http/, "ws"), origin: "ws" + site, mount: "http" + site + parts[4],
-      host: parts[3], path: parts[4], query: parts[5] || "",
+      path: parts[4] + (parts[5] || ""),
       // From a page that came by https nothing goes unencrypted, but to the same machine.
       isMixed: !parts[1] && root.location && root.location.protocol === "https:" &&
         !/^(.*\.)?localhost(:|$)|^127\.[\d.:]+$|^\[::1]/.test(parts[3])
@@ -2924,7 +2925,7 @@
     if (place.isMixed) { throw domException("SecurityError", "this page has to use wss:"); }
 
     var session = null;
-    var queue = queues[place.host] = queues[place.host] || [];
+    var queue = queues[place.origin] = queues[place.origin] || [];
     // What has come before it is open.
     var early = [];
     // What the session has not taken, what the network was not given, and its bytes, with those that
@@ -2935,7 +2936,7 @@
     var isFull = false;
 
     this.client = {
-      url: place.path + place.query, protocols: names.join(", ") || undefined
+      url: place.path, protocols: names.join(", ") || undefined
     };
     this.url = place.url;
     this.readyState = 0;

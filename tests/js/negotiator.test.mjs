@@ -326,6 +326,19 @@ test("an expired verdict is no verdict: the next connection tries a WebSocket fi
   once(page.talks());
 });
 
+test("who keeps a verdict removes those that expired long ago, of mounts that nobody comes back to", () => {
+  const storage = new FakeStorage();
+  const rooms = [-11, -9, 9].map((minutes) => {
+    const key = `fallback_transport http://page.test/room/${minutes}/poll`;
+    storage.items.set(key, JSON.stringify({ reason: "silent", expires: START + minutes * MINUTE }));
+    return key;
+  });
+  const page = new Page({ storage, before: ({ network }) => { network.websocket = "refused"; } }).opened();
+  assert.equal(verdict(page).reason, "refused");
+  assert.deepEqual(rooms.map((key) => storage.items.has(key)), [false, true, true]);
+  once(page.talks());
+});
+
 // --- A server that is down says nothing about WebSocket --------------------------------
 
 test("a server that is down: no verdict, retries with backoff, and then it recovers", () => {
