@@ -97,7 +97,7 @@ class Dispatcher:
             if handler is None:
                 return
             try:
-                self.call(environ, client, CONNECT, handler)
+                self._ask(environ, client, CONNECT, handler)
             except ConnectionRefused as refused:
                 raise socketio.exceptions.ConnectionRefusedError(
                     refused.reason, {"code": refused.code, "reason": refused.reason}
@@ -109,7 +109,7 @@ class Dispatcher:
         def resumed(sid: str, environ: dict[str, Any]) -> tuple[int, str] | None:
             client, _ = self.client(sid, namespace)
             try:
-                self.call(environ, client, RESUME, handler)
+                self._ask(environ, client, RESUME, handler)
             except ConnectionRefused as refused:
                 return refused.code, refused.reason
             return None
@@ -127,6 +127,13 @@ class Dispatcher:
                 self.call(environ, client, DISCONNECT, handler, int(code), text)
 
         return disconnected
+
+    def _ask(
+        self, environ: dict[str, Any], client: Session, name: str, handler: Callable[..., Any]
+    ) -> None:
+        """Whether a client is welcome; False is no, as it is to python-socketio."""
+        if self.call(environ, client, name, handler) is False:
+            raise ConnectionRefused
 
     def call(
         self,

@@ -72,6 +72,24 @@ def test_who_is_refused_when_it_resumes_hears_why(transport: FallbackTransport) 
     assert (handled, ends) == ([], [(4002, "expired")])
 
 
+def test_false_refuses_as_it_does_in_python_socketio(transport: FallbackTransport) -> None:
+    """Who comes from there must not let everybody in."""
+    welcome = iter([True, True, None, False])
+    transport.on_connect(lambda client: next(welcome))
+    transport.on_resume(lambda client: next(welcome))
+    with TestClient(transport) as client:
+        client.cut()
+        client.reconnect()
+        assert client.closed is None
+    with TestClient(transport) as client:
+        client.cut()
+        client.reconnect()
+        assert client.closed == (4401, "refused")
+    welcome = iter([False])
+    with TestClient(transport) as client:
+        assert client.closed == (4401, "refused")
+
+
 def test_a_resume_handler_that_raises_is_told_to_the_handler_of_errors(
     transport: FallbackTransport,
 ) -> None:
