@@ -611,8 +611,8 @@
     this.closed = false;
     this._peerClose = Infinity;
     this._closeDeadline = Infinity;
-    this.commits = 0;
     this._unstatedBytes = 0;
+    this.commits = 0;
     this._nextAsk = 0;
     this.requests = 0;
     this._toAnnounce = null;
@@ -665,7 +665,7 @@
     detach: function (attempt, now) {
       var connection = this.connections[attempt];
       delete this.connections[attempt];
-      if (connection && connection === this.carrier) {
+      if (connection === this.carrier) {
         this.carrier = null;
         this.unattachedSince = connection.transport === POLLING ? connection.heardAt : now;
       }
@@ -1212,8 +1212,8 @@
       throw failure("unsupported", "this browser has no XMLHttpRequest or typed arrays");
     }
     this.id = null;
-    this.state = "connecting";
     this.protocol = "";
+    this.state = "connecting";
     this.transport = null;
     this.onopen = this.onclose = this.onerror = this.ontransport = this.onreset = null;
 
@@ -1376,8 +1376,7 @@
     // A timer is so late that the device has slept, or its clock was set: ask before judging anything.
     function wake() {
       if (machine.closed || now() - wokeAt < timing.alive) { return; }
-      wokeAt = now();
-      machine.woke(wokeAt);
+      machine.woke(wokeAt = now());
       hurry();
     }
 
@@ -1533,15 +1532,17 @@
       limit.passed = function () {
         if (now() - failedAt < pause) { return; }
         limit.isTrial = limit.size < largest;
-        if (!limit.isTrial) { pause = rest; }
-        limit.size = Math.min(largest, 2 * limit.size);
+        if (limit.isTrial) { limit.size = Math.min(largest, 2 * limit.size); } else { pause = rest; }
       };
 
-      // One did not: so many bytes are tried next.
-      limit.failed = function (bytes) {
-        if (limit.isTrial) { pause = Math.min(timing.learned, 2 * pause); }
+      // One did not: so many bytes are tried next. Where that is a guess, more is as soon as they pass.
+      limit.failed = function (bytes, isGuess) {
+        if (limit.isTrial) {
+          pause = Math.min(timing.learned, 2 * pause);
+          isGuess = false;
+        }
+        if (!isGuess) { failedAt = now(); }
         limit.isTrial = false;
-        failedAt = now();
         limit.size = Math.max(least, bytes);
       };
     }
@@ -1610,10 +1611,12 @@
         var closes = machine.closedBy;
         if (timers[TURN] !== undefined && !closes) { return; }
         var shared = share();
-        if (shared < 0 && closes) { shared = SLOT / 4; }
         if (shared < 0) {
-          set(TURN, -shared, flush);
-          return;
+          if (!closes) {
+            set(TURN, -shared, flush);
+            return;
+          }
+          shared = SLOT / 4;
         }
         var grant = machine.grant;
         // With its margin, a fifth of it, within one keepalive: a swallowed answer is missed by then.
@@ -1717,7 +1720,7 @@
         // A request that was held for long before it failed was not in vain.
         var delay = backoff(took < 1000 ? lane.tries : lane.tries - 1);
         if (unit.messages.length && (status === 413 || answer.code === TOO_LARGE)) {
-          if (posts.size <= LEAST_PART) {
+          if (posts.size === LEAST_PART) {
             // Nothing can overtake it: perhaps by WebSocket, else it ends here.
             probe();
             if (lane.failures > 4) {
@@ -1734,14 +1737,15 @@
             refused(unit, 2);
           }
         } else {
-          if (!isOurs && (status ? status === 200 : begun)) { cutShort(); }
+          // Perhaps for its size; if not, the next ones are soon as large as before.
+          if (!isOurs) { cutShort(status ? status !== 200 : !begun); }
           if (lane.failures > 1) {
             // Again, and not for its time: the network was down, then, and nobody has cut anything.
             if (took < 1000 || took > unit.wait) { learned.wait = former; }
           } else {
             former = learned.wait;
             // What was answered by us, or cut amid its answer, was not cut for its time.
-            if (!isOurs && (status ? status !== 200 || !text : !begun || now() - begun > 1000)) {
+            if (!isOurs && (status ? status !== 200 || !text : now() - begun > 1000)) {
               pollCut(took, unit.wait, status);
             }
           }
@@ -1762,10 +1766,10 @@
       // The server counts three bytes for a unit of text, lest it cut one that has them.
       function cameWhole(units) { if (6 * units > answers.size) { answers.passed(); } }
 
-      function cutShort() {
+      function cutShort(isGuess) {
         // It is no failure of the path to learn what it carries.
         if (answers.isTrial) { waiting.failures = waiting.tries = 0; }
-        answers.failed(answers.size >> 1);
+        answers.failed(answers.size >> (isGuess ? 2 : 1), isGuess);
       }
 
       function later(lane, delay) {
@@ -1823,7 +1827,7 @@
         changed();
       }
       // Another network perhaps: what was known of WebSocket may be wrong. Or not: then once.
-      if (!socket && (failures === 3 || !isJudged())) { open(); }
+      if (!socket && (!isJudged() || failures === 3)) { open(); }
     }
 
     // -- WebSocket

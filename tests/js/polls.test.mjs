@@ -419,12 +419,42 @@ test("a gateway's own pages, instead of answers, are no answers that were cut", 
     page.advance(5000);
     page.network.onpost = () => ({ status, text: "<html>Bad Gateway</html>" });
     page.advance(MINUTE);
+    page.peer.push(...Array.from({ length: 400 }, (_, i) => `2["message","${i} ${"x".repeat(5000)}"]`));
     page.network.onpost = () => undefined;
     page.until(() => page.session.state === "open", "open", MINUTE);
+    const { length } = page.posts;
+    page.until(() => page.messages.length === 400, "all of it", 1000);
+    assert.ok(page.posts.length - length < 25, `${page.posts.length - length} requests`);
     assert.equal(lastLimit(page), 500_000);
     same(page);
   }
 });
+
+for (const [how, fate] of [
+  ["a 502 with a page", [502, "<html>Too much</html>"]], ["a 502", [502, ""]], ["a dead connection", [0, ""]],
+]) {
+  test(`large answers that are replaced with ${how}: less is asked for, and it gets through`, () => {
+    const page = polling().opened();
+    page.advance(5000);
+    const { poll } = page.server;
+    const refused = [];
+    page.server.poll = (body, respond, headers) => poll.call(page.server, body, (status, text, found) => {
+      if (text.length <= 20_000) respond(status, text, found);
+      else respond(...fate, {}, refused.push(page.time));
+    }, headers);
+    page.peer.push(...Array.from({ length: 100 }, (_, i) => `2["message","${i} ${"x".repeat(5000)}"]`));
+    page.until(() => page.messages.length === 100, "all of it", MINUTE);
+    assert.deepEqual(page.messages.map((text) => parseInt(text, 10)), Array.from({ length: 100 }, (_, i) => i));
+    const { length } = refused;
+    for (let round = 0; round < 60; round++) {
+      page.peer.push(...Array.from({ length: 20 }, () => `2["message","${"x".repeat(5000)}"]`));
+      page.advance(1000);
+    }
+    page.until(() => page.messages.length === 1300, "all of it", 10_000);
+    assert.ok(refused.length - length <= 4, `${refused.length - length} more were refused in a minute`);
+    same(page);
+  });
+}
 
 test("answers that begin early and are cut later: the wait is learned all the same", () => {
   const page = polling({ before: ({ network }) => {
