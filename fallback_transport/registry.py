@@ -8,7 +8,7 @@ import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .admission import Unproven
@@ -235,6 +235,9 @@ class Registry:
             given_up.give_up(CloseCode.TRY_AGAIN_LATER, "never committed, and others wait")
         machine = conversation.machine
         key = None if machine.committed else machine.key
+        if key is None:
+            # Who proves none brings no message, either: the first hello may have been without.
+            hello = replace(hello, envelope=Envelope())
         return conversation, conversation.greet(
             hello, transport, attachment, key=key, environ=environ
         )

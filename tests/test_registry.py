@@ -254,6 +254,23 @@ def test_another_hello_with_its_nonce_gets_nothing(desk: Desk, other: dict[str, 
     assert len(desk.registry) == 1
 
 
+@pytest.mark.parametrize(
+    ("attempt", "transport"),
+    [(1, Transport.POLLING), (2, Transport.POLLING), (2, Transport.WEBSOCKET)],
+)
+def test_after_the_first_commit_it_brings_no_message(
+    desk: Desk, attempt: int, transport: Transport
+) -> None:
+    """Where the first hello was without one, nobody could say whether it is the same."""
+    welcome = desk.greet(first=None, transport=Transport.POLLING)
+    conversation = desk.registry.find(welcome.id)
+    assert conversation is not None
+    conversation.receive(1, Envelope(commit=1))
+    again = desk.greet(first="0{}", attempt=attempt, transport=transport)
+    assert (again.key, again.envelope.received) == (None, 0)
+    assert conversation.machine.inbox.received == 0
+
+
 @pytest.mark.parametrize(("first", "again"), [("https://here", ""), ("", "https://here")])
 def test_the_same_hello_may_come_without_its_origin(desk: Desk, first: str, again: str) -> None:
     """As the hedge of a browser that states it on a WebSocket alone."""
