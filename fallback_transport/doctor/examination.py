@@ -46,7 +46,7 @@ class Failed(Exception):
         status: of the answer, if there was one.
         foreign: what else there was.
         location: where that would send the client.
-        ours: whether it is the server's own refusal.
+        refused: the server's own refusal, if it is one.
         late: whether it was waited for in vain.
         away: whether there was nobody to ask.
     """
@@ -58,7 +58,7 @@ class Failed(Exception):
         foreign: Mapping[str, Any] | None = None,
         *,
         location: str | None = None,
-        ours: bool = False,
+        refused: Mapping[str, Any] | None = None,
         late: bool = False,
         away: bool = False,
     ) -> None:
@@ -66,7 +66,7 @@ class Failed(Exception):
         self.status = status
         self.foreign = foreign
         self.location = location
-        self.ours = ours
+        self.refused = refused
         self.late = late
         self.away = away
 
@@ -221,7 +221,7 @@ class Examination:
     def _absent(self, failed: Failed) -> str | None:
         """Why there is no doctor at this address, where that is what an answer says."""
         # 405: of a page for whatever path, as an application with files at its root has one.
-        if (failed.foreign or {}).get("status") in (404, 405):
+        if (failed.foreign or {}).get("status") in (404, 405) and not self._is_there():
             return (
                 "there is no doctor at this address, which is to be that of a mount, such as "
                 "https://host/fallback; or it is switched off"
@@ -232,6 +232,14 @@ class Examination:
         if https is None or self._route.secure:
             return None
         return f"the site is to be asked by https: examine {https[0]}{self._route.page.path}"
+
+    def _is_there(self) -> bool:
+        """Whether the doctor answers a GET: then it is the network that takes no POST."""
+        try:
+            self._send("GET", f"/ws?run={self._run}&plain", None, PATIENCE)
+        except Failed as failed:
+            return failed.refused is not None
+        return True
 
     def _keep(self, cookies: Sequence[str]) -> None:
         """Send these from now on, too, as a browser: a balancer may tell its clients by its own."""
@@ -322,7 +330,7 @@ class Examination:
             if failed is None or seconds >= SOON:
                 break
         self._tell("hold", f"{seconds:.1f} s of {self._idle:g} s: {failed or 'answered'}")
-        if failed is not None and failed.ours:
+        if failed is not None and failed.refused is not None:
             # A refusal of the server's own says nothing of the network.
             self._polling.rest["hold"] = None
             return
@@ -360,7 +368,7 @@ class Examination:
     def _ask(
         self, command: dict[str, Any], patience: float, *, size: int = 0, numbered: bool = True
     ) -> Answered:
-        """One request on a connection of its own, so that nothing is repeated unasked.
+        """One command.
 
         Raises:
             Failed: no whole answer of the doctor's.
@@ -370,6 +378,18 @@ class Examination:
             facts = {"run": self._run, **({"number": self._number} if numbered else {}), **command}
         line = json.dumps(facts) + "\n"
         body = (line + self._padding[: max(0, size - len(line))]).encode()
+        try:
+            return self._send("POST", "/poll", body, patience)
+        except Failed as failed:
+            self._polling.refused = failed.refused or self._polling.refused
+            raise
+
+    def _send(self, method: str, path: str, body: bytes | None, patience: float) -> Answered:
+        """One request on a connection of its own, so that nothing is repeated unasked.
+
+        Raises:
+            Failed: no whole answer of the doctor's.
+        """
         try:
             connection, before, headers = self._route.connect(PATIENCE)
         except TunnelRefused as refused:
@@ -381,7 +401,7 @@ class Examination:
         headers["Content-Type"] = "text/plain;charset=UTF-8"
         try:
             return self._exchange(
-                connection, before + self._path + "/poll", body, headers, patience
+                connection, method, before + self._path + path, body, headers, patience
             )
         except TimeoutError as error:
             raise Failed("no answer", late=True) from error
@@ -393,14 +413,15 @@ class Examination:
     def _exchange(
         self,
         connection: http.client.HTTPConnection,
+        method: str,
         target: str,
-        body: bytes,
+        body: bytes | None,
         headers: Mapping[str, str],
         patience: float,
     ) -> Answered:
         connection.sock.settimeout(patience)
         began = time.monotonic()
-        connection.request("POST", target, body, dict(headers))
+        connection.request(method, target, body, dict(headers))
         response = connection.getresponse()
         content = response.read(1)
         first = time.monotonic()
@@ -425,9 +446,8 @@ class Examination:
             raise Failed(f"status {response.status}", response.status, foreign, location=location)
         # Also refused is what was begun with status 200: an answer in pieces.
         if response.status != 200 or "error" in facts:
-            said = str(facts.get("error", ""))
-            self._polling.refused = {"status": response.status, "error": said}
-            raise Failed(f"status {response.status}", response.status, ours=True)
+            refused = {"status": response.status, "error": str(facts.get("error", ""))}
+            raise Failed(f"status {response.status}", response.status, refused=refused)
         ms, spread = (now - began) * 1000, (now - first) * 1000
         return Answered(facts, response.headers, ms, spread)
 

@@ -261,3 +261,20 @@ def test_what_the_server_itself_does_not_take_is_no_limit_of_the_network() -> No
         seen = Examination(Route(url), 0.1).observe()
     assert seen["polling"]["body"] == {"passed": 64_000, "refused": None, "status": None}
     assert diagnose(seen).codes == ["ws-ok", "poll-ok"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("status", ["404 Not Found", "405 Method Not Allowed"])
+def test_a_network_that_takes_no_post_is_no_wrong_address(status: str) -> None:
+    site = Site().app
+
+    def proxy(environ: dict[str, Any], start_response: Any) -> Any:
+        if environ["REQUEST_METHOD"] == "POST":
+            start_response(status, [("Content-Type", "text/html"), ("Content-Length", "0")])
+            return []
+        return site(environ, start_response)
+
+    with listening(proxy) as url:
+        seen = Examination(Route(url), 0.1).observe()
+    assert seen["polling"]["refused"] is None
+    assert diagnose(seen).codes == ["ws-ok", "login-page"]
