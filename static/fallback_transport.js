@@ -1133,7 +1133,7 @@
       var key = String(storage.key(i));
       if (key.indexOf(prefix)) { continue; }
       var value = storage.getItem(key);
-      if (Math.abs(now - /\d+/.exec(value)) < age) {
+      if (Math.abs(now - /\d+/.exec(value)) <= age) {
         found[key] = value;
       } else {
         storage.removeItem(key);

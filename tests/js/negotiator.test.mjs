@@ -339,6 +339,16 @@ test("who keeps a verdict removes those that expired long ago, of mounts that no
   once(page.talks());
 });
 
+test("two that are judged in the same millisecond, at two mounts, keep a verdict each", () => {
+  const one = new Page({ url: "/one", before: ({ network }) => { network.websocket = "unanswered"; } });
+  const two = new Page({ url: "/two", beside: one });
+  for (const page of [one, two]) page.until(() => page.session.why.expires, "judged");
+  assert.equal(one.session.why.expires, two.session.why.expires);
+  assert.deepEqual([...one.storage.items.keys()].filter((key) => !/poll http/.test(key)).sort(), [
+    "fallback_transport http://page.test/one/poll", "fallback_transport http://page.test/two/poll",
+  ]);
+});
+
 // --- A server that is down says nothing about WebSocket --------------------------------
 
 test("a server that is down: no verdict, retries with backoff, and then it recovers", () => {
