@@ -30,6 +30,7 @@ from .protocol.events import (
 )
 from .protocol.server import ANSWER, JOIN, PARK, REFUSE, ServerMachine, Verdict
 from .protocol.state import CLOSED
+from .request import for_page_of
 from .runtime import Runtime
 
 logger = logging.getLogger("fallback_transport.session")
@@ -153,13 +154,14 @@ class Conversation(ApplicationSide):
                 # Of a new session, nothing else has seen to it that it ends.
                 self._schedule()
                 return self.refused(error)
-            if hello.id is not None and not repeated:
-                # Its key is proven, and its messages count from here on.
+            if hello.id is not None and (self._see(hello.attempt) is not None or not repeated):
+                # Its key is proven, and its messages count from here on. Where it is the same run
+                # of polls as one that is not seen yet, that one's hello has proved none.
                 self._resumed(environ(hello))
             self._act(events)
             if self.machine.state is CLOSED:
                 return self.machine.end()
-            if keyless:
+            if keyless and not repeated:
                 self._unseen = {**(self._unseen or {}), hello.attempt: environ(hello)}
             # A run of polls goes on when its hello comes again, with the polls that it holds.
             self._attachments.setdefault(hello.attempt, attachment)
@@ -213,9 +215,10 @@ class Conversation(ApplicationSide):
             back = machine.returns(request)
             try:
                 events, verdict = machine.request(request, now)
-                if back:
-                    # Seen as its commit is acted on.
-                    self._unseen = {**(self._unseen or {}), attempt: environ(Hello(attempt))}
+                if back or self._see(attempt) is not None:
+                    # Seen as its commit is acted on; a hello that is not seen has proved no key.
+                    seen = for_page_of(environ(Hello(attempt)), self.environ)
+                    self._unseen = {**(self._unseen or {}), attempt: seen}
                 self._act(events)
             except RemoteProtocolError as error:
                 return self.refused(error)

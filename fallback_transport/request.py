@@ -22,6 +22,8 @@ _CREDENTIALS = ("HTTP_COOKIE", "HTTP_AUTHORIZATION")
 _DOORS_OWN = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_CONNECTION", "HTTP_UPGRADE")
 #: What servers add of the path as it came: the door's.
 _RAW = ("RAW_URI", "REQUEST_URI", "RAW_PATH_INFO")
+#: What says which page a session is for.
+_PAGE = ("PATH_INFO", "QUERY_STRING", "HTTP_SEC_WEBSOCKET_PROTOCOL", URL)
 #: What a path may hold as it is, by RFC 3986, section 3.3.
 _SAFE = "/:@!$&'()*+,;="
 
@@ -87,6 +89,11 @@ def plain_request(
         "wsgi.run_once": False,
         **extra,
     }
+
+
+def for_page_of(seen: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    """A polling request, which does not say which page it is for, as the `first` hello did."""
+    return {**seen, **{name: first[name] for name in _PAGE if name in first}}
 
 
 def _below(place: str, path: str) -> str | None:

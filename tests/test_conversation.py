@@ -693,6 +693,39 @@ def test_a_polling_connection_that_was_given_up_and_comes_back_is_looked_at(room
     assert resumed(room) == [2]
 
 
+def test_of_polls_the_application_sees_who_has_proved_the_key(room: Room) -> None:
+    def of(who: str) -> Callable[[Hello], dict[str, Any]]:
+        return lambda hello: {"who": who, "PATH_INFO": "/poll", "QUERY_STRING": ""}
+
+    def greet(attempt: int, who: str, **named: str) -> None:
+        hello = Hello(attempt, **named)  # type: ignore[arg-type]
+        room.conversation.greet(hello, POLLING, Attached(), key=None, environ=of(who))
+        room.runtime.run()
+
+    def poll(attempt: int, number: int, commit: int, who: str) -> None:
+        request = PollRequest("id", "key", attempt, number, None, None, Envelope(commit=commit))
+        room.conversation.request(request, _never, of(who))
+        room.runtime.run()
+
+    room.conversation.environ = {"PATH_INFO": "/chat", "QUERY_STRING": "room=1"}
+    # Somebody has seen the first hello, and is there before the client.
+    greet(5, "stranger", nonce="nonce")
+    greet(6, "stranger", nonce="nonce")
+    greet(5, "client", id="id", key="key")
+    poll(6, 1, 2, "client again")
+    page = {"PATH_INFO": "/chat", "QUERY_STRING": "room=1"}
+    looks = [
+        ("resumed", {"who": "client", "PATH_INFO": "/poll", "QUERY_STRING": ""}),
+        ("resumed", {"who": "client again", **page}),
+    ]
+    assert room.layer.log == looks
+    # Nothing is left of them, nor comes with a hello to polls that carry.
+    greet(6, "stranger", nonce="nonce")
+    poll(6, 2, 3, "client")
+    assert room.layer.log == looks
+    assert room.conversation._unseen is None
+
+
 def test_a_refused_resume_begins_no_more_handlers(room: Room) -> None:
     room.receive("wait")
     room.resume(2, WEBSOCKET, "one")

@@ -21,10 +21,10 @@ PACKAGE = "fallback_transport"
 FLOORS = [
     {"catch_all", "packets", "protocol", "rooms", "version"},
     {"runtime"},
-    {"application", "backlog", "carriage", "timekeeper"},
+    {"application", "backlog", "carriage", "request", "timekeeper"},
     {"replies"},
     {"application_side"},
-    {"admission", "client_manager", "conversation", "files", "origins", "request", "stats"},
+    {"admission", "client_manager", "conversation", "files", "origins", "stats"},
     {"inspection", "registry", "shortcut"},
     {"engine"},
     {"engine_client"},
