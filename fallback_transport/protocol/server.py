@@ -131,6 +131,8 @@ class ServerMachine(SessionMachine):
         if known is not None:
             events += self._drop(known, CloseCode.SUPERSEDED, "greeted again", now)
         candidates = [c for c in self.connections.values() if not c.commit]
+        # Whoever repeats a hello takes no place of those that have proved the key.
+        candidates.sort(key=lambda each: not each.keyless)
         for connection in candidates[: max(0, len(candidates) + 1 - MAX_CANDIDATES)]:
             events += self._drop(connection, CloseCode.TOO_MANY, "too many candidates", now)
         self.soonest = 0.0

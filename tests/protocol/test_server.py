@@ -412,6 +412,15 @@ def test_a_hello_without_a_key_takes_nobodys_place(transport: Transport) -> None
     assert server.carrier is server.connections[1]
 
 
+@pytest.mark.parametrize("transport", list(Transport))
+def test_hellos_without_a_key_push_out_no_candidate_that_proved_it(transport: Transport) -> None:
+    server = attached(WEBSOCKET)
+    greet(server, 2)
+    dropped = [greet(server, attempt, transport, keyless=True) for attempt in range(3, 6)]
+    assert dropped == [[], [], [ConnectionDropped(3, 4429, "too many candidates")]]
+    assert list(server.connections) == [1, 2, 4, 5]
+
+
 def test_nothing_is_sent_to_who_proved_no_key() -> None:
     server = attached(WEBSOCKET)
     server.detach(1, 0.0)
