@@ -203,8 +203,9 @@ class FallbackTransport(Handlers):
 
         Args:
             name, data, latest: see `Session.emit`; sessions of other processes get all.
-            to: a session, its id, or a room, or a list of them; None for everybody.
-            skip: a session or id that does not get it, or a list of them.
+            to: a session, its id, or a room, or several of them, as a list, a set, what a dict
+                has, or a generator; None for everybody.
+            skip: a session or id that does not get it, or several of them.
             namespace: the Socket.IO namespace; None for that of each session in `to`, else "/".
 
         Raises:
@@ -215,7 +216,8 @@ class FallbackTransport(Handlers):
         """
         if name.__class__ is not str or name in RESERVED_EVENTS:
             check_name(name)
-        several = isinstance(to, (list, tuple, set, frozenset))
+        several = _are_several(to)
+        skipped = _id(skip)
         meant: dict[tuple[Any, str], list[Any]] = {}
         for each in to if several else (to,):
             if not each and (several or each is not None):
@@ -229,7 +231,7 @@ class FallbackTransport(Handlers):
         with only_latest(latest):
             for (server, place), targets in meant.items():
                 target = targets if several else targets[0]
-                server.emit(name, data, to=target, skip_sid=_id(skip), namespace=place)
+                server.emit(name, data, to=target, skip_sid=skipped, namespace=place)
 
     def send(
         self,
@@ -253,8 +255,8 @@ class FallbackTransport(Handlers):
         """End sessions, each behind all that was sent on it, as where a user logs out.
 
         Args:
-            to: a session, its id, or a room, or a list of them; or a function that is given
-                each `Session` and says whether it is meant.
+            to: a session, its id, or a room, or several of them, see `emit`; or a function that
+                is given each `Session` and says whether it is meant.
             code, reason: see `Session.close`.
             namespace: the Socket.IO namespace; None for every one.
 
@@ -268,8 +270,9 @@ class FallbackTransport(Handlers):
         """
         if problem := valid_close(code, reason):
             raise ValueError(problem)
-        if isinstance(to, (list, tuple, set, frozenset)):
-            for each in to:
+        if _are_several(to):
+            # What ends may leave what the application keeps.
+            for each in list(to):
                 self.disconnect(each, code, reason, namespace)
             return
         if isinstance(to, Session):
@@ -361,7 +364,12 @@ def _flask_imports() -> bool:
     return by_flask and not has_app_context()
 
 
+def _are_several(target: Any) -> bool:
+    """Whether these are targets; to python-socketio, a generator is a room that nobody is in."""
+    return not isinstance(target, (str, bytes)) and hasattr(target, "__iter__")
+
+
 def _id(target: Any) -> Any:
-    if isinstance(target, (list, tuple, set, frozenset)):
+    if _are_several(target):
         return [_id(each) for each in target]
     return target.id if isinstance(target, Session) else target

@@ -487,6 +487,36 @@ def test_among_several_each_session_is_found_in_its_namespace(
         assert admin.received() == [("one",), ("two",), ("message", "four")]
 
 
+@pytest.mark.parametrize(
+    "several",
+    [
+        list,
+        set,
+        lambda clients: dict(enumerate(clients)).values(),
+        lambda clients: dict.fromkeys(clients),
+        lambda clients: (each.id for each in clients),
+        iter,
+    ],
+)
+def test_several_are_whatever_gives_one_after_the_other(
+    transport: FallbackTransport, several: Callable[[list[Session]], Any]
+) -> None:
+    clients: list[Session] = []
+    transport.on_connect(clients.append)
+    transport.on_connect(namespace="/admin")(clients.append)
+    one, two, admin = (TestClient(transport, namespace=place) for place in ("/", "/", "/admin"))
+    with one, two, admin:
+        transport.emit("note", 1, to=several(clients))
+        transport.emit("note", 2, skip=several(clients[:1]))
+        # For the clients of each namespace in turn.
+        transport.emit("note", 3, to=clients, skip=several(clients[1:]))
+        told = [each.received("note") for each in (one, two, admin)]
+        transport.disconnect(several(clients[1:]))
+        assert [each.closed for each in (one, two, admin)] == [None, (1000, ""), (1000, "")]
+    by_id = told[2] == []
+    assert told == [[1, 3], [1, 2], [] if by_id else [1]]
+
+
 def test_a_namespace_begins_with_a_slash(transport: FallbackTransport) -> None:
     with pytest.raises(ValueError, match="begins with a slash: 'admin'"):
         transport.on_message("chat", namespace="admin")(print)
