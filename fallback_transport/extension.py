@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -359,9 +360,11 @@ def _together(mounted: dict[str, FallbackTransport]) -> list[Assembly]:
 def _flask_imports() -> bool:
     """Whether Flask's command line imports the application now, for another purpose."""
     context = click.get_current_context(silent=True)
+    if context is None:
+        # Where it completes what a shell's user types there is none.
+        return "_FLASK_COMPLETE" in os.environ
     # Its commands, an application's own among them, run in the context of the application.
-    by_flask = context is not None and isinstance(context.find_root().command, FlaskGroup)
-    return by_flask and not has_app_context()
+    return isinstance(context.find_root().command, FlaskGroup) and not has_app_context()
 
 
 def _are_several(target: Any) -> bool:

@@ -700,6 +700,7 @@ def test_run_serves_in_a_command_and_not_where_flask_imports_the_application(
     app: flask.Flask,
     runtime: FakeRuntime,
     caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Flask's command line sets it, and Flask-SocketIO reads it.
@@ -722,6 +723,15 @@ def test_run_serves_in_a_command_and_not_where_flask_imports_the_application(
             "transport.run(app) does nothing where Flask's command line imports the "
             'application: put it under  if __name__ == "__main__":'
         ]
+    # A shell completes with the names of its commands what somebody types.
+    monkeypatch.setenv("_FLASK_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "flask serv")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with pytest.raises(SystemExit):
+        FlaskGroup(create_app=imported).main(prog_name="flask")
+    assert capsys.readouterr().out == "plain,serve\n"
+    assert len(served) == 1
+    monkeypatch.delenv("_FLASK_COMPLETE")
     # A command line of the application's own is another's.
     assert CliRunner().invoke(click.command(lambda: transport.run(app)), []).exit_code == 0
     assert len(served) == 2
