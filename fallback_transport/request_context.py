@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 #: What Flask-Login notes, by itself, as it makes `current_user`: of a user whom it remembers, or
 #: whose address has changed; and what it takes away of a login that is bound to an address.
 _NOTED = frozenset({"_user_id", "_fresh", "_remember"})
-_DISTRUSTED = _NOTED | {"_id", "_remember_seconds"}
+_DISTRUSTED = _NOTED | {"_id", "_remember_seconds", "next"}
 
 
 class ReadOnlySession(SecureCookieSession):

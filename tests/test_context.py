@@ -283,7 +283,16 @@ def test_a_login_that_is_bound_to_its_network_does_not_hold_in_another(
     login_app: flask.Flask,
 ) -> None:
     """flask-login takes all that it has noted out of the session; that is for the app to see."""
+    from flask_login.config import SESSION_KEYS
+
     login_app.config["SESSION_PROTECTION"] = "strong"
+    # With `USE_SESSION_FOR_NEXT`, that stays for whoever logs in.
+    noted = dict.fromkeys(SESSION_KEYS - {"_remember"}, "")
+    login_app.add_url_rule("/noted", view_func=lambda: flask.session.update(noted) or "")
+    environ = logged_in(login_app, "/noted", REMOTE_ADDR="10.0.0.1")
+    with handler_context(login_app, environ):
+        assert not current_user.is_authenticated
+        assert flask.session == {"_remember": "clear"}
     environ = logged_in(login_app, "/enter", REMOTE_ADDR="10.0.0.1")
     with handler_context(login_app, environ):
         assert not current_user.is_authenticated
