@@ -1358,7 +1358,6 @@
 
     // A server that is busy says when to come again; not later than in ten minutes.
     function heed(seconds) {
-      seconds = parseInt(seconds, 10);
       if (seconds > 0) { notBefore = now() + Math.min(600, seconds) * 1000; }
     }
 
@@ -1465,7 +1464,7 @@
 
     // This page is shown or hidden, or others came, went, or were renewed, which wakes the hidden.
     function heard(event) {
-      if (!event.key || event.key.indexOf(turnsUnder) === 0) { turn(); }
+      if (!event.key || !event.key.indexOf(turnsUnder)) { turn(); }
     }
 
     function turn() { if (poller) { poller.turn(); } }
@@ -2419,7 +2418,7 @@
         if (event.type === "message") {
           received(event);
         } else if (event.type === "close") {
-          handled(event.seq);
+          machine.handled(event.seq, now());
         } else if (event.type === "closed") {
           over(event);
         } else if (event.type === "answered") {
@@ -2543,7 +2542,7 @@
     // Call a page's function; what it throws is reported like any uncaught error, and harms nothing.
     function guard(callback, values) {
       try {
-        callback.apply(session, values || []);
+        callback.apply(session, values);
         return true;
       } catch (error) {
         window.setTimeout(function () { throw error; }, 0);
@@ -2576,8 +2575,6 @@
       begin(reset(next), spread);
     }
 
-    function handled(seq) { machine.handled(seq, now()); }
-
     function received(event) {
       var former = machine;
       var packet = incoming;
@@ -2599,7 +2596,7 @@
         return;
       }
       deliver(packet);
-      if (machine === former) { packet.seqs.forEach(handled); }
+      if (machine === former) { packet.seqs.forEach(function (seq) { machine.handled(seq, now()); }); }
     }
 
     function deliver(packet) {
@@ -2922,7 +2919,7 @@
       .map(function (name) { return "".concat(name); });
     var place = locate(url);
     names.forEach(function (name, at) {
-      if (!TOKEN.test(name) || names.slice(0, at).join().toLowerCase().split(",").indexOf(name.toLowerCase()) >= 0) {
+      if (!TOKEN.test(name) || names.join().toLowerCase().split(",").indexOf(name.toLowerCase()) < at) {
         throw domException("SyntaxError", "no subprotocol, or twice: " + name);
       }
     });
@@ -3234,7 +3231,7 @@
       var code = arguments[0];
       if (code !== undefined) {
         // Web IDL's [Clamp]: the nearest whole number there is, and of two the even one.
-        code = Math.max(0, Math.min(0xffff, +code)) || 0;
+        code = Math.min(0xffff, +code) || 0;
         code = code % 1 === 0.5 ? 2 * Math.round(code / 2) : Math.round(code);
       }
       var reason = arguments[1] === undefined ? "" : scalars(arguments[1]);
@@ -3298,6 +3295,9 @@
       original : found;
   }
 
+  // What undoes installations that were under another one.
+  var late = [];
+
   // Put ours in the place of `WebSocket`, for what is at `paths` or below; returns what undoes that.
   function install(options) {
     var before = root.WebSocket;
@@ -3328,13 +3328,21 @@
         return this.prototype.isPrototypeOf(value) || (this === Installed && value instanceof Native);
       });
     }
-    members.constructor = root.WebSocket = Installed;
-    return function () {
+
+    function undo() {
       members.constructor = PageWebSocket;
-      if (root.WebSocket === Installed && !(root.WebSocket = before)) { delete root.WebSocket; }
       // One that came later may go on calling this one.
       places = [];
-    };
+      if (root.WebSocket === Installed) {
+        if (!(root.WebSocket = before)) { delete root.WebSocket; }
+        late.splice(0).forEach(function (each) { each(); });
+      } else {
+        late.push(undo);
+      }
+    }
+
+    members.constructor = root.WebSocket = Installed;
+    return undo;
   }
 
   // The mount of the page's own server, which may have said on this script's element.

@@ -70,3 +70,19 @@ test("undone where there was no WebSocket, there is none again", () => {
   undo();
   assert.equal("WebSocket" in root, false);
 });
+
+test("undone in the order in which they were made, installations leave what was there before", () => {
+  function Native() {}
+  for (const before of [Native, undefined]) {
+    const root = { location: { protocol: "http:", href: "http://page.test/" }, URL };
+    if (before) root.WebSocket = before;
+    const library = load([], { self: root });
+    const undo = ["/a", "/b", "/c"].map((path) => library.install({ paths: [path] }));
+    for (const each of undo) each();
+    assert.deepEqual([root.WebSocket, "WebSocket" in root], [before, before !== undefined]);
+    // Again, and what was put there by somebody else stays.
+    const foreign = root.WebSocket = function WebSocket() {};
+    for (const each of undo) each();
+    assert.equal(root.WebSocket, foreign);
+  }
+});

@@ -527,7 +527,7 @@ const CASES = {
       if (Native) same(new WebSocket(`${MOUNT}/tell`) instanceof FallbackTransport.WebSocket, false, "the first is undone");
       second();
     }
-    window.WebSocket = Native;
+    same([window.WebSocket === Native, "WebSocket" in window], [true, !!Native]);
   },
 
   "install": async () => {
