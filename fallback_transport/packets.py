@@ -32,6 +32,9 @@ def _int(digits: str) -> int:
 
 # Not orjson's: it makes floats of long integers, and would let pass what is refused.
 _decode = json.JSONDecoder(parse_int=_int).raw_decode
+#: The bytes with which UTF-8 begins a character beyond 16 bits.
+_FIRST_OF_FOUR = b"\xf0\xf1\xf2\xf3\xf4"
+_BEYOND = re.compile("[\U00010000-\U0010ffff]+")
 #: From here on a text is looked at for what would have to be decoded in it.
 _LARGE = 16_384
 _NAMED = re.compile(r'2\["([ !#-\[\]-~]*)","')
@@ -49,7 +52,7 @@ def dumps(value: Any) -> str:
     """
     if orjson is not None:
         try:
-            return orjson.dumps(value, option=_STRICT).decode()
+            return _escaped(orjson.dumps(value, option=_STRICT))
         except TypeError:
             # Also keys that are no texts, numbers of more than 64 bits, halves of surrogate pairs.
             pass
@@ -58,6 +61,17 @@ def dumps(value: Any) -> str:
     except ValueError:
         # No browser can read what the standard module makes of NaN.
         return _encode(json.loads(json.dumps(value), parse_constant=lambda _: None))
+
+
+def _escaped(written: bytes) -> str:
+    """JSON with surrogate pairs for what is beyond 16 bits, as the standard module writes it.
+
+    edbrowse takes each such character for one, and not for the two that JavaScript has.
+    """
+    text = written.decode()
+    if text.isascii() or not any(first in written for first in _FIRST_OF_FOUR):
+        return text
+    return _BEYOND.sub(lambda found: _encode(found[0])[1:-1], text)
 
 
 #: What the standard module does not take is not to be taken: an application must not find out

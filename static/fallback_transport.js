@@ -161,7 +161,7 @@
 
   // Old WebKit (measured in that of 2011 and of 2013) brings what a page posts into Unicode's form
   // NFC: another text then, and no JSON where an accent follows an escape. What NFC could change is
-  // escaped, and what is rare or as dear anyway. The server escapes all that is not ASCII.
+  // escaped, and what is rare or as dear anyway.
   var RISKY =
     /[\u0300-\u0387\u0483-\u1dff\u1f00-\u2fff\u302a-\u302f\u3099\u309a\ua66f-\uabff\ud7a4-\uffff]/g;
 

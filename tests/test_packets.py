@@ -107,6 +107,14 @@ def test_a_packet_without_data(writer: str) -> None:
     assert Packet(sio.CONNECT).encode() == "0"
 
 
+def test_what_is_beyond_16_bits_is_escaped_with_and_without_orjson(writer: str) -> None:
+    """edbrowse has other texts of it, and no packets: it ended sessions with 4400."""
+    data = ["\U0001f600", {"\U00010000": 'a\\\U0010ffff"é'}]
+    written = packets.dumps(data)
+    assert max(written) < "\U00010000"
+    assert json.loads(written) == data
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_json_is_refused_with_and_without_orjson(writer: str, name: str) -> None:
     with pytest.raises((TypeError, ValueError, RecursionError)):
