@@ -75,8 +75,11 @@
     if (handshakes.some(function (each) { return !(each.upgrade && each.connection && each.key); })) {
       return [finding("ws-stripped")];
     }
-    // An origin that is not allowed is refused at both doors.
-    if (!refused && no && no.status === FORBIDDEN) { refused = no; }
+    // An origin that is not allowed is refused at both doors, unless somebody else is seen at this one.
+    if (!refused && no && no.status === FORBIDDEN && (!known(seen.status) || seen.status === FORBIDDEN) &&
+        !(seen.plain && seen.plain.ours === false)) {
+      refused = no;
+    }
     if (refused) { return [finding("ws-server-refused", { status: refused.status })]; }
     if (observations.by === "terminal" && !known(seen.status)) { return [finding("ws-reset")]; }
     return [finding("ws-refused", { status: orNull(seen.status) })];

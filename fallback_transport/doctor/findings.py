@@ -136,7 +136,7 @@ def _websocket(observations: Mapping[str, Any], seen: Mapping[str, Any]) -> Iter
     elif any(not (h["upgrade"] and h["connection"] and h["key"]) for h in handshakes):
         yield _finding("ws-stripped")
     elif refused := [h["status"] for h in handshakes if h["status"] != 101] or _unwelcome(
-        observations
+        observations, seen
     ):
         yield _finding("ws-server-refused", status=refused[0])
     elif observations.get("by") == "terminal" and seen.get("status") is None:
@@ -145,10 +145,15 @@ def _websocket(observations: Mapping[str, Any], seen: Mapping[str, Any]) -> Iter
         yield _finding("ws-refused", status=seen.get("status"))
 
 
-def _unwelcome(observations: Mapping[str, Any]) -> list[int]:
-    """The status by which the server refuses whatever comes from this origin."""
+def _unwelcome(observations: Mapping[str, Any], seen: Mapping[str, Any]) -> list[int]:
+    """The status by which the server refuses whatever comes from this origin.
+
+    None where somebody else is seen to answer in the WebSocket's place.
+    """
     refused = (observations.get("polling") or {}).get("refused") or {}
-    return [FORBIDDEN] if refused.get("status") == FORBIDDEN else []
+    others = (seen.get("plain") or {}).get("ours") is False
+    reached = seen.get("status") in (None, FORBIDDEN) and not others
+    return [FORBIDDEN] if reached and refused.get("status") == FORBIDDEN else []
 
 
 def _opened(seen: Mapping[str, Any], handshakes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
