@@ -135,9 +135,14 @@ class Backlog:
 
 
 class Emission:
-    """One `emit`: it offers its messages to every session before it waits for any."""
+    """One `emit`: it offers its messages to every session before it waits for any.
 
-    def __init__(self) -> None:
+    Args:
+        joint: whether all that is sent meanwhile belongs to it.
+    """
+
+    def __init__(self, *, joint: bool = False) -> None:
+        self.joint = joint
         self._waiters: list[Waiter] = []
         #: All was offered: what a task still says that has inherited this, nobody would wait for.
         self.over = False

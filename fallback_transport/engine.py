@@ -78,6 +78,13 @@ def only_latest(key: str | None) -> Iterator[None]:
         _latest.reset(token)
 
 
+def together(engines: list[Engine]) -> AbstractContextManager[None]:
+    """What is sent within, by one after the other, waits for nobody before all of it is sent."""
+    if len(engines) < 2:
+        return _IMPATIENT
+    return max(engines, key=lambda each: each.patience or 0.0).patient(joint=True)
+
+
 def server_at_work() -> Any:
     """The `socketio.Server` that has started the task that calls, or None."""
     return _task_of.get()
@@ -278,15 +285,20 @@ class Engine:
             self.server.emit = patiently
         self.patience = max(patience, self.patience or 0.0)
 
-    def patient(self) -> AbstractContextManager[None]:
-        """What is sent within goes to all that have room, and then waits for the others."""
+    def patient(self, *, joint: bool = False) -> AbstractContextManager[None]:
+        """What is sent within goes to all that have room, and then waits for the others.
+
+        Where it is `joint`, what is to wait by itself within waits with it.
+        """
         if self.patience is None or not self.runtime.can_wait:
             return _IMPATIENT
-        return self._waiting(self.patience + HOME_MARGIN)
+        emission = _emission.get()
+        if emission is not None and emission.joint and not emission.over:
+            return _IMPATIENT
+        return self._waiting(Emission(joint=joint), self.patience + HOME_MARGIN)
 
     @contextlib.contextmanager
-    def _waiting(self, timeout: float) -> Iterator[None]:
-        emission = Emission()
+    def _waiting(self, emission: Emission, timeout: float) -> Iterator[None]:
         token = _emission.set(emission)
         try:
             yield

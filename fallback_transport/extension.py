@@ -13,7 +13,7 @@ from flask import Flask, current_app, has_app_context
 from flask.cli import FlaskGroup
 
 from .assembly import Assembly
-from .engine import only_latest, server_at_work
+from .engine import only_latest, server_at_work, together
 from .engine_client import RESERVED_EVENTS
 from .handlers import Handlers, Registration, not_plain, title
 from .options import Options, configured
@@ -229,7 +229,7 @@ class FallbackTransport(Handlers):
             else:
                 where = self.server, namespace or "/"
             meant.setdefault(where, []).append(_id(each))
-        with only_latest(latest):
+        with only_latest(latest), together([server.eio for server, _ in meant]):
             for (server, place), targets in meant.items():
                 target = targets if several else targets[0]
                 server.emit(name, data, to=target, skip_sid=skipped, namespace=place)

@@ -487,6 +487,39 @@ def test_among_several_each_session_is_found_in_its_namespace(
         assert admin.received() == [("one",), ("two",), ("message", "four")]
 
 
+@pytest.mark.parametrize("more", [{}, {"latest": "key"}, {"skip": "nobody"}])
+def test_of_several_nobody_waits_for_one_of_another_namespace(more: dict[str, Any]) -> None:
+    app = flask.Flask("full")
+    transport = FallbackTransport(
+        app, async_mode="threading", when_full="wait", max_unconfirmed_messages=1
+    )
+    clients: list[Session] = []
+    transport.on_connect(clients.append)
+    transport.on_connect(namespace="/admin")(clients.append)
+    done: list[float] = []
+
+    def emit() -> None:
+        transport.emit("note", 1, to=clients, **more)
+        done.append(full._tasks.time)
+
+    with TestClient(transport) as full, TestClient(transport, namespace="/admin") as other:
+        full.cut()
+        clients[0].emit("first")
+        transport.server.start_background_task(emit)
+        full.advance(3)
+        assert (other.received("note"), done) == ([1], [])
+        full.reconnect()
+        assert full.received() == [("first",), ("note", 1)]
+        # But no longer than it may.
+        full.cut()
+        clients[0].emit("second")
+        transport.server.start_background_task(emit)
+        full.advance(11)
+        assert len(done) == 2
+        assert full.closed is None
+        assert clients[0].closure is not None
+
+
 @pytest.mark.parametrize(
     "several",
     [
