@@ -23,7 +23,7 @@ WHEN_FULL = ("close", "wait")
 #: Beyond, a time is no time; below, it is exact in a browser's milliseconds.
 MAX_SECONDS = 1e9
 #: What browsers ask for, and servers hand on, as it is, spaces and the like decoded again.
-_REACHABLE = re.compile(r"(?!.*/\.\.?(/|$))[^?#%\\\x00-\x1f\x7f-\U0010ffff]*")
+_REACHABLE = re.compile(r"(?!//|.*/\.\.?(/|$))[^?#%\\\x00-\x1f\x7f-\U0010ffff]*")
 #: Bytes of the smallest `max_body`.
 MIN_BODY = 16_384
 #: What a welcome tells the page, in numbers that it has to be able to read.
@@ -230,7 +230,7 @@ def _check_path(name: str, path: Any) -> None:
     if not _REACHABLE.fullmatch(path):
         raise ValueError(
             f"{name} must be a path that requests can have as it is written: of ASCII, without "
-            f"?, #, % and \\, and without the segments . and ..: {path!r}"
+            f"?, #, % and \\, without the segments . and .., and with one slash first: {path!r}"
         )
 
 

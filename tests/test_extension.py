@@ -162,6 +162,8 @@ def test_an_unknown_configuration_key_names_those_there_are(app: flask.Flask) ->
         ("path", "/a\\b", "path must be a path"),
         ("path", "/a/../b", "path must be a path"),
         ("path", "/.", "path must be a path"),
+        # A page would ask the host "chat" for it.
+        ("path", "//chat", "with one slash first: '//chat'"),
         ("socketio_path", "/p\u00e4th", "socketio_path must be a path"),
         ("path", (), "one mount, or several different ones"),
         ("path", ("/a", "/a"), "one mount, or several different ones"),
