@@ -123,7 +123,10 @@ class ServerMachine(SessionMachine):
         if isinstance(known, PollConnection) and transport is POLLING:
             # A proxy or a browser repeats the request: it is the same run of polls.
             known.keyless = keyless
-            return super().receive(attempt, hello, now)
+            if not keyless:
+                # Else it may be anybody's, and says nothing of whether the client lives.
+                self.heard(attempt, now)
+            return self._settle(self._arrived(hello), now)
         if known is not None and keyless:
             raise MalformedEnvelope("the attempt of another connection")
         fresh = self._arrived(hello)

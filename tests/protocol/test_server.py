@@ -165,6 +165,17 @@ def test_polls_that_greet_again_are_the_same() -> None:
     assert request(server, "n3 w0 a0 c1") == ([], "answer", 2)
 
 
+def test_a_hello_of_a_stranger_keeps_no_polls_alive() -> None:
+    server = attached(POLLING)
+    greet(server, 1, POLLING, now=50.0, keyless=True)
+    reason = "silent for 55 s"
+    assert server.timeout(55.0) == [ConnectionDropped(1, 4408, reason)]
+    # Who proves the key does.
+    server = attached(POLLING)
+    greet(server, 1, POLLING, now=50.0)
+    assert server.timeout(55.0) == []
+
+
 def test_a_hello_of_a_stranger_yields_no_messages_on_known_polls() -> None:
     server = opening()
     greet(server, 1, POLLING)
