@@ -15,7 +15,8 @@ export const version: string;
  * Open a session with the server's mount at `url`, or above it, by default `"/fallback"` of the page's
  * own. It has no query.
  *
- * @throws SessionError where the browser lacks what it takes, or for a wrong namespace
+ * @throws SessionError where the browser lacks what it takes, for a wrong namespace, or for an `auth`
+ *   that JSON cannot express
  */
 export function connect(url?: string, options?: Options): Session;
 export function connect(options: Options): Session;
@@ -164,7 +165,8 @@ export interface Unconfirmed {
 
 /**
  * An `Error` with a code: a close code, or of `emit` and `send` `"closed"`, `"too-large"`,
- * `"unserialisable"`, `"full"`; of `close` `"close"`; of `connect` `"unsupported"`, `"namespace"`.
+ * `"unserialisable"`, `"full"`; of `close` `"close"`; of `connect` `"unsupported"`, `"namespace"`,
+ * `"unserialisable"`.
  */
 export interface SessionError extends Error {
   code: string | number;

@@ -984,9 +984,10 @@
       throw error.code ? error : failure("unserialisable", String(error));
     }
     if (attachments.length) {
-      // Socket.IO would take a value of the page's own for bytes. In a text its quotes were escaped.
-      if (json.split('"_placeholder":').length > attachments.length + 1) {
-        throw failure("unserialisable", "a _placeholder beside bytes");
+      // There are none in `auth`. And Socket.IO would take a value of the page's own for bytes; in a
+      // text its quotes were escaped.
+      if (type === CONNECT || json.split('"_placeholder":').length > attachments.length + 1) {
+        throw failure("unserialisable", "bytes in auth or beside a _placeholder");
       }
       type = (type === EVENT ? BINARY_EVENT : BINARY_ACK) + attachments.length + "-";
     }
@@ -1448,7 +1449,7 @@
         if (since < 1) { return (1 - since) * slot; }
         rest = Math.min(rest, (groups - since) * slot);
       }
-      return rest > 0 ? -Math.ceil(rest) : 0;
+      return Math.min(0, -Math.ceil(rest));
     }
 
     // Whether all polls share a connection (HTTP/2), as far as the browser tells.
@@ -1550,7 +1551,6 @@
     function Lane(timer) {
       this.timer = timer;
       this.again = timer + 1;
-      this.abort = null;
       this.failures = 0;
       this.tries = 0;
       // Since when it fails; when that was sent which was answered last.
@@ -1704,7 +1704,7 @@
       }
 
       function failed(lane, unit, answer, status, took, begun, text) {
-        var isOurs = answer.ack !== undefined;
+        var isForeign = answer.ack === undefined;
         if (answer.session) {
           ended(answer);
           return;
@@ -1737,14 +1737,14 @@
           }
         } else {
           // Perhaps for its size; if not, the next ones are soon as large as before.
-          if (!isOurs) { cutShort(status ? status !== 200 : !begun); }
+          if (isForeign) { cutShort(status ? status !== 200 : !begun); }
           if (lane.failures > 1) {
             // Again, and not for its time: the network was down, then, and nobody has cut anything.
             if (took < 1000 || took > unit.wait) { learned.wait = former; }
           } else {
             former = learned.wait;
             // What was answered by us, or cut amid its answer, was not cut for its time.
-            if (!isOurs && (status ? status !== 200 || !text : now() - begun > 1000)) {
+            if (isForeign && (status ? status !== 200 || !text : now() - begun > 1000)) {
               pollCut(took, unit.wait, status);
             }
           }
@@ -1845,13 +1845,11 @@
       connection.transport = WEBSOCKET;
       connection.attempt = ++attempt;
       connection.startedAt = now();
-      connection.doubted = false;
       // Whether an answer was given more time; and what must be received once it comes.
       connection.spared = false;
       connection.expects = 0;
       // How long silence may last before we ask.
       connection.pause = timing.alive;
-      connection.code = null;
       connection.ws = ws;
 
       function broken() { lost(connection, opened ? "closed" : "refused"); }

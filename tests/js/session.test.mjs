@@ -81,7 +81,9 @@ test("auth that throws, or cannot be sent, is refused at the call", () => {
   assert.throws(() => new Page({ options: { auth() { throw new Error("no token"); } } }), /no token/);
   const cyclic = {};
   cyclic.self = cyclic;
-  assert.throws(() => new Page({ options: { auth: cyclic } }), refuses("unserialisable"));
+  for (const auth of [cyclic, { token: new Uint8Array(2) }]) {
+    assert.throws(() => new Page({ options: { auth } }), refuses("unserialisable"));
+  }
 });
 
 test("auth is asked for again for each new session; if it throws then, the session is closed", () => {
