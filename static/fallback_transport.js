@@ -369,7 +369,7 @@
     if (chosen !== undefined && !(isText(chosen) && chosen.length <= 256 && TOKEN.test(chosen))) {
       throw malformed();
     }
-    unit.protocol = chosen || "";
+    unit.protocol = chosen;
     unit.got = number(head, "got", 0);
     unit.messages = messages;
     return checked(unit);
@@ -1661,7 +1661,7 @@
           function (answer, took) {
             measured(took);
             if (isLarge(unit)) { posts.passed(); }
-            return progress() === before ? backoff(2) : 0;
+            return progress() === before && backoff(2);
           });
       }
 
@@ -2286,7 +2286,8 @@
       verdict = found && { reason: found, expires: now() + timing.verdict };
       if (options.remember === false) { return; }
       try {
-        fresh(window.localStorage, "fallback_transport http", now(), timing.verdict);
+        // What expired as long ago as one is usually kept; however long another mount keeps its own.
+        fresh(window.localStorage, "fallback_transport http", now() + 1e15 - TIMING.verdict, 1e15);
         if (verdict) {
           window.localStorage.setItem(verdictUnder, JSON.stringify(verdict));
         } else {

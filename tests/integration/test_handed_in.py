@@ -413,7 +413,7 @@ def test_one_session_has_one_namespace(flask_app: Served, open_client: Open) -> 
     """A stock client opens several over one connection; here each is a session."""
     client = open_client(flask_app, "ours by websocket")
     client.wait_named("my_response")
-    client.session.machine.send([Message("0/admin,")], client.session.now())
+    client.session.machine.send([Message("0/admin,")])
     client.session.emit("wake the writer")
     code, _ = client.session.wait_closed()
     assert code == 4400

@@ -349,6 +349,17 @@ test("two that are judged in the same millisecond, at two mounts, keep a verdict
   ]);
 });
 
+test("of other mounts, verdicts that have not expired stay, however long either keeps its own", () => {
+  for (const [verdict, minutes] of [[MINUTE, 9], [10 * MINUTE, 60 * 24 * 7]]) {
+    const storage = new FakeStorage();
+    const key = "fallback_transport http://page.test/room/poll";
+    storage.items.set(key, JSON.stringify({ reason: "silent", expires: START + minutes * MINUTE }));
+    new Page({ storage, options: { timing: { verdict } }, before: ({ network }) => { network.websocket = "refused"; } }).opened();
+    assert.ok(storage.items.has(key));
+    assert.equal(storage.items.size, 3);
+  }
+});
+
 // --- A server that is down says nothing about WebSocket --------------------------------
 
 test("a server that is down: no verdict, retries with backoff, and then it recovers", () => {
