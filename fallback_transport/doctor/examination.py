@@ -10,19 +10,15 @@ import secrets
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import Any
 
-from .client import Ended, WebSocketClient
-from .findings import HEADER, HELD_BACK, PROOF
+from .findings import HEADER, HELD_BACK
 from .route import Route, TunnelRefused, Unreachable, Untrusted
+from .websocket import PATIENCE, SLOWEST, Tell, WebSocketExamination
 
-#: Seconds for a connection, for the handshake, for the proof, and for a small request.
-PATIENCE = 5.0
-#: Bytes a second of the slowest path that is waited for.
-SLOWEST = 8000
 #: How often a small request is tried.
 TRIES = 3
 #: Seconds within which a held request that fails was not cut for being held.
@@ -31,8 +27,6 @@ ROUND_TRIPS = 8
 #: Bytes of requests, up to the largest that sessions send, and of answers.
 BODIES = (1000, 4000, 16_000, 64_000, 256_000)
 ANSWERS = (4000, 64_000, 500_000)
-
-Tell = Callable[[str, str], None]
 
 
 class NoDoctor(Exception):
@@ -162,8 +156,11 @@ class Examination:
             seen["unreachable"] = str(error)
             self._tell("begin", f"cannot be reached: {error}")
             return seen
+        websocket = WebSocketExamination(
+            self._route, self._run, self._idle, dict(self._headers), self._tell
+        )
         beside = [
-            threading.Thread(target=lambda: seen.update(websocket=self._websocket()), daemon=True)
+            threading.Thread(target=lambda: seen.update(websocket=websocket.observe()), daemon=True)
         ]
         works = seen["clock"] is not None
         if works:
@@ -450,81 +447,3 @@ class Examination:
             raise Failed(f"status {response.status}", response.status, refused=refused)
         ms, spread = (now - began) * 1000, (now - first) * 1000
         return Answered(facts, response.headers, ms, spread)
-
-    # -- WebSocket -------------------------------------------------------------------
-
-    def _websocket(self) -> dict[str, Any]:
-        seen: dict[str, Any] = {"present": True, "handshake": "failed", "up": [], "down": []}
-        began = time.monotonic()
-        headers = dict(self._headers)
-        try:
-            connection, _, _ = self._route.connect(PATIENCE, tunnel=True)
-            sock = connection.sock
-            if self._route.secure:
-                sock = self._route.tls().wrap_socket(sock, server_hostname=self._route.host)
-            uri = self._route.url.replace("http", "ws", 1) + f"/doctor/ws?run={self._run}"
-            client = WebSocketClient(sock, uri, self._route.origin, headers)
-        except TunnelRefused as refused:
-            seen["tunnel"] = refused.status
-            self._tell("handshake", f"the proxy answers CONNECT with {refused.status}")
-            return seen
-        except (Unreachable, Untrusted, OSError) as error:
-            self._tell("handshake", f"no connection: {error}")
-            return seen
-        try:
-            opened = client.open(PATIENCE)
-            seen["handshake"] = "open" if opened else "failed"
-        except TimeoutError:
-            seen["handshake"] = "unanswered"
-        except Ended:
-            pass
-        seen["seconds"] = round(time.monotonic() - began, 2)
-        if client.response is not None:
-            seen["status"] = client.response.status_code
-        self._tell("handshake", f"{seen['handshake']}, status {seen.get('status')}")
-        if seen["handshake"] == "open":
-            self._prove(client, seen)
-        client.close()
-        return seen
-
-    def _prove(self, client: WebSocketClient, seen: dict[str, Any]) -> None:
-        began = time.monotonic()
-        patience = PATIENCE
-        try:
-            for length in PROOF:
-                client.send("x" * length)
-            while len(seen["up"]) < len(PROOF) or len(seen["down"]) < len(PROOF):
-                text = client.receive(patience - (time.monotonic() - began))
-                # Something comes: the rest may take as long as on the slowest line.
-                patience = PATIENCE + sum(PROOF) / SLOWEST
-                if text.startswith("got "):
-                    seen["up"].append(int(text[4:]))
-                    if text == "got 1":
-                        seen["ms"] = round((time.monotonic() - began) * 1000, 1)
-                else:
-                    seen["down"].append(len(text))
-        except Ended as ended:
-            seconds = round(time.monotonic() - began, 2)
-            seen["closed"] = {"code": ended.code, "seconds": seconds}
-        except (TimeoutError, ValueError):
-            pass
-        self._tell("proof", f"up {seen['up']}, down {seen['down']}")
-        if len(seen["up"]) == len(seen["down"]) == len(PROOF):
-            self._idly(client, seen)
-
-    def _idly(self, client: WebSocketClient, seen: dict[str, Any]) -> None:
-        began = time.monotonic()
-        alive, cut = False, None
-        try:
-            client.receive(self._idle)
-        except TimeoutError:
-            try:
-                client.send("x")
-                alive = client.receive(PATIENCE) == "got 1"
-            except (TimeoutError, Ended):
-                pass
-            cut = self._idle
-        except Ended:
-            cut = round(time.monotonic() - began, 2)
-        seen["idle"] = {"asked": self._idle, "alive": alive, "seconds": cut}
-        self._tell("idle", f"{'alive' if alive else 'cut'} after {cut} s")
