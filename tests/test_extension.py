@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from contextvars import copy_context
 from dataclasses import fields
 from typing import Any
 
@@ -730,7 +731,8 @@ def test_run_serves_in_a_command_and_not_where_flask_imports_the_application(
     monkeypatch.setenv("COMP_WORDS", "flask serv")
     monkeypatch.setenv("COMP_CWORD", "1")
     with pytest.raises(SystemExit):
-        FlaskGroup(create_app=imported).main(prog_name="flask")
+        # It leaves the application's context where it has come to.
+        copy_context().run(FlaskGroup(create_app=imported).main, prog_name="flask")
     assert capsys.readouterr().out == "plain,serve\n"
     assert len(served) == 1
     monkeypatch.delenv("_FLASK_COMPLETE")
