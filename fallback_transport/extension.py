@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from dataclasses import fields
@@ -212,6 +213,7 @@ class FallbackTransport(Handlers):
         Raises:
             ValueError: `to` is empty, and no list, or has what is empty in it; or see
                 `Session.emit`.
+            TypeError: `to` is a function, or has one in it.
             TypeError, MessageRefused: see `Session.emit`; not for what nobody would get.
             RuntimeError: before `init_app`, or it does not say which app is meant.
         """
@@ -224,6 +226,12 @@ class FallbackTransport(Handlers):
             if not each and (several or each is not None):
                 # To python-socketio, whatever is empty is everybody, one of several as well.
                 raise ValueError(f"to={to!r} names nobody: give a session, a room, or None for all")
+            if inspect.isroutine(each):
+                # A room to python-socketio, in which nobody is.
+                raise TypeError(
+                    f"to={to!r} is a function: only disconnect takes one; give the sessions for "
+                    "which it is true"
+                )
             if isinstance(each, Session):
                 where = each._engine.server, namespace or each._namespace
             else:

@@ -658,6 +658,13 @@ def test_an_empty_target_is_not_everybody(app: flask.Flask, runtime: FakeRuntime
     assert client.events == []
 
 
+@pytest.mark.parametrize("to", [callable, [lambda client: True]])
+def test_a_function_is_no_target_of_an_event(app: flask.Flask, to: Any) -> None:
+    transport = made(app)
+    with pytest.raises(TypeError, match="only disconnect takes one"):
+        transport.emit("secret", 1, to=to)
+
+
 def test_draining_takes_its_time_from_the_option(
     app: flask.Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
