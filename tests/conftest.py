@@ -82,6 +82,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     if is_worker(config):
         places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+        if gone := [str(file) for file in places if not file.exists()]:
+            raise pytest.UsageError(f"tests/conftest.py sorts by files that are gone: {gone}")
         items.sort(key=lambda item: places.get(item.path, len(places)))
     for item in items:
         needs = {name for mark in item.iter_markers("requires") for name in mark.args}
