@@ -92,6 +92,23 @@ def test_none_takes_it_back(clock: Clock) -> None:
     assert timed.calls == [7]
 
 
+def test_a_time_that_was_taken_back_is_good_again(clock: Clock) -> None:
+    """Whether all that was due is taken back, or an earlier one made it void."""
+    one, two = clock.timed(), clock.timed()
+    clock.schedule(one, 2)
+    clock.schedule(one, None)
+    clock.schedule(one, 2)
+    clock.schedule(two, 8)
+    clock.schedule(two, 3)
+    two.then = lambda: clock.schedule(two, 8) if len(two.calls) == 2 else None
+    clock.runtime.advance(4)
+    assert (one.calls, two.calls) == ([2], [3])
+    clock.schedule(two, 7)
+    clock.runtime.advance(6)
+    assert two.calls == [3, 7, 8]
+    assert (clock.keeper._count, clock.keeper._times, clock.keeper._ids) == (0, [], {})
+
+
 def test_what_was_taken_back_while_it_was_late_leaves_nothing(clock: Clock) -> None:
     gone, other = clock.timed(), clock.timed()
     driver = clock.runtime.driver
@@ -216,14 +233,28 @@ def test_nobody_wakes_for_a_time_that_was_replaced(clock: Clock) -> None:
 
 def test_times_that_were_replaced_do_not_pile_up(clock: Clock) -> None:
     """A session's next ack is earlier than its keepalive, again and again."""
-    timed = clock.timed()
+    timed, other = clock.timed(), clock.timed()
     timed.then = lambda: clock.schedule(timed, clock.runtime.now() - 1000 + 25)
+    # What is replaced lies behind this one's time, so that no alarm comes to it.
+    other.then = lambda: clock.schedule(other, clock.runtime.now() - 1000 + 1)
+    other.then()
     for _ in range(2000):
         clock.schedule(timed, clock.runtime.now() - 1000 + 0.2)
         clock.runtime.advance(0.2)
+        assert clock.keeper._count < 100
+        assert len(clock.keeper._times) < 100
     assert len(timed.calls) == 2000
-    assert clock.keeper._count < 100
-    assert len(clock.keeper._times) < 100
+    assert len(other.calls) >= 390
+
+
+def test_the_alarm_is_set_once_for_all_that_was_due(clock: Clock) -> None:
+    one, two = clock.timed(), clock.timed()
+    one.then = lambda: clock.schedule(one, 6)
+    two.then = lambda: clock.schedule(two, 5)
+    clock.schedule(one, 1)
+    clock.schedule(two, 1)
+    clock.runtime.advance(2)
+    assert clock.set_to == [1, 5]
 
 
 def test_what_is_far_away_is_done_with_others(clock: Clock) -> None:
