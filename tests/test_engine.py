@@ -554,6 +554,20 @@ def test_what_several_are_sent_keeps_its_place_among_the_rest(house: House) -> N
     assert two.closed == (CloseCode.NORMAL, "disconnected by the server")
 
 
+@pytest.mark.parametrize("end", ["close", "refuse", "retire", "abort"])
+def test_what_all_are_sent_is_before_the_end_of_one(house: House, end: str) -> None:
+    peer, other = house.connected(), house.connected()
+    conversation = house.engine.conversation(peer.id)
+    assert conversation is not None
+    house.server.emit("last")
+    getattr(conversation, end)(4000, "bye")
+    assert Message('2["last"]') in conversation.machine.outbox.unconfirmed()
+    for each in (peer, other):
+        each.exchange()
+    assert peer.events == ([] if end == "abort" else [["last"]])
+    assert other.events == [["last"]]
+
+
 def test_who_is_in_a_room_is_for_the_manager_to_say(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
