@@ -33,9 +33,10 @@ class Attached:
 
     def __init__(self) -> None:
         self.log: list[Any] = []
+        self.woken = 0
 
     def wake(self) -> None:
-        pass
+        self.woken += 1
 
     def drop(self, code: int, reason: str) -> None:
         self.log.append((int(code), reason))
@@ -357,6 +358,25 @@ def test_messages_go_out_on_the_carrier(room: Room) -> None:
     assert [m.data for m in room.conversation.machine.outbox.unconfirmed()] == [b"two"]
 
 
+@pytest.mark.parametrize(
+    ("more", "woken"),
+    [
+        ({}, 0),
+        ({"ask": 1}, 1),
+        # What came before is to be acknowledged again.
+        ({"seq": 1, "messages": (Message("one"),)}, 1),
+    ],
+)
+def test_what_asks_for_an_answer_wakes_its_connection(
+    room: Room, more: dict[str, Any], woken: int
+) -> None:
+    room.receive("one")
+    before = room.attached.woken
+    room.conversation.receive(1, Envelope(**more))
+    room.runtime.run()
+    assert room.attached.woken - before == woken
+
+
 def test_a_message_too_large_is_refused_and_nothing_changed(room: Room) -> None:
     with pytest.raises(MessageRefused, match="16000000"):
         room.conversation.send([Message("small"), Message("x" * 16_000_001)])
@@ -604,6 +624,15 @@ def test_a_sending_request_is_answered_at_once_with_the_marks(room: Room) -> Non
     assert (answer.ack, answer.received, answer.messages) == (0, 1, ())
 
 
+def test_only_the_answer_to_the_newest_waiting_request_has_messages(room: Room) -> None:
+    room.greet(2, POLLING, Attached())
+    polled(room, 2, wait=0.0)
+    room.conversation.send([Message("one")])
+    # One that sends, and one that waited and comes late.
+    assert [polled(room, 3).messages, polled(room, 1, wait=20.0).messages] == [(), ()]
+    assert [m.data for m in polled(room, 4, wait=20.0).messages] == ["one"]
+
+
 def test_a_request_on_a_superseded_connection_still_delivers(room: Room) -> None:
     answer = polled(room, 1, commit=0, envelope={"seq": 1, "messages": (Message("one"),)})
     assert (answer.code, answer.session, answer.received) == (CloseCode.SUPERSEDED, False, 1)
@@ -649,6 +678,16 @@ def test_many_resumes_are_looked_at_once_and_the_newest_counts(room: Room) -> No
     assert resumed(room) == [49]
     room.resume(50)
     assert resumed(room) == [49, 50]
+
+
+def test_a_look_takes_the_place_of_no_message(room: Room) -> None:
+    room.receive("wait", "one", "two")
+    room.resume(2, WEBSOCKET, "three")
+    room.resume(3, WEBSOCKET, "four")
+    room.layer.go.set()
+    room.runtime.run()
+    look = ("resumed", {"attempt": 3})
+    assert room.layer.log == ["wait", "done wait", "one", "two", look, "three", "four"]
 
 
 def test_a_repeated_polling_hello_is_looked_at_once(room: Room) -> None:
