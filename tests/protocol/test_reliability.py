@@ -481,6 +481,8 @@ def test_reading_goes_on_where_the_peer_is() -> None:
     assert box.read(2, 6, 9, whole=True) == (m("ij"),)
     # One part ends an envelope, and only the first message is cut.
     assert box.read(3, 6, 9) == (Part("klmnop", 0, 10),)
+    # What just fits is no part.
+    assert box.read(2, 2, 9) == (m("ij"),)
     assert box.confirm(0, 1) is True
     assert box.got == 0
     # Of a message that has come meanwhile, and of one that is confirmed: old news.
@@ -509,7 +511,7 @@ def test_a_close_has_no_parts() -> None:
 
 
 def test_parts_become_a_message() -> None:
-    box = Inbox(100)
+    box = Inbox(6)
     assert box.take(1, [m("a"), Part("bc", 0, 6)]) == [(1, m("a"))]
     assert (box.received, box.got, box.pending) == (1, 2, 1)
     assert box.take(2, [Part("d", 2, 6)]) == []
@@ -565,7 +567,14 @@ def test_many_small_parts_take_little_more_room_than_their_message(data: str | b
 
 
 @pytest.mark.parametrize(
-    "items", [[Part("a", 0, 6)], [m("abcdef")], [Part("ää", 0, 4), Part("ää", 2, 4)]]
+    "items",
+    [
+        [Part("a", 0, 6)],
+        [m("abcdef")],
+        [Part("ää", 0, 4), Part("ää", 2, 4)],
+        # Its bytes say it before its last part has come.
+        [Part("ää", 0, 5), Part("ä", 2, 5)],
+    ],
 )
 def test_a_message_beyond_the_limit_is_refused_as_soon_as_it_is_known(items: list[Carried]) -> None:
     box = Inbox(5)
@@ -608,6 +617,9 @@ def test_what_is_read_once_more_is_a_replay() -> None:
     assert (box.sent, box.replays) == (3, 2)
     box.read(4, EVERYTHING, EVERYTHING)
     assert (box.sent, box.replays) == (3, 2)
+    # The newest alone, too.
+    box.read(3, EVERYTHING, EVERYTHING)
+    assert (box.sent, box.replays) == (3, 3)
 
 
 def test_the_rest_of_a_message_is_no_replay() -> None:
@@ -689,6 +701,9 @@ def test_the_latest_fits_where_nothing_else_does() -> None:
     tight = keyed("x=1", "abc", bounds=Bounds(messages=2, bytes=6, message=5))
     with pytest.raises(OutboxFull):
         tight.append([m("x=12")], latest="x")
+    # One that is alone may be beyond the bounds; a smaller one in its place, too.
+    large = keyed("x=34567", "x=3456", bounds=Bounds(bytes=4))
+    assert [item.data for item in large.unconfirmed()] == ["x=3456"]
 
 
 def test_under_credit_the_latest_is_no_larger_and_what_is_held_waits() -> None:
