@@ -559,14 +559,14 @@ def test_numbers_tell_twins_and_late_requests_from_new_ones(
 
 def test_a_held_request_that_comes_again_late_was_cut_and_is_let_go() -> None:
     server = attached()
-    request(server, "n2 w25000 a0 c1")
-    assert request(server, "n2 w25000 a0 c1", now=1.9) == ([], "join", None)
-    assert server.due(1, 1.9) is None
-    assert request(server, "n2 w25000 a0 c1", now=5.0) == ([], "join", None)
-    assert server.due(1, 5.0) == 2
-    assert answer(server, now=5.0) == "a0"
+    request(server, "n2 w25000 a0 c1", now=10.0)
+    assert request(server, "n2 w25000 a0 c1", now=11.9) == ([], "join", None)
+    assert server.due(1, 11.9) is None
+    assert request(server, "n2 w25000 a0 c1", now=15.0) == ([], "join", None)
+    assert server.due(1, 15.0) == 2
+    assert answer(server, now=15.0) == "a0"
     # Its silence is counted from then on.
-    assert server.deadline() == 5.0 + 55.0
+    assert server.deadline() == 15.0 + 55.0
 
 
 def test_a_request_that_is_answered_at_once_releases_the_held_one_too() -> None:
@@ -631,6 +631,48 @@ def test_the_doubt_of_what_is_sent_on_a_websocket_is_a_deadline() -> None:
     assert server.deadline() == DOUBT + 1 / SLOW
     hear(server, 1, "a0 r1", now=0.5)
     assert server.deadline() == 0.5 + 25
+
+
+def test_a_doubt_is_put_off_by_progress_alone() -> None:
+    """Where one direction is swallowed, the other may bring ever so much."""
+    server = attached(WEBSOCKET)
+    send(server, "a", "b")
+    say(server)
+    doubt = DOUBT + 2 / SLOW
+    for number in range(1, 10):
+        assert hear(server, 1, f"a0 s{number}|mx", now=number / 10)
+    assert server.timeout(doubt) == []
+    assert say(server, now=doubt) == "a0 r9 q1"
+    hear(server, 1, "a0 s10|mx", now=1.1)
+    assert server.timeout(2 * doubt) == [
+        ConnectionDropped(1, 4408, "what was sent is not received")
+    ]
+
+
+def test_what_is_received_is_not_waited_for_though_it_is_not_handled() -> None:
+    server = attached(WEBSOCKET)
+    send(server, "x" * 60_000)
+    say(server)
+    hear(server, 1, "a0 r1", now=0.1)
+    for text in "yz":
+        send(server, text)
+        say(server, now=0.1)
+    hear(server, 1, "a0 r2", now=0.3)
+    assert server.connections[1].doubt_at == 0.3 + DOUBT + 2 / SLOW
+
+
+def test_the_doubt_waits_for_four_round_trips() -> None:
+    """Each is what an ack took, but for the 0.2 s for which it may have waited."""
+    server = attached(WEBSOCKET)
+    for number, (took, round_trip) in enumerate([(1.2, 1.0), (1.2, 1.0), (0.1, 0.875)], 1):
+        now = 10.0 * number
+        send(server, "x")
+        say(server, now=now)
+        hear(server, 1, f"a{number}", now=now + took)
+        assert server.round_trip == pytest.approx(round_trip)
+    send(server, "x" * 800)
+    say(server, now=50.0)
+    assert server.connections[1].doubt_at == pytest.approx(50 + 4 * 0.875 + 800 / 8000)
 
 
 def under_traffic(seconds: int) -> tuple[ServerMachine, float]:
