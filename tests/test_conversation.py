@@ -377,6 +377,32 @@ def test_what_asks_for_an_answer_wakes_its_connection(
     assert room.attached.woken - before == woken
 
 
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda conversation: conversation.send([Message("one")]),
+        lambda conversation: conversation.send_each([Message("one"), Message("two")]),
+        lambda conversation: conversation.offer([Message("one")]),
+        lambda conversation: conversation.close(4000, "bye"),
+    ],
+    ids=["send", "send_each", "offer", "close"],
+)
+@pytest.mark.parametrize("patience", [None, 10.0])
+def test_what_is_sent_wakes_the_connection_once(
+    say: Callable[[Conversation], None], patience: float | None
+) -> None:
+    room = Room(patience=patience)
+    before = room.attached.woken
+    say(room.conversation)
+    room.runtime.run()
+    assert room.attached.woken - before == 1
+
+
+def test_who_has_committed_by_now_is_not_given_up(room: Room) -> None:
+    room.conversation.give_up(CloseCode.TRY_AGAIN_LATER, "never committed")
+    assert room.conversation.open
+
+
 def test_a_message_too_large_is_refused_and_nothing_changed(room: Room) -> None:
     with pytest.raises(MessageRefused, match="16000000"):
         room.conversation.send([Message("small"), Message("x" * 16_000_001)])
