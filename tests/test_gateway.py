@@ -493,6 +493,8 @@ def test_long_answers_are_compressed_for_who_can_read_it(doors: Doors) -> None:
         ("null", "null", "http", False),
         ("http://", "", "http", False),
         ("file://", "", "http", False),
+        # What no web server serves, an extension's or an app's page, has no port either.
+        ("app://example.com", "example.com", "http", False),
         ("http://example.com:x", "example.com", "http", False),
         ("http://example.com:99999", "example.com", "http", False),
         ("http://[", "example.com", "http", False),
