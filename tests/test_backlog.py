@@ -77,6 +77,8 @@ def test_a_message_that_is_too_large_does_not_wait() -> None:
     with pytest.raises(MessageRefused, match="a message of 4 bytes exceeds the limit of 3"):
         waiting.add("1234")
     assert not waiting.backlog
+    waiting.add("123")
+    assert waiting.drained() == ["123"]
 
 
 def test_the_latest_of_a_key_waits_in_the_place_of_the_one_before() -> None:

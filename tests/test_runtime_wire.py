@@ -37,6 +37,7 @@ def test_a_reader_gives_back_what_nobody_has_read(pair: Pair) -> None:
     assert Reader(ours, nothing, b"all").rest() == b"all"
     long = b"x" * 100_000
     assert Reader(ours, nothing, long).rest() == long
+    assert Reader(ours, nothing).rest() == b""
     assert ours.recv(100) == b"not read"
 
 

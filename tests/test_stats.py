@@ -134,3 +134,6 @@ def test_what_is_sent_again_is_counted(registry: Registry) -> None:
     told = registry.stats()
     assert (told["replays"], told["messages"]["down"]) == (1, 1)
     assert told["switches"] == {"websocket": 0, "polling": 1}
+    peer.conversation.abort(4000, "enough")
+    told = registry.stats()
+    assert (told["replays"], told["messages"]["down"]) == (1, 1)
