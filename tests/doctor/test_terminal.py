@@ -223,8 +223,11 @@ def test_wrong_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]
 def test_a_wrong_value_is_told_with_its_cure(
     option: str, value: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with contextlib.suppress(SystemExit):
-        terminal.main(["doctor", "http://host.test/", option, value])
+    try:
+        status: Any = terminal.main(["doctor", "http://host.test/", option, value])
+    except SystemExit as exit:
+        status = exit.code
+    assert status == 3
     assert told in capsys.readouterr().err
 
 
