@@ -74,9 +74,7 @@ class Termination:
                 # A fork, which has no sessions: at the other end of the pair is its parent.
                 _terminate()
                 return
-            # It needs nobody to give way, says where everybody is, and ends with status 1.
-            with contextlib.suppress(OSError, ValueError):
-                faulthandler.dump_traceback_later(self._patience, exit=True)
+            _end_after(self._patience)
             voice.send(b"!")
 
         def listen() -> None:
@@ -92,6 +90,18 @@ class Termination:
 
         signal.signal(signal.SIGTERM, tell)
         self._spawn(listen)
+
+
+def _end_after(seconds: float) -> None:
+    """Say then where everybody is, and end with status 1; it needs nobody to give way."""
+    try:
+        faulthandler.dump_traceback_later(seconds, exit=True)
+    except Exception:
+        # Standard error is closed, or an object of the application's, which may lack whatever a
+        # file has. To whom it is said then is of no account, that it ends is.
+        with contextlib.suppress(OSError):
+            nowhere = open(os.devnull, "w")  # noqa: SIM115 - kept until it is cancelled
+            faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
 
 
 def _terminate() -> None:
