@@ -136,6 +136,26 @@ def test_each_waits_for_as_long_as_all(hub: Hub) -> None:
     until(lambda: "e" in late)
 
 
+def test_a_hub_outlives_a_time_that_epoll_does_not_take() -> None:
+    """Such as that of a session that may be away for a month."""
+    program = """
+import os, signal, socket
+import eventlet
+from fallback_transport.runtime.hub import Deadlines, Hub
+
+hub = Hub()
+near, far = socket.socketpair()
+hub.watch_readable(near.fileno(), print)
+Deadlines(hub, 30 * 86400.0, print).start("away")
+signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+signal.setitimer(signal.ITIMER_REAL, 0.5)
+eventlet.Event().wait()
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert process.returncode == 0, process.stderr
+
+
 def test_one_that_fails_stops_no_clock(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
     late: list[str] = []
 

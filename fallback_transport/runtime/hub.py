@@ -31,6 +31,10 @@ MAX_IDLE = 64
 #: How many connections are written to together: a thousandth of a second, by which the first waits.
 MAX_WRITES = 100
 
+#: Seconds for which eventlet's hub may wait at once: `epoll` takes no more than 24.8 days, and
+#: where that is more, the hub fails, and everything with it.
+MAX_WAIT = 1e6
+
 T = TypeVar("T")
 
 
@@ -59,6 +63,7 @@ class Hub:
         self._writes: list[Callable[[], None]] = []
         self._scheduled = False
         self._until = 0.0
+        _wake_up(hub)
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function`, which may wait, at the end of the turn."""
@@ -200,6 +205,11 @@ class Deadlines(Generic[T]):
             self._running = bool(self._due)
             if self._due:
                 self._hub.call_later(max(0.0, next(iter(self._due.values())) - now), self._look)
+
+
+def _wake_up(hub: Any) -> None:
+    """See `MAX_WAIT`; whoever's timer is the next."""
+    hub.schedule_call_global(MAX_WAIT, _wake_up, hub)
 
 
 def _ignore(*_: Any) -> None:
