@@ -24,6 +24,16 @@ class ReadOnlySession(SecureCookieSession):
     No response follows a handler, so that nothing could carry the cookie back.
     """
 
+    _opened: SessionMixin | None = None
+
+    def __init__(self, opened: SessionMixin | None) -> None:
+        super().__init__(opened or {})
+        self._opened = opened
+
+    def __getattr__(self, name: str) -> Any:
+        """What the interface's own has beside its values, as the `sid` of Flask-Session's."""
+        return getattr(self._opened, name)
+
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise RuntimeError(
             "flask.session cannot be written in a message handler: no response follows that "
@@ -106,5 +116,5 @@ class HandlerRequestContext(RequestContext):
         """The Flask session, to read."""
         if self._session is None:
             opened = self.app.session_interface.open_session(self.app, self.request)
-            self._session = ReadOnlySession(dict(opened or {}))
+            self._session = ReadOnlySession(opened)
         return self._session

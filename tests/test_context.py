@@ -238,6 +238,25 @@ def test_a_session_interface_of_ones_own_is_asked(app: flask.Flask) -> None:
         assert dict(flask.session) == {"path": "/fallback/poll"}
 
 
+def test_the_session_has_what_an_interfaces_own_has_beside_its_values(app: flask.Flask) -> None:
+    class Kept(flask.sessions.SecureCookieSession):
+        """As an interface has it that keeps sessions at the server."""
+
+        sid = "number 7"
+
+    class Interface(flask.sessions.SessionInterface):
+        def open_session(self, app: Any, request: Any) -> Any:
+            return Kept({"user": "ann"})
+
+    app.session_interface = Interface()
+    with handler_context(app, environ_of()):
+        assert (flask.session.sid, flask.session["user"]) == ("number 7", "ann")  # type: ignore[attr-defined]
+        with pytest.raises(AttributeError, match="'Kept' object has no attribute 'nothing'"):
+            _ = flask.session.nothing  # type: ignore[attr-defined]
+        with pytest.raises(RuntimeError, match="keep the value in"):
+            flask.session["user"] = "bob"
+
+
 # -- flask-login ----------------------------------------------------------------------
 
 
