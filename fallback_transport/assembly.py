@@ -9,7 +9,6 @@ from typing import Any
 
 import socketio
 from flask import Flask
-from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .binding import hub_binding
@@ -224,14 +223,19 @@ def _guard(app: Flask, admits: bool | Callable[[], Any]) -> Guard:
         if not callable(admits):
             return None
         # A context of its own: the body stays unread, for whoever answers.
-        with app.request_context({**environ, "wsgi.input": io.BytesIO()}):
+        with app.request_context({**environ, "wsgi.input": io.BytesIO()}) as context:
             try:
                 admitted = app.ensure_sync(admits)()
                 if admitted is True:
                     return None
-            except HTTPException as aborted:
-                admitted = app.handle_http_exception(aborted)
-            response: WSGIApplication = app.make_response(admitted or ("not allowed\n", 403))
+            except Exception as error:
+                # As one of a view: its handler answers, and what has none goes on from here.
+                admitted = app.handle_user_exception(error)
+            response = app.make_response(admitted or ("not allowed\n", 403))
+            sessions = app.session_interface
+            if not sessions.is_null_session(context.session):
+                # What a login's page is to know: a message, or where to go on.
+                sessions.save_session(app, context.session, response)
             return response
 
     return guard

@@ -106,6 +106,36 @@ def test_the_application_aborts_or_redirects() -> None:
     assert (answer.status_code, answer.headers["Location"]) == (302, "/login")
 
 
+def test_what_it_raises_is_answered_as_a_views_is() -> None:
+    class NotSupport(Exception):
+        pass
+
+    def guard() -> bool:
+        raise NotSupport
+
+    site = Site(doctor=guard)
+    with pytest.raises(NotSupport):
+        site.poll()
+    site.app.register_error_handler(NotSupport, lambda error: ("only for support", 401))
+    assert (site.poll().status_code, site.poll().text) == (401, "only for support")
+
+
+def test_what_it_notes_in_the_session_reaches_the_login() -> None:
+    def guard() -> Any:
+        flask.flash("Please log in.")
+        flask.session["next"] = flask.request.path
+        return flask.redirect("/login")
+
+    site = Site(doctor=guard)
+
+    @site.app.get("/login")
+    def login() -> Any:
+        return [*flask.get_flashed_messages(), flask.session["next"]]
+
+    assert site.browser.get("/fallback/doctor").status_code == 302
+    assert site.browser.get("/login").json == ["Please log in.", "/fallback/doctor"]
+
+
 def test_it_sees_the_request_and_its_login() -> None:
     asked = []
 
