@@ -345,8 +345,8 @@ class FallbackTransport(Handlers):
         found = self._of(current_app) if has_app_context() else None
         if found is None:
             at_work = server_at_work()
-            all_of_them = [each for each in (self, *self._users) if isinstance(each, type(self))]
-            made = (each._assembly for each in all_of_them)
+            users = [each for each in (self, *self._users) if isinstance(each, FallbackTransport)]
+            made = (each._assembly for each in users)
             found = next((its for its in made if its is not None and its.server is at_work), None)
         if found is None:
             raise RuntimeError(

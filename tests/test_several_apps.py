@@ -162,6 +162,25 @@ def test_a_thread_says_it_too(apps: Apps) -> None:
     assert "several apps" in refused[0]
 
 
+def test_a_task_of_a_class_that_is_derived_has_its_app() -> None:
+    class Announcing(FallbackTransport):
+        def announce(self, news: str) -> None:
+            self.emit("news", news)
+
+    transport = Announcing(async_mode="threading")
+
+    @transport.on_message("announce")
+    def announce(client: Session, news: str) -> None:
+        transport.server.start_background_task(transport.announce, news)
+
+    for name in ("one", "two"):
+        app = flask.Flask(name)
+        transport.init_app(app)
+        with TestClient(app) as client:
+            client.emit("announce", name)
+            assert client.received("news") == [name]
+
+
 def test_a_single_app_is_always_meant() -> None:
     transport = FallbackTransport(async_mode="threading")
     transport.init_app(flask.Flask("alone"))
