@@ -10,7 +10,10 @@ from functools import partial
 from typing import Any
 
 import click
-from flask import Flask, current_app, has_app_context
+from flask import current_app, has_app_context
+
+# Not from `flask`, where an instrumentation puts a class derived from it.
+from flask.app import Flask
 from flask.cli import FlaskGroup
 
 from .assembly import Assembly

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextvars import copy_context
@@ -264,6 +265,19 @@ def test_what_is_no_app_or_group_says_what_is(app: flask.Flask) -> None:
 
 
 # -- apps and servers -----------------------------------------------------------------
+
+
+def test_an_app_is_one_whatever_is_put_in_its_classs_place() -> None:
+    """As OpenTelemetry's instrumentation does, between the imports of two modules."""
+    program = """
+import flask
+app = flask.Flask("app")
+flask.Flask = type("Instrumented", (flask.Flask,), {})
+from fallback_transport import FallbackTransport
+FallbackTransport(app, async_mode="threading")
+FallbackTransport(flask.Flask("later"), async_mode="threading")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_before_init_app_there_is_no_server() -> None:
