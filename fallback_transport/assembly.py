@@ -166,6 +166,8 @@ class Assembly:
             GatewayOptions(
                 paths=options.paths,
                 origins=options.origins,
+                # Flask asks for them at each request, too.
+                hosts=lambda: app.config.get("TRUSTED_HOSTS") or app.request_class.trusted_hosts,
                 stock_path=stock_path,
                 max_held=options.max_held_polls,
                 trusted_proxies=options.trusted_proxies,

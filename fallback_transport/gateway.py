@@ -86,6 +86,7 @@ class GatewayOptions:
     Args:
         paths: the mounts, each beginning with a slash, and only the root's ending with one.
         origins: further allowed origins; None for the page's own only, "*" for all.
+        hosts: gives the hosts that may be a page's own; see `Origins`.
         stock_path: the mount of the stock Socket.IO clients, None if somebody else serves it.
         max_held: see `PollingDoor`.
         trusted_proxies: see `client_address`.
@@ -95,6 +96,7 @@ class GatewayOptions:
 
     paths: tuple[str, ...] = ("/fallback",)
     origins: tuple[str, ...] = ()
+    hosts: Callable[[], Collection[str] | None] = lambda: None
     stock_path: str | None = "/socket.io"
     max_held: int | None = None
     trusted_proxies: int = 0
@@ -132,7 +134,7 @@ class Gateway:
         metrics: Metrics | None = None,
         metrics_guard: Guard = _open,
     ) -> None:
-        self.origins = Origins(options.origins)
+        self.origins = Origins(options.origins, options.hosts)
         #: What is behind.
         self.app = app
         self.registry = registry

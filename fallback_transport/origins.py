@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
+
+from werkzeug.sansio.utils import host_is_trusted
 
 logger = logging.getLogger("fallback_transport.gateway")
 
@@ -36,10 +39,15 @@ class Origins:
 
     Args:
         allowed: those beside the server's own; "*" for all.
+        hosts: gives the hosts that are the server's, with a dot in front their subdomains, too;
+            None where every host is that a request was sent to.
     """
 
-    def __init__(self, allowed: tuple[str, ...]) -> None:
+    def __init__(
+        self, allowed: tuple[str, ...], hosts: Callable[[], Collection[str] | None]
+    ) -> None:
         self._allowed = allowed
+        self._hosts = hosts
 
     def of(self, environ: dict[str, Any], *, told: bool = True) -> str | None:
         """The request's origin, "" if it states none; None if it is not allowed.
@@ -48,7 +56,7 @@ class Origins:
         """
         origin: str = environ.get("HTTP_ORIGIN", "")
         allowed = self._allowed
-        if not origin or "*" in allowed or origin in allowed or _same(origin, environ):
+        if not origin or "*" in allowed or origin in allowed or self._same(origin, environ):
             return origin
         if told:
             logger.warning("origin %.80r is not allowed", origin)
@@ -64,7 +72,7 @@ class Origins:
         if not origin:
             return environ.get("HTTP_SEC_FETCH_SITE") == "same-origin"
         named = origin in self._allowed and origin not in ("*", "null")
-        return named or _same(origin, environ)
+        return named or self._same(origin, environ)
 
     def readable(self, environ: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         """The headers that let a page of another origin read the answer to its poll.
@@ -72,7 +80,7 @@ class Origins:
         Nobody has to ask before with a preflight: what a page sends is a simple request.
         """
         origin: str = environ.get("HTTP_ORIGIN", "")
-        if not origin or _same(origin, environ):
+        if not origin or self._same(origin, environ):
             return ()
         if not self.trusts(environ):
             # It brings no credentials that count. A page that is refused may read that.
@@ -83,11 +91,14 @@ class Origins:
             _READABLE,
         )
 
-
-def _same(origin: str, environ: dict[str, Any]) -> bool:
-    """Whether `origin` is the host that the request was sent to, and not less secure."""
-    host = environ.get("HTTP_HOST", "")
-    return _is_host(origin, host, environ.get("wsgi.url_scheme") == "https")
+    def _same(self, origin: str, environ: dict[str, Any]) -> bool:
+        """Whether `origin` is the host that the request was sent to, and not less secure."""
+        host = environ.get("HTTP_HOST", "")
+        hosts = self._hosts()
+        # Whoever owns a name can let it lead here, and the pages that are got by it as well.
+        if hosts and not host_is_trusted(host, hosts):
+            return False
+        return _is_host(origin, host, environ.get("wsgi.url_scheme") == "https")
 
 
 @lru_cache(maxsize=64)

@@ -28,7 +28,7 @@ from fallback_transport.protocol.codec import MAX_NUMBER
 from fallback_transport.protocol.envelope import Grant
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Registry
-from fallback_transport.testing import TestClient
+from fallback_transport.testing import ConnectionFailed, TestClient
 from tests.fakes import FakeRuntime, Peer
 
 
@@ -265,6 +265,34 @@ def test_what_is_no_app_or_group_says_what_is(app: flask.Flask) -> None:
 
 
 # -- apps and servers -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("over", ["websocket", "polling"])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_page_of_a_host_that_the_app_does_not_trust_is_refused(over: str, own: bool) -> None:
+    class Request(flask.Request):
+        trusted_hosts = ("localhost", ".site.test")  # type: ignore[assignment]
+
+    app = flask.Flask("app")
+    if own:
+        app.request_class = Request
+    transport = FallbackTransport(app, async_mode="threading", origins=["https://other.test"])
+    if not own:
+        app.config["TRUSTED_HOSTS"] = ["localhost", ".site.test"]
+
+    def welcome(host: str, origin: str) -> bool:
+        headers = {"Host": host, "Origin": origin}
+        try:
+            with TestClient(transport, over=over, headers=headers) as client:
+                return client.connected
+        except ConnectionFailed:
+            return False
+
+    assert welcome("localhost:5000", "http://localhost:5000")
+    assert welcome("a.site.test", "https://a.site.test")
+    assert welcome("localhost", "https://other.test")
+    # A name that was made to lead here, and a page that came from there by the same one.
+    assert not welcome("evil.test", "http://evil.test")
 
 
 def test_an_app_is_one_whatever_is_put_in_its_classs_place() -> None:
