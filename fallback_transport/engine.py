@@ -37,6 +37,9 @@ ERROR = "7"
 #: same sessions. A quarter of what is put off at most: what is larger gains nothing by company.
 SMALL = 16_384
 
+#: The reason of a close that python-socketio asks for.
+SERVER_DISCONNECT = "disconnected by the server"
+
 #: Seconds beyond all patience for which another thread waits to hear from the one that serves.
 HOME_MARGIN = 1.0
 
@@ -417,8 +420,7 @@ class Engine:
         # What follows the namespace is an object of ours, or a text of python-socketio's.
         content = text[1:].partition(",")[2] if text[1:2] == "/" else text[1:]
         if text[0] == "1" and not content:
-            reason = "disconnected by the server"
-            self.runtime.at_home(conversation.close, CloseCode.NORMAL, reason)
+            self.runtime.at_home(conversation.close, CloseCode.NORMAL, SERVER_DISCONNECT)
             return
         # A DISCONNECT with content refuses, on a server with always_connect.
         error = json.loads(content) if content else ""
@@ -468,12 +470,19 @@ class Engine:
         if failed is not None:
             raise failed
 
-    def _disconnect_alone(self, sid: str, *args: Any, **kwargs: Any) -> None:
+    def _disconnect_alone(
+        self, sid: str, namespace: str | None = None, ignore_queue: bool = False
+    ) -> None:
         """Do what the server's `disconnect` does, which any thread may call."""
-        if self.conversation(sid) is None:
-            self._disconnect(sid, *args, **kwargs)
-        else:
-            self.end(sid, lambda: self._disconnect(sid, *args, **kwargs))
+        conversation = self.conversation(sid)
+        if conversation is None:
+            self._disconnect(sid, namespace, ignore_queue)
+        elif not ignore_queue:
+            self.end(sid, lambda: self._disconnect(sid, namespace))
+        elif self.server.manager.is_connected(sid, namespace or "/"):
+            # Another process says so. What hears it hears all others, too, and is not to wait for
+            # a disconnect handler; which comes behind the session's other handlers.
+            self.runtime.at_home(conversation.close, CloseCode.NORMAL, SERVER_DISCONNECT)
 
     def forget(self, conversation: Conversation) -> None:
         """The disconnect handler of a session has run."""

@@ -802,6 +802,51 @@ def test_the_server_disconnects_a_session(house: House) -> None:
     assert house.leftovers == []
 
 
+class Listening(socketio.PubSubManager):
+    """A manager that hears of other processes what a test says."""
+
+    def _publish(self, data: Any) -> None:
+        pass
+
+    def _thread(self) -> None:
+        pass
+
+    def hears(self, message: dict[str, Any]) -> None:
+        self._handle_disconnect(message)
+
+
+@both
+@pytest.mark.parametrize("namespace", ["/", "/news"])
+def test_another_process_disconnects_a_session(turns: bool, namespace: str) -> None:
+    house = House(turns=turns, client_manager=Listening())
+    done: list[str] = []
+
+    def slowly(name: str) -> Any:
+        return lambda *args: (house.runtime.sleep(5), done.append(name))
+
+    for name in ("connect", "work", "disconnect"):
+        handler = house.noting(name) if name == "connect" else slowly(name)
+        house.server.on(name, handler, namespace=namespace)
+    peer = house.connected(namespace=namespace)
+    peer.packet(sio.Packet(sio.EVENT, ["work"], namespace))
+    message = {"sid": peer.id, "namespace": namespace}
+    other = {**message, "namespace": "/news" if namespace == "/" else "/"}
+    for each in (other, message):
+        house.runtime.spawn(lambda each=each: done.append(house.server.manager.hears(each)))
+    house.runtime.run()
+    # Who hears it waits for nothing, and hears what comes next.
+    assert done == [None, None]
+    peer.settle()
+    house.runtime.advance(4)
+    assert done == [None, None]
+    house.runtime.advance(20)
+    assert done == [None, None, "work", "disconnect"]
+    peer.settle()
+    assert peer.closed == (1000, "disconnected by the server")
+    assert house.leftovers == []
+    house.server.manager.hears(message)
+
+
 def test_a_handler_disconnects_its_own_session(house: House) -> None:
     def leave(sid: str) -> str:
         house.server.disconnect(sid)
