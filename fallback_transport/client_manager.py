@@ -135,6 +135,8 @@ class ManagerHealth:
         self._state = ManagerState.UNKNOWN
         self._since = time.time()
         self._error: str | None = None
+        #: What it has complained of since a probe was heard.
+        self._complaint: str | None = None
         self._watched = self._asking = self._heard = False
         if isinstance(manager, BLOCKING):
             runtime.waits_in_sockets = self._kind
@@ -175,7 +177,7 @@ class ManagerHealth:
             try:
                 for message in self._listen():
                     if self._is_own_probe(message):
-                        self._heard = True
+                        self._heard, self._complaint = True, None
                         self._become(ManagerState.CONNECTED)
                     else:
                         yield message
@@ -228,7 +230,7 @@ class ManagerHealth:
             self._asking = False
 
     def _failed(self, error: type[BaseException]) -> None:
-        self._error = error.__name__
+        self._error = self._complaint = error.__name__
 
     def _become(self, state: ManagerState) -> None:
         before = self._state
@@ -240,7 +242,7 @@ class ManagerHealth:
                 "%s: its connection is lost (%s); what is emitted reaches the clients of this "
                 "process only, and nothing comes from others",
                 self._kind,
-                self._error or "nothing comes back",
+                self._complaint or "nothing comes back",
             )
         elif before is ManagerState.LOST:
             # As loud as the loss, nearly: who has heard of the one waits for the other.

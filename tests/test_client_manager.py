@@ -109,6 +109,22 @@ def test_lost_and_back_are_one_line_each(log: pytest.LogCaptureFixture, encode: 
     assert not [r for r in log.records if r.levelno > logging.DEBUG and r.name != NAME]
 
 
+def test_a_loss_is_not_put_down_to_the_error_of_one_before(log: pytest.LogCaptureFixture) -> None:
+    house = House()
+    house.runtime.advance(1)
+    house.manager.network.sound = False
+    house.runtime.advance(2 * INTERVAL + 1)
+    house.manager.network.sound = True
+    house.runtime.advance(INTERVAL + 1)
+    # Nobody complains: what is published only does not come back.
+    house.manager.network.encode = lambda data: ""
+    house.runtime.advance(2 * INTERVAL + 1)
+    assert (house.state, house.health.to_json()["error"]) == ("lost", "ConnectionRefusedError")
+    first, second = [text for level, text in lines(log) if level == "ERROR"]
+    assert "(ConnectionRefusedError)" in first
+    assert "(nothing comes back)" in second
+
+
 def test_what_is_no_probe_of_ours_goes_on() -> None:
     house = House()
     others = [
