@@ -83,6 +83,28 @@ class HomePublisher:
             self._working = False
 
 
+class WritableEmits:
+    """Raises, where it is called, what an `emit` raises that cannot cross processes.
+
+    They speak JSON. What is none `RedisManager` only logs, once the clients of this process have
+    it, or none of them has because there are none.
+
+    Args:
+        manager: a `socketio.RedisManager`.
+    """
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+        self._handle: Callable[[Any], None] = manager._handle_emit
+        manager._handle_emit = self._handle_emit
+
+    def _handle_emit(self, message: Any) -> None:
+        if message.get("host_id") == self._manager.host_id:
+            # As it will be published, next. What comes from others was read already.
+            self._manager.json.dumps(message)
+        self._handle(message)
+
+
 class ErrorReplies:
     """Lets what a callback gets in place of an answer cross processes, which speak JSON.
 
@@ -144,6 +166,8 @@ class ManagerHealth:
         #: probe that is stuck.
         self._prober: Any = None
         HomePublisher(manager, runtime)
+        if isinstance(manager, socketio.RedisManager):
+            WritableEmits(manager)
         self._listen: Callable[[], Iterator[Any]] = manager._listen
         manager._listen = self._messages
         manager.logger = _Ears(manager._get_logger(), self._failed, manager.logger is None)

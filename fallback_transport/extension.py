@@ -217,7 +217,8 @@ class FallbackTransport(Handlers):
             ValueError: `to` is empty, and no list, or has what is empty in it; or see
                 `Session.emit`.
             TypeError: `to` is a function, or has one in it.
-            TypeError, MessageRefused: see `Session.emit`; not for what nobody would get.
+            TypeError, MessageRefused: see `Session.emit`; not for what nobody would get. With a
+                `RedisManager` the former also if nobody of this process would.
             RuntimeError: before `init_app`, or it does not say which app is meant.
         """
         if name.__class__ is not str or name in RESERVED_EVENTS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import uuid
 from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ import pytest
 import socketio
 
 from fallback_transport.client_manager import INTERVAL, PAUSE, PROBE, ManagerHealth
+from fallback_transport.engine import Engine
+from fallback_transport.packets import Packet
 from tests.fakes import FakeRuntime
 
 NAME = "fallback_transport.client_manager"
@@ -163,6 +166,44 @@ def test_others_have_no_connection() -> None:
     runtime = FakeRuntime()
     assert ManagerHealth.of(socketio.Manager(), runtime) is None
     assert ManagerHealth.of(Manager(runtime, write_only=True), runtime) is None
+
+
+class Redis(socketio.RedisManager):
+    """One that publishes into a list; what cannot be written it logs, and no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.published: list[Any] = []
+
+    def _publish(self, data: Any) -> None:
+        try:
+            self.published.append(self.json.dumps(data))
+        except Exception:
+            self._get_logger().error("Cannot publish")
+
+    def _thread(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("anybody", [False, True])
+@pytest.mark.parametrize("data", [object(), uuid.uuid4(), {"x": [{1, 2}]}, (b"bytes", object())])
+def test_what_cannot_cross_processes_is_refused_where_it_is_emitted(
+    data: Any, anybody: bool
+) -> None:
+    server = socketio.Server(async_mode="threading", client_manager=Redis(), serializer=Packet)
+    engine = Engine(server, FakeRuntime())
+    manager, sent = server.manager, []
+    engine.send_packet = lambda sid, packet: sent.append(sid)
+    if anybody:
+        manager.connect("engine-id", "/")
+    with pytest.raises(TypeError):
+        server.emit("news", data)
+    assert (manager.published, sent) == ([], [])
+    server.emit("news", ("text", b"bytes"))
+    assert len(manager.published) == 1
+    assert bool(sent) == anybody
+    # What comes is not written again.
+    manager._handle_emit({"event": "news", "data": [object()], "namespace": "/none"})
 
 
 class TestOfAnotherThread:

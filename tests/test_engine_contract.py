@@ -548,6 +548,27 @@ def an_answer_to_another_process_is_a_message() -> None:
     assert heard == published
 
 
+@part
+def an_emit_is_handled_here_and_then_published() -> None:
+    seen: list[Any] = []
+
+    class Manager(socketio.PubSubManager):
+        def _publish(self, data: Any) -> None:
+            seen.append(data)
+
+    server = socketio.Server(async_mode="threading", client_manager=Manager())
+    manager = server.manager
+    # Of the instance: so what cannot be published can be refused before.
+    manager._handle_emit = seen.append
+    server.emit("news", b"bytes")
+    assert len(seen) == 2
+    handled, published = seen
+    assert handled is published
+    assert (handled["host_id"], handled["binary"]) == (manager.host_id, True)
+    # What it would be written with.
+    assert manager.json is sio.Packet.json
+
+
 # -- the tests ----------------------------------------------------------------------
 
 
@@ -744,6 +765,7 @@ BREAKERS: dict[str, Callable[[Patch], None]] = {
         socketio.PubSubManager, "_thread"
     ),
     "an_answer_to_another_process_is_a_message": _gone(socketio.PubSubManager, "_thread"),
+    "an_emit_is_handled_here_and_then_published": _gone(socketio.PubSubManager, "emit"),
 }
 
 
