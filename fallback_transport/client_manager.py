@@ -30,7 +30,9 @@ FAILED = "fallback_transport.failed"
 #: Seconds between two probes, and until one that has not come back is missed.
 INTERVAL = 3.0
 #: Seconds between the first ones, before the manager has subscribed.
-FIRST_INTERVAL = 0.2
+FIRST_INTERVAL = 0.05
+#: Seconds for which the first clients of a process may wait until it has.
+FIRST_WAIT = 1.0
 #: Seconds until a manager that raised instead of listening is asked to listen again.
 PAUSE = 1.0
 #: Whose libraries wait in sockets of the standard library; `ZmqManager`'s has its own.
@@ -160,6 +162,9 @@ class ManagerHealth:
         #: What it has complained of since a probe was heard.
         self._complaint: str | None = None
         self._watched = self._asking = self._heard = False
+        #: Tells that what the connection does is known; until when somebody may wait for that.
+        self._known = runtime.event()
+        self._wait_until: float | None = None
         if isinstance(manager, BLOCKING):
             runtime.waits_in_sockets = self._kind
         #: A twin of the manager with a connection of its own, so that nothing else is held up by a
@@ -178,6 +183,19 @@ class ManagerHealth:
         if not isinstance(manager, socketio.PubSubManager) or manager.write_only:
             return None
         return cls(manager, runtime)
+
+    def wait(self) -> None:
+        """Wait for the manager to hear what others emit, so that a client that connects gets it.
+
+        It begins to listen at the first connect, and a process that has just been started
+        would miss what others say until it has subscribed.
+        """
+        if self._state is ManagerState.UNKNOWN and isinstance(self._manager, BLOCKING):
+            now = self._runtime.now()
+            if self._wait_until is None:
+                self._wait_until = now + FIRST_WAIT
+            if now < self._wait_until:
+                self._known.wait(self._wait_until - now)
 
     def to_json(self) -> dict[str, Any]:
         """What is known, without a word of where it connects to."""
@@ -261,6 +279,7 @@ class ManagerHealth:
         if state is before:
             return
         self._state, self._since = state, time.time()
+        self._known.set()
         if state is ManagerState.LOST:
             logger.error(
                 "%s: its connection is lost (%s); what is emitted reaches the clients of this "

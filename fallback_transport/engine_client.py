@@ -196,6 +196,8 @@ class EngineClient:
     def _connect(self, packet: Any) -> None:
         conversation = self._conversation
         self._engine.stock.handlers["connect"](conversation.id, conversation.environ)
+        if self._engine.manager_health is not None:
+            self._engine.manager_health.wait()
         token = connecting.set(conversation)
         try:
             connect = self._server._handle_connect

@@ -7,16 +7,21 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import socketio
 
-from fallback_transport.client_manager import INTERVAL, PAUSE, PROBE, ManagerHealth
+from fallback_transport.client_manager import FIRST_WAIT, INTERVAL, PAUSE, PROBE, ManagerHealth
 from fallback_transport.engine import Engine
+from fallback_transport.engine_client import EngineClient
 from fallback_transport.packets import Packet
-from tests.fakes import FakeRuntime
+from fallback_transport.protocol.envelope import Grant
+from fallback_transport.protocol.reliability import Bounds
+from fallback_transport.registry import Capacity, Registry
+from tests.fakes import FakeRuntime, Peer
 
 NAME = "fallback_transport.client_manager"
 
@@ -204,6 +209,55 @@ def test_what_cannot_cross_processes_is_refused_where_it_is_emitted(
     assert bool(sent) == anybody
     # What comes is not written again.
     manager._handle_emit({"event": "news", "data": [object()], "namespace": "/none"})
+
+
+class SlowRedis(socketio.RedisManager):
+    """One that has subscribed after a while; what is said before it does not hear."""
+
+    def __init__(self, runtime: FakeRuntime, seconds: float) -> None:
+        super().__init__()
+        self.runtime = runtime
+        self.wait = SimpleNamespace(seconds=seconds, subscribed=False)
+        self.wire: deque[Any] = deque()
+
+    def _publish(self, data: Any) -> None:
+        if self.wait.subscribed:
+            self.wire.append(json.dumps(data))
+
+    def _listen(self) -> Iterator[Any]:
+        self.runtime.sleep(self.wait.seconds)
+        self.wait.subscribed = True
+        while True:
+            if self.wire:
+                yield self.wire.popleft()
+            else:
+                self.runtime.sleep(0.01)
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [(0.3, 0.4), (1000, FIRST_WAIT)])
+def test_the_first_clients_wait_until_others_are_heard(seconds: float, waits: float) -> None:
+    runtime = FakeRuntime()
+    manager = SlowRedis(runtime, seconds)
+    server = socketio.Server(async_mode="threading", client_manager=manager, serializer=Packet)
+    engine = Engine(server, runtime)
+    registry = Registry(
+        runtime, partial(EngineClient, engine), grant=Grant(), bounds=Bounds(), capacity=Capacity()
+    )
+    heard: list[bool] = []
+    server.on("connect", lambda *args: heard.append(manager.wait.subscribed))
+    peers = [Peer(registry, runtime, nonce=None) for _ in range(2)]
+    for peer in peers:
+        peer.open("0")
+    runtime.advance(waits / 2)
+    assert heard == []
+    runtime.advance(waits / 2 + 0.1)
+    assert heard == [seconds < FIRST_WAIT] * 2
+    # Where it does not answer, everybody after them waits no more.
+    last = Peer(registry, runtime, nonce=None)
+    last.open("0")
+    runtime.run()
+    assert len(heard) == 3
+    assert runtime.errors == []
 
 
 class TestOfAnotherThread:
