@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from enum import Enum
 from typing import Any
 
@@ -39,6 +40,10 @@ PAUSE = 1.0
 BLOCKING = (socketio.RedisManager, socketio.KombuManager, socketio.KafkaManager)
 #: How many messages of other threads may wait to be published until those threads wait.
 MAX_WAITING = 1000
+
+_NOTHING = object()
+#: Whether this is a manager that waits for what others say, and does nothing else.
+_listens: ContextVar[bool] = ContextVar("fallback_transport.listens", default=False)
 
 
 class HomePublisher:
@@ -216,8 +221,9 @@ class ManagerHealth:
             self._prober.connected = False
             self._runtime.submit(self._watch)
         while True:
+            listening = self._listen()
             try:
-                for message in self._listen():
+                while (message := _next(listening)) is not _NOTHING:
                     if self._is_own_probe(message):
                         self._heard, self._complaint = True, None
                         self._become(ManagerState.CONNECTED)
@@ -227,6 +233,7 @@ class ManagerHealth:
             except Exception as error:
                 # python-socketio would log a traceback and ask again at once, for ever.
                 self._failed(type(error))
+                self._become(ManagerState.LOST)
                 self._runtime.sleep(PAUSE)
 
     def _is_own_probe(self, message: Any) -> bool:
@@ -273,6 +280,10 @@ class ManagerHealth:
 
     def _failed(self, error: type[BaseException]) -> None:
         self._error = self._complaint = error.__name__
+        if _listens.get():
+            # It hears nothing until it has subscribed again; soon, perhaps, but what is said
+            # meanwhile is lost.
+            self._become(ManagerState.LOST)
 
     def _become(self, state: ManagerState) -> None:
         before = self._state
@@ -292,6 +303,14 @@ class ManagerHealth:
             logger.warning("%s: its connection is back", self._kind)
         else:
             logger.info("%s: connected", self._kind)
+
+
+def _next(listening: Iterator[Any]) -> Any:
+    token = _listens.set(True)
+    try:
+        return next(listening, _NOTHING)
+    finally:
+        _listens.reset(token)
 
 
 class _Ears:

@@ -6,7 +6,7 @@ import json
 import logging
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +38,7 @@ class Manager(socketio.PubSubManager):
         self.runtime = runtime
         self.wire: deque[Any] = deque()
         # What is the same for its twin, which publishes the probes.
-        self.network = SimpleNamespace(sound=True, raises=False, encode=json.dumps)
+        self.network = SimpleNamespace(sound=True, cut=False, raises=False, encode=json.dumps)
 
     def _publish(self, data: Any) -> None:
         if self.network.raises:
@@ -53,6 +53,13 @@ class Manager(socketio.PubSubManager):
 
     def _listen(self) -> Iterator[Any]:
         while not self.network.raises:
+            if self.network.cut:
+                self.network.cut = False
+                try:
+                    raise ConnectionResetError("redis://:secret@host")
+                except OSError:
+                    self._get_logger().error("Cannot receive")
+                self.runtime.sleep(1)
             if self.wire:
                 yield self.wire.popleft()
             else:
@@ -70,10 +77,13 @@ class House:
         assert health is not None
         self.health = health
         self.heard: list[Any] = []
+        self.reply: Callable[[], None] = lambda: None
         self.runtime.spawn(self._hear)
 
     def _hear(self) -> None:
-        self.heard.extend(self.manager._listen())
+        for message in self.manager._listen():
+            self.heard.append(message)
+            self.reply()
 
     @property
     def state(self) -> Any:
@@ -158,6 +168,30 @@ def test_what_raises_is_asked_again_after_a_pause(log: pytest.LogCaptureFixture)
     assert "secret" not in log.text
     assert "Traceback" not in log.text
     assert len(lines(log)) == 3
+
+
+@pytest.mark.parametrize("own", [None, logging.getLogger("own")])
+def test_a_short_break_is_told_too(log: pytest.LogCaptureFixture, own: Any) -> None:
+    house = House(logger=own)
+    house.runtime.advance(1)
+    house.manager.network.cut = True
+    house.runtime.advance(0.1)
+    # It listens again within a second, so that no probe is missed.
+    assert (house.state, house.health.to_json()["error"]) == ("lost", "ConnectionResetError")
+    house.runtime.advance(PAUSE + INTERVAL)
+    assert house.state == "connected"
+    assert [level for level, _ in lines(log)] == ["INFO", "ERROR", "WARNING"]
+
+
+def test_a_complaint_of_what_is_published_is_no_break() -> None:
+    house = House()
+    house.runtime.advance(1)
+    house.manager.network.sound = False
+    # Also where what others have said makes somebody publish.
+    house.reply = lambda: house.manager._publish({})
+    house.manager.wire.append(json.dumps({"method": "emit"}))
+    house.runtime.advance(0.1)
+    assert (house.state, house.health.to_json()["error"]) == ("connected", "ConnectionRefusedError")
 
 
 def test_a_manager_with_a_logger_of_its_own_keeps_it(log: pytest.LogCaptureFixture) -> None:
