@@ -1279,7 +1279,8 @@
     var verdict = null;
     var retries = 0;
     var strangers = 0;
-    // The processes that sessions were lost from while others answered; ids begin with their names.
+    // The processes that sessions were lost from while others answered, and until when that counts:
+    // one that was out of reach may come back. Ids begin with their names.
     var lostFrom = {};
     var probes = 0;
 
@@ -2006,7 +2007,7 @@
         lost(connection);
         return;
       }
-      if (!machine.id && lostFrom[welcome.id.split(".")[0]]) {
+      if (now() < lostFrom[welcome.id.split(".")[0]]) {
         // It is still there: each session would be lost so.
         giveUp(MISDIRECTED, "several server processes answer, and share no sessions");
         return;
@@ -2078,9 +2079,8 @@
 
     function turnedAway(end) {
       // Another process of the server answers for ours: three times running, and ours is gone.
-      if (end.code === MISDIRECTED && !carrier && ++strangers > 2) {
-        strangers = 0;
-        lostFrom[machine.id.split(".")[0]] = true;
+      if (end.code === MISDIRECTED && !carrier && !(++strangers % 3)) {
+        lostFrom[machine.id.split(".")[0]] = now() + timing.death;
         giveUp(GONE, "another server process answers");
       } else if (FINAL.indexOf(end.code) >= 0 && !socket && !poller) {
         giveUp(end.code, end.reason);

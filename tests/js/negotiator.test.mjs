@@ -1151,6 +1151,27 @@ test("server processes that share no sessions: the page is told why it cannot wo
   }
 });
 
+test("a server process that was out of reach for a while answers again, and all goes on", () => {
+  for (const transports of [["websocket", "polling"], ["polling"]]) {
+    const page = new Page({ options: { transports } }).opened();
+    const first = page.server.tag;
+    const moved = (tag, resets) => {
+      page.peer.emit("message", "ends the held one");
+      page.server.restart({ tag });
+      for (const link of page.network.open) link.cut();
+      page.until(() => page.count("reset") === resets, `to ${tag}`, MINUTE);
+      page.opened();
+    };
+    moved("other", 1);
+    page.talks().advance(2 * MINUTE);
+    moved(first, 2);
+    page.talks().advance(2 * MINUTE);
+    moved("other", 3);
+    assert.equal(page.session.state, "open");
+    page.talks();
+  }
+});
+
 for (const [how, choose] of [["in turn", (n) => n % 2], ["by chance", (n, random) => Number(random() < 0.5)]]) {
   test(`each request goes to another of two server processes, ${how}: the page is told within half a minute`, () => {
     for (let seed = 1; seed <= 8; seed++) {
