@@ -328,10 +328,13 @@ class Conversation(ApplicationSide):
             elif isinstance(event, Switched):
                 self._account()
                 carriage = self._carriage
-                if not carriage.connections:
+                first = not carriage.connections
+                if first:
                     self._owner.proven(self)
-                before = carriage.switched(event.transport)
-                self._owner.carried(before, event.transport, carriage.why)
+                if first or self.open:
+                    # Else it brings a page's last words, as the browser has closed its WebSocket.
+                    before = carriage.switched(event.transport)
+                    self._owner.carried(before, event.transport, carriage.why)
                 unseen = self._see(event.attempt)
                 if unseen is not None:
                     self._resumed(unseen)

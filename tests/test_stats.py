@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fallback_transport.conversation import Conversation
-from fallback_transport.protocol.envelope import Envelope, Grant, Hello, Welcome
+from fallback_transport.protocol.envelope import Envelope, Grant, Hello, PollRequest, Welcome
 from fallback_transport.protocol.events import Transport
-from fallback_transport.protocol.message import Message
+from fallback_transport.protocol.message import Close, Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
 from fallback_transport.stats import REASONS, UNKNOWN, Stats
@@ -113,6 +113,19 @@ def test_the_reason_of_a_websocket_is_none(registry: Registry) -> None:
     conversation.receive(1, Envelope(0, 0, commit=1))
     told = registry.stats()
     assert told["sessions"]["websocket"] == 1
+    assert told["fallbacks"] == {}
+
+
+def test_the_last_words_of_a_page_are_no_fallback(registry: Registry) -> None:
+    conversation, _ = greet(registry, Transport.WEBSOCKET, "page")
+    conversation.receive(1, Envelope(0, 0, commit=1))
+    # Its browser has closed the WebSocket; this comes without a hello.
+    leaving = Envelope(0, 0, 2, (Close(1001, "the page is leaving"),), commit=2)
+    request = PollRequest(conversation.id, conversation.machine.key, 2, 1, envelope=leaving)
+    answer = conversation.request(request, lambda *args: None, lambda hello: {})
+    assert isinstance(answer, Envelope)
+    told = registry.stats()
+    assert told["switches"] == {"websocket": 0, "polling": 0}
     assert told["fallbacks"] == {}
 
 
