@@ -20,6 +20,7 @@ from .engine_client import EngineClient
 from .gateway import Gateway, GatewayOptions, Guard
 from .metrics import Metrics
 from .options import Options
+from .origins import Origins
 from .packets import Packet
 from .registry import Capacity, Registry
 from .runtime import Event, Runtime, WSGIApplication, missing
@@ -203,7 +204,7 @@ def _server(options: Options, handed_in: Any) -> Any:
             async_mode=options.async_mode,
             client_manager=options.client_manager,
             serializer=Packet,
-            cors_allowed_origins=_stock_origins(options.origins),
+            cors_allowed_origins=_stock_rule(options.origins),
         )
     if options.client_manager is not None:
         raise RuntimeError("give client_manager to the server that is handed in")
@@ -243,8 +244,8 @@ def _guard(app: Flask, admits: bool | Callable[[], Any]) -> Guard:
     return guard
 
 
-def _stock_origins(origins: tuple[str, ...]) -> Any:
-    """Our origin rule in python-socketio's words: None is the page's own."""
-    if "*" in origins:
-        return "*"
-    return list(origins) or None
+def _stock_rule(allowed: tuple[str, ...]) -> Callable[[str | None, dict[str, Any]], bool]:
+    """Our origin rule for python-socketio, whose lists would leave out the page's own."""
+    origins = Origins(allowed)
+    # It logs those that are not allowed itself.
+    return lambda origin, environ: origins.of(environ, told=False) is not None

@@ -26,7 +26,7 @@ from .protocol.codec import END_MARK
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Hello
 from .registry import Registry
-from .request import plain_request
+from .request import CREDENTIALS, plain_request
 from .runtime import Runtime, UnsuitableServer, WSGIApplication
 from .websocket import SUBPROTOCOL, BadHandshake, WebSocketConnection, handshake
 
@@ -177,6 +177,9 @@ class Gateway:
         stock = self._options.stock_path
         if stock is not None and (path == stock or path.startswith(stock + "/")):
             environ.update(self.extra)
+            if not self.origins.trusts_stock(environ):
+                for name in CREDENTIALS:
+                    environ.pop(name, None)
             return self._stock(environ, start_response)
         return self.app(environ, start_response)
 

@@ -74,6 +74,16 @@ class Origins:
         named = origin in self._allowed and origin not in ("*", "null")
         return named or self._same(origin, environ)
 
+    def trusts_stock(self, environ: dict[str, Any]) -> bool:
+        """The same of a stock client's, which may be a program that logs in by a cookie.
+
+        It states no origin; nor does a script element of another site, which by JSONP reads what
+        it is answered. That its browser says.
+        """
+        if environ.get("HTTP_ORIGIN"):
+            return self.trusts(environ)
+        return environ.get("HTTP_SEC_FETCH_SITE", "none") in ("none", "same-origin")
+
     def readable(self, environ: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         """The headers that let a page of another origin read the answer to its poll.
 

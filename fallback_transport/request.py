@@ -17,7 +17,7 @@ from .protocol.envelope import Hello
 URL = "fallback_transport.url"
 
 #: What a browser adds by itself, whatever page it is that asks.
-_CREDENTIALS = ("HTTP_COOKIE", "HTTP_AUTHORIZATION")
+CREDENTIALS = ("HTTP_COOKIE", "HTTP_AUTHORIZATION")
 #: What is about the body, or the connection: Flask would look for routes of WebSockets.
 _DOORS_OWN = ("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_CONNECTION", "HTTP_UPGRADE")
 #: What servers add of the path as it came: the door's.
@@ -61,7 +61,7 @@ def plain_request(
         if isinstance(value, str) and not name.startswith("HTTP_SEC_WEBSOCKET")
     }
     if not trusted:
-        for name in _CREDENTIALS:
+        for name in CREDENTIALS:
             seen.pop(name, None)
     seen["REQUEST_METHOD"] = "GET"
     for name in _DOORS_OWN:

@@ -6,7 +6,9 @@ the cookies that the browser adds by itself.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import json
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -140,6 +142,40 @@ def test_what_another_origins_page_may_read(
     reply = post(served.port, new_hello(), {"Origin": origin} if origin else {})
     assert reply.headers["Access-Control-Allow-Origin"] == allow
     assert reply.headers["Access-Control-Allow-Credentials"] == credentials
+
+
+def stock_login_seen(server: Served, headers: dict[str, str]) -> bool | int:
+    """Whether a stock client with the victim's cookie is the victim's; a status, if refused."""
+    door = "/socket.io/?EIO=4&transport=polling"
+    headers = {**headers, "Cookie": cookie(server)}
+
+    def ask(method: str, path: str, body: str | None = None) -> tuple[int, str]:
+        connection.request(method, path, body, headers)
+        reply = connection.getresponse()
+        return reply.status, reply.read().decode()
+
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port)) as connection:
+        status, opened = ask("GET", door)
+        if status != 200:
+            return status
+        place = f"{door}&sid={json.loads(opened[1:])['sid']}"
+        assert ask("POST", place, "40")[0] == 200
+        packet = ask("GET", place)[1]
+    assert packet[:3] in ("40{", "44{")
+    return packet[:2] == "40"
+
+
+def test_stock_clients_go_by_the_same_rule(served: Served, everybody: Served) -> None:
+    for server in (served, everybody):
+        assert stock_login_seen(server, {"Origin": server.url}) is True
+        assert stock_login_seen(server, {"Origin": "null"}) is False
+        # A program's, or of an old browser's page; and a script element of another site.
+        assert stock_login_seen(server, {}) is True
+        assert stock_login_seen(server, {"Sec-Fetch-Site": "same-origin"}) is True
+        assert stock_login_seen(server, {"Sec-Fetch-Site": "cross-site"}) is False
+    assert stock_login_seen(served, {"Origin": FRIEND}) is True
+    assert stock_login_seen(served, {"Origin": EVIL}) == 400
+    assert stock_login_seen(everybody, {"Origin": EVIL}) is False
 
 
 def test_there_is_no_preflight(served: Served) -> None:
