@@ -62,9 +62,10 @@ def check(data: Any, attachments: int | None) -> None:
 
     Raises:
         MalformedPacket: it is too deep, or no JSON for a browser, or wants
-            attachments that there are not.
+            attachments that there are not, or one in several places.
     """
     values: list[Any] = [data]
+    placed: set[int] = set()
     for _ in range(_MAX_DEPTH + 1):
         if not all(map(math.isfinite, [value for value in values if isinstance(value, float)])):
             raise MalformedPacket("a number that JSON cannot carry")
@@ -78,13 +79,18 @@ def check(data: Any, attachments: int | None) -> None:
             else:
                 values += nest.values()
                 if attachments is not None:
-                    _check_place(nest, attachments)
+                    _check_place(nest, attachments, placed)
     raise MalformedPacket(f"JSON nested deeper than {_MAX_DEPTH}")
 
 
-def _check_place(value: dict[str, Any], attachments: int) -> None:
-    """See that an attachment is there, if this is where one belongs."""
+def _check_place(value: dict[str, Any], attachments: int, placed: set[int]) -> None:
+    """See that an attachment is there, and nowhere else, if this is where one belongs.
+
+    Else a handler that hands on what it was given would send it once for each of its places: a
+    thousand times as much as has come.
+    """
     if value.get("_placeholder") and "num" in value:
         number = value["num"]
-        if type(number) is not int or not 0 <= number < attachments:
+        if type(number) is not int or not 0 <= number < attachments or number in placed:
             raise MalformedPacket("attachments that do not fit their packet")
+        placed.add(number)

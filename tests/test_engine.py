@@ -359,6 +359,8 @@ def test_no_error_of_a_handler_stops_a_session(house: House, error: type[BaseExc
         ['51-["a",{"_placeholder":true,"num":5}]', b""],
         ['51-["a",{"_placeholder":true,"num":"x"}]', b""],
         ['51-["a",{"_placeholder":true,"num":0}]', '2["a"]'],
+        ['51-["a",{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}]', b"twice"],
+        ['61-1[[{"_placeholder":true,"num":0}],{"_placeholder":true,"num":0}]', b"twice"],
         ['59999999-["a"]'],
         ['599999999999-["a"]'],
         [b"alone"],

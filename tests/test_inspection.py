@@ -62,3 +62,11 @@ def test_an_attachment_that_is_not_there_is_looked_for(number: Any) -> None:
     check(["chat", [{**place, "num": 1}, {"_placeholder": True}, {"num": number}]], 2)
     with pytest.raises(MalformedPacket, match="do not fit"):
         check(["chat", [place]], 2)
+
+
+def test_an_attachment_has_one_place() -> None:
+    """What is handed on would have it as often as it has places."""
+    first, second = ({"_placeholder": True, "num": number} for number in (0, 1))
+    check(["chat", [second], {"a": first}], 2)
+    with pytest.raises(MalformedPacket, match="do not fit"):
+        check(["chat", [second], {"a": first, "b": second}], 2)
