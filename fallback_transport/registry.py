@@ -30,7 +30,8 @@ logger = logging.getLogger("fallback_transport.registry")
 
 #: Seconds for which the end of a session is remembered, for whoever still asks.
 TOMBSTONE_SECONDS = 60.0
-#: And how many ends at most; beyond, the oldest is forgotten and its client hears "gone".
+#: And how many ends at most, of sessions that were committed, and of such that never were; beyond,
+#: the oldest is forgotten and its client hears "gone".
 MAX_TOMBSTONES = 2000
 #: Seconds for which a new session is safe from being given up for a newer one.
 UNCOMMITTED_GRACE = 5.0
@@ -108,7 +109,10 @@ class Registry:
         self._draining = False
         self._nonces: dict[str, tuple[str, _Said]] = {}
         self._nonce_of: dict[str, str] = {}
-        self._tombstones: OrderedDict[str, _Tombstone] = OrderedDict()
+        #: Of sessions that nobody ever committed, and of the others: the hellos of strangers, which
+        #: cost nothing, are not to push out what others still ask for.
+        self._tombstones: tuple[OrderedDict[str, _Tombstone], OrderedDict[str, _Tombstone]]
+        self._tombstones = OrderedDict(), OrderedDict()
         self._clock = Timekeeper(runtime)
         self._stats = Stats(runtime.lock())
 
@@ -168,7 +172,7 @@ class Registry:
             return conversation
         with self._lock:
             self._bury_old()
-            tombstone = self._tombstones.get(session_id)
+            tombstone = self._tombstone(session_id)
         if tombstone is not None and hmac.compare_digest(tombstone.key.encode(), key.encode()):
             return tombstone.end
         before = self._place and session_id.startswith(self._place)
@@ -298,7 +302,7 @@ class Registry:
         conversation = self._sessions.get(session_id)
         if conversation is not None:
             return conversation
-        tombstone = self._tombstones.get(session_id)
+        tombstone = self._tombstone(session_id)
         return tombstone.end if tombstone else End(CloseCode.GONE, "no such session", True)
 
     def _room(self, address: str) -> tuple[bool, Conversation | None]:
@@ -367,12 +371,12 @@ class Registry:
             nonce = self._nonce_of.pop(conversation.id, None)
             end = conversation.machine.end()
             abandoned = end.code in (CloseCode.INACTIVE, CloseCode.TRY_AGAIN_LATER)
-            if abandoned and not conversation.machine.committed:
-                # Its client may never have heard of it: the same hello begins another. And
-                # strangers' hellos are not to push out what others still ask for.
+            committed = conversation.machine.committed
+            if abandoned and not committed:
+                # Its client may never have heard of it: the same hello begins another.
                 self._nonces.pop(nonce or "", None)
                 return
-            self._tombstones[conversation.id] = _Tombstone(
+            self._tombstones[committed][conversation.id] = _Tombstone(
                 conversation.machine.key,
                 nonce,
                 end,
@@ -380,15 +384,19 @@ class Registry:
             )
             self._bury_old()
 
+    def _tombstone(self, session_id: str) -> _Tombstone | None:
+        return next((kept[session_id] for kept in self._tombstones if session_id in kept), None)
+
     def _bury_old(self) -> None:
         now = self.runtime.now()
-        while self._tombstones:
-            session_id, tombstone = next(iter(self._tombstones.items()))
-            if tombstone.until > now and len(self._tombstones) <= MAX_TOMBSTONES:
-                return
-            del self._tombstones[session_id]
-            if tombstone.nonce is not None:
-                self._nonces.pop(tombstone.nonce, None)
+        for kept in self._tombstones:
+            while kept:
+                session_id, tombstone = next(iter(kept.items()))
+                if tombstone.until > now and len(kept) <= MAX_TOMBSTONES:
+                    break
+                del kept[session_id]
+                if tombstone.nonce is not None:
+                    self._nonces.pop(tombstone.nonce, None)
 
 
 def _unfit(envelope: Envelope) -> End | None:

@@ -358,6 +358,20 @@ def test_few_ends_are_remembered(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
     assert len(desk.registry._nonce_of) == 0
 
 
+def test_ends_of_what_was_never_committed_push_out_no_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_TOMBSTONES", 5)
+    peer = desk.peer()
+    peer.conversation.abort(4001, "logged out")
+    desk.runtime.run()
+    for number in range(20):
+        # As one that is refused, or whose first message is no packet.
+        desk.registry.find(desk.greet(str(number)).id).abort(4400, "no Socket.IO packet")
+        desk.runtime.run()
+    assert desk.resume(peer.id, peer.machine.key) == End(4001, "logged out", True, 0, 1)
+
+
 # -- before this process ---------------------------------------------------------------
 
 
