@@ -7,6 +7,7 @@ import json
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -34,9 +35,10 @@ MAX_SILENCE = 310.0
 MAX_MESSAGES = 100
 #: Bytes of the largest answer that can be asked for.
 MAX_GIVEN = 1_000_000
-#: What waits at once, in all, and of one run: a held request, a stream and a WebSocket, each of
-#: which a network may repeat.
+#: What waits at once, in all, of one address, which must not keep others out, and of one run: a
+#: held request, a stream and a WebSocket, each of which a network may repeat.
 MAX_WAITING = 100
+MAX_WAITING_PER_ADDRESS = 30
 MAX_WAITING_PER_RUN = 6
 #: Seconds between two parts of a stream, and the bytes of one: more than the 1 kB that a browser
 #: keeps back to guess a type, and less than what proxies keep in a buffer.
@@ -83,7 +85,8 @@ class DoctorDoor:
         self._max_body = max_body
         self._trusted_proxies = trusted_proxies
         self._lock = make_lock()
-        self._waiting = 0
+        #: How many wait, of each address for which any does.
+        self._waiting: Counter[str] = Counter()
 
     # -- by HTTP -------------------------------------------------------------------
 
@@ -175,15 +178,19 @@ class DoctorDoor:
     def _place(self, run: Run) -> Iterator[None]:
         """A place to wait in."""
         with self._lock:
-            if self._waiting >= MAX_WAITING or run.waiting >= MAX_WAITING_PER_RUN:
+            own = self._waiting[run.address]
+            many = self._waiting.total() >= MAX_WAITING or own >= MAX_WAITING_PER_ADDRESS
+            if many or run.waiting >= MAX_WAITING_PER_RUN:
                 raise Refused(503, "too many wait")
-            self._waiting += 1
+            self._waiting[run.address] += 1
             run.waiting += 1
         try:
             yield
         finally:
             with self._lock:
-                self._waiting -= 1
+                self._waiting[run.address] -= 1
+                if not self._waiting[run.address]:
+                    del self._waiting[run.address]
                 run.waiting -= 1
 
     # -- by WebSocket --------------------------------------------------------------

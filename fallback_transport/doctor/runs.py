@@ -59,10 +59,12 @@ class Run:
 
     Args:
         until: when it is to be forgotten.
+        address: whom it counts for.
     """
 
-    def __init__(self, until: float) -> None:
+    def __init__(self, until: float, address: str) -> None:
         self.until = until
+        self.address = address
         self.serial = 0
         self.plain = 0
         self.waiting = 0
@@ -130,7 +132,7 @@ class Runs:
             if run is None:
                 while (oldest := self._room.obstacle(address)) is not None:
                     self._drop(oldest)
-                run = self._runs[name] = Run(self._now() + LIFETIME)
+                run = self._runs[name] = Run(self._now() + LIFETIME, address)
                 self._room.add(address, name, name)
             return run
 

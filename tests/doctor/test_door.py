@@ -13,6 +13,7 @@ import pytest
 from fallback_transport.doctor import door
 from fallback_transport.doctor.door import (
     MAX_WAITING,
+    MAX_WAITING_PER_ADDRESS,
     MAX_WAITING_PER_RUN,
     STREAM_BYTES,
     STREAM_GAP,
@@ -62,8 +63,15 @@ class Desk:
     def do(self, what: str, *, run: str = RUN, padding: int = 0, **more: Any) -> Answer | Stream:
         self.number += 1
         environ = {name: more.pop(name) for name in list(more) if name.isupper()}
+        address = more.pop("address", "10.1.1.1")
         command = {"run": run, "number": self.number, "do": what, **more}
-        return self.poll(json.dumps(command).encode() + b"\n" + b"x" * padding, **environ)
+        body = json.dumps(command).encode() + b"\n" + b"x" * padding
+        return self.poll(body, address, **environ)
+
+    def hold(self, number: int, address: str, run: str = "another-run") -> None:
+        """Ask for something that waits, in a task of its own, for one of several runs."""
+        hold = {"run": f"{run}-{number:06}", "address": address, "seconds": 9}
+        self.runtime.spawn(lambda: self.answers.append(self.do("hold", **hold)))
 
     def facts(self, what: str, **more: Any) -> dict[str, Any]:
         answer = self.do(what, **more)
@@ -182,7 +190,8 @@ def test_where_a_network_repeats_all_of_it_a_run_may_wait(desk: Desk) -> None:
 
 def test_how_many_wait_is_documented() -> None:
     documented = Path(door.__file__).with_name("DOCTOR.md").read_text()
-    assert f"waits {MAX_WAITING_PER_RUN} of a run and {MAX_WAITING} in all" in documented
+    of_one = f"{MAX_WAITING_PER_RUN} of a run, {MAX_WAITING_PER_ADDRESS} of an address"
+    assert f"waits {of_one} and {MAX_WAITING} in all" in " ".join(documented.split())
 
 
 def test_few_wait_at_once(desk: Desk) -> None:
@@ -196,15 +205,27 @@ def test_few_wait_at_once(desk: Desk) -> None:
     assert isinstance(stream, Stream)
     assert json.loads(b"".join(stream.parts)[:-2]) == {"error": "too many wait"}
     for number in range(MAX_WAITING - MAX_WAITING_PER_RUN):
-        name = f"another-run-{number // MAX_WAITING_PER_RUN:06}"
-        desk.runtime.spawn(lambda n=name: desk.answers.append(desk.do("hold", run=n, seconds=9)))
+        desk.hold(number // MAX_WAITING_PER_RUN, f"10.2.{number // MAX_WAITING_PER_ADDRESS}.1")
     desk.runtime.run()
-    refused = desk.do("hold", run="one-more-of-the-runs", seconds=9)
+    refused = desk.do("hold", run="one-more-of-the-runs", address="10.3.1.1", seconds=9)
     assert isinstance(refused, Answer)
     assert refused.status == 503
     desk.runtime.advance(10)
     assert {a.status for a in desk.answers if isinstance(a, Answer)} == {200}
     assert len(desk.answers) == MAX_WAITING
+    assert not desk.door._waiting
+
+
+def test_an_address_where_many_wait_is_in_nobody_elses_way(desk: Desk) -> None:
+    for number in range(MAX_WAITING):
+        desk.hold(number // MAX_WAITING_PER_RUN, "10.2.1.1")
+    desk.runtime.run()
+    assert len(desk.answers) == MAX_WAITING - MAX_WAITING_PER_ADDRESS
+    assert {a.status for a in desk.answers if isinstance(a, Answer)} == {503}
+    desk.answers.clear()
+    desk.hold(0, "10.3.1.1", run="somebody-elses-run")
+    desk.runtime.advance(10)
+    assert {a.status for a in desk.answers if isinstance(a, Answer)} == {200}
 
 
 @pytest.mark.parametrize(
