@@ -117,14 +117,15 @@ class WebSocketClient:
 
     def _until(self, done: Callable[[], bool], timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        while not done():
+        while timeout <= 0 or not done():
+            # Also where something always comes: it may never be what is waited for.
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
             if self._eof:
                 self._over()
             if self._pump() or done():
                 continue
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
             select.select([self._sock], [self._sock] if self._pending else [], [], left)
 
     def _over(self) -> NoReturn:

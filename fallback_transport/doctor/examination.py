@@ -7,10 +7,11 @@ import http.client
 import json
 import re
 import secrets
+import socket
 import threading
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import Any
@@ -27,6 +28,8 @@ ROUND_TRIPS = 8
 #: Bytes of requests, up to the largest that sessions send, and of answers.
 BODIES = (1000, 4000, 16_000, 64_000, 256_000)
 ANSWERS = (4000, 64_000, 500_000)
+#: Bytes of an answer, also of what is compressed in it, beyond which it is none of the doctor's.
+MAX_ANSWER = 2 * max(ANSWERS)
 
 
 class NoDoctor(Exception):
@@ -397,9 +400,10 @@ class Examination:
         headers |= {HEADER: "1", "Accept-Encoding": "gzip", "Origin": self._route.origin}
         headers["Content-Type"] = "text/plain;charset=UTF-8"
         try:
-            return self._exchange(
-                connection, method, before + self._path + path, body, headers, patience
-            )
+            with _within(connection.sock, patience):
+                return self._exchange(
+                    connection, method, before + self._path + path, body, headers, patience
+                )
         except TimeoutError as error:
             raise Failed("no answer", late=True) from error
         except (OSError, http.client.HTTPException) as error:
@@ -419,22 +423,23 @@ class Examination:
         connection.sock.settimeout(patience)
         began = time.monotonic()
         connection.request(method, target, body, dict(headers))
-        response = connection.getresponse()
-        content = response.read(1)
-        first = time.monotonic()
-        content += response.read()
-        now = time.monotonic()
+        with connection.getresponse() as response:
+            content = response.read(1)
+            first = time.monotonic()
+            content += response.read(MAX_ANSWER)
+            now = time.monotonic()
         encoding = response.headers.get("Content-Encoding")
         if encoding is not None:
             self._polling.encoded = True
-            try:
-                content = zlib.decompress(content, 47)
-            except zlib.error as error:
-                raise Failed("an answer in an unknown encoding", response.status) from error
+            unpacker = zlib.decompressobj(47)
+            with contextlib.suppress(zlib.error):
+                content = unpacker.decompress(content, MAX_ANSWER)
+            if not unpacker.eof:
+                raise Failed("an answer in an unknown encoding", response.status)
         try:
             facts = json.loads(content.partition(b"\n")[0])
             ours = isinstance(facts, dict) and content.endswith(b".")
-        except ValueError:
+        except (ValueError, RecursionError):
             ours = False
         if not ours:
             kind = response.headers.get_content_type()
@@ -447,3 +452,32 @@ class Examination:
             raise Failed(f"status {response.status}", response.status, refused=refused)
         ms, spread = (now - began) * 1000, (now - first) * 1000
         return Answered(facts, response.headers, ms, spread)
+
+
+@contextlib.contextmanager
+def _within(sock: socket.socket, seconds: float) -> Iterator[None]:
+    """Give a request its time: all of it, for what comes piece by piece may never end.
+
+    Raises:
+        TimeoutError: it was over.
+    """
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        with contextlib.suppress(OSError):
+            # Not as TLS does it, which would take away what the reader is at.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (Failed, OSError, http.client.HTTPException):
+        if not over.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if over.is_set():
+        raise TimeoutError

@@ -82,12 +82,11 @@ class WebSocketExamination:
                 text = client.receive(patience - (time.monotonic() - began))
                 # Something comes: the rest may take as long as on the slowest line.
                 patience = PATIENCE + sum(PROOF) / SLOWEST
-                if text.startswith("got "):
-                    seen["up"].append(int(text[4:]))
-                    if text == "got 1":
-                        seen["ms"] = round((time.monotonic() - began) * 1000, 1)
-                else:
-                    seen["down"].append(len(text))
+                way = "up" if text.startswith("got ") else "down"
+                if len(seen[way]) < len(PROOF):
+                    seen[way].append(int(text[4:]) if way == "up" else len(text))
+                if text == "got 1":
+                    seen["ms"] = round((time.monotonic() - began) * 1000, 1)
         except Ended as ended:
             seconds = round(time.monotonic() - began, 2)
             seen["closed"] = {"code": ended.code, "seconds": seconds}

@@ -1,0 +1,121 @@
+"""The doctor in a terminal, where whatever answers is none of ours, and never comes to an end."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import itertools
+import socket
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+
+from fallback_transport.doctor import websocket
+from fallback_transport.doctor.client import WebSocketClient
+from fallback_transport.doctor.examination import MAX_ANSWER, Examination, Failed
+from fallback_transport.doctor.route import Route
+from fallback_transport.doctor.websocket import WebSocketExamination
+
+#: Seconds for a request here, and in which what is to end has ended, on a busy machine.
+PATIENCE, SOON = 0.5, 10.0
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@contextlib.contextmanager
+def stranger(begin: bytes, then: bytes, pause: float) -> Iterator[Route]:
+    """What answers a request by `begin`, and goes on with `then` while somebody listens."""
+
+    def answer() -> None:
+        sock, _ = listener.accept()
+        with sock, contextlib.suppress(OSError):
+            sock.recv(65536)
+            sock.sendall(begin)
+            while then:
+                sock.sendall(then)
+                time.sleep(pause)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield Route(f"http://127.0.0.1:{listener.getsockname()[1]}/fallback")
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("begin", "then", "pause"),
+    [(OK + b"X-Long: ", b"x", 0.1), (OK + b"\r\n", b"x", 0.1), (OK + b"\r\n", b"{}\n.", 0.05)],
+    ids=["of a header", "of a body", "of a body that is one of the doctor's each time"],
+)
+def test_what_comes_piece_by_piece_has_no_more_time(
+    begin: bytes, then: bytes, pause: float
+) -> None:
+    with stranger(begin, then, pause) as route:
+        began = time.monotonic()
+        with pytest.raises(Failed, match="no answer") as failed:
+            Examination(route, 1.0)._ask({"do": "begin"}, PATIENCE)
+        assert failed.value.late
+        assert time.monotonic() - began < SOON
+
+
+def test_an_answer_without_end_is_none() -> None:
+    with stranger(OK + b"\r\n", b"x" * 100_000, 0) as route, pytest.raises(Failed) as failed:
+        Examination(route, 1.0)._ask({"do": "begin"}, SOON)
+    assert failed.value.foreign is not None
+
+
+def test_a_little_that_unpacks_to_much_is_no_answer() -> None:
+    bomb = gzip.compress(b"0" * 50 * MAX_ANSWER)
+    head = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    tracemalloc.start()
+    try:
+        with stranger(head + bomb, b"", 0) as route, pytest.raises(Failed, match="encoding"):
+            Examination(route, 1.0)._ask({"do": "begin"}, SOON)
+        assert tracemalloc.get_traced_memory()[1] < 10 * MAX_ANSWER
+    finally:
+        tracemalloc.stop()
+
+
+def test_json_that_is_too_deep_is_no_answer() -> None:
+    deep = b"[" * 100_000 + b"\n."
+    with (
+        stranger(OK + b"Content-Length: %d\r\n\r\n" % len(deep) + deep, b"", 0) as route,
+        pytest.raises(Failed) as failed,
+    ):
+        Examination(route, 1.0)._ask({"do": "begin"}, SOON)
+    assert failed.value.foreign is not None
+
+
+@pytest.mark.parametrize("frame", [b"\x81\x01x", b"\x89\x00"], ids=["messages", "pings"])
+def test_a_websocket_on_which_something_always_comes_has_no_more_time(
+    frame: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(websocket, "SLOWEST", 1_000_000)
+    ours, theirs = socket.socketpair()
+    client = WebSocketClient(ours, "ws://host.test/", "http://host.test", {})
+    with contextlib.closing(client), theirs:
+        # As after the handshake.
+        client._framing.state = client._framing.state.OPEN
+        client._framing.parser = client._framing.parse()
+        next(client._framing.parser)
+
+        def flood() -> None:
+            with contextlib.suppress(OSError):
+                for _ in itertools.count():
+                    theirs.sendall(frame * 1000)
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        route = Route("http://host.test")
+        examination = WebSocketExamination(route, "run", 1.0, {}, lambda check, result: None)
+        seen: dict[str, list[int]] = {"up": [], "down": []}
+        began = time.monotonic()
+        examination._prove(client, seen)
+        assert time.monotonic() - began < SOON
+        assert seen["up"] == []
+        assert seen["down"] == ([1, 1, 1] if frame[0] == 0x81 else [])
+        theirs.shutdown(socket.SHUT_RDWR)
+        thread.join()
