@@ -32,6 +32,10 @@ ANSWERS = (4000, 64_000, 500_000)
 MAX_ANSWER = 2 * max(ANSWERS)
 
 
+#: What of a server's cookies can be sent back, by http.client and by `websockets`.
+_COOKIE = re.compile(r"[!-~\xa1-\xff]([ -~\xa0-\xff]*[!-~\xa1-\xff])?")
+
+
 class NoDoctor(Exception):
     """There is nothing at this address to examine with; the text says what there is."""
 
@@ -245,8 +249,9 @@ class Examination:
         """Send these from now on, too, as a browser: a balancer may tell its clients by its own."""
         name = next((each for each in self._headers if each.lower() == "cookie"), "Cookie")
         pairs = [*self._headers.get(name, "").split(";"), *(c.partition(";")[0] for c in cookies)]
-        # Of each name the newest, and all in one header.
-        named = {pair.partition("=")[0].strip(): pair.strip() for pair in pairs if pair.strip()}
+        # Of each name the newest, and all in one header; but what no header may hold.
+        fit = [pair.strip() for pair in pairs if _COOKIE.fullmatch(pair.strip())]
+        named = {pair.partition("=")[0].strip(): pair for pair in fit}
         if named:
             self._headers[name] = "; ".join(named.values())
 

@@ -119,3 +119,13 @@ def test_a_websocket_on_which_something_always_comes_has_no_more_time(
         assert seen["down"] == ([1, 1, 1] if frame[0] == 0x81 else [])
         theirs.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+def test_a_cookie_that_no_header_may_hold_is_not_sent_back() -> None:
+    """Else the examination of WebSocket would fail of it, and there would seem to be none."""
+    examination = Examination(Route("http://host.test"), 1.0, {"Cookie": "login=1"})
+    examination._keep(["a=b\r\n c=d; Path=/", "e=\x01", " ", "where=s\xfcd 1 ; Path=/", "f\x85=g"])
+    assert examination._headers == {"Cookie": "login=1; where=s\xfcd 1"}
+    ours, theirs = socket.socketpair()
+    with theirs:
+        WebSocketClient(ours, "ws://host.test/", "http://host.test", examination._headers).close()
