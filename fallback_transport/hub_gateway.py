@@ -146,6 +146,7 @@ class HubConnection:
         "_held",
         "_hub",
         "_last",
+        "_looked",
         "_size",
         "_stream",
         "_taking",
@@ -168,6 +169,8 @@ class HubConnection:
         self._body = self._size = 0
         #: How much of it is to be there in time.
         self._due = 0
+        #: How much of an unfinished head was looked at: of what comes byte by byte, each once.
+        self._looked = 0
         #: Whether a head is unfinished; whether a request is being answered.
         self._begun = False
         self._busy = False
@@ -297,7 +300,8 @@ class HubConnection:
             self._body, self._size = again
             return True
         buffer = bytes(self._buffer[: MAX_HEAD + 1])
-        end = buffer.find(HEAD_END) + len(HEAD_END)
+        looked, self._looked = self._looked, len(buffer)
+        end = buffer.find(HEAD_END, max(0, looked - 3)) + len(HEAD_END)
         if end >= len(HEAD_END):
             found = self._hub.heads.find(buffer[:end])
             if found is not None:
@@ -308,9 +312,10 @@ class HubConnection:
                 return True
         elif (
             len(buffer) <= MAX_HEAD
-            and self._hub.heads.may_be_ours(buffer)
-            # A line feed may still follow.
-            and not AMBIGUOUS.search(buffer.removesuffix(b"\r"))
+            # Which its first line says.
+            and (buffer.find(b"\n", 0, looked) >= 0 or self._hub.heads.may_be_ours(buffer))
+            # A line feed may still follow. (Once it is whole, all of it is looked at again.)
+            and not AMBIGUOUS.search(buffer.removesuffix(b"\r"), max(0, looked - 1))
         ):
             if not self._begun:
                 self._begun = True
@@ -320,6 +325,7 @@ class HubConnection:
         return False
 
     def _whole_head(self) -> None:
+        self._looked = 0
         if self._begun:
             self._begun = False
             self._hub.finished(self)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import pytest
 
+from fallback_transport import hub_gateway
 from fallback_transport.binding import hub_binding
 from fallback_transport.conversation import Conversation
 from fallback_transport.gateway import Gateway
@@ -273,6 +275,51 @@ def test_an_end_behind_a_request_that_is_handed_over_once_the_answer_has_gone() 
     client.read()
     assert client.statuses == [200, 200]
     assert client.handed_over == b"GET /page HTTP/1.1\r\n\r\n"
+
+
+class Looks:
+    """A pattern that counts the bytes in which it was looked for."""
+
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self._pattern = pattern
+        self.bytes = 0
+
+    def search(self, text: bytes, begin: int = 0) -> re.Match[bytes] | None:
+        self.bytes += len(text) - begin
+        return self._pattern.search(text, begin)
+
+
+def test_a_head_that_comes_byte_by_byte_is_looked_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a few kilobytes, each byte in a packet, would take the hub for seconds."""
+    looks = Looks(hub_gateway.AMBIGUOUS)
+    monkeypatch.setattr(hub_gateway, "AMBIGUOUS", looks)
+    place = Place()
+    client = place.client()
+    for headers in ({"X": "x" * 2000}, {"X": "y" * 2000}):
+        data = hello_request(headers)
+        looks.bytes = 0
+        for byte in data:
+            client.send(bytes([byte]))
+        place.advance(0.1)
+        assert looks.bytes < 3 * len(data)
+    assert client.statuses == [200, 200]
+
+
+@pytest.mark.parametrize(
+    "odd", [b"\n", b"X: a\rb", b"X: \0", b" folded", b"X: a\r\r\n", b"\nX: a", b"X: a\n\n"]
+)
+def test_an_ambiguous_head_is_the_servers_however_it_comes(odd: bytes) -> None:
+    data = b"POST /fallback/poll HTTP/1.1\r\nX: " + b"x" * 100 + b"\r\n" + odd + b"\r\nY: y"
+    whole, pieces = Place().client(), Place().client()
+    whole.send(data)
+    assert whole.handed_over == data
+    for byte in data:
+        if pieces.handed_over is None:
+            pieces.send(bytes([byte]))
+    assert pieces.handed_over is not None
+    assert pieces.handed_over.startswith(data[: data.index(odd)])
 
 
 def test_a_request_that_ends_early_is_the_servers() -> None:
