@@ -58,7 +58,12 @@ class Assembly:
         self.app = app
         self._together = together
         self.options = options
-        self.server = _server(options, handed_in)
+        #: The hosts are asked for at each request, as Flask does.
+        self.origins = Origins(
+            options.origins,
+            lambda: app.config.get("TRUSTED_HOSTS") or app.request_class.trusted_hosts,
+        )
+        self.server = _server(options, handed_in, self.origins)
         engine = self.server.eio
         if not isinstance(engine, Engine):
             engine = Engine(self.server, Runtime(self.server.eio))
@@ -166,9 +171,7 @@ class Assembly:
             self.server.handle_request,
             GatewayOptions(
                 paths=options.paths,
-                origins=options.origins,
-                # Flask asks for them at each request, too.
-                hosts=lambda: app.config.get("TRUSTED_HOSTS") or app.request_class.trusted_hosts,
+                origins=self.origins,
                 stock_path=stock_path,
                 max_held=options.max_held_polls,
                 trusted_proxies=options.trusted_proxies,
@@ -195,7 +198,7 @@ class Assembly:
         return handler_context(environ.get("flask.app", self.app), environ)
 
 
-def _server(options: Options, handed_in: Any) -> Any:
+def _server(options: Options, handed_in: Any, origins: Origins) -> Any:
     """The `socketio.Server` to stand under."""
     if handed_in is None:
         if problem := missing(options.async_mode):
@@ -204,7 +207,7 @@ def _server(options: Options, handed_in: Any) -> Any:
             async_mode=options.async_mode,
             client_manager=options.client_manager,
             serializer=Packet,
-            cors_allowed_origins=_stock_rule(options.origins),
+            cors_allowed_origins=origins.admit_stock,
         )
     if options.client_manager is not None:
         raise RuntimeError("give client_manager to the server that is handed in")
@@ -242,10 +245,3 @@ def _guard(app: Flask, admits: bool | Callable[[], Any]) -> Guard:
             return response
 
     return guard
-
-
-def _stock_rule(allowed: tuple[str, ...]) -> Callable[[str | None, dict[str, Any]], bool]:
-    """Our origin rule for python-socketio, whose lists would leave out the page's own."""
-    origins = Origins(allowed)
-    # It logs those that are not allowed itself.
-    return lambda origin, environ: origins.of(environ, told=False) is not None

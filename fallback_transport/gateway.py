@@ -10,7 +10,7 @@ import itertools
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
@@ -85,8 +85,7 @@ class GatewayOptions:
 
     Args:
         paths: the mounts, each beginning with a slash, and only the root's ending with one.
-        origins: further allowed origins; None for the page's own only, "*" for all.
-        hosts: gives the hosts that may be a page's own; see `Origins`.
+        origins: whose pages are let in.
         stock_path: the mount of the stock Socket.IO clients, None if somebody else serves it.
         max_held: see `PollingDoor`.
         trusted_proxies: see `client_address`.
@@ -95,8 +94,7 @@ class GatewayOptions:
     """
 
     paths: tuple[str, ...] = ("/fallback",)
-    origins: tuple[str, ...] = ()
-    hosts: Callable[[], Collection[str] | None] = lambda: None
+    origins: Origins = field(default_factory=Origins)
     stock_path: str | None = "/socket.io"
     max_held: int | None = None
     trusted_proxies: int = 0
@@ -134,7 +132,7 @@ class Gateway:
         metrics: Metrics | None = None,
         metrics_guard: Guard = _open,
     ) -> None:
-        self.origins = Origins(options.origins, options.hosts)
+        self.origins = options.origins
         #: What is behind.
         self.app = app
         self.registry = registry

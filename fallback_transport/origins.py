@@ -44,7 +44,9 @@ class Origins:
     """
 
     def __init__(
-        self, allowed: tuple[str, ...], hosts: Callable[[], Collection[str] | None]
+        self,
+        allowed: tuple[str, ...] = (),
+        hosts: Callable[[], Collection[str] | None] = lambda: None,
     ) -> None:
         self._allowed = allowed
         self._hosts = hosts
@@ -73,6 +75,11 @@ class Origins:
             return environ.get("HTTP_SEC_FETCH_SITE") == "same-origin"
         named = origin in self._allowed and origin not in ("*", "null")
         return named or self._same(origin, environ)
+
+    def admit_stock(self, origin: str | None, environ: dict[str, Any]) -> bool:
+        """Whether a stock client is let in, as python-engineio asks; its lists have no own page."""
+        # It logs those that are not allowed itself.
+        return self.of(environ, told=False) is not None
 
     def trusts_stock(self, environ: dict[str, Any]) -> bool:
         """The same of a stock client's, which may be a program that logs in by a cookie.

@@ -15,6 +15,7 @@ from fallback_transport.application import MalformedPacket, Unit
 from fallback_transport.conversation import Conversation
 from fallback_transport.files import DOCTOR_FILES, FILES, SCRIPT, folder, load
 from fallback_transport.gateway import Gateway, GatewayOptions
+from fallback_transport.origins import Origins
 from fallback_transport.polling import WELCOME_WAIT
 from fallback_transport.protocol.codec import decode_body, encode_body
 from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, PollRequest, Welcome
@@ -519,11 +520,11 @@ def test_only_the_pages_own_origin(
 
 
 def test_further_origins_are_named() -> None:
-    doors = Doors(origins=("https://shop.example", "null"))
+    doors = Doors(origins=Origins(("https://shop.example", "null")))
     assert doors.hello(HTTP_ORIGIN="https://shop.example").status == 200
-    assert Doors(origins=("null",)).hello(HTTP_ORIGIN="null").status == 200
+    assert Doors(origins=Origins(("null",))).hello(HTTP_ORIGIN="null").status == 200
     assert doors.hello(HTTP_ORIGIN="https://other.example").status == 403
-    assert Doors(origins=("*",)).hello(HTTP_ORIGIN="https://other.example").status == 200
+    assert Doors(origins=Origins(("*",))).hello(HTTP_ORIGIN="https://other.example").status == 200
 
 
 def test_no_origin_is_no_browser(doors: Doors) -> None:
