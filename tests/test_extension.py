@@ -108,7 +108,7 @@ def test_options_reach_their_places(app: flask.Flask) -> None:
     )
     options, sessions = gateway(app)._options, registry(app)
     assert (options.paths, options.stock_path, options.max_held) == (("/deep",), None, 12)
-    assert options.origins == ("https://shop.example",)
+    assert options.origins._allowed == ("https://shop.example",)
     assert sessions.grant == Grant(6, 7, 4000, 50_000, 1.5, 2, 3)
     assert sessions._subprotocols == ("a", "b")
     assert sessions._bounds == Bounds(8, 9, 4000)

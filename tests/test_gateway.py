@@ -563,7 +563,7 @@ def test_a_page_of_another_origin_can_read_its_answer(
     allow: str | None,
     credentials: str | None,
 ) -> None:
-    doors = Doors(origins=origins)
+    doors = Doors(origins=Origins(origins))
     headers = doors.hello(HTTP_ORIGIN=origin).headers
     assert (headers.get(ALLOW), headers.get(CREDENTIALS)) == (allow, credentials)
     assert ("Access-Control-Expose-Headers" in headers) == (allow is not None)
@@ -746,7 +746,7 @@ def test_credentials_are_seen_only_from_a_known_page(
     origins: tuple[str, ...], headers: dict[str, str], cookie: bool
 ) -> None:
     credentials = {"HTTP_COOKIE": "session=1", "HTTP_AUTHORIZATION": "Basic eDp5"}
-    environ = seen(Doors(origins=origins), **credentials, **headers)
+    environ = seen(Doors(origins=Origins(origins)), **credentials, **headers)
     assert [name in environ for name in credentials] == [cookie] * 2
 
 

@@ -20,6 +20,7 @@ from fallback_transport.hub_gateway import (
     MAX_UNFINISHED_PER_ADDRESS,
     HubGateway,
 )
+from fallback_transport.origins import Origins
 from fallback_transport.polling import HOLD_MARGIN
 from fallback_transport.protocol.envelope import Grant
 from fallback_transport.protocol.server import ServerMachine
@@ -349,7 +350,7 @@ def test_what_is_unusual_or_refused_is_the_servers(headers: dict[str, str]) -> N
 
 
 def test_a_page_of_another_origin_may_read_its_answer() -> None:
-    client, _ = Place(origins=("http://friend.test",)).session(Origin="http://friend.test")
+    client, _ = Place(origins=Origins(("http://friend.test",))).session(Origin="http://friend.test")
     assert b"\r\nAccess-Control-Allow-Origin: http://friend.test\r\n" in client.received
     assert b"\r\nAccess-Control-Allow-Credentials: true\r\n" in client.received
 
