@@ -226,6 +226,16 @@ def test_a_commit_replays_from_the_received_mark() -> None:
     assert say(client, 1) == "a0 s4 c3|mc"
 
 
+def test_an_answer_on_the_connection_before_announces_nothing() -> None:
+    client = attached()
+    client.hello(2, WEBSOCKET, "n2", 0.0)
+    welcome(client, 2, received=1)
+    client.commit(2)
+    hear(client, "a0 r1 q7", attempt=1)
+    assert say(client, 1) == "a0 p7"
+    assert say(client, 2) == "a0 c2"
+
+
 def test_a_commit_that_was_overtaken_is_not_stated() -> None:
     client = attached()
     for attempt in (2, 3):
