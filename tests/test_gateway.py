@@ -18,6 +18,7 @@ from fallback_transport.gateway import Gateway, GatewayOptions
 from fallback_transport.origins import Origins
 from fallback_transport.polling import WELCOME_WAIT
 from fallback_transport.protocol.codec import decode_body, encode_body
+from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, PollRequest, Welcome
 from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
@@ -340,6 +341,27 @@ def test_a_held_poll_is_answered_when_its_time_is_over(doors: Doors) -> None:
     doors.runtime.advance(1.5)
     assert held.status == 200
     assert held.unit.messages == ()
+
+
+def test_a_newer_poll_releases_the_held_one_and_its_twins_share_the_answer(doors: Doors) -> None:
+    welcome = doors.hello().unit
+    older = doors.poll(welcome, 1, 20.0)
+    assert older.status == 0
+    newer, twin = doors.poll(welcome, 2, 20.0), doors.poll(welcome, 2, 20.0)
+    assert (older.status, older.unit.messages) == (200, ())
+    assert (newer.status, twin.status) == (0, 0)
+    doors.poll(welcome, 3, None, "up")
+    doors.registry.find(welcome.id).send([Message("down")])
+    doors.runtime.run()
+    for response in (newer, twin):
+        assert [message.data for message in response.unit.messages] == ["down"]
+
+
+def test_of_many_twins_the_oldest_is_let_go(doors: Doors) -> None:
+    welcome = doors.hello().unit
+    oldest, *others = [doors.poll(welcome, 1, 20.0) for _ in range(5)]
+    assert (oldest.unit.code, oldest.unit.session) == (CloseCode.SUPERSEDED, False)
+    assert [response.status for response in others] == [0] * 4
 
 
 def test_beyond_the_limit_polls_are_not_held() -> None:
