@@ -200,6 +200,27 @@ for (const seconds of TIMES) {
   });
 }
 
+test("asked, from then on, after four fifths of that silence, or two seconds", () => {
+  // As the page sees it, it was silent for 10 ms less.
+  for (const [seconds, pause] of [[2.2, 2000], [5.01, 4000], [10.01, 8000], [20.01, 16_000]]) {
+    let cuts;
+    const page = new Page({ before: (made) => { cuts = cutsIdle(made, () => seconds * 1000); } }).on("websocket");
+    page.advance(2 * MINUTE);
+    const asked = [];
+    const cutting = page.network.onframe;
+    page.network.onframe = (link, way) => {
+      if (way === "up") asked.push(page.time);
+      return cutting(link, way);
+    };
+    page.advance(MINUTE);
+    assert.equal(cuts.length, 1);
+    // From the answer, which takes 10 ms for each way.
+    const pauses = asked.slice(1).map((time, index) => time - asked[index] - 20);
+    assert.deepEqual([...new Set(pauses)], [pause], `${seconds} s`);
+    page.talks();
+  }
+});
+
 test("after times that vary by a third: three at most, and no verdict", () => {
   for (let seed = 1; seed < 20; seed++) {
     let cuts;
