@@ -152,12 +152,20 @@ class Doors:
     def hello(self, **headers: Any) -> Response:
         return self.ask("/fallback/poll", HELLO, **headers)
 
-    def poll(self, welcome: Welcome, number: int, wait: float | None, *texts: str) -> Response:
+    def poll(
+        self,
+        welcome: Welcome,
+        number: int,
+        wait: float | None,
+        *texts: str,
+        attempt: int = 1,
+        commit: int = 1,
+    ) -> Response:
         """A request of a session; the first one commits its connection."""
         messages = tuple(Message(text) for text in texts)
         assert welcome.key is not None
-        envelope = Envelope(0, 0, 2 if texts else None, messages, commit=1)
-        request = PollRequest(welcome.id, welcome.key, 1, number, wait, None, envelope)
+        envelope = Envelope(0, 0, 2 if texts else None, messages, commit=commit)
+        request = PollRequest(welcome.id, welcome.key, attempt, number, wait, None, envelope)
         return self.start("/fallback/poll", encode_body(request))
 
 
@@ -355,6 +363,23 @@ def test_a_newer_poll_releases_the_held_one_and_its_twins_share_the_answer(doors
     doors.runtime.run()
     for response in (newer, twin):
         assert [message.data for message in response.unit.messages] == ["down"]
+
+
+def test_a_poll_is_let_go_when_another_connection_carries_and_held_again_when_its_own_does(
+    doors: Doors,
+) -> None:
+    welcome = doors.hello().unit
+    first = doors.poll(welcome, 1, 20.0)
+    resume = Hello(2, id=welcome.id, key=welcome.key)
+    doors.ask("/fallback/poll", encode_body(resume))
+    second = doors.poll(welcome, 2, 20.0, attempt=2, commit=2)
+    assert (first.unit.code, first.unit.session) == (CloseCode.SUPERSEDED, False)
+    third = doors.poll(welcome, 3, 20.0, commit=3)
+    assert (second.unit.code, second.unit.session) == (CloseCode.SUPERSEDED, False)
+    assert third.status == 0
+    doors.registry.find(welcome.id).send([Message("down")])
+    doors.runtime.run()
+    assert [message.data for message in third.unit.messages] == ["down"]
 
 
 def test_of_many_twins_the_oldest_is_let_go(doors: Doors) -> None:
