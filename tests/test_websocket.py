@@ -1,15 +1,257 @@
-"""`websocket`: how what a server says is framed."""
+"""`websocket`: what comes on a WebSocket, and how what a server says is framed. No sockets."""
 
 from __future__ import annotations
 
-import pytest
-from websockets.frames import Frame, Opcode
+from collections.abc import Callable
+from typing import Any
 
-from fallback_transport.websocket import _header
+import pytest
+from websockets.frames import Close, Frame, Opcode
+from websockets.protocol import Protocol, Side
+
+from fallback_transport.application import Unit
+from fallback_transport.conversation import Conversation
+from fallback_transport.protocol.codec import decode, decode_binary, encode
+from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, Welcome
+from fallback_transport.protocol.message import Message
+from fallback_transport.protocol.reliability import Bounds
+from fallback_transport.registry import Capacity, Registry
+from fallback_transport.websocket import (
+    MAX_EARLY_PINGS,
+    MAX_FRAGMENTS,
+    MAX_PINGS,
+    BadHandshake,
+    WebSocketConnection,
+    _header,
+    handshake,
+)
+from tests.fakes import FakeRuntime
+
+TEXT, BINARY, CONT, PING = Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING
+ENVIRON = {
+    "REQUEST_METHOD": "GET",
+    "HTTP_HOST": "site.test",
+    "HTTP_UPGRADE": "WebSocket",
+    "HTTP_CONNECTION": "keep-alive, Upgrade",
+    "HTTP_SEC_WEBSOCKET_VERSION": "13",
+    "HTTP_SEC_WEBSOCKET_KEY": "AAAAAAAAAAAAAAAAAAAAAA==",
+    "HTTP_SEC_WEBSOCKET_PROTOCOL": "fallback.v1",
+}
+HELLO = encode(Hello(1, nonce="nonce", envelope=Envelope(0, 0, 1, (Message("0"),))))
+
+
+class Layer:
+    """A layer above that notes what it handles."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.log: list[str | bytes] = []
+
+    def unit(self, seq: int, data: str | bytes) -> Unit:
+        return Unit((seq,), self.log.append, (data,))
+
+    def resumed(self, environ: dict[str, Any]) -> None:
+        pass
+
+    def over(self, code: int, reason: str, by_client: bool, gone: Callable[[], None]) -> None:
+        gone()
+
+
+class Line:
+    """A WebSocket, from the browser's side."""
+
+    def __init__(self, *, greeted: bool = True) -> None:
+        self.runtime = FakeRuntime()
+        self.layers: list[Layer] = []
+        self.registry = Registry(
+            self.runtime, self._layer, grant=Grant(), bounds=Bounds(), capacity=Capacity()
+        )
+        self.closings = self.woken = 0
+        self.connection = WebSocketConnection(
+            self.registry, lambda hello: {}, "", self._wake, self._close
+        )
+        self._framing = Protocol(Side.CLIENT)
+        self.connection.receive(handshake(ENVIRON))
+        head, _, rest = b"".join(self.connection.data_to_send()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert b"\r\nSec-WebSocket-Protocol: fallback.v1" in head
+        assert rest == b""
+        if greeted:
+            self.say(HELLO)
+            [welcome] = self.heard()
+            assert isinstance(welcome, Welcome)
+            self.welcome = welcome
+            self.say("a0 c1")
+
+    def _layer(self, conversation: Conversation) -> Layer:
+        self.layers.append(Layer(conversation))
+        return self.layers[-1]
+
+    def _close(self) -> None:
+        self.closings += 1
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def send(self, *frames: tuple[Opcode, bytes, bool]) -> None:
+        """Frames, each with whether it is the last of its message; then every task runs."""
+        data = [Frame(opcode, data, fin).serialize(mask=True) for opcode, data, fin in frames]
+        self.connection.receive(b"".join(data))
+        self.runtime.run()
+
+    def say(self, text: str) -> None:
+        self.send((TEXT, text.encode(), True))
+
+    def heard(self) -> list[Any]:
+        """What has come: units, the data of pongs, and the code of a close."""
+        while data := b"".join(self.connection.data_to_send()):
+            self._framing.receive_data(data)
+        found: list[Any] = []
+        for frame in self._framing.events_received():
+            assert isinstance(frame, Frame)
+            if frame.opcode is TEXT:
+                found.append(decode(bytes(frame.data).decode()))
+            elif frame.opcode is BINARY:
+                found.append(decode_binary(bytes(frame.data)))
+            elif frame.opcode is Opcode.CLOSE:
+                found.append(Close.parse(frame.data).code)
+            else:
+                found.append(bytes(frame.data))
+        return found
+
+
+def test_a_message_may_come_in_fragments_with_a_ping_amid() -> None:
+    line = Line()
+    line.send((TEXT, b"a0 s2\x1emo", False), (PING, b"there?", True), (CONT, b"n", False))
+    assert line.layers[0].log == ["0"]
+    assert line.heard() == [b"there?"]
+    line.send((CONT, b"", False), (CONT, b"e", True), (TEXT, b"a0 s3\x1emtwo", True))
+    assert line.layers[0].log == ["0", "one", "two"]
+
+
+def test_a_message_has_so_many_fragments_at_most() -> None:
+    line = Line()
+    fragments = [(CONT, b"", False)] * (MAX_FRAGMENTS - 2)
+    line.send((TEXT, b"a0 s2\x1emone", False), *fragments, (CONT, b"", True))
+    assert line.layers[0].log == ["0", "one"]
+    line.send((TEXT, b"a0 s3\x1emtwo", False), *fragments, (CONT, b"", False), (CONT, b"", True))
+    assert line.heard()[-1] == 1009
+    assert line.layers[0].log == ["0", "one"]
+
+
+@pytest.mark.parametrize(
+    ("greeted", "opcode", "data", "code"),
+    [
+        (True, TEXT, b"\xff", 1007),
+        (True, TEXT, b"nonsense", 4400),
+        (True, BINARY, b"nonsense", 4400),
+        (True, TEXT, HELLO.encode(), 4400),
+        (True, TEXT, b"a0 s9\x1emgap", 1002),
+        (False, TEXT, b"a0 c1", 4400),
+        (False, TEXT, b"nonsense", 4400),
+    ],
+)
+def test_what_breaks_a_rule_ends_the_connection_alone(
+    greeted: bool, opcode: Opcode, data: bytes, code: int
+) -> None:
+    line = Line(greeted=greeted)
+    line.send((opcode, data, True), (TEXT, b"a0 s2\x1emlate", True))
+    assert line.heard()[-1] == code
+    assert line.connection.finished
+    assert line.closings == 1
+    assert len(line.registry) == greeted
+    assert [layer.log for layer in line.layers] == [["0"]] * greeted
+
+
+def test_messages_go_down_as_texts_and_as_bytes() -> None:
+    line = Line()
+    conversation = line.registry.find(line.welcome.id)
+    assert conversation is not None
+    sent = [Message("one"), Message(b"\x00\xff"), Message("two")]
+    conversation.send(sent)
+    found = [message for unit in line.heard() for message in unit.messages]
+    assert found == sent
+    conversation.send([Message("three")])
+    assert [list(unit.messages) for unit in line.heard()] == [[Message("three")]]
+    assert line.heard() == []
+
+
+def test_a_connection_that_is_dropped_says_why_and_once() -> None:
+    line = Line()
+    for code in (4409, 4408):
+        woken = line.woken
+        line.connection.drop(code, "why")
+        assert line.woken > woken
+    assert line.heard() == [4409]
+    assert line.connection.finished
+    assert not line.connection.in_vain
+    assert line.closings == 1
+    silent = Line()
+    silent.connection.drop(4408, "silent")
+    assert silent.connection.in_vain
+
+
+def test_the_end_of_a_session_is_the_last_text() -> None:
+    line = Line()
+    conversation = line.registry.find(line.welcome.id)
+    assert conversation is not None
+    conversation.abort(4005, "enough")
+    assert line.heard() == [End(4005, "enough", True, 1, 1), 1000]
+
+
+def test_few_pings_may_come_before_the_hello() -> None:
+    line = Line(greeted=False)
+    line.send(*[(PING, b"", True)] * MAX_EARLY_PINGS)
+    assert line.heard() == [b""] * MAX_EARLY_PINGS
+    assert line.closings == 0
+    late = Line(greeted=False)
+    late.send(*[(PING, b"", True)] * (MAX_EARLY_PINGS + 1))
+    assert late.heard()[-1] == 4429
+
+
+def test_who_does_not_read_the_pongs_is_not_read() -> None:
+    line = Line()
+    line.send(*[(PING, b"", True)] * MAX_PINGS)
+    assert not line.connection.behind
+    line.send((PING, b"", True))
+    assert line.connection.behind
+    assert line.heard() == [b""] * (MAX_PINGS + 1)
+    assert not line.connection.behind
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"REQUEST_METHOD": "POST"}, 405),
+        ({"HTTP_UPGRADE": "h2c"}, 426),
+        ({"HTTP_UPGRADE": None}, 426),
+        ({"HTTP_CONNECTION": "keep-alive"}, 426),
+        ({"HTTP_CONNECTION": None}, 426),
+        ({"HTTP_SEC_WEBSOCKET_VERSION": "8"}, 426),
+        ({"HTTP_SEC_WEBSOCKET_VERSION": None}, 426),
+        ({"HTTP_SEC_WEBSOCKET_KEY": None}, 426),
+        ({"HTTP_SEC_WEBSOCKET_EXTENSIONS": "x" * 4097}, 400),
+        ({"HTTP_SEC_WEBSOCKET_PROTOCOL": "a\r\nb: c"}, 400),
+        ({"HTTP_SEC_WEBSOCKET_PROTOCOL": "\u0430"}, 400),
+    ],
+)
+def test_what_is_no_handshake_is_told_so(changed: dict[str, str | None], status: int) -> None:
+    environ = {name: value for name, value in {**ENVIRON, **changed}.items() if value is not None}
+    with pytest.raises(BadHandshake) as caught:
+        handshake(environ)
+    assert caught.value.status == status
+    told = {405: ("Allow", "GET"), 426: ("Sec-WebSocket-Version", "13")}
+    assert status not in told or told[status] in caught.value.headers
+
+
+def test_a_handshake_is_what_rfc_6455_reads_of_it() -> None:
+    said = handshake({**ENVIRON, "HTTP_COOKIE": "a=secret", "HTTP_SEC_WEBSOCKET_X": "x" * 4096})
+    assert said.startswith(b"GET / HTTP/1.1\r\n")
+    assert b"secret" not in said
+    assert b"\r\nSEC-WEBSOCKET-X: " + b"x" * 4096 + b"\r\n" in said
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 1_000_000])
-@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_a_length_is_stated_in_as_few_bytes_as_it_needs(opcode: Opcode, size: int) -> None:
     data = b"x" * size
     assert _header(opcode, size) + data == Frame(opcode, data).serialize(mask=False)
