@@ -23,7 +23,7 @@ from .alarm import Alarm, TaskAlarm, TimerAlarm
 from .batch import MAX_BYTES, Batch
 from .deferral import Deferral
 from .flusher import Flusher
-from .home import Home, in_hub, original
+from .home import Home, in_hub, leave_at_forks, original
 from .hub import TURN, Deadlines, Hub
 from .hub_watch import HubWatch
 from .servers import (
@@ -178,6 +178,7 @@ class Runtime:
             ident = original(self.mode, "get_ident")
             self._home = Home(ident, self._socket_pair(), self.spawn, self.give_way)
             if self.mode == "eventlet":
+                leave_at_forks(ident())
                 self._hub = Hub()
                 self._take_turns(self._hub)
                 self._begin = self._hub.submit

@@ -7,8 +7,10 @@ ever look there; so it is handed over.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
+import os
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -70,6 +72,24 @@ class Home:
                     logger.exception("what another thread has sent was refused")
                 if number % BATCH == 0:
                     self._give_way()
+
+
+@functools.cache
+def leave_at_forks(thread: int) -> None:
+    """Let a process that is forked in this thread have a hub of eventlet's of its own.
+
+    In its copy of ours it would, as soon as it waits, as workers of `multiprocessing` do, read
+    what clients send to its parent.
+    """
+    from eventlet import hubs
+
+    ident = original("eventlet", "get_ident")
+
+    def leave() -> None:
+        if ident() == thread:
+            hubs.use_hub()
+
+    os.register_at_fork(after_in_child=leave)
 
 
 def original(mode: str, name: str) -> Callable[[], Any]:

@@ -157,6 +157,15 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
         busy(data)
         return data
 
+    @transport.on_message("fork")
+    def fork(client: Any, data: float) -> int:
+        """Have another process, which waits for so many seconds as workers do for work."""
+        process = os.fork()
+        if process == 0:
+            time.sleep(data)
+            os._exit(0)
+        return process
+
     @transport.on_message("crash")
     def crash(client: Any, data: Any) -> None:
         raise RuntimeError("the message handler was told to raise")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import signal
 import time
 from functools import partial
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from tests.client.fixtures import TRANSPORTS, served_fixture
 from tests.client.session import LATER, ClientSession, Ended, RequestFailed
 from tests.client.waiting import eventually
-from tests.integration.served import Served
+from tests.integration.served import OVER_WSGI, Served
 
 served = served_fixture()
 two_apps = served_fixture(other_app=True)
@@ -333,3 +335,22 @@ def test_so_are_those_of_connect_and_disconnect(auth: dict[str, float], name: st
         opened(server, auth=auth).close()
         eventually(lambda: f"handler {name} blocks eventlet's hub for over 1 s" in server.log())
         assert server.log().count("blocks") == 1
+
+
+# -- what they fork --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["eventlet", OVER_WSGI, "threading"])
+def test_a_process_that_a_handler_forks_reads_nothing_of_its_parents(mode: str) -> None:
+    with (
+        Served(mode) as server,
+        opened(server, "websocket") as client,
+        opened(server, "polling") as other,
+    ):
+        process = client.request("fork", 60)
+        try:
+            for number in range(30):
+                assert client.request("echo", number) == number
+                assert other.request("echo", number) == number
+        finally:
+            os.kill(process, signal.SIGKILL)
