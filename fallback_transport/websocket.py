@@ -170,6 +170,7 @@ class WebSocketConnection:
         if self._conversation is not None:
             self._conversation.detach(self._attempt, self)
         # Circles, that would wait for the garbage collector.
+        self.wake = self._on_closing = self._on_greeted = _nothing
         self._framing.parser.close()
         self._framing.parser_exc = None
         error: BaseException | None = self._framing.handshake_exc
@@ -362,7 +363,7 @@ class WebSocketConnection:
 
 
 def _nothing() -> None:
-    """Nobody waits for the hello, or it has come."""
+    """Nobody waits to hear of it, or nobody any more."""
 
 
 def _told(hello: Hello) -> dict[str, Any]:

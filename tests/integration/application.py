@@ -274,6 +274,13 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
             "sessions": len(transport.server.eio._conversations),
         }
 
+    @app.get("/websockets")
+    def tell_websockets() -> Any:
+        """How many there still are; from now on, no garbage is collected."""
+        gc.disable()
+        found = [each for each in gc.get_objects() if type(each).__name__ == "WebSocketConnection"]
+        return {"number": len(found)}
+
     @app.get("/held")
     def tell_held() -> Any:
         """The number of each poll of a session that is held."""
