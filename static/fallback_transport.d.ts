@@ -214,7 +214,7 @@ export interface SessionEvents {
 }
 
 /** Answers a message for which the server has asked for a reply. */
-export type Reply = (value?: unknown) => void;
+export type Reply = (...values: any[]) => void;
 
 /** Takes the reply to a message, or why there is none. */
 export type Answer = (error: SessionError | null, ...reply: any[]) => void;

@@ -2445,7 +2445,7 @@
     }
 
     // Call `listener(data…, reply)` for each message of this name. If the server asked, what it
-    // returns is the reply; to answer later it returns nothing and calls `reply(value)`.
+    // returns is the reply; to answer later it returns nothing and calls `reply(value…)`.
     this.on = function (name, listener) {
       named[":" + name] = list(named, name).concat(listener);
       return session;
@@ -2634,7 +2634,7 @@
         open = false;
       }
 
-      function reply(value) { respond(ACK, value === undefined ? [] : [value]); }
+      function reply() { respond(ACK, Array.prototype.slice.call(arguments)); }
 
       function refuse(text) { guard(respond, [ERROR, { code: INTERNAL_ERROR, message: text }]); }
 

@@ -232,16 +232,19 @@ both("a listener replies with what it returns, or later", (transport) => {
   page.session.on("later", (value, reply) => { later = () => reply(value + 2); });
   page.session.on("bytes", () => new Uint8Array([7]));
   page.session.on("nothing", (value, reply) => { reply(); });
+  page.session.on("several", (value, reply) => { reply(value, [2], { three: 3 }); });
   page.peer.ask(5, "now", 1);
   page.peer.ask(6, "later", 1);
   page.peer.ask(7, "bytes");
   page.peer.ask(8, "nothing", 1);
-  page.until(() => page.peer.replies.length === 3 && later);
+  page.peer.ask(9, "several", 1);
+  page.until(() => page.peer.replies.length === 4 && later);
   later();
   later();
   page.advance(500);
   assert.deepEqual(page.peer.replies, [
-    ["3", 5, [2]], ["6", 7, [Uint8Array.of(7)]], ["3", 8, []], ["3", 6, [3]],
+    ["3", 5, [2]], ["6", 7, [Uint8Array.of(7)]], ["3", 8, []], ["3", 9, [1, [2], { three: 3 }]],
+    ["3", 6, [3]],
   ]);
   page.quiet();
 });
