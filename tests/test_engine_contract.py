@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -575,6 +576,13 @@ def an_emit_is_handled_here_and_then_published() -> None:
 @pytest.mark.parametrize("name", PARTS)
 def test_the_engine_can_rely_on(name: str) -> None:
     PARTS[name]()
+
+
+def test_releases_on_which_it_cannot_rely_are_not_admitted() -> None:
+    """Of 5.12 to 5.17, `a_client_is_not_connected_in_its_first_and_last_handler` is not true."""
+    project = Path(__file__).parents[1].joinpath("pyproject.toml").read_text()
+    [oldest] = re.findall('"python-socketio>=([0-9]+)[.]([0-9]+),<6"', project)
+    assert tuple(map(int, oldest)) >= (5, 18)
 
 
 # -- the tests of the tests: each part fails when its piece changes -----------------
