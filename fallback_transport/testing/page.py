@@ -289,7 +289,9 @@ class Page:
                 self.machine.send([Message(text)], urgent=True)
             return
         if number is not None and replies and self.closed is None:
-            values = list(replies[-1]) if isinstance(replies[-1], tuple) else replies[-1:]
+            reply = replies[-1]
+            # None is nothing, as to python-socketio's client, and as `reply()` in a page.
+            values = [] if reply is None else list(reply) if isinstance(reply, tuple) else [reply]
             packet = Packet(sio.ACK, data=values, namespace=self._namespace, id=number)
             self._send(packet, urgent=True)
 

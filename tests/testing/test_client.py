@@ -408,6 +408,22 @@ def test_the_page_answers_a_handler(application: Application, client: TestClient
     assert client.request("ask", 3) == (20, b"\x03")
 
 
+@pytest.mark.parametrize(
+    ("returned", "values"), [(None, ()), (1, (1,)), ((1, 2), (1, 2)), ([None], ([None],))]
+)
+def test_a_callback_of_the_servers_gets_what_a_listener_returns(
+    application: Application, client: TestClient, returned: Any, values: tuple[Any, ...]
+) -> None:
+    """And nothing where it returns nothing, as when a page's calls its last argument so."""
+    called: list[tuple[Any, ...]] = []
+    client.on("question", lambda: returned)
+    application.transport.server.emit(
+        "question", to=client.id, callback=lambda *answer: called.append(answer)
+    )
+    assert client.received("question") == [None]
+    assert called == [values]
+
+
 def test_a_view_may_ask_the_page(application: Application, client: TestClient) -> None:
     @application.app.get("/ask")
     def ask() -> str:
