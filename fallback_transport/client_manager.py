@@ -10,8 +10,10 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import sys
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -161,6 +163,7 @@ class ManagerHealth:
     def __init__(self, manager: Any, runtime: Runtime) -> None:
         self._manager, self._runtime = manager, runtime
         self._kind = type(manager).__name__
+        self._process = os.getpid()
         self._state = ManagerState.UNKNOWN
         self._since = time.time()
         self._error: str | None = None
@@ -215,6 +218,9 @@ class ManagerHealth:
         """What the manager hears, without what was to be heard here."""
         if not self._watched:
             self._watched = True
+            if os.getpid() != self._process:
+                # Forks of one process would have one name, and pass over what the others say.
+                self._manager.host_id = uuid.uuid4().hex
             self._prober = copy.copy(self._manager)
             del self._prober._publish
             # `RedisManager` makes a connection, then; others have no such attribute.

@@ -127,6 +127,18 @@ def test_lost_and_back_are_one_line_each(log: pytest.LogCaptureFixture, encode: 
     assert not [r for r in log.records if r.levelno > logging.DEBUG and r.name != NAME]
 
 
+@pytest.mark.parametrize("forked", [False, True])
+def test_forks_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch, forked: bool) -> None:
+    house = House()
+    name = house.manager.host_id
+    if forked:
+        monkeypatch.setattr("os.getpid", lambda: 1)
+    house.runtime.advance(1)
+    assert (house.manager.host_id != name) == forked
+    # What it hears of itself is its own.
+    assert (house.state, house.heard) == ("connected", [])
+
+
 def test_a_loss_is_not_put_down_to_the_error_of_one_before(log: pytest.LogCaptureFixture) -> None:
     house = House()
     house.runtime.advance(1)
