@@ -123,6 +123,7 @@ class ErrorReplies:
     """
 
     def __init__(self, manager: Any, error: type[Exception]) -> None:
+        self._manager = manager
         self._error = error
         self._publish: Callable[[Any], Any] = manager._publish
         self._answered: Callable[[Any], None] = manager._handle_callback
@@ -132,6 +133,11 @@ class ErrorReplies:
     def _pack(self, data: Any) -> Any:
         if data.get("method") == "callback":
             args = [{FAILED: str(a)} if isinstance(a, self._error) else a for a in data["args"]]
+            try:
+                self._manager.json.dumps(args)
+            except TypeError:
+                # Who asks is told now, and does not wait for what could not be published.
+                args = [{FAILED: "an answer with bytes does not cross processes"}]
             data = {**data, "args": args}
         return self._publish(data)
 

@@ -1241,11 +1241,15 @@ def test_a_client_manager_of_ones_own_works() -> None:
 @pytest.mark.parametrize(
     ("reply", "answer"),
     [
-        ('31["fine",{"more":1}]', ("fine", {"more": 1})),
-        ('71{"code":1011,"message":"its listener raised"}', "its listener raised"),
+        (['31["fine",{"more":1}]'], ("fine", {"more": 1})),
+        (['71{"code":1011,"message":"its listener raised"}'], "its listener raised"),
+        (
+            ['61-1["file",{"_placeholder":true,"num":0}]', b"\xff"],
+            "an answer with bytes does not cross processes",
+        ),
     ],
 )
-def test_a_clients_reply_reaches_another_process(reply: str, answer: Any) -> None:
+def test_a_clients_reply_reaches_another_process(reply: list[Any], answer: Any) -> None:
     class Manager(socketio.PubSubManager):
         def _publish(self, data: Any) -> None:
             text = json.dumps(data)
@@ -1267,7 +1271,7 @@ def test_a_clients_reply_reaches_another_process(reply: str, answer: Any) -> Non
     peer, answers = there.connected(), []
     here.server.emit("ask", to=peer.id, callback=lambda *args: answers.append(args))
     peer.exchange()
-    peer.send(reply)
+    peer.send(*reply)
     peer.exchange()
     assert there.runtime.errors == []
     [found] = answers
