@@ -175,10 +175,7 @@ class Gateway:
         stock = self._options.stock_path
         if stock is not None and (path == stock or path.startswith(stock + "/")):
             environ.update(self.extra)
-            if not self.origins.trusts_stock(environ):
-                for name in CREDENTIALS:
-                    environ.pop(name, None)
-            return self._stock(environ, start_response)
+            return self._stock(self._own(environ), start_response)
         return self.app(environ, start_response)
 
     def _has(self, place: str, name: str, environ: dict[str, Any]) -> bool:
@@ -366,7 +363,9 @@ class Gateway:
         refusals: list[WSGIApplication] = []
 
         def may_begin() -> bool:
-            refused = self._guard(environ)
+            # Whoever has chosen its name goes on with a run: none begins in the name of a user
+            # whose browser was made to ask by a page of another site.
+            refused = self._guard(self._own(environ))
             refusals.extend([] if refused is None else [refused])
             return refused is None
 
@@ -420,6 +419,12 @@ class Gateway:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     # -- what every request goes through -------------------------------------------
+
+    def _own(self, environ: dict[str, Any]) -> dict[str, Any]:
+        """A request without what its browser adds, if it is some other site's page that asks."""
+        if self.origins.trusts_unstated(environ):
+            return environ
+        return {name: environ[name] for name in environ if name not in CREDENTIALS}
 
     def address(self, environ: dict[str, Any]) -> str:
         """The address that a request counts for."""

@@ -81,11 +81,11 @@ class Origins:
         # It logs those that are not allowed itself.
         return self.of(environ, told=False) is not None
 
-    def trusts_stock(self, environ: dict[str, Any]) -> bool:
-        """The same of a stock client's, which may be a program that logs in by a cookie.
+    def trusts_unstated(self, environ: dict[str, Any]) -> bool:
+        """The same, where what states no origin may be a program that logs in by a cookie.
 
-        It states no origin; nor does a script element of another site, which by JSONP reads what
-        it is answered. That its browser says.
+        Nor does a script element of another site state one, which by JSONP reads what a stock
+        client is answered; or an image. That its browser says.
         """
         if environ.get("HTTP_ORIGIN"):
             return self.trusts(environ)

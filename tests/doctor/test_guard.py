@@ -156,6 +156,31 @@ def test_it_sees_the_request_and_its_login() -> None:
     assert asked == ["/fallback/doctor/poll"] * 3
 
 
+@pytest.mark.parametrize("origins", [(), "*", "null"])
+def test_no_run_begins_in_the_name_of_who_visits_another_site(origins: Any) -> None:
+    """Who has made it begin knows its name, and would go on with it without a login."""
+    site = Site(origins=origins, doctor=lambda: flask.session.get("user") == "me")
+    with site.browser.session_transaction() as session:
+        session["user"] = "me"
+
+    def begins(headers: dict[str, str]) -> bool:
+        run = f"the-run-of-{hash(str(headers)):x}".ljust(20, "-")
+        body = json.dumps({"run": run, "number": 1, "do": "begin"})
+        site.browser.get(f"/fallback/doctor/ws?run={run}&plain", headers=headers)
+        site.browser.post("/fallback/doctor/poll", data=body, headers=headers)
+        stranger = site.app.test_client()
+        return bool(stranger.post("/fallback/doctor/poll", data=body).status_code == 200)
+
+    # An image, a form of a sandbox, a script: whatever the browser is made to ask by.
+    assert not begins({"Sec-Fetch-Site": "cross-site"})
+    assert not begins({"Sec-Fetch-Site": "same-site"})
+    assert not begins({"Origin": "null"})
+    assert not begins({"Origin": "https://evil.test"})
+    assert begins({"Origin": "http://localhost"})
+    assert begins({"Sec-Fetch-Site": "same-origin"})
+    assert begins({})
+
+
 @pytest.mark.parametrize("value", ["yes", 1, None, 0])
 def test_another_value_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="doctor must be True, False or a function"):
