@@ -37,7 +37,7 @@ PLAIN = (
 #: For a page of ours: nothing of it is inline. To old browsers 'self' is no WebSocket.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'"
+    "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 
 

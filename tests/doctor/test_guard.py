@@ -62,6 +62,12 @@ def test_for_everybody() -> None:
     assert site.browser.get(f"/fallback/doctor/ws?run={RUN}&plain").status_code == 426
 
 
+def test_no_page_of_another_site_has_it_in_a_frame() -> None:
+    """It begins at once, as the user who is logged in; and its buttons could lie under others."""
+    policy = Site().browser.get("/fallback/doctor").headers["Content-Security-Policy"]
+    assert "frame-ancestors 'self'" in policy.split("; ")
+
+
 def test_answers_are_never_compressed_here() -> None:
     body = json.dumps({"run": RUN, "number": 1, "do": "give", "bytes": 50_000})
     headers = {"Accept-Encoding": "gzip"}
