@@ -45,8 +45,10 @@ _POLL = re.compile(
     r"(?=\x1e|\Z)",
     re.ASCII,
 )
-_PART = re.compile(r"([0-9]{1,15})/([0-9]{1,15}),", re.ASCII)
-_TEXT_PART = re.compile(rf"p{_PART.pattern}m", re.ASCII)
+_PLACE = "([0-9]{1,15})/([0-9]{1,15}),"
+_TEXT_PART = re.compile(f"p{_PLACE}m", re.ASCII)
+#: Of any other kind that there are parts of; of parts there are none: each would be copied whole.
+_PART = re.compile(f"{_PLACE}(?=[eb])", re.ASCII)
 _NAME = re.compile(rf"{_NAMED}\Z", re.ASCII)
 #: RFC 7230's token, which is what RFC 6455 makes a subprotocol's name of.
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -246,8 +248,8 @@ def _item(segment: str) -> Carried:
                 return Close(code, reason)
         if kind == "p" and (place := _PART.match(content)):
             inner = _item(content[place.end() :])
-            if isinstance(inner, Message):
-                return Part(inner.data, int(place[1]), int(place[2]))
+            assert isinstance(inner, Message), "by its kind"
+            return Part(inner.data, int(place[1]), int(place[2]))
     # json's own errors, base64's, a wrong count and a bad code are all ValueErrors.
     except (ValueError, TypeError, RecursionError, MessageRefused) as error:
         raise MalformedEnvelope(f"a segment of kind {kind!r} cannot be read") from error

@@ -8,6 +8,7 @@ and properties of all texts and all units.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import fields
 
@@ -642,3 +643,16 @@ def test_what_another_thread_encodes_meanwhile_is_not_sent_to_others(
     [frame] = encode_frames(Envelope(seq=1, messages=ours))
     assert isinstance(frame, str)
     assert decode(frame) == Envelope(seq=1, messages=ours)
+
+
+def test_parts_within_parts_are_not_taken_apart() -> None:
+    """Each would be copied with all that is in it: a megabyte a thousand times over."""
+    text = f"a0 s1{SEPARATOR}" + "p0/9," * 200_000
+    began = time.process_time()
+    for _ in range(10):
+        json.loads(json.dumps(text))
+    plain, began = time.process_time() - began, time.process_time()
+    for end in ("", "m", "eb", 'e"x"', "c[1000,1]"):
+        with pytest.raises(MalformedEnvelope):
+            decode(text + end)
+    assert time.process_time() - began < max(2 * plain, 0.1)
