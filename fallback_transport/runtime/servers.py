@@ -8,6 +8,7 @@ import io
 import logging
 import re
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable
 from email.message import Message
@@ -305,6 +306,12 @@ def serve_threads(
 
         protocol_version = "HTTP/1.1"
 
+        def setup(self) -> None:
+            super().setup()
+            # Else who says nothing has a thread for as long as he likes.
+            self.rfile.close()
+            self.rfile = Reader(self.connection)
+
         def parse_request(self) -> bool:
             return _strict(self, super().parse_request)
 
@@ -315,7 +322,9 @@ def serve_threads(
             self.close_connection = True
 
         def log_error(self, format: str, *args: Any) -> None:
-            _log_refused(format, *args)
+            # Not where no request came: browsers open connections in advance.
+            if not isinstance(sys.exc_info()[1], TimeoutError):
+                _log_refused(format, *args)
 
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             pass

@@ -1,7 +1,8 @@
 """A WSGI server's connection as files: no client holds up the others, or is kept for nothing.
 
 `eventlet.wsgi` and gevent's pywsgi read what a client sends for as long as it sends it, give way
-only where there is nothing to read, and wait there for as long as it takes.
+only where there is nothing to read, and wait there for as long as it takes; so do Werkzeug's
+threads.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ CLIENT_WAIT = 75.0
 
 
 class Wire(io.RawIOBase):
-    """A cooperative socket as a file, of which something was read already.
+    """A socket without time-out as a file, of which something was read already.
 
     Only here the socket has a time-out: whoever takes it, for a WebSocket, has none.
 
@@ -90,7 +91,9 @@ class Reader(io.BufferedReader):
         sock, share, head: see `Wire`.
     """
 
-    def __init__(self, sock: Any, share: Callable[[], None], head: bytes = b"") -> None:
+    def __init__(
+        self, sock: Any, share: Callable[[], None] | None = None, head: bytes = b""
+    ) -> None:
         super().__init__(Wire(sock, share, head))
 
     def readline(self, size: int | None = -1) -> bytes:

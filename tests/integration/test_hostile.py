@@ -1367,7 +1367,7 @@ def test_a_line_without_an_end_ends_its_connection(mode: str, before: bytes) -> 
         assert "Traceback" not in server.log()
 
 
-@pytest.mark.parametrize("mode", GREEN)
+@pytest.mark.parametrize("mode", [*GREEN, "threading"])
 def test_a_connection_on_which_nothing_comes_is_closed(mode: str) -> None:
     with Served(mode, client_wait=0.5) as server:
         session = Session(server.port, "polling")
@@ -1417,7 +1417,7 @@ def test_who_does_not_read_is_closed_and_who_reads_slowly_is_not(mode: str) -> N
             assert slow.read_rest().endswith(b"\x1e.")
 
 
-@pytest.mark.parametrize("mode", GREEN)
+@pytest.mark.parametrize("mode", [*GREEN, "threading"])
 def test_who_sends_slowly_is_answered(mode: str) -> None:
     with Served(mode, client_wait=0.5) as server, Wire(server.port) as wire:
         body = (hello() + "\x1e.").encode()
