@@ -61,8 +61,9 @@ PARTS = {
 INSIDE = (
     # Copies machines by pickling them.
     "tests/protocol/test_model.py::test_every_life_can_be_settled",
-    # Replaces a function of a module.
+    # Replace a function of a module.
     "tests/protocol/test_codec.py::test_what_another_thread_encodes_",
+    "tests/protocol/test_codec.py::test_parts_within_parts_",
     # Has a weak reference to a conversation.
     "tests/test_registry.py::test_nothing_is_kept_of_a_session_that_is_over",
     # Replace methods of a class, and a function of a module.

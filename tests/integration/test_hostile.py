@@ -63,6 +63,8 @@ SERVERS = [
 GREEN = [*SERVERS[:2], OVER_WSGI]
 #: A request to nobody, whose body is read all the same, to come to the next request.
 CHUNKED = b"POST /nothing HTTP/1.1\r\nHost: server.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+#: Characters of a part.
+PIECE = 900_000
 
 
 class Arena:
@@ -1356,6 +1358,35 @@ def test_a_body_that_always_comes_holds_up_nobody(mode: str, head: bytes, piece:
             over.set()
             flooding.join()
             session.socket.close()
+
+
+def parts_within_parts(port: int) -> str:
+    return over_http(poll(port, hello("p0/9," * 190_000)))
+
+
+def runs_of_digits_that_are_too_short(port: int) -> str:
+    session = Session(port)
+    packet = '2["count",["' + ("1" * 299 + "a") * 50_000 + '"]]'
+    for start in range(0, len(packet), PIECE):
+        piece = packet[start : start + PIECE]
+        session.socket.text(f"a0 s2{SEPARATOR}p{start}/{len(packet)},m{piece}")
+    with session.socket:
+        return over_websocket(session.socket)
+
+
+@pytest.mark.parametrize(
+    ("send", "want"),
+    [(parts_within_parts, "400 4400"), (runs_of_digits_that_are_too_short, "lives")],
+)
+def test_what_would_take_long_to_look_through_holds_up_nobody(
+    send: Callable[[int], str], want: str
+) -> None:
+    """Each took seconds once, for what is looked at anew with each of its parts."""
+    with Served("eventlet") as server:
+        bystander = Bystander(server.port)
+        assert send(server.port) == want
+        bystander.check()
+        bystander.close()
 
 
 @pytest.mark.parametrize("mode", GREEN)
