@@ -119,6 +119,24 @@ def test_behind_a_proxy_the_origin_is_what_proxyfix_says() -> None:
         assert client.connected
 
 
+@pytest.mark.parametrize("outermost", [True, False])
+def test_a_proxyfix_that_is_there_before_counts_as_the_outermost(outermost: bool) -> None:
+    assert "outermost" in PYTHON.section("Pages of other origins")
+    app = Flask("fixed before")
+    fix: Any = lambda inner: ProxyFix(inner, x_host=1)  # noqa: E731
+    other: Any = lambda inner: lambda *given: inner(*given)  # noqa: E731
+    for layer in (other, fix) if outermost else (fix, other):
+        app.wsgi_app = layer(app.wsgi_app)  # type: ignore[method-assign]
+    transport = FallbackTransport(app, async_mode="threading")
+    headers = {"Origin": "http://front.example", "X-Forwarded-Host": "front.example"}
+    if outermost:
+        with TestClient(transport, headers=headers) as client:
+            assert client.connected
+    else:
+        with pytest.raises(ConnectionFailed, match="origin"):
+            TestClient(transport, headers=headers)
+
+
 def test_of_a_cursor_only_the_newest_place_is_kept() -> None:
     app = Flask("cursors")
     transport = FallbackTransport(app, async_mode="threading")
