@@ -28,6 +28,9 @@ logger = logging.getLogger("fallback_transport.polling")
 #: Seconds after which a client that was turned away may come again; up to twice as many, at
 #: random, because those that are turned away together must not come again together.
 RETRY_AFTER = 5
+#: The same where a server restarts. Its clients come again spread over 5 s, and behind a balancer
+#: some to the process that ends: they are not to be silent for longer than if it had crashed.
+RESTART_AFTER = 2
 #: Seconds for which the welcome to a new session waits for its first messages (the answer to
 #: CONNECT, what on_connect sends): long enough for a handler that does not wait itself, and far
 #: less than the round trip that it saves.
@@ -79,12 +82,13 @@ def answer(
     if not isinstance(unit, End) or unit.session:
         return Answer(200, encode_body(unit), weighs=weighs)
     status = _STATUS.get(CloseCode(unit.code), 200)
-    return Answer(status, encode_body(unit), retry_after() if status == 503 else (), unread)
+    after = RESTART_AFTER if unit.code == CloseCode.SERVICE_RESTART else RETRY_AFTER
+    return Answer(status, encode_body(unit), retry_after(after) if status == 503 else (), unread)
 
 
-def retry_after() -> tuple[tuple[str, str], ...]:
+def retry_after(seconds: int = RETRY_AFTER) -> tuple[tuple[str, str], ...]:
     """The header that says when a client that was turned away may come again."""
-    return (("Retry-After", str(random.randint(RETRY_AFTER, 2 * RETRY_AFTER))),)
+    return (("Retry-After", str(random.randint(seconds, 2 * seconds))),)
 
 
 class HeldPoll:

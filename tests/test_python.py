@@ -123,8 +123,13 @@ def test_behind_a_proxy_the_origin_is_what_proxyfix_says() -> None:
 def test_a_proxyfix_that_is_there_before_counts_as_the_outermost(outermost: bool) -> None:
     assert "outermost" in PYTHON.section("Pages of other origins")
     app = Flask("fixed before")
-    fix: Any = lambda inner: ProxyFix(inner, x_host=1)  # noqa: E731
-    other: Any = lambda inner: lambda *given: inner(*given)  # noqa: E731
+
+    def fix(inner: Any) -> Any:
+        return ProxyFix(inner, x_host=1)
+
+    def other(inner: Any) -> Any:
+        return lambda *given: inner(*given)
+
     for layer in (other, fix) if outermost else (fix, other):
         app.wsgi_app = layer(app.wsgi_app)  # type: ignore[method-assign]
     transport = FallbackTransport(app, async_mode="threading")

@@ -121,7 +121,7 @@ def test_a_handler_that_runs_is_finished_and_new_sessions_are_turned_away(server
     # Who is not hears when to come again.
     reply = post(server.port, new_hello())
     assert (reply.status, reply.end().code, reply.end().session) == (503, 1012, False)
-    assert 5 <= int(reply.headers["Retry-After"]) <= 10
+    assert 2 <= int(reply.headers["Retry-After"]) <= 4
     with raw_websocket(server.port) as socket:
         socket.send(new_hello())
         end, code, _ = socket.ended()
