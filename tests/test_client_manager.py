@@ -63,7 +63,7 @@ class Manager(socketio.PubSubManager):
             if self.wire:
                 yield self.wire.popleft()
             else:
-                self.runtime.sleep(0.01)
+                self.runtime.sleep(0.1)
         raise Broken("redis://:secret@host")
 
 
