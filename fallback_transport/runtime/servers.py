@@ -42,10 +42,18 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
+def _address(host: str, port: int) -> Any:
+    """What to bind to; of "fe80::1%eth0" the zone would be left out."""
+    address, _, zone = host.partition("%")
+    if not zone:
+        return host, port
+    return address, port, 0, int(zone) if zone.isdigit() else socket.if_nametoindex(zone)
+
+
 def _bound(host: str, port: int) -> socket.socket:
-    family = _family(host)
+    family, address = _family(host), _address(host, port)
     both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-    return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
+    return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
 
 
 def _listening(listener: Any) -> Any:
@@ -163,8 +171,8 @@ def serve_eventlet(
         # What the server takes for the wish to end.
         eventlet.hubs.get_hub().schedule_call_global(0, server.throw, SystemExit)
 
-    family = _family(host)
-    listener = _listening(eventlet.listen((host, port), family, BACKLOG, reuse_port=False))
+    address = _address(host, port)
+    listener = _listening(eventlet.listen(address, _family(host), BACKLOG, reuse_port=False))
     stoppable(stop)
     if hub is not None and front is not None:
         # Not eventlet's own: what is accepted is read by callbacks.

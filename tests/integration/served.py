@@ -31,11 +31,11 @@ def free_port() -> int:
         return port
 
 
-def listens(process: subprocess.Popen[bytes], port: int) -> bool:
+def listens(process: subprocess.Popen[bytes], port: int, host: str = "127.0.0.1") -> bool:
     """Wait until it does; False if it ends, or has not begun after `START_WAIT`."""
     deadline = time.monotonic() + START_WAIT
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        with contextlib.suppress(OSError), socket.create_connection((host, port)):
             return True
         time.sleep(0.02)
     return False
@@ -92,7 +92,8 @@ class Served:
             stdout=self._log,
             stderr=self._log,
         )
-        if listens(self._process, self.port):
+        host = "::1" if self.options.get("host", "").startswith("::1") else "127.0.0.1"
+        if listens(self._process, self.port, host):
             return
         self.end()
         raise RuntimeError(f"the server did not start:\n{self.log()}")

@@ -14,13 +14,16 @@ from tests.integration.served import MODES, OVER_WSGI, Served
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize(
+modes = pytest.mark.parametrize(
     "mode",
     [
         pytest.param(mode, marks=[pytest.mark.requires("gevent")] if mode == "gevent" else [])
         for mode in (*MODES, OVER_WSGI)
     ],
 )
+
+
+@modes
 def test_ipv6_and_ipv4(mode: str) -> None:
     with Served(mode, host="::") as server:
         assert f"serving on http://[::]:{server.port} " in server.log()
@@ -35,3 +38,13 @@ def test_ipv6_and_ipv4(mode: str) -> None:
             with ClientSession(server.port) as client:
                 client.open(transport)
                 assert client.request("echo", "over IPv4") == "over IPv4"
+
+
+@modes
+def test_an_address_with_its_zone(mode: str) -> None:
+    """As link-local ones have; of those this machine may have none."""
+    with Served(mode, host="::1%lo") as server:
+        connection = http.client.HTTPConnection("::1", server.port, timeout=10)
+        connection.request("POST", "/fallback/poll", encode_body(new_hello()), polling_headers())
+        assert read_reply(connection.getresponse()).welcome()
+        connection.close()
