@@ -180,8 +180,12 @@ def serve_eventlet(
         hub_server = HubServer(app, bare, Handler, hub, front, _AcceptTrouble().tell, pool)
         hub_server.start()
         try:
-            with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            with contextlib.suppress(KeyboardInterrupt):
                 eventlet.Event().wait()
+        except SystemExit as wish:
+            # A handler's, unless it is that of `stop`: who restarts what has failed is to see it.
+            if wish.code is not None:
+                raise
         finally:
             pool.stopped = True
             hub_server.stop()

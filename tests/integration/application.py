@@ -157,6 +157,11 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
         busy(data)
         return data
 
+    @transport.on_message("exit")
+    def leave(client: Any, data: Any) -> None:
+        """End the process, in the modes that have only one thread."""
+        sys.exit(data)
+
     @transport.on_message("fork")
     def fork(client: Any, data: float) -> int:
         """Have another process, which waits for so many seconds as workers do for work."""

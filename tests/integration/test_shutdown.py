@@ -190,6 +190,15 @@ def test_a_client_that_does_not_confirm_is_waited_for_and_not_for_ever() -> None
         assert ending.seconds > 5
 
 
+@pytest.mark.parametrize("mode", [mode for mode in MODE_PARAMS if mode.values != ("threading",)])
+def test_a_handler_that_ends_the_process_says_with_what_status(mode: str) -> None:
+    with Served(mode) as server, ClientSession(server.port).open() as client:
+        client.emit("exit", 3)
+        process = server._process
+        assert process is not None
+        assert process.wait(5) == 3
+
+
 @pytest.mark.parametrize("mode", MODE_PARAMS)
 def test_sigint_raises_keyboardinterrupt_as_before(mode: str) -> None:
     with Served(mode) as server:
