@@ -96,6 +96,9 @@
   var REFUSED_FOR = 5000;
   // What is smaller than a packet of the network is not swallowed for its size.
   var PACKET = 1000;
+  // So often a WebSocket of a page tries the server before it counts as out of reach: for a second, if
+  // it refuses.
+  var TRIES = 2;
   // The first wait behind a message, in units of `alive`: with its margin under 3 s.
   var ATTENTION = 1.5;
 
@@ -134,7 +137,8 @@
   }
 
   // Not btoa and atob: edbrowse's make other bytes of it.
-  var DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  var LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  var DIGITS = LETTERS + LETTERS.toLowerCase() + "0123456789+/";
 
   function toBase64(bytes) {
     var text = "";
@@ -345,7 +349,7 @@
   }
 
   // RFC 7230's token, of which subprotocols' names are made.
-  var TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+  var TOKEN = /^[\w!#$%&'*+.^`|~-]+$/;
 
   // An end has a `code`, a welcome a `grant`, and an envelope neither.
   function decodeHead(head, messages) {
@@ -814,9 +818,10 @@
     },
 
     timeout: function (now) {
-      function isDue(each) { return each[1] && each[0] <= now; }
-
-      for (var due; (due = this._agenda().filter(isDue)[0]);) { due[1](now); }
+      var due;
+      while ((due = this._agenda().filter(function (each) { return each[1] && each[0] <= now; })[0])) {
+        due[1](now);
+      }
     },
 
     // The first text of connection `attempt`. It carries the first message of a new session, which
@@ -949,7 +954,7 @@
   var BYTES = /^((Shared)?ArrayBuffer|DataView|\w+\d\w*Array)$/;
   var BLOB = /^(Blob|File)$/;
 
-  function kindOf(value) { return Object.prototype.toString.call(value).slice(8, -1); }
+  function kindOf(value) { return {}.toString.call(value).slice(8, -1); }
 
   // `value` with its bytes taken out into `attachments`.
   function deconstruct(value, attachments) {
@@ -1168,9 +1173,6 @@
   var ONCE = "fallback_transport once ";
   var DAY = 86400000;
 
-  // The ends after which a new session begins by itself: the server has lost this one. As codes that
-  // somebody closes with they are the application's own.
-  var RESETS = [GONE, INACTIVE];
   // What a server says that would say it again: this origin, this version, a server that is started
   // in a way that cannot work.
   var FINAL = [BAD_ORIGIN, BAD_VERSION, INTERNAL_ERROR];
@@ -1306,9 +1308,9 @@
 
     // Wall-clock milliseconds that never go back; unlike performance.now they count sleep.
     function now() {
-      var time = date() + clockOffset;
-      clockOffset += Math.max(0, lastTime - time);
-      lastTime = Math.max(lastTime, time);
+      var time = date();
+      clockOffset = Math.max(clockOffset, lastTime - time);
+      lastTime = time + clockOffset;
       return lastTime;
     }
 
@@ -1840,12 +1842,12 @@
       // When it has opened; 0 before, and once it is welcomed.
       var opened = false;
       var greetedAt = 0;
-      // When the server asked.
-      var askedAt = -Infinity;
 
       connection.transport = WEBSOCKET;
       connection.attempt = ++attempt;
       connection.startedAt = now();
+      // When the server asked.
+      connection.askedAt = -Infinity;
       // Whether an answer was given more time; and what must be received once it comes.
       connection.spared = false;
       connection.expects = 0;
@@ -1881,7 +1883,7 @@
           welcomed(connection, unit);
         } else if (isEnvelope(unit) && carrier === connection) {
           connection.heardAt = connection.activeAt = now();
-          if (unit.ask !== undefined) { askedAt = now(); }
+          if (unit.ask !== undefined) { connection.askedAt = now(); }
           // Who was answered waits longer with the next question.
           if (unit.answer !== undefined) { connection.pause *= 2; }
           if (unit.seq) { connection.pause = timing.alive; }
@@ -1915,14 +1917,6 @@
           encodeFrames(unit).forEach(put);
         }
         if (ws.bufferedAmount >= 1000000) { set(DRAIN, 50, flush); }
-      };
-
-      // Whether it is no fault of the path that this one is closed.
-      connection.isExcused = function () {
-        // The server gave up a page that did not answer; but its question has just come through: it
-        // was the page that was busy or asleep.
-        return connection.code === SERVICE_RESTART || connection.code === SUPERSEDED ||
-          (connection.code === INACTIVE && now() - askedAt < 1000);
       };
 
       connection.stop = function () {
@@ -2062,7 +2056,7 @@
       turnedAway(end || {});
       if (former !== machine || machine.closed) { return; }
       if (carrier) {
-        if (polledAt >= connection.startedAt) { judgeSuspicion(); }
+        if (suspicion && polledAt >= connection.startedAt) { judge(suspicion); }
         probeLater();
       } else if (!isSocket) {
         if (!socket) { retry(); }
@@ -2095,7 +2089,7 @@
     // Polling works: now a suspicion is a verdict. A server that is down says nothing.
     function polled() {
       polledAt = now();
-      judgeSuspicion();
+      if (suspicion) { judge(suspicion); }
     }
 
     // Let the machine have a welcome or an envelope; false if the connection or the session ended
@@ -2256,8 +2250,13 @@
       var known = allowed("idle");
       var isYoung = now() - socket.committedAt < timing.death;
       if (!isYoung) { probes = 0; }
-      // Silent for longer than we are: the page slept, and could not ask.
-      if (socket.isExcused() || silence > pause + timing.late) { return; }
+      // No fault of the path. The server gave up a page that did not answer, but its question has just
+      // come through: it was the page that was busy or asleep. Or silent for longer than we are: the page
+      // slept, and could not ask.
+      if (socket.code === SERVICE_RESTART || socket.code === SUPERSEDED ||
+          (socket.code === INACTIVE && now() - socket.askedAt < 1000) || silence > pause + timing.late) {
+        return;
+      }
       // Without a word, that is by a network that allows no such silence. Where a question found it,
       // it may have been since any time after the one before, which was half as long.
       if (idle >= timing.minWait && (!socket.code || socket.code === ABNORMAL)) {
@@ -2277,8 +2276,6 @@
     function isJudged() { return verdict && verdict.expires > now(); }
 
     function isUnstable() { return isJudged() && verdict.reason === "unstable"; }
-
-    function judgeSuspicion() { if (suspicion) { judge(suspicion); } }
 
     // Only called while polling is known to work, or to lift a verdict.
     function judge(found) {
@@ -2383,16 +2380,6 @@
         return encodeBody(machine.poll(undefined, undefined, Math.min(posts.size, bytes)));
       }
 
-      // A browser takes 64 kB as a beacon, or nothing; base64 makes them more.
-      function isTaken() {
-        for (var bytes = 60000; bytes > 1000; bytes >>= 1) {
-          if (navigator && navigator.sendBeacon && navigator.sendBeacon(pollUrl, body(bytes))) {
-            return true;
-          }
-        }
-        return false;
-      }
-
       // Where another page comes, Firefox has closed the WebSocket by now.
       if (ws && ws.readyState < 2 && hiding < 2) {
         flush();
@@ -2401,7 +2388,11 @@
           machine.hello(++attempt, POLLING, null, now());
           machine.commit(attempt);
         }
-        if (!isTaken()) { bequeath(body(Infinity)); }
+        // A browser takes 64 kB as a beacon, or nothing; base64 makes them more.
+        for (var bytes = 60000; bytes > 1000; bytes >>= 1) {
+          if (navigator && navigator.sendBeacon && navigator.sendBeacon(pollUrl, body(bytes))) { return; }
+        }
+        bequeath(body(Infinity));
       }
     }
 
@@ -2466,7 +2457,7 @@
     // Send a named message: emit(name, data…, [function (error, reply…)]). Throws an Error with a
     // `code` for what cannot be sent: closed, too-large, unserialisable, full.
     this.emit = function (name) {
-      var values = Array.prototype.slice.call(arguments);
+      var values = [].slice.call(arguments);
       if (!isText(name) || /^(dis)?connect$/.test(name)) {
         throw failure("unserialisable", "no name: " + name);
       }
@@ -2662,8 +2653,10 @@
           (machine.closedBy === "local" && !machine.outbox.items.length),
         unconfirmed: readable(event.unconfirmed)
       };
+      // A new session begins by itself where the server has lost this one. As codes that somebody closes
+      // with they are the application's own.
       var isReset = !machine.hasClosed() && !refused && !face && (event.code === SERVICE_RESTART ||
-        (!machine.closedBy && RESETS.indexOf(event.code) >= 0));
+        (!machine.closedBy && (event.code === GONE || event.code === INACTIVE)));
       if (isReset) {
         session.state = "reconnecting";
         // The page may have no new `auth` to give.
@@ -2844,9 +2837,6 @@
 
   // As https://websockets.spec.whatwg.org/ has it; its messages are a session's unnamed ones.
 
-  var STATES = ["CONNECTING", "OPEN", "CLOSING", "CLOSED"];
-  // So often is the server tried before it counts as out of reach: for a second, if it refuses.
-  var TRIES = 2;
   // Where there is more to send than a session keeps, so long until it is asked again.
   var FULL = 50;
 
@@ -2854,7 +2844,7 @@
   // of the network, the others need not find out.
   var queues = {};
 
-  var channel = null;
+  var channel;
   var tasks = [];
 
   // Each event is a task of its own: what a page does behind it is done before the next one comes.
@@ -3131,9 +3121,9 @@
   }
 
   // The browser's own, if a page can make one; else what there is of it in `listening`.
-  var Target = null;
+  var Target;
   try {
-    Target = root.Reflect.construct(root.EventTarget, [], Object) && root.EventTarget;
+    Target = root.Reflect && new root.EventTarget() && root.EventTarget;
   } catch (error) {
     // It cannot.
   }
@@ -3260,7 +3250,9 @@
   }
 
   function numbered(object) {
-    STATES.forEach(function (name, number) { fix(object, name, number, { enumerable: true }); });
+    ["CONNECTING", "OPEN", "CLOSING", "CLOSED"].forEach(function (name, number) {
+      fix(object, name, number, { enumerable: true });
+    });
     return object;
   }
 
@@ -3290,8 +3282,7 @@
   // A window's own WebSocket, though a page has put ours in its place.
   function nativeWebSocket(window) {
     var found = window.WebSocket;
-    return found && (found.prototype === members || members.isPrototypeOf(found.prototype)) ?
-      original : found;
+    return found && Object.create(Object(found.prototype)) instanceof PageWebSocket ? original : found;
   }
 
   // What undoes installations that were under another one.
