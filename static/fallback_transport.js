@@ -1129,7 +1129,8 @@
     this.expires = expires;
   }
 
-  Why.prototype.toString = function () { return this.text; };
+  // Not by assignment: a page may have frozen Object.prototype.
+  Why.prototype = { toString: function () { return this.text; } };
 
   // What is stored under keys with this prefix. The first number of each value is a time: what is
   // older than `age` was left behind by a page that could not clear up, and is removed.

@@ -1,9 +1,15 @@
 // What loads the browser file gets the library, and only there it is.
 
 import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
 import test from "node:test";
+import { fileURLToPath } from "node:url";
+import vm from "node:vm";
 
 import { load } from "./core.mjs";
+
+const STATIC = fileURLToPath(new URL("../../static", import.meta.url));
 
 test("CommonJS: it is the module's exports", () => {
   const self = {};
@@ -33,4 +39,11 @@ test("a script element: one global", () => {
   load([], { self, module: undefined });
   assert.equal(typeof self.FallbackTransport.connect, "function");
   assert.deepEqual(Object.keys(self), ["FallbackTransport"]);
+});
+
+test("a page that has frozen what the language has", () => {
+  const context = vm.createContext({});
+  vm.runInContext("[Object, Array, Function, String, Error].forEach((each) => { Object.freeze(each.prototype); })", context);
+  vm.runInContext(fs.readFileSync(path.join(STATIC, "fallback_transport.js"), "utf8"), context);
+  assert.equal(vm.runInContext("typeof FallbackTransport.connect", context), "function");
 });
