@@ -1,5 +1,5 @@
 /*! fallback_transport 0.1.0 (MIT licence) */
-(function (root) {
+(function (root, script) {
   "use strict";
 
   // One session with a server, over WebSocket or long polling: nothing lost, repeated or reordered.
@@ -3364,9 +3364,10 @@
 
   if (typeof module === "object" && module.exports) {
     module.exports = FallbackTransport;
-  } else if (typeof define === "function" && define.amd) {
+  } else if (script && typeof define === "function" && define.amd) {
     define(function () { return FallbackTransport; });
   } else {
     root.FallbackTransport = FallbackTransport;
   }
-})(typeof self !== "undefined" ? self : this);
+  // An ES module has no `this`, and nothing to do with a page's AMD loader.
+})(typeof self !== "undefined" ? self : typeof globalThis !== "undefined" ? globalThis : this, this);

@@ -2,7 +2,8 @@
 // It has no code of its own: where modules know no CommonJS, the script defines its global.
 import * as script from "./fallback_transport.js";
 
-const FallbackTransport = script.default || self.FallbackTransport;
+const FallbackTransport = script.default ||
+  (typeof self === "undefined" ? globalThis : self).FallbackTransport;
 
 export default FallbackTransport;
 export const { connect, version, WebSocket, install } = FallbackTransport;

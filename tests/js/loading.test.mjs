@@ -1,10 +1,13 @@
 // What loads the browser file gets the library, and only there it is.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import vm from "node:vm";
 
 import { load } from "./core.mjs";
@@ -46,4 +49,32 @@ test("a page that has frozen what the language has", () => {
   vm.runInContext("[Object, Array, Function, String, Error].forEach((each) => { Object.freeze(each.prototype); })", context);
   vm.runInContext(fs.readFileSync(path.join(STATIC, "fallback_transport.js"), "utf8"), context);
   assert.equal(vm.runInContext("typeof FallbackTransport.connect", context), "function");
+});
+
+// Where modules know no CommonJS: in a browser, and in a package of modules, as bundlers' servers render
+// pages. What is printed there by `code`, behind the import.
+async function asModule(before, code) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "modules-"));
+  try {
+    for (const name of ["fallback_transport.js", "fallback_transport.mjs"]) {
+      fs.copyFileSync(path.join(STATIC, name), path.join(folder, name));
+    }
+    fs.writeFileSync(path.join(folder, "package.json"), JSON.stringify({ type: "module" }));
+    fs.writeFileSync(path.join(folder, "before.js"), before);
+    fs.writeFileSync(path.join(folder, "page.js"),
+      `import "./before.js"; import FallbackTransport, { connect } from "./fallback_transport.mjs"; ${code}`);
+    return (await promisify(execFile)(process.execPath, [path.join(folder, "page.js")])).stdout.trim();
+  } finally {
+    fs.rmSync(folder, { recursive: true });
+  }
+}
+
+test("a module where there is no window: it loads, and a session is refused with a code", async () => {
+  const code = "try { connect(); } catch (error) { console.log(error.code, connect === FallbackTransport.connect); }";
+  assert.equal(await asModule("", code), "unsupported true");
+});
+
+test("a module on a page that has an AMD loader: the module, and nothing is defined", async () => {
+  const before = "globalThis.self = globalThis; globalThis.defined = 0; globalThis.define = () => { defined += 1; }; define.amd = {};";
+  assert.equal(await asModule(before, "console.log(typeof connect, defined);"), "function 0");
 });
