@@ -1232,8 +1232,9 @@
     }
     var verdictUnder = "fallback_transport " + pollUrl;
     var keptUnder = "fallback_transport session " + pollUrl + " " + namespace;
-    // Frames share the tab's own storage with the page around them, and would take its session.
-    var resumes = options.resume && window.top === window;
+    // Frames share the tab's own storage with the page around them, and would take its session. A page
+    // that is rendered in advance (prerendered) has a copy, and the page before is still there.
+    var resumes = options.resume && window.top === window && !is("prerendering");
 
     // What the page listens to, by name and by type; the last news of the transport; the session's
     // name while it is left to another page.
@@ -1295,6 +1296,9 @@
     listeners[leaving] = hidesAgain;
     // Which try to say goodbye this is; 0 when it is said.
     var hiding = 0;
+
+    // What the document says of the page; a worker has none.
+    function is(name) { return window.document && window.document[name]; }
 
     function listen(method) {
       if (!window[method]) { return; }
@@ -1419,8 +1423,7 @@
     // For how many milliseconds a poll may be held now; below zero: in how many the next one may.
     function share() {
       var time = date();
-      var isHidden = window.document && window.document.hidden;
-      var mark = isHidden ? " hidden" : "";
+      var mark = is("hidden") ? " hidden" : "";
       var visible = [];
       var hidden = [];
       var found = {};
@@ -2155,6 +2158,12 @@
 
     // Nothing carries and nothing is under way.
     function connect() {
+      if (is("prerendering")) {
+        // Until it is shown, if ever, a browser keeps its WebSockets waiting.
+        machine.unattachedSince = Infinity;
+        window.document.addEventListener("prerenderingchange", wake);
+        return;
+      }
       var unstable = recentDeaths() >= timing.deaths;
       suspicion = null;
       if (allows(POLLING) && retries < 2 && (unstable || isJudged())) {

@@ -421,6 +421,7 @@ export class FakeEnvironment {
     this.storage = storage && storage.seenBy(this);
     this.sessionStorage = sessionStorage;
     this.isHidden = false;
+    this.isPrerendering = false;
     this.http2 = false;
     this.errors = [];
     this.requests = new Set();
@@ -474,6 +475,9 @@ export class FakeEnvironment {
   get document() {
     return {
       hidden: this.isHidden,
+      prerendering: this.isPrerendering,
+      // What it hears, its window does not.
+      addEventListener: (type, callback) => this.addEventListener(`document ${type}`, callback),
       createElement: () => ({ set href(url) { this.url = new URL(url, "http://page.test/").href; }, get href() { return this.url; } }),
     };
   }

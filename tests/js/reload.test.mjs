@@ -370,3 +370,62 @@ both("resume: a page from the cache whose session is elsewhere begins anew, and 
   second.advance(100);
   assert.deepEqual(messages(second.server.sessions.get(second.session.id)), ["still there"]);
 });
+
+// A page that a browser renders in advance, before anybody has asked for it: no WebSocket of it is opened.
+const prerendered = (options = {}, more = {}) => new Page({
+  options, ...more,
+  before: ({ network, environment }) => {
+    environment.isPrerendering = environment.isHidden = true;
+    network.websocket = "unanswered";
+  },
+});
+
+function show(page) {
+  page.network.websocket = "ok";
+  page.environment.isPrerendering = page.environment.isHidden = false;
+  page.environment.fire("document prerenderingchange", {});
+}
+
+for (const after of [0, 3000, 600_000]) {
+  test(`a page that is rendered in advance connects when it is shown, after ${after / 1000} s`, () => {
+    const page = prerendered();
+    page.session.send("early");
+    page.advance(after);
+    assert.deepEqual([page.posts.length, page.network.links.length, page.heard], [0, 0, []]);
+    assert.equal(page.session.state, "connecting");
+    show(page);
+    page.on("websocket").advance(100);
+    assert.deepEqual(messages(page.peer), ["early"]);
+    assert.equal(page.server.sessions.size, 1);
+    assert.deepEqual([...page.storage.items.keys()].filter((key) => /http/.test(key)), []);
+    page.talks();
+  });
+}
+
+test("a page that is rendered in advance and never answered once it is shown: told after `inactivity`", () => {
+  const page = prerendered({}, { grant: { inactivity: 120_000 } });
+  page.advance(300_000);
+  page.network.down = true;
+  show(page);
+  page.advance(119_000);
+  assert.equal(page.count("reset"), 0);
+  page.advance(2000);
+  assert.equal(page.last("reset").code, 4408);
+});
+
+test("a page that is rendered in advance leaves the session of the page before where it is", () => {
+  const first = open("websocket");
+  const page = prerendered({ resume: true }, { beside: first, seed: 2, sessionStorage: copy(first.sessionStorage) });
+  leave(first);
+  assert.ok(first.sessionStorage.items.has(KEPT));
+  page.sessionStorage.items.set(KEPT, first.sessionStorage.items.get(KEPT));
+  show(page);
+  page.opened();
+  assert.equal(page.last("open").resumed, false);
+  leave(page);
+  assert.equal(page.last("close").code, 1001);
+  const third = next(page, { options: { resume: true } }).opened();
+  assert.equal(third.last("open").resumed, true);
+  assert.equal(third.session.id, first.session.id);
+  third.quiet();
+});
