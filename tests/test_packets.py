@@ -224,11 +224,11 @@ values = st.recursive(
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
 )
 
 
-@given(st.lists(values))
+@given(st.lists(values, max_size=4))
 def test_what_is_written_is_read_again(data: list[Any]) -> None:
     read = Packet(encoded_packet=Packet(sio.EVENT, ["chat", *data]).encode())
     assert read.packet_type == sio.EVENT

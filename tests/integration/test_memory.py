@@ -20,9 +20,6 @@ from functools import partial
 import pytest
 
 from fallback_transport.registry import UNCOMMITTED_GRACE
-from tests.client.fixtures import BINDING_PARAMS
-from tests.client.session import ClientSession
-from tests.client.waiting import eventually
 
 from .outcomes import Bystander, over_http
 from .raw import (
@@ -608,18 +605,3 @@ def test_hellos_that_nobody_commits_are_bounded() -> None:
         grown = after["resident"] - before["resident"]
         print(f"hellos: {grown / 1e6:+.2f} MB")
         assert grown <= MOST
-
-
-@pytest.mark.parametrize("mode", BINDING_PARAMS)
-def test_a_websocket_that_is_over_is_not_left_to_the_garbage_collector(mode: str) -> None:
-    """What thousands leave between two collections would have their sessions with it."""
-    with Served(mode) as server:
-        server.get("/state")
-        assert server.get("/websockets") == {"number": 0}
-        for number in range(5):
-            with ClientSession(server.port).open("websocket") as client:
-                assert client.request("echo", number) == number
-                if number % 2:
-                    client.close(1000, "")
-                    client.wait_closed()
-        eventually(lambda: server.get("/websockets") == {"number": 0})

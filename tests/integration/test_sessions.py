@@ -667,3 +667,18 @@ def test_a_server_that_is_full_says_come_again(mode: str) -> None:
         first.wait_closed()
         third.open("websocket")
         assert isinstance(third.link, WebSocketLink)
+
+
+@pytest.mark.parametrize("mode", BINDING_PARAMS)
+def test_a_websocket_that_is_over_is_not_left_to_the_garbage_collector(mode: str) -> None:
+    """What thousands leave between two collections would have their sessions with it."""
+    with Served(mode) as server:
+        server.get("/state")
+        assert server.get("/websockets") == {"number": 0}
+        for number in range(5):
+            with ClientSession(server.port).open("websocket") as client:
+                assert client.request("echo", number) == number
+                if number % 2:
+                    client.close(1000, "")
+                    client.wait_closed()
+        eventually(lambda: server.get("/websockets") == {"number": 0})
