@@ -66,6 +66,27 @@ def test_an_answer_without_end_is_none() -> None:
     assert failed.value.foreign is not None
 
 
+@pytest.mark.parametrize("begin", [b"", b"{", b'{"number":1}\n'])
+def test_what_is_cut_is_no_whole_answer_and_no_strangers(begin: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                asked = b""
+                while not asked.endswith(b'"begin"}\n'):
+                    asked += sock.recv(65536)
+                sock.sendall(OK + b"Content-Length: 100\r\n\r\n" + begin)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        route = Route(f"http://127.0.0.1:{listener.getsockname()[1]}/fallback")
+        with pytest.raises(Failed, match="no whole answer") as failed:
+            Examination(route, 1.0)._ask({"do": "begin"}, SOON)
+        thread.join()
+    assert failed.value.foreign is None
+
+
 def test_a_little_that_unpacks_to_much_is_no_answer() -> None:
     bomb = gzip.compress(b"0" * 50 * MAX_ANSWER)
     head = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
