@@ -113,9 +113,19 @@ class Origins:
         host = environ.get("HTTP_HOST", "")
         hosts = self._hosts()
         # Whoever owns a name can let it lead here, and the pages that are got by it as well.
-        if hosts and not host_is_trusted(host, hosts):
+        if hosts and not _is_trusted(host, (hosts,) if isinstance(hosts, str) else tuple(hosts)):
             return False
         return _is_host(origin, host, environ.get("wsgi.url_scheme") == "https")
+
+
+@lru_cache(maxsize=64)
+def _is_trusted(host: str, hosts: tuple[str, ...]) -> bool:
+    # Cached for the same reason as below.
+    try:
+        return host_is_trusted(host, hosts)
+    except UnicodeError:
+        # Of a name with an empty label, before Werkzeug 3.1.7.
+        return False
 
 
 @lru_cache(maxsize=64)

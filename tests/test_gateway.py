@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fallback_transport import origins
 from fallback_transport.application import MalformedPacket, Unit
 from fallback_transport.conversation import Conversation
 from fallback_transport.files import DOCTOR_FILES, FILES, SCRIPT, folder, load
@@ -572,6 +573,17 @@ def test_further_origins_are_named() -> None:
     assert Doors(origins=Origins(("null",))).hello(HTTP_ORIGIN="null").status == 200
     assert doors.hello(HTTP_ORIGIN="https://other.example").status == 403
     assert Doors(origins=Origins(("*",))).hello(HTTP_ORIGIN="https://other.example").status == 200
+
+
+def test_a_host_that_werkzeug_cannot_read_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 3.1.7 it raised, of whatever a stranger had stated: on a hub, a traceback each."""
+
+    def host_is_trusted(host: str, trusted: Any) -> bool:
+        raise UnicodeError("label empty or too long")
+
+    monkeypatch.setattr(origins, "host_is_trusted", host_is_trusted)
+    doors = Doors(origins=Origins((), lambda: ["site.test"]))
+    assert doors.hello(HTTP_HOST="a..b", HTTP_ORIGIN="http://a..b").status == 403
 
 
 def test_no_origin_is_no_browser(doors: Doors) -> None:
