@@ -365,8 +365,11 @@ class Gateway:
         def may_begin() -> bool:
             # Whoever has chosen its name goes on with a run: none begins in the name of a user
             # whose browser was made to ask by a page of another site.
-            refused = self._guard(self._own(environ))
-            refusals.extend([] if refused is None else [refused])
+            own = self._own(environ)
+            refused = self._guard(own)
+            if refused is not None and own is environ:
+                # Else what is noted of somebody without cookies would take their place.
+                refusals.append(refused)
             return refused is None
 
         address = self.address(environ)

@@ -162,6 +162,27 @@ def test_it_sees_the_request_and_its_login() -> None:
     assert asked == ["/fallback/doctor/poll"] * 3
 
 
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}], ids=str)
+def test_nobody_is_logged_out_by_a_link_of_another_site(headers: dict[str, str]) -> None:
+    """Where the guard sees no cookies, what it notes is not to be the user's session."""
+
+    def guard() -> Any:
+        if "user" in flask.session:
+            return True
+        flask.flash("Please log in.")
+        return flask.redirect("/login")
+
+    site = Site(origins="null", doctor=guard)
+    with site.browser.session_transaction() as session:
+        session["user"] = "me"
+    body = json.dumps({"run": RUN, "number": 1, "do": "begin"})
+    asked = site.browser.get(f"/fallback/doctor/ws?run={RUN}", headers=headers)
+    posted = site.browser.post("/fallback/doctor/poll", data=body, headers=headers)
+    with site.browser.session_transaction() as session:
+        assert session.get("user") == "me"
+    assert asked.status_code == posted.status_code == 403
+
+
 @pytest.mark.parametrize("origins", [(), "*", "null"])
 def test_no_run_begins_in_the_name_of_who_visits_another_site(origins: Any) -> None:
     """Who has made it begin knows its name, and would go on with it without a login."""
