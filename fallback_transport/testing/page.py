@@ -11,6 +11,7 @@ from typing import Any
 from flask import Flask
 from flask.testing import EnvironBuilder
 from socketio import packet as sio
+from werkzeug.datastructures import Headers
 from werkzeug.test import Client as HTTPClient
 
 from ..engine import ERROR, RequestFailed
@@ -60,7 +61,9 @@ class Doors:
         self._headers = headers
         self._cookies = cookies
         builder = EnvironBuilder(app, environ_base={"REMOTE_ADDR": "127.0.0.1"})
-        builder.headers["Origin"] = f"{builder.url_scheme}://{builder.host}"
+        # The page comes from where its requests go to, as an app may trust one host only.
+        host = Headers(headers).get("Host", builder.host)
+        builder.headers["Origin"] = f"{builder.url_scheme}://{host}"
         self._base = builder.get_environ()
         #: For each door, the jar of the test client and what of it is sent there.
         self._sent: dict[str, tuple[dict[Any, Any], str | None]] = {}

@@ -344,6 +344,16 @@ def test_the_host_is_the_applications() -> None:
 
 
 @pytest.mark.parametrize("over", KINDS)
+def test_a_host_that_is_given_is_the_pages_too(over: str) -> None:
+    application = Application()
+    application.app.config["TRUSTED_HOSTS"] = ["shop.example"]
+    with application.client(over=over, headers={"host": "shop.example:81"}) as client:
+        assert client.connected
+    with pytest.raises(ConnectionFailed, match="this origin is not allowed"):
+        application.client(over=over)
+
+
+@pytest.mark.parametrize("over", KINDS)
 def test_a_foreign_origin_does_not_connect(application: Application, over: str) -> None:
     with pytest.raises(ConnectionFailed, match="this origin is not allowed") as failed:
         application.client(over=over, headers={"Origin": "https://evil.example"})
