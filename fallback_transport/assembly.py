@@ -58,11 +58,7 @@ class Assembly:
         self.app = app
         self._together = together
         self.options = options
-        #: The hosts are asked for at each request, as Flask does.
-        self.origins = Origins(
-            options.origins,
-            lambda: app.config.get("TRUSTED_HOSTS") or app.request_class.trusted_hosts,
-        )
+        self.origins = Origins(options.origins, partial(_trusted_hosts, app))
         self.server = _server(options, handed_in, self.origins)
         engine = self.server.eio
         if not isinstance(engine, Engine):
@@ -196,6 +192,15 @@ class Assembly:
     def _contexts(self, environ: dict[str, Any]) -> handler_context:
         """Those of the app whose handlers are called; a handed-in server does not name it."""
         return handler_context(environ.get("flask.app", self.app), environ)
+
+
+def _trusted_hosts(app: Flask, environ: dict[str, Any]) -> Collection[str] | None:
+    """The hosts that are the app's, as Flask has them for a request."""
+    hosts = app.config.get("TRUSTED_HOSTS") or app.request_class.trusted_hosts
+    if hasattr(hosts, "__get__"):
+        # A property, as of hosts that a database has.
+        hosts = app.request_class(environ).trusted_hosts
+    return hosts
 
 
 def _server(options: Options, handed_in: Any, origins: Origins) -> Any:

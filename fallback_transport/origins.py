@@ -39,14 +39,14 @@ class Origins:
 
     Args:
         allowed: those beside the server's own; "*" for all.
-        hosts: gives the hosts that are the server's, with a dot in front their subdomains, too;
-            None where every host is that a request was sent to.
+        hosts: gives, of a request, the hosts that are the server's, with a dot in front their
+            subdomains, too; None where every host is that a request was sent to.
     """
 
     def __init__(
         self,
         allowed: tuple[str, ...] = (),
-        hosts: Callable[[], Collection[str] | None] = lambda: None,
+        hosts: Callable[[dict[str, Any]], Collection[str] | None] = lambda environ: None,
     ) -> None:
         self._allowed = allowed
         self._hosts = hosts
@@ -111,7 +111,7 @@ class Origins:
     def _same(self, origin: str, environ: dict[str, Any]) -> bool:
         """Whether `origin` is the host that the request was sent to, and not less secure."""
         host = environ.get("HTTP_HOST", "")
-        hosts = self._hosts()
+        hosts = self._hosts(environ)
         # Whoever owns a name can let it lead here, and the pages that are got by it as well.
         if hosts and not _is_trusted(host, (hosts,) if isinstance(hosts, str) else tuple(hosts)):
             return False

@@ -268,16 +268,21 @@ def test_what_is_no_app_or_group_says_what_is(app: flask.Flask) -> None:
 
 
 @pytest.mark.parametrize("over", ["websocket", "polling"])
-@pytest.mark.parametrize("own", [False, True])
-def test_a_page_of_a_host_that_the_app_does_not_trust_is_refused(over: str, own: bool) -> None:
+@pytest.mark.parametrize("by", ["the configuration", "the class", "the request"])
+def test_a_page_of_a_host_that_the_app_does_not_trust_is_refused(over: str, by: str) -> None:
     class Request(flask.Request):
         trusted_hosts = ("localhost", ".site.test")  # type: ignore[assignment]
 
+    class Asked(flask.Request):
+        @property
+        def trusted_hosts(self) -> list[str]:  # type: ignore[override]
+            return ["localhost", *([".site.test"] if self.path.startswith("/fallback/") else [])]
+
     app = flask.Flask("app")
-    if own:
-        app.request_class = Request
+    if by != "the configuration":
+        app.request_class = Request if by == "the class" else Asked
     transport = FallbackTransport(app, async_mode="threading", origins=["https://other.test"])
-    if not own:
+    if by == "the configuration":
         app.config["TRUSTED_HOSTS"] = ["localhost", ".site.test"]
 
     def welcome(host: str, origin: str) -> bool:

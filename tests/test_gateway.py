@@ -582,7 +582,7 @@ def test_a_host_that_werkzeug_cannot_read_is_not_trusted(monkeypatch: pytest.Mon
         raise UnicodeError("label empty or too long")
 
     monkeypatch.setattr(origins, "host_is_trusted", host_is_trusted)
-    doors = Doors(origins=Origins((), lambda: ["site.test"]))
+    doors = Doors(origins=Origins((), lambda environ: ["site.test"]))
     assert doors.hello(HTTP_HOST="a..b", HTTP_ORIGIN="http://a..b").status == 403
 
 
