@@ -136,6 +136,9 @@ def serve_eventlet(
     class Listener:
         """Goes on listening when the process is out of file descriptors."""
 
+        #: That of a handler which has ended the process, as `eventlet.wsgi` does not tell.
+        status: Any = None
+
         def __init__(self, sock: Any) -> None:
             self._sock = sock
             self._trouble = _AcceptTrouble()
@@ -152,6 +155,11 @@ def serve_eventlet(
                         raise
                     self._trouble.tell(error)
                     eventlet.sleep(ACCEPT_PAUSE)
+                except (KeyboardInterrupt, SystemExit) as wish:
+                    # Else it would wait for all that are connected, and serve nobody else.
+                    pool.stopped = True
+                    self.status = getattr(wish, "code", None)
+                    raise
 
     class Pool(eventlet.GreenPool):  # type: ignore[misc]
         """Does not wait for connections that do not end, once the server is stopped."""
@@ -190,8 +198,9 @@ def serve_eventlet(
             pool.stopped = True
             hub_server.stop()
         return
+    serving = Listener(listener)
     eventlet.wsgi.server(
-        Listener(listener),
+        serving,
         app,
         custom_pool=pool,
         protocol=Handler,
@@ -199,6 +208,8 @@ def serve_eventlet(
         debug=False,
         socket_timeout=None,
     )
+    if serving.status is not None:
+        raise SystemExit(serving.status)
 
 
 def pywsgi_socket(environ: dict[str, Any]) -> socket.socket | None:

@@ -19,7 +19,7 @@ from tests.client.fixtures import BINDING_PARAMS, MODE_PARAMS, TRANSPORTS, unexp
 from tests.client.raw import new_hello, post, raw_websocket
 from tests.client.session import ClientSession, Ended
 
-from .served import Served
+from .served import OVER_WSGI, Served
 
 RESTARTS = (1012, "the server restarts")
 #: Seconds beyond `drain` for a server to end: 5 for clients that do not confirm, and some.
@@ -190,7 +190,9 @@ def test_a_client_that_does_not_confirm_is_waited_for_and_not_for_ever() -> None
         assert ending.seconds > 5
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODE_PARAMS if mode.values != ("threading",)])
+@pytest.mark.parametrize(
+    "mode", [*(mode for mode in MODE_PARAMS if mode.values != ("threading",)), OVER_WSGI]
+)
 def test_a_handler_that_ends_the_process_says_with_what_status(mode: str) -> None:
     with Served(mode) as server, ClientSession(server.port).open() as client:
         client.emit("exit", 3)
@@ -207,6 +209,15 @@ def test_sigint_raises_keyboardinterrupt_as_before(mode: str) -> None:
         assert process is not None
         assert process.wait(5) is not None
         assert "draining" not in server.log()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_sigint_waits_for_nobody_who_is_connected(transport: str) -> None:
+    with Served(OVER_WSGI) as server, ClientSession(server.port).open(transport):
+        os.kill(server.pid, signal.SIGINT)
+        process = server._process
+        assert process is not None
+        assert process.wait(5) == 0
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
