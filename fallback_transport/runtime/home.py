@@ -81,6 +81,9 @@ def leave_at_forks(thread: int) -> None:
     In its copy of ours it would, as soon as it waits, as workers of `multiprocessing` do, read
     what clients send to its parent.
     """
+    # Which imports asyncio anyway.
+    import asyncio
+
     from eventlet import hubs
 
     ident = original("eventlet", "get_ident")
@@ -88,6 +91,8 @@ def leave_at_forks(thread: int) -> None:
     def leave() -> None:
         if ident() == thread:
             hubs.use_hub()
+            # That of the hub on asyncio would go on running here, and so no other could.
+            asyncio._set_running_loop(None)
 
     os.register_at_fork(after_in_child=leave)
 

@@ -340,8 +340,20 @@ def test_so_are_those_of_connect_and_disconnect(auth: dict[str, float], name: st
 # -- what they fork --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["eventlet", OVER_WSGI, "threading"])
-def test_a_process_that_a_handler_forks_reads_nothing_of_its_parents(mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "hub"),
+    [
+        ("eventlet", "epolls"),
+        ("eventlet", "asyncio"),
+        (OVER_WSGI, "epolls"),
+        (OVER_WSGI, "asyncio"),
+        ("threading", ""),
+    ],
+)
+def test_a_process_that_a_handler_forks_reads_nothing_of_its_parents(
+    monkeypatch: pytest.MonkeyPatch, mode: str, hub: str
+) -> None:
+    monkeypatch.setenv("EVENTLET_HUB", hub)
     with (
         Served(mode) as server,
         opened(server, "websocket") as client,
