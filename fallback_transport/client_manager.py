@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import os
 import sys
 import time
 import uuid
@@ -169,7 +168,6 @@ class ManagerHealth:
     def __init__(self, manager: Any, runtime: Runtime) -> None:
         self._manager, self._runtime = manager, runtime
         self._kind = type(manager).__name__
-        self._process = os.getpid()
         self._state = ManagerState.UNKNOWN
         self._since = time.time()
         self._error: str | None = None
@@ -198,6 +196,10 @@ class ManagerHealth:
             return None
         return cls(manager, runtime)
 
+    def rename(self) -> None:
+        """This is a fork: under one name each would pass over what the others say."""
+        self._manager.host_id = uuid.uuid4().hex
+
     def wait(self) -> None:
         """Wait for the manager to hear what others emit, so that a client that connects gets it.
 
@@ -224,9 +226,6 @@ class ManagerHealth:
         """What the manager hears, without what was to be heard here."""
         if not self._watched:
             self._watched = True
-            if os.getpid() != self._process:
-                # Forks of one process would have one name, and pass over what the others say.
-                self._manager.host_id = uuid.uuid4().hex
             self._prober = copy.copy(self._manager)
             del self._prober._publish
             # `RedisManager` makes a connection, then; others have no such attribute.

@@ -269,6 +269,10 @@ class Conversation(ApplicationSide):
                 self._failed()
                 return None
 
+    def mute(self) -> None:
+        """In a fork: nothing goes out on connections that are its parent's."""
+        self._attachments.clear()
+
     def weigh(self, size: int) -> None:
         """An answer of so many bytes begins to be written, or of so many less than 0 is."""
         with self.lock:

@@ -11,9 +11,12 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import json
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -161,6 +164,7 @@ class Engine:
         if type(server.manager) is socketio.Manager and "emit" not in vars(server.manager):
             emit = server.manager.emit = self._emit
         self.shortcut = Shortcut(server, emit)
+        os.register_at_fork(after_in_child=partial(_forked, weakref.ref(self)))
 
     def __getattr__(self, name: str) -> Any:
         # Whatever is not about our sessions is the stock engine's.
@@ -496,6 +500,22 @@ class Engine:
         # It has the client's `Session`, and that has the conversation.
         conversation.data = {}
         del self._conversations[conversation.id]
+
+
+def _forked(known: weakref.ref[Engine]) -> None:
+    """Let a process that was forked have none of the clients of its parent.
+
+    What it emits would else go out on connections that its parent goes on with, under numbers
+    that its parent gives to something else.
+    """
+    engine = known()
+    if engine is not None:
+        for conversation in engine._conversations.values():
+            conversation.mute()
+        engine._conversations.clear()
+        engine.server.manager.rooms.clear()
+        if engine.manager_health is not None:
+            engine.manager_health.rename()
 
 
 def _attachments(text: str) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -68,8 +69,11 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
         )
     transport = FallbackTransport(app, async_mode=mode, **options)
 
+    clients: dict[str, Any] = {}
+
     @transport.on_connect
     def enter(client: Any) -> None:
+        clients[client.id] = client
         for number in range((client.auth or {}).get("early", 0)):
             client.emit("early", number)
 
@@ -155,6 +159,21 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
         arguments = flask.request.args
         for _ in range(int(arguments.get("times", 1))):
             transport.emit("news", arguments["text"], to=arguments.get("to"))
+        return "{}"
+
+    @app.get("/fork")
+    def fork() -> str:
+        """Another process emits, as a job of `multiprocessing` does, and ends sessions."""
+        process = os.fork()
+        if process == 0:
+            transport.emit("news", flask.request.args["text"])
+            for client in clients.values():
+                client.emit("news", "to you")
+                client.close(4001, "in a fork")
+            # For what would go out by a thread.
+            time.sleep(0.5)
+            os._exit(0)
+        os.waitpid(process, 0)
         return "{}"
 
     @app.get("/stats")

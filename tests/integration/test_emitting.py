@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import socketio
 
+from fallback_transport.runtime.workers import IDLE
 from tests.client.fixtures import MODE_PARAMS, TRANSPORTS, unexpected
 from tests.client.session import ClientSession
 from tests.client.waiting import eventually
 from tests.integration.redis_server import redis_server
-from tests.integration.served import Served
+from tests.integration.served import OVER_WSGI, Served
 from tests.integration.stock_clients import PythonClient
 from tests.needs import find
 
@@ -176,3 +178,34 @@ def test_a_thread_and_a_task_publish_at_once(two: tuple[Served, Served]) -> None
 
 def news(client: ClientSession) -> list[Any]:
     return [each for each in client.named("news") if each != "ready"]
+
+
+# -- from a fork -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["eventlet", OVER_WSGI, "threading"])
+@both
+def test_nothing_goes_out_in_a_fork(mode: str, transport: str) -> None:
+    with Served(mode, module=MODULE) as server, opened(server, transport) as client:
+        client.request("echo", 0)
+        # The threads that send are gone by then, and a fork would begin with ones of its own.
+        time.sleep(2 * IDLE + 0.5)
+        server.get("/fork?text=lost")
+        for number in range(5):
+            assert client.request("echo", number) == number
+        server.get("/emit?text=said")
+        client.wait_for(lambda: client.named("news"))
+        assert client.named("news") == ["said"]
+
+
+@pytest.mark.requires("redis")
+@pytest.mark.parametrize("mode", ["eventlet", "threading"])
+def test_a_fork_is_another_process_to_redis(mode: str, redis: str) -> None:
+    with Served(mode, module=MODULE, redis=redis) as server, opened(server) as client:
+        server.get("/fork?text=forked")
+        server.get("/emit?text=said")
+        client.wait_for(lambda: "said" in client.named("news"))
+        # Its parent's sessions are there for it, as those of any other process.
+        client.wait_for(lambda: len(client.named("news")) == 3)
+        assert sorted(client.named("news")) == ["forked", "said", "to you"]
+        assert client.request("echo", 1) == 1
