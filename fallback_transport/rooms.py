@@ -7,7 +7,6 @@ them at once, one loses what the other does, or finds half of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 #: The methods of a manager that look twice, or change something. They call nothing of an
@@ -37,11 +36,10 @@ def share(manager: Any, lock: Any) -> Any:
     Returns:
         What says now who is in a room; None where somebody else than python-socketio does.
     """
-    # Those that are missing came later than the oldest release that is supported.
-    for name in filter(partial(hasattr, manager), _WHOLE):
+    for name in _WHOLE:
         setattr(manager, name, _alone(getattr(manager, name), lock))
     # `is_connected`, which each event asks, looks at these without the lock.
-    for name in filter(partial(hasattr, manager), ("pending_connect", "pending_disconnect")):
+    for name in ("pending_connect", "pending_disconnect"):
         setattr(manager, name, _Lists(getattr(manager, name)))
     manager.basic_enter_room = _entering(manager, lock)
     manager.trigger_callback = _taking(manager, lock)

@@ -94,17 +94,11 @@ def test_one_thread_is_in_the_tables_at_a_time(use: Callable[[Any], Any]) -> Non
     assert not lock.held
 
 
-def test_what_older_releases_do_not_have_is_not_needed() -> None:
-    stock = socketio.Manager()
-    named = {name: getattr(stock, name) for name in dir(stock) if not name.startswith("__")}
-    for name in ("pre_connect", "pending_connect", "is_sid_room"):
-        named.pop(name, None)
-    old = SimpleNamespace(**named)
-    share(old, Lock())
-    old.rooms["/"] = {None: {"id-0": "eio-0"}}
-    assert in_namespace(old, "/", "id-0")
-    assert not in_namespace(old, "/", "id-1")
-    assert not in_namespace(old, "/none", "id-0")
+def test_who_is_in_a_namespace() -> None:
+    manager = make(Lock())
+    assert in_namespace(manager, "/", "id-0")
+    assert not in_namespace(manager, "/", "id-1")
+    assert not in_namespace(manager, "/none", "id-0")
 
 
 def test_who_is_gone_leaves_no_empty_room() -> None:
