@@ -70,7 +70,8 @@ class HomePublisher:
             return self._stock(data)
         while len(self._waiting) >= MAX_WAITING:
             self._runtime.pause()
-        self._waiting.append(data)
+        # As it is now: what goes on there, next, may change what it has emitted.
+        self._waiting.append(copy.deepcopy(data))
         self._runtime.at_home(self._begin)
         return None
 

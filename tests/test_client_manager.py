@@ -322,8 +322,11 @@ class TestOfAnotherThread:
         house, at_home = House(), []
         monkeypatch.setattr(type(house.runtime), "elsewhere", True)
         monkeypatch.setattr(house.runtime, "at_home", lambda function: at_home.append(function))
+        news: dict[str, Any] = {"of": {}}
         for number in range(3):
-            house.manager.emit("news", number)
+            # Who emits it goes on with it.
+            news["of"]["number"] = number
+            house.manager.emit("news", news)
         assert self.published(house) == []
         monkeypatch.setattr(type(house.runtime), "elsewhere", False)
         for function in at_home:
@@ -331,4 +334,4 @@ class TestOfAnotherThread:
         # Not at once: the house has other things to do, and publishing waits.
         assert self.published(house) == []
         house.runtime.run()
-        assert self.published(house) == [[number] for number in range(3)]
+        assert self.published(house) == [[{"of": {"number": number}}] for number in range(3)]
