@@ -91,8 +91,7 @@ class Dispatcher:
     def _connected(self, namespace: str, handler: Callable[..., Any] | None) -> Callable[..., Any]:
         def connected(sid: str, environ: dict[str, Any], auth: Any = _AGAIN) -> None:
             if auth is _AGAIN:
-                # Before 5.17 it calls without `auth` first, and again with it.
-                raise _raised() or TypeError("auth is missing")
+                raise _raised()
             client = self.sessions.create(sid, namespace, auth)
             if handler is None:
                 return
@@ -119,7 +118,7 @@ class Dispatcher:
     def _disconnected(self, namespace: str, handler: Callable[..., Any]) -> Callable[..., Any]:
         def disconnected(sid: str, reason: Any = _AGAIN) -> None:
             if reason is _AGAIN:
-                raise _raised() or TypeError("the reason is missing")
+                raise _raised()
             client, environ = self.client(sid, namespace)
             code, text = client.closure or (CloseCode.NORMAL, reason)
             # Its error was handled, and there is nobody to tell.
@@ -247,9 +246,11 @@ class _Received(EventHandler):
             return self._dispatcher.server.not_handled
 
 
-def _raised() -> BaseException | None:
-    """What the handler has raised, because of which it is called again; None if it was not yet."""
-    return sys.exc_info()[1]
+def _raised() -> BaseException:
+    """What the handler has raised, because of which it is called again."""
+    error = sys.exc_info()[1]
+    assert error is not None, "called where it was caught"
+    return error
 
 
 def _counted(counts: range, beside: int) -> str:

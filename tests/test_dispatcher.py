@@ -11,7 +11,7 @@ import flask
 import pytest
 from socketio import packet as sio
 
-from fallback_transport import FallbackTransport, Session
+from fallback_transport import Session
 from tests.place import Place
 
 OURS, STOCK = "taken at once", "by python-socketio"
@@ -126,19 +126,6 @@ def test_a_handler_that_raises_is_logged_and_the_session_goes_on(
     # Once each: python-socketio calls some again that raise a TypeError.
     assert calls == [1, 2]
     assert caplog.text.count("TypeError: told to") == 2
-
-
-def test_an_older_server_calls_again_with_all_there_is() -> None:
-    """Before 5.17, python-socketio calls without `auth` first, and with it after a TypeError."""
-    seen: list[str] = []
-    transport = FallbackTransport(flask.Flask(__name__), async_mode="threading")
-    transport.on_connect(lambda client: seen.append(client.id))
-    transport.on_disconnect(lambda client, code, reason: None)
-    for name, arguments in (("connect", ("sid", {})), ("disconnect", ("sid",))):
-        handler = transport.server.handlers["/"][name]
-        with pytest.raises(TypeError, match="is missing"):
-            handler(*arguments)
-    assert seen == []
 
 
 def test_what_an_error_handler_has_seen_is_not_logged(
