@@ -169,8 +169,8 @@
   var RISKY =
     /[\u0300-\u0387\u0483-\u1dff\u1f00-\u2fff\u302a-\u302f\u3099\u309a\ua66f-\uabff\ud7a4-\uffff]/g;
 
-  function toJson(value) {
-    return JSON.stringify(value).replace(RISKY, function (unit) {
+  function escaped(json) {
+    return json.replace(RISKY, function (unit) {
       return "\\u" + ("0" + unit.charCodeAt(0).toString(16)).slice(-4);
     });
   }
@@ -200,7 +200,7 @@
 
   function segment(item) {
     var data = item.data;
-    if (item.code) { return "c" + toJson([item.code, item.reason]); }
+    if (item.code) { return "c" + escaped(JSON.stringify([item.code, item.reason])); }
     return (item.total ? "p" + item.offset + "/" + item.total + "," : "") +
       (!isText(data) ? "b" + toBase64(data) :
         data.indexOf(SEPARATOR) < 0 ? "m" + data : "e" + JSON.stringify(data));
@@ -956,27 +956,24 @@
 
   function kindOf(value) { return {}.toString.call(value).slice(8, -1); }
 
-  // `value` with its bytes taken out into `attachments`.
-  function deconstruct(value, attachments) {
-    if (!value || typeof value !== "object") { return value; }
-    // By name: an ArrayBuffer of another window is no instance of this one's.
-    var kind = kindOf(value);
-    if (BYTES.test(kind)) {
-      // Copied, as the page may write to it again.
-      attachments.push(new Message(new Uint8Array(
-        new Uint8Array(value.buffer || value, value.byteOffset || 0, value.byteLength))));
-      return { _placeholder: true, num: attachments.length - 1 };
-    }
-    if (BLOB.test(kind)) {
-      throw failure("unserialisable", "read the " + kind + " into an ArrayBuffer");
-    }
-    if (typeof value.toJSON === "function" || !/^(Object|Array)$/.test(kind)) { return value; }
-    // With its length: holes at the end are null.
-    var copy = kind === "Array" ? value.slice() : {};
-    Object.keys(value).forEach(function (each) {
-      copy[each] = deconstruct(value[each], attachments);
+  // A value's JSON, its bytes taken out into `attachments`.
+  function toJson(value, attachments) {
+    return JSON.stringify(value, function (name, json) {
+      // What toJSON was not asked of yet.
+      var found = this[name];
+      // By name: an ArrayBuffer of another window is no instance of this one's.
+      var kind = kindOf(found);
+      if (BYTES.test(kind)) {
+        // Copied, as the page may write to it again.
+        attachments.push(new Message(new Uint8Array(
+          new Uint8Array(found.buffer || found, found.byteOffset || 0, found.byteLength))));
+        return { _placeholder: true, num: attachments.length - 1 };
+      }
+      if (BLOB.test(kind)) {
+        throw failure("unserialisable", "read the " + kind + " into an ArrayBuffer");
+      }
+      return json;
     });
-    return copy;
   }
 
   // The messages of a packet; `data` undefined for none.
@@ -984,7 +981,7 @@
     var attachments = [];
     var json = "";
     try {
-      if (data !== undefined) { json = toJson(deconstruct(data, attachments)); }
+      if (data !== undefined) { json = escaped(toJson(data, attachments)); }
     } catch (error) {
       throw error.code ? error : failure("unserialisable", String(error));
     }

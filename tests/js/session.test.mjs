@@ -455,6 +455,22 @@ test("values that JSON knows how to write, and own properties only", () => {
   assert.deepEqual(page.peer.events, [["x", "1970-01-01T00:00:00.000Z", "mine", { x: 1 }, {}, [null, 1], null, "s"]]);
 });
 
+test("bytes in what toJSON gives, and in objects of a kind of their own", () => {
+  const page = open("websocket");
+  class Named { constructor() { this.bytes = Uint8Array.of(1); } get [Symbol.toStringTag]() { return "Named"; } }
+  page.session.emit("x", { toJSON: () => ({ bytes: Uint8Array.of(2) }) }, new Named());
+  page.advance(100);
+  assert.deepEqual(page.peer.events, [["x", { bytes: Uint8Array.of(2) }, { bytes: Uint8Array.of(1) }]]);
+});
+
+test("values of every name, those that all objects have among them", () => {
+  const page = open("websocket");
+  const json = '{"__proto__":{"a":[1]},"constructor":2,"toString":3}';
+  page.session.emit("x", JSON.parse(json));
+  page.advance(100);
+  assert.equal(JSON.stringify(page.peer.events), `[["x",${json}]]`);
+});
+
 test("a page's object that looks like a placeholder stays what it is", () => {
   const page = open("websocket");
   const found = [];
