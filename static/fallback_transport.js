@@ -200,7 +200,7 @@
 
   function segment(item) {
     var data = item.data;
-    if (item.code) { return "c" + escaped(JSON.stringify([item.code, item.reason])); }
+    if (item.code) { return "c" + escaped(toJson([item.code, item.reason])); }
     return (item.total ? "p" + item.offset + "/" + item.total + "," : "") +
       (!isText(data) ? "b" + toBase64(data) :
         data.indexOf(SEPARATOR) < 0 ? "m" + data : "e" + JSON.stringify(data));
@@ -409,7 +409,10 @@
   // --- Outbox and inbox: exactly once, in order ------------------------------------------------
 
   function sizeOf(items) {
-    return items.reduce(function (size, item) { return size + item.size; }, 0);
+    // Not reduce: Prototype.js 1.6 has another one.
+    var size = 0;
+    items.forEach(function (item) { size += item.size; });
+    return size;
   }
 
   function Outbox() {
@@ -813,8 +816,7 @@
 
     // When `timeout` or `pull` is to be called next; Infinity for never.
     deadline: function () {
-      return this._agenda().reduce(function (first, each) { return Math.min(first, each[0]); },
-        Infinity);
+      return Math.min.apply(null, this._agenda().map(function (each) { return each[0]; }));
     },
 
     timeout: function (now) {
@@ -972,7 +974,8 @@
       if (BLOB.test(kind)) {
         throw failure("unserialisable", "read the " + kind + " into an ArrayBuffer");
       }
-      return json;
+      // Prototype.js 1.6 gives arrays a toJSON that makes texts of them.
+      return kind === "Array" ? found : json;
     });
   }
 
@@ -2632,7 +2635,7 @@
         open = false;
       }
 
-      function reply() { respond(ACK, Array.prototype.slice.call(arguments)); }
+      function reply() { respond(ACK, [].slice.call(arguments)); }
 
       function refuse(text) { guard(respond, [ERROR, { code: INTERNAL_ERROR, message: text }]); }
 
@@ -2764,7 +2767,7 @@
         // A duplicate of the tab gets a copy of its sessionStorage. Who takes the session has to take
         // this as well, and there is but one.
         window.localStorage.setItem(ONCE + kept.by, date());
-        window.sessionStorage.setItem(keptUnder, JSON.stringify(
+        window.sessionStorage.setItem(keptUnder, toJson(
           (JSON.parse(window.sessionStorage.getItem(keptUnder)) || []).concat(kept)));
       } catch (error) {
         // Too large, or forbidden.
@@ -2784,10 +2787,8 @@
         // Two sessions of one page: a page that comes back takes its own.
         kept = all.filter(function (each) { return machine && each.machine.id === machine.id; })[0] || all[0];
         if (!kept) { return null; }
-        if (all.length > 1) {
-          all.splice(all.indexOf(kept), 1);
-          window.sessionStorage.setItem(keptUnder, JSON.stringify(all));
-        }
+        all.splice(all.indexOf(kept), 1);
+        if (all[0]) { window.sessionStorage.setItem(keptUnder, toJson(all)); }
         kept.left = unpack(kept, now());
         kept.isOurs = window.localStorage.getItem(ONCE + kept.by);
         window.localStorage.removeItem(ONCE + kept.by);
@@ -2910,8 +2911,7 @@
     var iterator = root.Symbol && root.Symbol.iterator;
     var url = scalars(values[0]);
     var names = values[1] === undefined ? [] : values[1];
-    names = (iterator && names === Object(names) && names[iterator] ? Array.from(names) :
-      names instanceof Array ? names : [names])
+    names = (iterator && names === Object(names) && names[iterator] ? Array.from(names) : [].concat(names))
       .map(function (name) { return "".concat(name); });
     var place = locate(url);
     names.forEach(function (name, at) {

@@ -11,6 +11,7 @@ import { promisify } from "node:util";
 import vm from "node:vm";
 
 import { load } from "./core.mjs";
+import { Page } from "./page.mjs";
 
 const STATIC = fileURLToPath(new URL("../../static", import.meta.url));
 
@@ -53,6 +54,35 @@ test("a page that has frozen what the language has", () => {
   // What it sends has names as a page likes.
   const code = "FallbackTransport.encodePacket('2', '/', '', ['x', { constructor: 1, toString: 2 }])[0].data";
   assert.equal(vm.runInContext(code, context), '2["x",{"constructor":1,"toString":2}]');
+});
+
+// Prototype.js 1.6 gives arrays a toJSON that makes texts of them, and a reduce that is none.
+test("a page whose arrays are those of an old library: all goes and comes, and is left to the next page", () => {
+  const native = Array.prototype.reduce;
+  Array.prototype.toJSON = function () { return `[${this.join()}]`; };
+  Array.prototype.reduce = function () { return this.length > 1 ? this : this[0]; };
+  try {
+    for (const transport of ["websocket", "polling"]) {
+      const page = new Page({ options: { transports: [transport], resume: true } }).on(transport);
+      page.session.emit("x", [1, [2]], { three: [3] }, Uint8Array.of(4));
+      page.advance(100);
+      assert.deepEqual(page.peer.events, [["x", [1, [2]], { three: [3] }, Uint8Array.of(4)]]);
+      page.network.down = true;
+      page.session.emit("x", ["left"]);
+      page.environment.fire("pagehide", { persisted: false });
+      page.network.down = false;
+      const after = new Page({ beside: page, seed: 2, sessionStorage: page.sessionStorage, options: page.options }).opened();
+      after.advance(100);
+      assert.equal(after.session.id, page.session.id);
+      assert.deepEqual(after.peer.events[1], ["x", ["left"]]);
+      after.session.close(4000, "enough");
+      after.until(() => after.count("close"));
+      assert.equal(after.last("close").wasClean, true);
+    }
+  } finally {
+    delete Array.prototype.toJSON;
+    Array.prototype.reduce = native;
+  }
 });
 
 // Where modules know no CommonJS: in a browser, and in a package of modules, as bundlers' servers render
