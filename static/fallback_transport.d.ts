@@ -18,7 +18,7 @@ export const version: string;
  * @throws SessionError where the browser lacks what it takes, for a wrong namespace, or for an `auth`
  *   that JSON cannot express
  */
-export function connect(url?: string, options?: Options): Session;
+export function connect(url?: string | URL, options?: Options): Session;
 export function connect(options: Options): Session;
 
 /**

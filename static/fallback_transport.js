@@ -3356,11 +3356,12 @@
     // on with the session of the page before in this tab, and leave it to the next), timing
     // (milliseconds, see TIMING), environment (another window, for tests).
     connect: function (url, options) {
-      if (url && typeof url === "object") {
+      // A URL may be an object, too.
+      if (url === Object(url) && !url.href) {
         options = url;
-        url = undefined;
+        url = home;
       }
-      return new Session(url || home, options || {});
+      return new Session(String(url || home), options || {});
     },
 
     // `new FallbackTransport.WebSocket(url, protocols, options)`, for one and for all.

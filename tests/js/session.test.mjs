@@ -1262,8 +1262,10 @@ test("without a URL it goes where the script's element says", () => {
     page.connect();
     page.advance(5);
     assert.equal(page.posts[0].url, `http://page.test${path}/poll`);
-    self.FallbackTransport.connect("/other", { environment: page.environment, transports: ["polling"] });
-    page.advance(5);
-    assert.ok(page.posts.some((post) => post.url === "http://page.test/other/poll"));
+    for (const url of ["/other", new URL("http://page.test/object")]) {
+      self.FallbackTransport.connect(url, { environment: page.environment, transports: ["polling"] });
+      page.advance(5);
+      assert.ok(page.posts.some((post) => post.url === `${new URL(url, "http://page.test")}/poll`));
+    }
   }
 });

@@ -23,7 +23,7 @@ connect({ polling: true });
 connect({ timing: { patience: 1 } });
 
 const session: Library.Session = connect("/fallback", options);
-const others: Library.Session[] = [connect(), connect({ auth: {} }), FallbackTransport.connect("/chat")];
+const others: Library.Session[] = [connect(), connect({ auth: {} }), connect(new URL("https://host/chat"), options), FallbackTransport.connect("/chat")];
 
 session
   .on("chat", function (text: string, reply: Library.Reply) {
