@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import timeit
 from typing import Any
 
 import pytest
@@ -36,15 +35,6 @@ def test_digits_are_many_from_300_on(before: int, behind: int) -> None:
     for count in (298, 299, 300, 301, 599):
         text = "x" * before + "1" * count + "x" * (behind + 1)
         assert suspect([[]], text) is (count >= 300)
-
-
-def test_it_takes_no_longer_to_look_than_to_read() -> None:
-    """Once it took 20 times as long, wherever there were digits. The quickest of several, each."""
-    data = ["chat", ["Call 12 of 1066: " * 20_000]]
-    text = "2" + json.dumps(data)
-    looked = min(timeit.repeat(lambda: suspect(data, text), number=1, repeat=20))
-    assert looked < 5 * min(timeit.repeat(lambda: json.loads(text[1:]), number=1, repeat=20))
-    assert not suspect(data, text)
 
 
 @pytest.mark.parametrize("many", [[[]] * 100, [{}] * 100])
