@@ -308,6 +308,15 @@ def test_a_head_that_comes_byte_by_byte_is_looked_at_once(
     assert client.statuses == [200, 200]
 
 
+def test_a_head_is_looked_at_from_its_beginning_whatever_came_before_it() -> None:
+    place = Place()
+    client = place.client()
+    for headers in ({"X": "x" * 2000}, {"Y": "y" * 1000}, {"Z": "z"}):
+        client.send(hello_request(headers))
+        place.advance(0.1)
+    assert client.statuses == [200, 200, 200]
+
+
 @pytest.mark.parametrize(
     "odd", [b"\n", b"X: a\rb", b"X: \0", b" folded", b"X: a\r\r\n", b"\nX: a", b"X: a\n\n"]
 )

@@ -373,6 +373,22 @@ def test_ends_of_what_was_never_committed_push_out_no_others(
     assert desk.resume(peer.id, peer.machine.key) == End(4001, "logged out", True, 0, 1)
 
 
+def test_few_ends_of_what_was_committed_are_remembered_beside_the_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_TOMBSTONES", 5)
+    desk.registry.find(desk.greet().id).abort(4400, "no Socket.IO packet")
+    desk.runtime.run()
+    peers = []
+    for _ in range(20):
+        peers.append(desk.peer())
+        peers[-1].conversation.abort(4001, "logged out")
+        desk.runtime.run()
+    assert [len(kept) for kept in desk.registry._tombstones] == [1, 5]
+    codes = [desk.resume(peer.id, peer.machine.key).code for peer in peers]
+    assert codes == [4404] * 15 + [4001] * 5
+
+
 # -- before this process ---------------------------------------------------------------
 
 
