@@ -57,7 +57,7 @@ export type Bytes = ArrayBuffer | ArrayBufferView;
 
 /** See `connect`. */
 export interface Options {
-  /** For the server's `client.auth`: an object, or a function that gives one for each session. */
+  /** For the server's `client.auth`: an object, or a function that gives one for each session, not a promise. */
   auth?: object | (() => object | undefined);
   /** Both by default. */
   transports?: Transport[];

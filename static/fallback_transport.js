@@ -971,8 +971,8 @@
           new Uint8Array(found.buffer || found, found.byteOffset || 0, found.byteLength))));
         return { _placeholder: true, num: attachments.length - 1 };
       }
-      if (BLOB.test(kind)) {
-        throw failure("unserialisable", "read the " + kind + " into an ArrayBuffer");
+      if (BLOB.test(kind) || kind === "Promise") {
+        throw failure("unserialisable", "wait for the " + kind + ", or for its ArrayBuffer");
       }
       // Prototype.js 1.6 gives arrays a toJSON that makes texts of them.
       return kind === "Array" ? found : json;

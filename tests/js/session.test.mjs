@@ -81,7 +81,7 @@ test("auth that throws, or cannot be sent, is refused at the call", () => {
   assert.throws(() => new Page({ options: { auth() { throw new Error("no token"); } } }), /no token/);
   const cyclic = {};
   cyclic.self = cyclic;
-  for (const auth of [cyclic, { token: new Uint8Array(2) }]) {
+  for (const auth of [cyclic, { token: new Uint8Array(2) }, async () => ({ token: 3 }), { token: Promise.resolve(4) }]) {
     assert.throws(() => new Page({ options: { auth } }), refuses("unserialisable"));
   }
 });
@@ -257,6 +257,18 @@ both("an event that asks for nothing gets no reply, and its listener no reply fu
   page.advance(500);
   assert.deepEqual(found, [[1]]);
   assert.deepEqual(page.peer.replies, []);
+  page.quiet();
+});
+
+both("a promise is no reply: an error is, unless the listener has replied or nobody has asked", (transport) => {
+  const page = open(transport);
+  page.session.on("x", async (value, reply) => { if (value > 1) reply(value); });
+  page.peer.ask(1, "x", 1);
+  page.peer.ask(2, "x", 2);
+  page.peer.emit("x", 1);
+  page.advance(500);
+  assert.deepEqual(page.peer.replies, [["7", 1, { code: 1011, message: "the listener raised" }], ["3", 2, [2]]]);
+  assert.deepEqual(page.environment.errors.splice(0).map((error) => error.code), ["unserialisable"]);
   page.quiet();
 });
 
@@ -506,13 +518,13 @@ test("what is unconfirmed has all its values", () => {
 
 // --- What cannot be sent is refused at the call -------------------------------------------------------
 
-both("a Blob, a cycle, a BigInt, a getter that throws: refused at the call, and nothing is changed", (transport) => {
+both("a Blob, a promise, a cycle, a BigInt, a getter that throws: refused at the call, and nothing is changed", (transport) => {
   const page = open(transport);
   const cyclic = [{}];
   cyclic[0].cyclic = cyclic;
   const before = page.session.counters;
   const callback = () => assert.fail("never called");
-  for (const value of [new Blob(["x"]), { deep: [new Blob(["x"])] }, cyclic, 5n, { get x() { throw new Error("getter"); } }]) {
+  for (const value of [new Blob(["x"]), { deep: [new Blob(["x"])] }, Promise.resolve(1), { deep: [Promise.resolve(1)] }, cyclic, 5n, { get x() { throw new Error("getter"); } }]) {
     assert.throws(() => page.session.emit("x", value, callback), refuses("unserialisable"));
   }
   assert.throws(() => page.session.send(new Blob(["x"])), /Blob.*ArrayBuffer/);
