@@ -2161,6 +2161,8 @@
       if (is("prerendering")) {
         // Until it is shown, if ever, a browser keeps its WebSockets waiting.
         machine.unattachedSince = Infinity;
+        // Also where a late timer has woken it just before.
+        wokeAt = -Infinity;
         window.document.addEventListener("prerenderingchange", wake);
         return;
       }
@@ -2471,7 +2473,7 @@
       if (!isText(name) || /^(dis)?connect$/.test(name)) {
         throw failure("unserialisable", "no name: " + name);
       }
-      var callback = typeof values[values.length - 1] === "function" ? values.pop() : null;
+      var callback = typeof values[values.length - 1] === "function" && values.pop();
       put(EVENT, callback ? nextId : "", values);
       if (callback) { callbacks[nextId++] = callback; }
       return session;

@@ -402,6 +402,17 @@ for (const after of [0, 3000, 600_000]) {
   });
 }
 
+test("a page that is rendered in advance and has just been woken connects when it is shown", () => {
+  const page = prerendered();
+  page.session.send("early");
+  page.clock.sleep(60_000);
+  page.advance(500);
+  show(page);
+  page.on("websocket").advance(100);
+  assert.deepEqual(messages(page.peer), ["early"]);
+  page.talks();
+});
+
 test("a page that is rendered in advance and never answered once it is shown: told after `inactivity`", () => {
   const page = prerendered({}, { grant: { inactivity: 120_000 } });
   page.advance(300_000);
