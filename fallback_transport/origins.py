@@ -79,7 +79,7 @@ class Origins:
     def admit_stock(self, origin: str | None, environ: dict[str, Any]) -> bool:
         """Whether a stock client is let in, as python-engineio asks; its lists have no own page."""
         # It logs those that are not allowed itself.
-        return self.of(environ, told=False) is not None
+        return any(self.of(each, told=False) is not None for each in _sent_to(environ))
 
     def trusts_unstated(self, environ: dict[str, Any]) -> bool:
         """The same, where what states no origin may be a program that logs in by a cookie.
@@ -88,7 +88,7 @@ class Origins:
         client is answered; or an image. That its browser says.
         """
         if environ.get("HTTP_ORIGIN"):
-            return self.trusts(environ)
+            return any(map(self.trusts, _sent_to(environ)))
         return environ.get("HTTP_SEC_FETCH_SITE", "none") in ("none", "same-origin")
 
     def readable(self, environ: dict[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -116,6 +116,17 @@ class Origins:
         if hosts and not _is_trusted(host, (hosts,) if isinstance(hosts, str) else tuple(hosts)):
             return False
         return _is_host(origin, host, environ.get("wsgi.url_scheme") == "https")
+
+
+def _sent_to(environ: dict[str, Any]) -> list[dict[str, Any]]:
+    """A request as it came, and as a proxy says that it was, of which no ProxyFix was told.
+
+    To python-engineio both hosts are a page's own. No page can make its browser state them.
+    """
+    host = environ.get("HTTP_X_FORWARDED_HOST", environ.get("HTTP_HOST", ""))
+    scheme = environ.get("HTTP_X_FORWARDED_PROTO", environ.get("wsgi.url_scheme", ""))
+    forwarded = {"HTTP_HOST": host.split(",")[0].strip()}
+    return [environ, {**environ, **forwarded, "wsgi.url_scheme": scheme.split(",")[0].strip()}]
 
 
 @lru_cache(maxsize=64)

@@ -1241,7 +1241,7 @@
     var named = {};
     var typed = {};
     var lastWhy = "";
-    var away = null;
+    var away;
     // Of the session that is: the callbacks of what was asked; a packet whose attachments are to
     // come; why the application has refused it; whether it has accepted it, it was the page's before,
     // and the page is to hear that it is open.
@@ -2323,7 +2323,7 @@
     // Why polling, if it is polling.
     function reason() {
       return !allows(WEBSOCKET) ? "option" : !canOpen() ? "unavailable" :
-        suspicion || (verdict ? verdict.reason : "proving");
+        suspicion || (verdict ? verdict.reason : socket && socket.doubted ? "half-open" : "proving");
     }
 
     function why() {
@@ -2782,7 +2782,7 @@
 
     // What a page in this tab has left, taken out for good; `isOurs` if nobody else has it.
     function takeBack() {
-      var kept = null;
+      var kept;
       try {
         var all = JSON.parse(window.sessionStorage.getItem(keptUnder)) || [];
         window.sessionStorage.removeItem(keptUnder);
@@ -2884,7 +2884,7 @@
   }
 
   function locate(url) {
-    var parts = null;
+    var parts;
     try {
       url = typeof root.URL === "function" ? new root.URL(url,
         root.document ? root.document.baseURI : root.location && root.location.href).href : absolute(root, url);
@@ -2923,7 +2923,7 @@
     });
     if (place.isMixed) { throw domException("SecurityError", "this page has to use wss:"); }
 
-    var session = null;
+    var session;
     var queue = queues[place.origin] = queues[place.origin] || [];
     // What has come before it is open.
     var early = [];

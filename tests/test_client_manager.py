@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import subprocess
+import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -129,20 +130,29 @@ def test_lost_and_back_are_one_line_each(log: pytest.LogCaptureFixture, encode: 
 
 
 def test_forks_have_names_of_their_own() -> None:
-    names = []
-    server = socketio.Server(async_mode="threading", client_manager=Manager(FakeRuntime()))
-    Engine(server, FakeRuntime())
-    for _ in range(2):
-        ears, voice = os.pipe()
-        if (process := os.fork()) == 0:
-            os.write(voice, server.manager.host_id.encode())
-            os._exit(0)
-        os.waitpid(process, 0)
-        names.append(os.read(ears, 100).decode())
-        os.close(ears)
-        os.close(voice)
-    assert len({server.manager.host_id, *names}) == 3
-    assert all(names)
+    # Of a process of its own: one that has threads, as this one may have, is not to be forked.
+    program = """
+import os
+import socketio
+from fallback_transport.engine import Engine
+from tests.fakes import FakeRuntime
+
+class Manager(socketio.PubSubManager):
+    def _publish(self, data): ...
+    def _thread(self): ...
+
+server = socketio.Server(async_mode="threading", client_manager=Manager())
+engine = Engine(server, FakeRuntime())
+for _ in range(2):
+    if (process := os.fork()) == 0:
+        break
+    os.waitpid(process, 0)
+os.write(1, server.manager.host_id.encode() + b"\\n")
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    names = said.split()
+    assert len(names) == len({*names}) == 3
 
 
 def test_a_loss_is_not_put_down_to_the_error_of_one_before(log: pytest.LogCaptureFixture) -> None:

@@ -169,12 +169,16 @@ def test_stock_clients_go_by_the_same_rule(served: Served, everybody: Served) ->
     for server in (served, everybody):
         assert stock_login_seen(server, {"Origin": server.url}) is True
         assert stock_login_seen(server, {"Origin": "null"}) is False
+        # Behind a proxy of which no ProxyFix was told.
+        front = {"X-Forwarded-Host": "front.test, inner", "X-Forwarded-Proto": "https"}
+        assert stock_login_seen(server, {"Origin": "https://front.test", **front}) is True
         # A program's, or of an old browser's page; and a script element of another site.
         assert stock_login_seen(server, {}) is True
         assert stock_login_seen(server, {"Sec-Fetch-Site": "same-origin"}) is True
         assert stock_login_seen(server, {"Sec-Fetch-Site": "cross-site"}) is False
     assert stock_login_seen(served, {"Origin": FRIEND}) is True
     assert stock_login_seen(served, {"Origin": EVIL}) == 400
+    assert stock_login_seen(served, {"Origin": EVIL, **front}) == 400
     assert stock_login_seen(everybody, {"Origin": EVIL}) is False
 
 

@@ -825,6 +825,8 @@ test("a half-open WebSocket is asked, and left for polling", () => {
     assert.deepEqual(page.peer.events.pop(), ["message", "into the void"]);
     assert.deepEqual(page.messages.slice(1), ["from the void"]);
     assert.equal(page.session.why.reason, "half-open");
+    // The server, which counts them, is told the same.
+    assert.equal(JSON.parse(greetings(page)[0].body.split("\u001e")[0]).client.why, "half-open");
     assert.equal(page.environment.sockets.size, 0);
     // Nothing of the dead connection keeps ticking.
     const before = page.clock._order;
