@@ -27,6 +27,7 @@ from socketio import packet as sio
 from .backlog import Emission
 from .client_manager import ErrorReplies, ManagerHealth
 from .conversation import Conversation
+from .endings import Endings
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
 from .protocol.message import Message
 from .rooms import share
@@ -140,9 +141,7 @@ class Engine:
         self._partial: dict[tuple[str, int], tuple[int, list[Message]]] = {}
         #: The largest message that goes with what else is sent to several: every session takes it.
         self._small = SMALL
-        self._lock = runtime.lock()
-        #: What ends each session just now, behind what is at it already: see `end`.
-        self._ending: dict[str, list[Callable[[], Any]]] = {}
+        self.endings = Endings(runtime.lock())
         #: Sessions whose event of just now is still to be answered.
         self.unanswered: set[str] = set()
         #: For each namespace, what is told of our sessions that are resumed.
@@ -448,32 +447,6 @@ class Engine:
             self._small = 0
         self._conversations[conversation.id] = conversation
 
-    def end(self, sid: str, end: Callable[[], Any]) -> None:
-        """Call `end`, which calls the disconnect handler of a session and forgets it.
-
-        Where another is at that, it does so next: two at once would both call the handler, or
-        the one take away what the other's is to see.
-        """
-        with self._lock:
-            waiting = self._ending.get(sid)
-            if waiting is not None:
-                waiting.append(end)
-                return
-            waiting = self._ending[sid] = []
-        failed: BaseException | None = None
-        while True:
-            try:
-                end()
-            except BaseException as error:
-                failed = failed or error
-            with self._lock:
-                if not waiting:
-                    del self._ending[sid]
-                    break
-                end = waiting.pop(0)
-        if failed is not None:
-            raise failed
-
     def _disconnect_alone(
         self, sid: str, namespace: str | None = None, ignore_queue: bool = False
     ) -> None:
@@ -482,7 +455,7 @@ class Engine:
         if conversation is None:
             self._disconnect(sid, namespace, ignore_queue)
         elif not ignore_queue:
-            self.end(sid, lambda: self._disconnect(sid, namespace))
+            self.endings.run(sid, lambda: self._disconnect(sid, namespace))
         elif self.server.manager.is_connected(sid, namespace or "/"):
             # Another process says so. What hears it hears all others, too, and is not to wait for
             # a disconnect handler; which comes behind the session's other handlers.

@@ -117,7 +117,7 @@ class EngineClient:
             name = reasons.PING_TIMEOUT
         else:
             name = reasons.SERVER_DISCONNECT
-        self._engine.end(self._conversation.id, partial(self._end, name, gone))
+        self._engine.endings.run(self._conversation.id, partial(self._end, name, gone))
 
     def _end(self, reason: str, gone: Callable[[], None]) -> None:
         try:
@@ -281,7 +281,7 @@ class EngineClient:
         sid = self._conversation.id
         call = partial(self._call, "on_disconnect", disconnect, sid, packet.namespace, reason)
         try:
-            self._engine.end(sid, call)
+            self._engine.endings.run(sid, call)
         finally:
             self._conversation.close(CloseCode.NORMAL, "disconnected by the client")
 

@@ -1030,7 +1030,7 @@ class TestWhoeverEndsItFirst:
         told = self.ends(house, crash)
         with pytest.raises(RuntimeError):
             house.server.disconnect(peer.id)
-        assert (told, house.engine._ending) == ([], {})
+        assert (told, house.engine.endings._waiting) == ([], {})
         assert house.leftovers == []
 
 
