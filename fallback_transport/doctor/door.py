@@ -37,8 +37,8 @@ MAX_MESSAGES = 100
 MAX_GIVEN = 1_000_000
 #: What waits at once, in all, of one address, which must not keep others out, and of one run: a
 #: held request, a stream and a WebSocket, each of which a network may repeat.
-MAX_WAITING = 100
-MAX_WAITING_PER_ADDRESS = 30
+MAX_WAITING = 200
+MAX_WAITING_PER_ADDRESS = 100
 MAX_WAITING_PER_RUN = 6
 #: Seconds between two parts of a stream, and the bytes of one: more than the 1 kB that a browser
 #: keeps back to guess a type, and less than what proxies keep in a buffer.

@@ -205,7 +205,8 @@ def test_few_wait_at_once(desk: Desk) -> None:
     assert isinstance(stream, Stream)
     assert json.loads(b"".join(stream.parts)[:-2]) == {"error": "too many wait"}
     for number in range(MAX_WAITING - MAX_WAITING_PER_RUN):
-        desk.hold(number // MAX_WAITING_PER_RUN, f"10.2.{number // MAX_WAITING_PER_ADDRESS}.1")
+        run = number // MAX_WAITING_PER_RUN
+        desk.hold(run, f"10.2.{run // (MAX_WAITING_PER_ADDRESS // MAX_WAITING_PER_RUN)}.1")
     desk.runtime.run()
     refused = desk.do("hold", run="one-more-of-the-runs", address="10.3.1.1", seconds=9)
     assert isinstance(refused, Answer)

@@ -53,6 +53,8 @@ from .served import MODES, OVER_WSGI, Served
 #: A session's id.
 ID = r"[0-9a-f]{12}\.[\w-]{16}"
 FRIEND = "http://friend.test"
+#: Of the host that requests state.
+OWN = "http://server.test"
 POST = b"POST /fallback/poll HTTP/1.1\r\nHost: server.test\r\n"
 LENGTH = b"Content-Length: 100\r\n\r\nabc"
 SERVERS = [
@@ -1027,15 +1029,17 @@ resumed(
 
 @case("a nonce with another origin, polled", "400 4400")
 def other_origin(arena: Arena) -> str:
-    session = arena.session()
-    return over_http(poll(arena.port, session.hello, {"Origin": FRIEND}))
+    first = hello()
+    assert over_http(poll(arena.port, first, {"Origin": OWN})) == "200"
+    return over_http(poll(arena.port, first, {"Origin": FRIEND}))
 
 
 @case("a nonce with another origin, on a WebSocket", "4400")
 def other_origin_websocket(arena: Arena) -> str:
-    session = arena.session()
+    first = hello()
+    assert over_http(poll(arena.port, first, {"Origin": OWN})) == "200"
     websocket = arena.websocket({"Origin": FRIEND})
-    websocket.text(session.hello)
+    websocket.text(first)
     return over_websocket(websocket, ask=False)
 
 
