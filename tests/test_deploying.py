@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import sys
-import time
-from threading import Thread
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,31 +49,6 @@ def test_what_a_mode_lacks_is_what_the_project_names(monkeypatch: pytest.MonkeyP
 def test_the_redis_that_is_asked_for_is_the_one_that_is_tested() -> None:
     [package] = re.findall('"(redis.*?)"', PROJECT)
     assert f'pip install "{package}"' in DEPLOYING.section("Emitting from another process")
-
-
-@pytest.mark.requires("redis")
-def test_who_is_silent_is_still_heard() -> None:
-    """Longer than the time-out that is recommended, and by nobody; older ones of `redis` fail."""
-    complaints: list[str] = []
-
-    class Ended(Exception):
-        """It listens no more."""
-
-    def error(text: str, **_: Any) -> None:
-        complaints.append(text)
-        # Nor does it try again, once the Redis has ended.
-        raise Ended
-
-    def listen() -> None:
-        with contextlib.suppress(Ended):
-            list(manager._listen())
-
-    with redis_server(find("redis")) as url:
-        logger = SimpleNamespace(error=error)
-        manager = socketio.RedisManager(url, redis_options=REDIS_OPTIONS, logger=logger)
-        Thread(target=listen, daemon=True).start()
-        time.sleep(2 * REDIS_OPTIONS["socket_timeout"] + 0.5)
-        assert complaints == []
 
 
 @pytest.mark.requires("redis")

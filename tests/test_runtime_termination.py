@@ -9,7 +9,7 @@ import pytest
 
 #: A process that gets the signal, and whose drain is over or never is.
 PROCESS = """
-import os, signal, socket, sys, threading, time
+import os, signal, socket, sys, threading
 from fallback_transport.runtime.termination import Termination
 
 class Log:
@@ -22,12 +22,14 @@ ended = threading.Event()
 
 def drain():
     print("drained", flush=True)
-    time.sleep(60 if never else 0)
+    if never:
+        threading.Event().wait()
 
 def spawn(task):
     threading.Thread(target=task, daemon=True).start()
 
-Termination(drain, 0.5 if never else 30, socket.socketpair, spawn, time.sleep).then(ended.set)
+patience = 0.5 if never else 30
+Termination(drain, patience, socket.socketpair, spawn, lambda seconds: None).then(ended.set)
 os.kill(os.getpid(), signal.SIGTERM)
 ended.wait(30)
 """

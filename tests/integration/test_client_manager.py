@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import socketio
 
 from fallback_transport.client_manager import INTERVAL
 from tests.client.fixtures import unexpected
@@ -167,3 +170,26 @@ def test_a_redis_that_answers_nothing_holds_up_who_emits_and_nobody_else(
         # Those of other processes may get it late, or not at all; nothing else.
         for bystander in bystanders.values():
             assert set(bystander.named("news")) == {"unanswered"}
+
+
+@pytest.mark.requires("redis")
+def test_who_is_silent_is_still_heard(redis: RedisServer) -> None:
+    """Longer than the time-out that is recommended, and by nobody; older ones of `redis` fail."""
+
+    class Ended(Exception):
+        """It has complained, and listens no more."""
+
+    def error(text: str, **_: Any) -> None:
+        raise Ended
+
+    def listen() -> None:
+        with contextlib.suppress(Ended):
+            list(manager._listen())
+
+    manager = socketio.RedisManager(
+        redis.url, redis_options=REDIS_OPTIONS, logger=SimpleNamespace(error=error)
+    )
+    listening = threading.Thread(target=listen, daemon=True)
+    listening.start()
+    listening.join(2 * REDIS_OPTIONS["socket_timeout"] + 0.5)
+    assert listening.is_alive()
