@@ -76,13 +76,8 @@ class Origins:
         named = origin in self._allowed and origin not in ("*", "null")
         return named or self._same(origin, environ)
 
-    def admit_stock(self, origin: str | None, environ: dict[str, Any]) -> bool:
-        """Whether a stock client is let in, as python-engineio asks; its lists have no own page."""
-        # It logs those that are not allowed itself.
-        return any(self.of(each, told=False) is not None for each in _sent_to(environ))
-
     def trusts_unstated(self, environ: dict[str, Any]) -> bool:
-        """The same, where what states no origin may be a program that logs in by a cookie.
+        """The same as `trusts`, where what states no origin may be a program with a cookie.
 
         Nor does a script element of another site state one, which by JSONP reads what a stock
         client is answered; or an image. That its browser says.
@@ -90,6 +85,11 @@ class Origins:
         if environ.get("HTTP_ORIGIN"):
             return any(map(self.trusts, _sent_to(environ)))
         return environ.get("HTTP_SEC_FETCH_SITE", "none") in ("none", "same-origin")
+
+    def admit_stock(self, origin: str | None, environ: dict[str, Any]) -> bool:
+        """Whether a stock client is let in, as python-engineio asks; its lists have no own page."""
+        # It logs those that are not allowed itself.
+        return any(self.of(each, told=False) is not None for each in _sent_to(environ))
 
     def readable(self, environ: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         """The headers that let a page of another origin read the answer to its poll.
@@ -121,7 +121,7 @@ class Origins:
 def _sent_to(environ: dict[str, Any]) -> list[dict[str, Any]]:
     """A request as it came, and as a proxy says that it was, of which no ProxyFix was told.
 
-    To python-engineio both hosts are a page's own. No page can make its browser state them.
+    To python-engineio both hosts are a page's own. No page of another origin can state them.
     """
     host = environ.get("HTTP_X_FORWARDED_HOST", environ.get("HTTP_HOST", ""))
     scheme = environ.get("HTTP_X_FORWARDED_PROTO", environ.get("wsgi.url_scheme", ""))

@@ -30,8 +30,6 @@ BODIES = (1000, 4000, 16_000, 64_000, 256_000)
 ANSWERS = (4000, 64_000, 500_000)
 #: Bytes of an answer, also of what is compressed in it, beyond which it is none of the doctor's.
 MAX_ANSWER = 2 * max(ANSWERS)
-
-
 #: What of a server's cookies can be sent back, by http.client and by `websockets`.
 _COOKIE = re.compile(r"[!-~\xa1-\xff]([ -~\xa0-\xff]*[!-~\xa1-\xff])?")
 
