@@ -26,7 +26,6 @@ settings.load_profile("patient")
 #: The files that take longest, side by side and in pairs, each the longest first. One that is
 #: begun last is waited for at the end, when the other workers have nothing left to do.
 LONGEST = (
-    "integration/test_memory.py",
     *("test_compiled.py", "integration/test_hostile.py", "integration/test_overload.py"),
     *("integration/test_transports.py",),
     *("integration/test_sessions.py", "integration/test_shutdown.py"),
