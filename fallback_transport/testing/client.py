@@ -387,7 +387,7 @@ def _virtual(its: Assembly) -> VirtualRuntime:
         )
     runtime = its.engine.runtime
     if not isinstance(runtime, VirtualRuntime):
-        runtime = VirtualRuntime()
+        runtime = VirtualRuntime(runtime.lock)
     # Another's of the same server may have moved to it before.
     if its.registry.runtime is not runtime:
         its.run_on(runtime)

@@ -305,16 +305,22 @@ class Tasks:
 
 
 class VirtualRuntime(Runtime):
-    """The async mode of the tests, for all that asks a `Runtime`."""
+    """The async mode of the tests, for all that asks a `Runtime`.
+
+    Args:
+        make_lock: `Runtime.lock` of the app's own mode. Tasks never wait in one, so it need not be
+            the slow one that a patched `threading` has: it keeps out the test's own threads.
+    """
 
     # What a test expects comes at its time.
     grain = 0.0
 
-    def __init__(self) -> None:
+    def __init__(self, make_lock: Callable[[], Any]) -> None:
         self.tasks = Tasks()
         #: What the application's handlers have raised.
         self.raised: list[BaseException] = []
         super().__init__(self.tasks)
+        self._make_lock = make_lock
 
     def now(self) -> float:
         return self.tasks.time

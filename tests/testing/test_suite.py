@@ -16,23 +16,22 @@ from tests.tutorial.change import changed_application
 HERE = Path(__file__).parent
 
 #: What a test may take, by what Flask takes to make an application and to answer one request. The
-#: same tests took 0.7 to 1.5 s of one machine within an hour, and 6.9 to 7.9 times as much as this.
-MOST = 9.0
+#: same tests took 0.7 to 1.5 s of one machine within an hour, and 6.6 to 7.6 times as much as this.
+MOST = 8.5
 
 
 @pytest.mark.parametrize("how", ["threading", "eventlet patched", "gevent patched"])
-def test_a_suite_takes_less_than_a_second(how: str, need: Callable[[str], str]) -> None:
+def test_a_suite_takes_a_few_times_what_flask_takes(how: str, need: Callable[[str], str]) -> None:
     if how.startswith("gevent"):
         need("gevent")
     passed, seconds, beside, threads = suite(HERE.parent / "testing_app", how)
     assert passed >= 30
     assert seconds < MOST * beside
-    assert seconds < 1.0
     assert len(threads) == 1
 
 
 @pytest.mark.parametrize("how", ["threading", "eventlet patched", "gevent patched"])
-def test_so_does_that_of_an_application_written_for_flask_socketio(
+def test_that_of_an_application_written_for_flask_socketio_takes_less_than_a_second(
     how: str, tmp_path: Path, need: Callable[[str], str]
 ) -> None:
     if how.startswith("gevent"):
