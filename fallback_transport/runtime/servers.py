@@ -97,7 +97,7 @@ def serve_eventlet(
             try:
                 return _strict(self, super().parse_request)
             except (eventlet.wsgi.HeaderLineTooLong, eventlet.wsgi.HeadersTooLarge) as error:
-                self.log_error("%s", type(error).__name__)
+                _log_refused(self, type(error).__name__)
                 raise
 
         def handle_one_response(self) -> None:
@@ -128,7 +128,7 @@ def serve_eventlet(
                 self.environ = None
 
         def log_error(self, format: str, *args: Any) -> None:
-            _log_refused(format, *args)
+            _log_refused(self, (format, *args)[-1])
 
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             pass
@@ -272,7 +272,7 @@ def serve_gevent(
                 super().handle()
 
         def log_error(self, msg: str, *args: Any) -> None:
-            _log_refused(msg, *args)
+            _log_refused(self, (msg, *args)[-1])
 
         def log_request(self) -> None:
             pass
@@ -347,7 +347,7 @@ def serve_threads(
         def log_error(self, format: str, *args: Any) -> None:
             # Not where no request came: browsers open connections in advance.
             if not isinstance(sys.exc_info()[1], TimeoutError):
-                _log_refused(format, *args)
+                _log_refused(self, (format, *args)[-1])
 
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             pass
@@ -399,6 +399,10 @@ _HEADER_DEFECTS = (
 )
 
 
+#: Where what is wrong with a request is quoted in what the servers say of it; no apostrophe.
+_QUOTED = re.compile(r"""\W*(?<!\w\w)['"].*""", re.DOTALL)
+
+
 def _misfit(headers: Message) -> str | None:
     """Why a request's headers are not to be trusted, or None.
 
@@ -438,5 +442,7 @@ def _strict(handler: Any, parse: Callable[[], Any]) -> bool:
     return problem is None
 
 
-def _log_refused(format: str, *args: Any) -> None:
-    logger.warning("refused as HTTP: %.200r", format % args if args else format)
+def _log_refused(handler: Any, problem: object) -> None:
+    """Say what is wrong, and not with what: that is the client's, a cookie or a key perhaps."""
+    unquoted = _QUOTED.sub("", str(problem))
+    logger.warning("refused as HTTP: %.200r, from %s", unquoted, handler.client_address[0])

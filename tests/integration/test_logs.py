@@ -15,6 +15,7 @@ from tests.client.raw import RawPolling, event, new_hello, post, raw_websocket
 from tests.client.session import ClientSession
 from tests.client.waiting import eventually
 
+from .raw import Wire
 from .served import Served
 
 END = re.compile(
@@ -111,3 +112,22 @@ def test_a_sessions_end_is_one_line_and_no_secret_is_in_any(server: Served) -> N
     assert len(set(keys)) == len(ids)
     for secret in [token, *nonces, *keys]:
         assert secret not in log
+
+
+def test_what_is_refused_as_http_is_not_quoted_for_it_may_be_secret(server: Served) -> None:
+    secret = secrets.token_hex(8)
+    requests = (
+        # Of a poll whose length is stated too small, the rest; a head that has lost its beginning.
+        f"ix.y k{secret} t1 n1 a0",
+        f"Cookie: session={secret}",
+        f"GET /a b?token={secret} HTTP/1.1",
+        f"GET /a {secret}",
+    )
+    for request in requests:
+        with Wire(server.port) as connection:
+            connection.send(f"{request}\r\n\r\n".encode())
+            connection.read_rest()
+    eventually(lambda: server.log().count("refused as HTTP") == len(requests))
+    lines = [line for line in server.log().splitlines() if "refused as HTTP" in line]
+    assert all(line.endswith(", from 127.0.0.1") for line in lines)
+    assert secret not in server.log()
