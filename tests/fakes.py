@@ -27,7 +27,7 @@ from fallback_transport.protocol.events import (
 from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Registry
-from fallback_transport.runtime import Hub
+from fallback_transport.runtime import Hub, make_lock
 from fallback_transport.testing.tasks import VirtualRuntime
 
 
@@ -39,7 +39,7 @@ class FakeRuntime(VirtualRuntime):
     """
 
     def __init__(self, *, turns: bool = False) -> None:
-        super().__init__()
+        super().__init__(make_lock)
         if turns:
             self._hub = Hub(FakeHub(self))
             self._take_turns(self._hub)
