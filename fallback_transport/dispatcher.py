@@ -231,7 +231,7 @@ class _Received(EventHandler):
         if len(arguments) not in self._takes:
             taken = _counted(self._takes, len(arguments) - len(data))
             raise MalformedPacket(
-                f"the handler of {name!r} ({title(self._handler)}) takes {taken} arguments, "
+                f"the handler of {name!r:.100} ({title(self._handler)}) takes {taken} arguments, "
                 f"the page sent {len(data)}"
             )
         most = self._most

@@ -218,7 +218,7 @@ class EngineClient:
         else:
             call = self._server._handle_event, self._conversation.id, namespace, None, data
         try:
-            self._call(repr(data[0]), *call)
+            self._call(f"{data[0]!r:.100}", *call)
         except EventRefused:
             # Nobody has asked.
             return
@@ -232,7 +232,7 @@ class EngineClient:
         unanswered, session = self._engine.unanswered, self._conversation.id
         unanswered.add(session)
         try:
-            self._call(repr(data[0]), self._ask, namespace, id, data)
+            self._call(f"{data[0]!r:.100}", self._ask, namespace, id, data)
         except EventRefused as refused:
             self._answer_error(namespace, id, refused.code, refused.message)
         except BaseException:
@@ -251,7 +251,7 @@ class EngineClient:
             self._server._handle_event(self._conversation.id, namespace, id, data)
         except UnwritableReply as error:
             # Its traceback has nothing of the handler, which has returned.
-            text = f"the reply to {data[0]!r} cannot be written as JSON: {error}"
+            text = f"the reply to {data[0]!r:.100} cannot be written as JSON: {error}"
             raise TypeError(text) from None
 
     def _addresses(self, namespace: str | None) -> bool:

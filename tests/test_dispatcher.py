@@ -110,6 +110,17 @@ def test_the_log_counts_what_a_handler_takes(
     assert "takes 0 arguments, the page sent 2" in caplog.text
 
 
+def test_of_a_long_name_the_log_has_the_beginning(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.transport.on_message("*")(lambda client, name, data: None)
+    _, peer = place.peer()
+    peer.packet(event("n" * 5000, 1, 2))
+    assert "takes 1 arguments, the page sent 2" in caplog.text
+    assert "n" * 90 in caplog.text
+    assert len(caplog.text) < 500
+
+
 def test_a_handler_that_raises_is_logged_and_the_session_goes_on(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -261,6 +261,18 @@ def test_one_event_may_have_as_many_attachments_as_messages_are_granted(more: in
         assert len(got) == 10
 
 
+def test_a_handler_is_watched_under_the_beginning_of_its_name(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = house.connected()
+    names: list[str] = []
+    monkeypatch.setattr(house.runtime, "call_handler", lambda name, *call: names.append(name))
+    for number in (None, 1):
+        peer.packet(sio.Packet(sio.EVENT, ["short"], id=number))
+        peer.packet(sio.Packet(sio.EVENT, ["n" * 5000], id=number))
+    assert names == ["'short'", "'" + "n" * 99] * 2
+
+
 def test_a_handler_that_raises_answers_with_an_error(house: House) -> None:
     def crash(*_: Any) -> None:
         raise RuntimeError("secret")

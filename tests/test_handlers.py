@@ -363,6 +363,17 @@ def test_a_reply_that_is_no_json_is_told_by_its_event(
         assert caplog.text.count("the reply to") == 1
 
 
+def test_of_a_long_name_it_is_told_by_the_beginning(
+    transport: FallbackTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport.on_message("*")(lambda client, name, data: object())
+    with TestClient(transport, raise_server_exceptions=False) as client:
+        with pytest.raises(RequestFailed, match="the handler raised"):
+            client.request("n" * 5000, 1)
+        assert "TypeError: the reply to 'nnn" in caplog.text
+        assert "n" * 101 not in caplog.text
+
+
 # -- the size of one event ------------------------------------------------------------------
 
 
