@@ -41,6 +41,9 @@ ERROR = "7"
 #: same sessions. A quarter of what is put off at most: what is larger gains nothing by company.
 SMALL = 16_384
 
+#: Characters of what a page's listener has raised that go to the log.
+MAX_TOLD = 1000
+
 #: The reason of a close that python-socketio asks for.
 SERVER_DISCONNECT = "disconnected by the server"
 
@@ -103,7 +106,16 @@ Resumed = Callable[[str, dict[str, Any]], "tuple[int, str] | None"]
 
 
 class RequestFailed(Exception):
-    """A request that the other side did not answer: it raised, timed out, or is gone."""
+    """A request that the other side did not answer: it raised, timed out, or is gone.
+
+    Its first argument is what the page's listener has raised, as it came; as a text it is one
+    line, and not a long one, for a handler that does not catch it has it logged.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()[:MAX_TOLD]
+        # Line feeds would begin lines that look like others' in the log, or command a terminal.
+        return "".join([c if c.isprintable() else ascii(c)[1:-1] for c in text])
 
 
 class EventRefused(Exception):

@@ -796,6 +796,20 @@ def test_a_clients_error_reply_reaches_the_callback(house: House) -> None:
     assert str(failure) == "its listener raised"
 
 
+def test_what_a_page_says_of_its_error_is_one_line_of_the_log(house: House) -> None:
+    answers: list[Any] = []
+    peer = house.connected()
+    house.server.emit("ask", to=peer.id, callback=answers.append)
+    peer.exchange()
+    said = r"né\nERROR root: forged\u001b[2J\ud800" + "n" * 5000
+    peer.send(f'71{{"code":1011,"message":"{said}"}}')
+    peer.exchange()
+    [failure] = answers
+    assert failure.args[0].startswith("né\nERROR")
+    assert str(failure).startswith(r"né\nERROR root: forged\x1b[2J\ud800nnn")
+    assert len(str(failure)) < 1100
+
+
 def test_replies_overtake_events_whose_handler_waits(house: House) -> None:
     done: list[Any] = []
     event = house.runtime.event()
