@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from .route import Route
 STATUS = {"websocket": 0, "polling": 1, "none": 2}
 #: Where there was nothing to examine.
 NOTHING = 3
+#: Where the report could not be written.
+UNWRITTEN = 4
 MAX_IDLE = 300.0
 
 #: RFC 9110, sections 5.6.2 and 5.5.
@@ -45,19 +48,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         route.tls()
         headers = dict(_header(each) for each in given.header)
     except (ValueError, OSError) as error:
-        print(f"fallback-transport doctor: {error}", file=sys.stderr)
+        _say(f"fallback-transport doctor: {error}")
         return NOTHING
     at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
         observations = Examination(route, given.idle, headers, _tell).observe()
     except NoDoctor as error:
-        print(f"fallback-transport doctor: {route.url}: {error}", file=sys.stderr)
+        _say(f"fallback-transport doctor: {route.url}: {error}")
         return NOTHING
     diagnosis = diagnose(observations)
     if given.json:
-        print(json.dumps(report(route, at, diagnosis, observations), indent=2))
+        written = json.dumps(report(route, at, diagnosis, observations), indent=2)
     else:
-        print(text(route, at, diagnosis))
+        written = text(route, at, diagnosis)
+    try:
+        _print(written)
+    except OSError as error:
+        # Not with what Python would say at its end: that is the status of something else here.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say(f"fallback-transport doctor: the report cannot be written: {error}")
+        return UNWRITTEN
     return STATUS[diagnosis.transport]
 
 
@@ -83,9 +93,22 @@ def text(route: Route, at: str, diagnosis: Diagnosis) -> str:
 
 
 def _tell(check: str, result: str) -> None:
-    # In one piece, whatever other checks have to tell.
-    sys.stderr.write(f"{check + ':':<12}{_plain(result)}\n")
-    sys.stderr.flush()
+    _say(f"{check + ':':<12}{_plain(result)}")
+
+
+def _say(line: str) -> None:
+    """Tell by the way; where nobody can be told, what is examined counts all the same."""
+    # It may be on a full disk, or closed, which Python has as None.
+    with contextlib.suppress(OSError, AttributeError):
+        # In one piece, whatever other checks have to tell.
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+def _print(report: str) -> None:
+    """Write the report, whatever characters the system can write."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(report.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def _plain(line: str) -> str:
@@ -104,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Examine the network between here and a server. It honours HTTPS_PROXY, "
         "HTTP_PROXY, NO_PROXY and SSL_CERT_FILE.",
         epilog="exit status: 0 WebSocket works, 1 only long polling, 2 neither, "
-        "3 there was nothing to examine",
+        "3 there was nothing to examine, 4 the report could not be written",
     )
     doctor.add_argument("url", help="where the sessions are, such as https://host/fallback")
     doctor.add_argument("--json", action="store_true", help="print the whole report as JSON")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -39,14 +40,17 @@ def server() -> Iterator[Served]:
         yield served
 
 
-def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def command(
+    *arguments: str, stdout: Any = subprocess.PIPE, stderr: Any = subprocess.PIPE, **environ: str
+) -> subprocess.CompletedProcess[str]:
     """Run it, in an environment without proxies but for those given."""
     clean = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     return subprocess.run(
         [sys.executable, "-m", "fallback_transport", "doctor", "--idle", str(IDLE), *arguments],
         cwd=ROOT,
         env={**clean, **environ},
-        capture_output=True,
+        stdout=stdout,
+        stderr=stderr,
         text=True,
         timeout=60,
         check=False,
@@ -94,6 +98,40 @@ def test_in_words(server: Served) -> None:
     lines = done.stdout.splitlines()
     assert lines[-1].startswith("WebSocket works: ")
     assert "(ws-ok)" in lines[2]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("full", ["stderr", "stdout"])
+def test_where_a_disk_is_full_its_status_is_not_that_of_a_network(
+    server: Served, full: str
+) -> None:
+    with open("/dev/full", "w") as disk:
+        done = command(server.url + "/fallback", **{full: disk})
+    if full == "stderr":
+        assert done.returncode == 0
+        assert "(ws-ok)" in done.stdout
+    else:
+        assert done.returncode == 4
+        assert done.stderr.splitlines()[-1].endswith(
+            "cannot be written: [Errno 28] No space left on device"
+        )
+    assert "Traceback" not in (done.stderr or "")
+
+
+def test_what_cannot_be_told_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Python has it where it is closed.
+    monkeypatch.setattr("sys.stderr", None)
+    terminal._tell("begin", "works")
+    assert terminal.main(["doctor", "no URL"]) == 3
+
+
+def test_characters_that_the_system_cannot_write_are_written_as_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paper = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", paper)
+    terminal._print("issued by Bücher")
+    assert paper.buffer.getvalue() == rb"issued by B\xfccher" + os.linesep.encode()  # type: ignore[attr-defined]
 
 
 @pytest.mark.integration
