@@ -81,8 +81,12 @@ class Unproven(Generic[T]):
         all, of the address that has the most.
         """
         crowd = self._by_address.get(address, {})
-        if len(crowd) < self._per_address:
+        if not self.is_crowded(address):
             if len(self) < self._total:
                 return None
             crowd = max(self._by_address.values(), key=len)
         return next(iter(crowd.values()))
+
+    def is_crowded(self, address: str) -> bool:
+        """Whether as many are of this address as may be."""
+        return len(self._by_address.get(address, ())) >= self._per_address

@@ -304,7 +304,8 @@ class Gateway:
         address = self.address(environ)
         key = self.admit(address)
         if key is None:
-            text = f"too many WebSockets from {address} wait for their hello"
+            whose = f" from {address}" if self._ungreeted.is_crowded(address) else ""
+            text = f"too many WebSockets{whose} wait for their hello"
             refusal = refuse(503, text, environ, *retry_after())
             return respond(self.runtime, refusal, environ, start_response)
         try:

@@ -222,14 +222,9 @@ class Registry:
             if conversation is None:
                 if self._draining:
                     return None, End(CloseCode.SERVICE_RESTART, "the server restarts")
-                has_room, given_up = self._room(address)
-                if not has_room:
-                    logger.warning(
-                        "hello from %s: the server is full with %d sessions, %d not committed",
-                        address,
-                        len(self),
-                        len(self._uncommitted),
-                    )
+                bound, given_up = self._room(address)
+                if bound is not None:
+                    logger.warning("hello from %s: the server is full: %s", address, bound)
                     return None, End(CloseCode.TRY_AGAIN_LATER, "the server is full")
                 conversation = self._create(hello, environ(hello), address)
                 if hello.nonce is not None:
@@ -305,18 +300,28 @@ class Registry:
         tombstone = self._tombstone(session_id)
         return tombstone.end if tombstone else End(CloseCode.GONE, "no such session", True)
 
-    def _room(self, address: str) -> tuple[bool, Conversation | None]:
-        """Whether there is room for another session, and which one is to be given up for it."""
+    def _room(self, address: str) -> tuple[str | None, Conversation | None]:
+        """The bound because of which there is no room for another session, as the log names it.
+
+        Where there is room: which session is to be given up for it, if one is.
+        """
         # A handler that never returns holds on to its session, also beyond the session's end.
         if len(self._alive) >= self._capacity.sessions:
-            return False, None
+            over = len(self._alive) - len(self)
+            return f"{len(self)} sessions, {over} whose handlers go on (max_sessions)", None
         oldest = self._uncommitted.obstacle(address)
         if oldest is None:
-            return True, None
+            return None, None
         if self.runtime.now() < oldest.created + UNCOMMITTED_GRACE:
-            return False, None
+            if self._uncommitted.is_crowded(address):
+                # Nobody but the application knows whether that is a client's address.
+                return (
+                    f"{self._capacity.uncommitted_per_address} of this address are not committed "
+                    "(max_uncommitted_per_address; if it is a proxy's, see trusted_proxies)"
+                ), None
+            return f"{len(self._uncommitted)} are not committed (max_uncommitted)", None
         self._uncommitted.remove(oldest.id)
-        return True, oldest
+        return None, oldest
 
     def _create(self, hello: Hello, environ: dict[str, Any], address: str) -> Conversation:
         machine = ServerMachine(

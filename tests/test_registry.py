@@ -156,6 +156,27 @@ def test_a_full_server_turns_away_and_takes_again() -> None:
     assert isinstance(desk.greet("two"), Welcome)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "told"),
+    [
+        ({"sessions": 1}, "1 sessions, 0 whose handlers go on (max_sessions)"),
+        ({"uncommitted": 1}, "1 are not committed (max_uncommitted)"),
+        (
+            {"per_address": 1},
+            "1 of this address are not committed "
+            "(max_uncommitted_per_address; if it is a proxy's, see trusted_proxies)",
+        ),
+    ],
+)
+def test_the_log_says_of_what_it_is_full(
+    bounds: dict[str, int], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(**bounds)
+    desk.greet("one", address="10.0.0.1")
+    assert desk.greet("two", address="10.0.0.1").code == CloseCode.TRY_AGAIN_LATER
+    assert caplog.messages == [f"hello from 10.0.0.1: the server is full: {told}"]
+
+
 def test_sessions_that_nobody_commits_make_room_for_new_ones() -> None:
     desk = Desk(sessions=10, uncommitted=2)
     one = desk.peer()
