@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from fallback_transport.runtime import deferral as module
 from fallback_transport.runtime.deferral import Deferral
 
 logger = logging.getLogger("fallback_transport.test_deferral")
@@ -67,6 +68,26 @@ def test_a_line_is_written_by_a_task(deferred: Deferred) -> None:
     logger.warning("three")
     deferred.run()
     assert deferred.lines == ["one", "two", "three"]
+
+
+def test_what_a_log_that_waits_has_no_room_for_is_counted(
+    deferred: Deferred, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_KEPT", 3)
+    lost = logging.getLogger("fallback_transport.runtime")
+    lost.addHandler(deferred.handler)
+    try:
+        for number in range(5):
+            logger.warning("%d", number)
+        deferred.run()
+        told = "2 lines were not logged: the log is too slow for them"
+        assert deferred.lines == ["0", "1", "2", told]
+        # Once.
+        logger.warning("again")
+        deferred.run()
+        assert deferred.lines[4:] == ["again"]
+    finally:
+        lost.removeHandler(deferred.handler)
 
 
 def test_another_thread_writes_its_own(deferred: Deferred) -> None:

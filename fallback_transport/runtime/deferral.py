@@ -12,8 +12,13 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+logger = logging.getLogger("fallback_transport.runtime")
+
 #: The loggers of this package.
 PREFIX = "fallback_transport"
+#: How many lines may wait for a log handler, which may wait for ever: a line for each session that
+#: may end at once. What comes then is not logged, but counted.
+MAX_KEPT = 20_000
 
 
 class Deferral(logging.Filter):
@@ -31,6 +36,7 @@ class Deferral(logging.Filter):
         self._here = here
         self._submit = submit
         self._kept: deque[logging.LogRecord] = deque()
+        self._lost = 0
         self._stopped = False
         #: Whether a task writes, or is about to: one after the other, for it may wait.
         self._due = False
@@ -54,6 +60,9 @@ class Deferral(logging.Filter):
         if self._stopped or getattr(record, "deferred", False) or not self._here():
             return True
         record.deferred = True
+        if len(self._kept) >= MAX_KEPT:
+            self._lost += 1
+            return False
         self._kept.append(record)
         if not self._due:
             self._due = True
@@ -65,5 +74,8 @@ class Deferral(logging.Filter):
             while self._kept:
                 record = self._kept.popleft()
                 logging.getLogger(record.name).handle(record)
+                if self._lost and not self._kept:
+                    lost, self._lost = self._lost, 0
+                    logger.warning("%d lines were not logged: the log is too slow for them", lost)
         finally:
             self._due = False
