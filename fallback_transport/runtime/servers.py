@@ -320,7 +320,7 @@ def serve_threads(
 ) -> None:
     """Serve by Werkzeug's threaded server, each connection in a thread that `start` has for it.
 
-    One that there is no thread for is closed at once: that is what it raises for.
+    One that there is no thread for is closed at once.
     """
     from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -367,7 +367,12 @@ def serve_threads(
             raise
 
     def process_request(request: Any, address: Any) -> None:
-        start(server.process_request_thread, request, address)
+        try:
+            start(server.process_request_thread, request, address)
+        except RuntimeError as error:
+            # Left to the server, each is a traceback on standard error.
+            trouble.tell(error)
+            server.shutdown_request(request)
 
     # It closes each connection behind an answer, so that a new thread each would be one per poll.
     server.process_request = process_request
@@ -382,7 +387,7 @@ class _AcceptTrouble:
     def __init__(self) -> None:
         self._quiet_until = 0.0
 
-    def tell(self, error: OSError) -> None:
+    def tell(self, error: Exception) -> None:
         now = time.monotonic()
         if now >= self._quiet_until:
             self._quiet_until = now + ACCEPT_QUIET

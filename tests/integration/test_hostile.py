@@ -1482,6 +1482,17 @@ def test_a_server_out_of_file_descriptors_goes_on(mode: str) -> None:
         assert log.count("no connection can be accepted") == 1
 
 
+def test_connections_that_no_thread_is_to_be_had_for() -> None:
+    """They are closed, and told of once, not by a traceback each."""
+    with Served("threading", module="tests.integration.few_threads_app") as server:
+        with contextlib.ExitStack() as stack:
+            wires = [stack.enter_context(Wire(server.port)) for _ in range(30)]
+            assert wires[-1].read_rest() == b""
+        log = server.log()
+        assert "Traceback" not in log
+        assert log.count("no connection can be accepted just now: can't start new thread") == 1
+
+
 def test_sessions_that_nobody_commits_make_room() -> None:
     with Served("eventlet", max_uncommitted=3) as server:
         known = [hello() for _ in range(3)]
