@@ -61,7 +61,11 @@ class Origins:
         if not origin or "*" in allowed or origin in allowed or self._same(origin, environ):
             return origin
         if told:
-            logger.warning("origin %.80r is not allowed", origin)
+            # With what it was compared with: a proxy may have changed that.
+            compared = f"{environ.get('wsgi.url_scheme')}://{environ.get('HTTP_HOST', '')}"
+            proxied = self._same(origin, _sent_to(environ)[1])
+            cure = "; by X-Forwarded-Host and -Proto it would be: see ProxyFix" if proxied else ""
+            logger.warning("origin %.80r is not allowed to ask %.80r%s", origin, compared, cure)
         return None
 
     def trusts(self, environ: dict[str, Any]) -> bool:

@@ -586,6 +586,25 @@ def test_a_host_that_werkzeug_cannot_read_is_not_trusted(monkeypatch: pytest.Mon
     assert doors.hello(HTTP_HOST="a..b", HTTP_ORIGIN="http://a..b").status == 403
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "cure"),
+    [
+        ({}, ""),
+        ({"HTTP_X_FORWARDED_HOST": "other.example"}, ""),
+        (
+            {"HTTP_X_FORWARDED_HOST": "shop.example", "HTTP_X_FORWARDED_PROTO": "https"},
+            "; by X-Forwarded-Host and -Proto it would be: see ProxyFix",
+        ),
+    ],
+)
+def test_the_log_says_what_an_origin_was_compared_with(
+    doors: Doors, caplog: pytest.LogCaptureFixture, forwarded: dict[str, str], cure: str
+) -> None:
+    assert doors.hello(HTTP_ORIGIN=SHOP, HTTP_HOST="127.0.0.1:5000", **forwarded).status == 403
+    asked = "origin 'https://shop.example' is not allowed to ask 'http://127.0.0.1:5000'"
+    assert caplog.messages == [asked + cure]
+
+
 def test_no_origin_is_no_browser(doors: Doors) -> None:
     assert doors.hello().status == 200
 
