@@ -271,15 +271,16 @@ class Gateway:
         limit = self.registry.grant.body
         if "HTTP_TRANSFER_ENCODING" in environ or not re.fullmatch("[0-9]+", length, re.ASCII):
             end = End(CloseCode.MALFORMED, "a body of unstated length")
-            logger.warning("poll: %s", end.reason)
+            logger.warning("poll: %s, from %s", end.reason, self.address(environ))
             return _BadBody(411, end)
         if len(length) > 12 or int(length) > limit:
-            logger.warning("poll: a body of %.20s bytes; at most %s", length, limit)
+            told = "poll: a body of %.20s bytes; at most %s, from %s"
+            logger.warning(told, length, limit, self.address(environ))
             return _BadBody(413, End(CloseCode.TOO_LARGE, f"at most {limit} bytes"))
         body = self._read(environ)
         if len(body) < int(length):
             end = End(CloseCode.MALFORMED, "the body ended early")
-            logger.warning("poll: %s", end.reason)
+            logger.warning("poll: %s, from %s", end.reason, self.address(environ))
             return _BadBody(400, end, unread=False)
         return body
 

@@ -251,13 +251,13 @@ class PollingDoor:
         try:
             unit = decode_body(body)
         except RemoteProtocolError as error:
-            logger.warning("poll: %s", error)
+            logger.warning("poll: %s, from %s", error, address())
             return answer(End(error.code, str(error)[:120]))
         if isinstance(unit, Hello):
             return self._greet(unit, environ, origin, done, address())
         if isinstance(unit, PollRequest):
             return self._request(unit, environ, done)
-        logger.warning("poll: not what a client sends here")
+        logger.warning("poll: not what a client sends here, from %s", address())
         return answer(End(CloseCode.MALFORMED, "not what a client sends here"))
 
     def left(self) -> None:

@@ -211,11 +211,11 @@ class Registry:
             return found, found.greet(hello, transport, attachment, key=None, environ=environ)
         problem = _unfit(hello.envelope)
         if problem is not None:
-            logger.warning("hello: %s", problem.reason)
+            logger.warning("hello from %s: %s", address, problem.reason)
             return None, problem
         given_up: Conversation | None = None
         with self._lock:
-            known = self._by_nonce(hello, origin)
+            known = self._by_nonce(hello, origin, address)
             if isinstance(known, End):
                 return None, known
             conversation = known
@@ -285,14 +285,14 @@ class Registry:
             if number % DRAIN_BATCH == 0:
                 self.runtime.give_way()
 
-    def _by_nonce(self, hello: Hello, origin: str) -> Conversation | End | None:
+    def _by_nonce(self, hello: Hello, origin: str, address: str) -> Conversation | End | None:
         entry = self._nonces.get(hello.nonce) if hello.nonce is not None else None
         if entry is None:
             return None
         session_id, said = entry
         if not _Said.by(hello, origin).again(said):
             end = End(CloseCode.MALFORMED, "a nonce that is in use, with another hello")
-            logger.warning("hello: %s", end.reason)
+            logger.warning("hello from %s: %s", address, end.reason)
             return end
         conversation = self._sessions.get(session_id)
         if conversation is not None:

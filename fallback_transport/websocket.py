@@ -149,7 +149,7 @@ class WebSocketConnection:
             failure = self._framing.parser_exc
         if failure is not None and not self._failed and not isinstance(failure, EOFError):
             self._failed = True
-            logger.warning("WebSocket: %.120s", failure)
+            self._warn(str(failure))
         # What the session has to answer to its messages, it says itself; and what ends neither a
         # frame nor the stream is not answered.
         quiet = bool(data) and failure is None and self._conversation is not None
@@ -239,7 +239,7 @@ class WebSocketConnection:
         assert isinstance(opening, ServerProtocol), "what comes first"
         opening.send_response(opening.accept(request))
         if opening.handshake_exc is not None:
-            logger.warning("WebSocket: %.120r", str(opening.handshake_exc))
+            self._warn(repr(str(opening.handshake_exc)))
             return
         opening.parser.close()
         self._framing = Protocol(
@@ -256,8 +256,13 @@ class WebSocketConnection:
 
     def _fail(self, code: int, reason: str) -> None:
         """The peer broke a rule: say so, here and there."""
-        logger.warning("WebSocket: %.120s", reason)
+        self._warn(reason)
         self._close(None, code, reason)
+
+    def _warn(self, problem: str) -> None:
+        known = self._conversation
+        whose = f"from {self._address}" if known is None else f"of session {known.id}"
+        logger.warning("WebSocket: %.120s, %s", problem, whose)
 
     def _frames(self) -> list[bytes]:
         """What the session has for this connection, in frames."""
@@ -331,7 +336,7 @@ class WebSocketConnection:
         except UnsupportedVersion as error:
             # As an end, which the pages of any version can read: it is what ends the session there.
             reason = str(error)[:120]
-            logger.warning("WebSocket: %.120s", reason)
+            self._warn(reason)
             self._close(End(error.code, reason), error.code, reason)
         except RemoteProtocolError as error:
             self._fail(error.code, str(error)[:120])

@@ -605,6 +605,33 @@ def test_the_log_says_what_an_origin_was_compared_with(
     assert caplog.messages == [asked + cure]
 
 
+@pytest.mark.parametrize(
+    ("body", "length", "problem"),
+    [
+        (b"", "", "a body of unstated length"),
+        (b"", "9999999", "a body of 9999999 bytes; at most 1000000"),
+        (b"a0", "3", "the body ended early"),
+        (b"a0", "2", "a body without its end mark"),
+        (b"a0\x1e.", "4", "not what a client sends here"),
+        (
+            encode_body(Hello(1, envelope=Envelope(1, 1))),
+            None,
+            "mark 1 of 0 sent",
+        ),
+    ],
+)
+def test_the_log_says_whose_poll_is_refused(
+    body: bytes, length: str | None, problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = {"HTTP_X_FORWARDED_FOR": "10.9.9.9, 198.51.100.7", "REMOTE_ADDR": "127.0.0.1"}
+    if length is not None:
+        headers["CONTENT_LENGTH"] = length
+    Doors(trusted_proxies=1).ask("/fallback/poll", body, **headers)
+    [told] = caplog.messages
+    assert problem in told
+    assert "from 198.51.100.7" in told
+
+
 def test_no_origin_is_no_browser(doors: Doors) -> None:
     assert doors.hello().status == 200
 

@@ -268,10 +268,13 @@ def test_after_the_first_commit_it_yields_no_key(desk: Desk) -> None:
         {"client": (("protocols", "other"),)},
     ],
 )
-def test_another_hello_with_its_nonce_gets_nothing(desk: Desk, other: dict[str, Any]) -> None:
+def test_another_hello_with_its_nonce_gets_nothing(
+    desk: Desk, other: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     desk.greet(origin="https://here")
-    end = desk.greet(attempt=2, **other)
+    end = desk.greet(attempt=2, address="10.0.0.1", **other)
     assert end == End(CloseCode.MALFORMED, "a nonce that is in use, with another hello")
+    assert caplog.messages == [f"hello from 10.0.0.1: {end.reason}"]
     assert len(desk.registry) == 1
 
 

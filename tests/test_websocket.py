@@ -67,7 +67,7 @@ class Line:
         )
         self.closings = self.woken = 0
         self.connection = WebSocketConnection(
-            self.registry, lambda hello: {}, "", self._wake, self._close
+            self.registry, lambda hello: {}, "", self._wake, self._close, address="10.0.0.1"
         )
         self._framing = Protocol(Side.CLIENT)
         self.connection.receive(handshake(ENVIRON))
@@ -117,6 +117,22 @@ class Line:
             else:
                 found.append(bytes(frame.data))
         return found
+
+
+@pytest.mark.parametrize("greeted", [True, False])
+def test_the_log_says_whose_it_is_that_breaks_a_rule(
+    greeted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    # No text of ours, no UTF-8, and no frame.
+    broken = (b"\x81\x85\0\0\0\0what?", b"\x81\x81\0\0\0\0\xff", b"\x83\x80\0\0\0\0")
+    for frame in broken:
+        line = Line(greeted=greeted)
+        line.connection.receive(frame)
+        whose = f"of session {line.welcome.id}" if greeted else "from 10.0.0.1"
+        [told] = caplog.messages
+        assert told.startswith("WebSocket: ")
+        assert told.endswith(f", {whose}")
+        caplog.clear()
 
 
 def test_a_message_may_come_in_fragments_with_a_ping_amid() -> None:
