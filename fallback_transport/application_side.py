@@ -389,14 +389,15 @@ class ApplicationSide:
                 unit = self._units.pop(0)
             try:
                 self._run(unit)
+                if self._units and self.runtime.now() - since > TURN:
+                    # Where there is always something to do, handlers that never wait hold up a hub.
+                    self.runtime.give_way()
+                    since = self.runtime.now()
             except BaseException:
-                # It may end no more than this task; the session is not to stop with it.
+                # It may end no more than this task; the session is not to stop with it. A time-out
+                # that a handler has left behind comes when nothing of the application's runs.
                 self.runtime.submit(self._work)
                 raise
-            if self._units and self.runtime.now() - since > TURN:
-                # Where there is always something to do, handlers that never wait hold up a hub.
-                self.runtime.give_way()
-                since = self.runtime.now()
 
     def _run_urgent(self) -> None:
         with self.lock:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fallback_transport import application_side
 from fallback_transport.application import MalformedPacket, Unit
 from fallback_transport.conversation import Conversation
 from fallback_transport.protocol.codes import CloseCode
@@ -193,6 +194,26 @@ def test_units_run_in_order_one_at_a_time(room: Room) -> None:
     room.layer.go.set()
     room.runtime.run()
     assert room.layer.log == ["one", "wait two", "done wait two", "three", "four"]
+
+
+class Timeout(BaseException):
+    """As eventlet's and gevent's: no `Exception`."""
+
+
+def test_a_time_out_between_two_handlers_does_not_stop_the_session(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_way() -> None:
+        monkeypatch.undo()
+        raise Timeout
+
+    monkeypatch.setattr(application_side, "TURN", -1.0)
+    monkeypatch.setattr(room.runtime, "give_way", give_way)
+    with pytest.raises(Timeout):
+        room.receive("one", "two")
+    room.runtime.run()
+    room.receive("three")
+    assert room.layer.log == ["one", "two", "three"]
 
 
 def test_an_ack_follows_the_handler(room: Room) -> None:
