@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from .alarm import Alarm, TaskAlarm, TimerAlarm
 from .batch import MAX_BYTES, Batch
-from .deferral import Deferral
+from .deferral import Deferral, defer_in_threads
 from .flusher import Flusher
 from .home import Home, in_hub, leave_at_forks, original
 from .hub import TURN, Deadlines, Hub
@@ -184,6 +184,8 @@ class Runtime:
                 self._begin = self._hub.submit
             self._deferral = Deferral(self._home.here, self.submit)
             self._deferral.start()
+        elif self.mode == "threading":
+            defer_in_threads()
 
     @property
     def hub(self) -> Hub:
@@ -212,8 +214,8 @@ class Runtime:
         """A re-entrant lock for what does not wait while it has it.
 
         On eventlet and gevent it keeps out other threads only, and what does not wait is alone
-        anyway: their own locks, in Python, cost ten times as much. What is logged meanwhile waits
-        for its turn, see `deferral`.
+        anyway: their own locks, in Python, cost ten times as much. In each mode, what is logged
+        meanwhile waits for its turn, see `deferral`.
         """
         return self._make_lock()
 

@@ -3,12 +3,18 @@
 On eventlet much of this package runs in callbacks of the hub; there and on gevent it holds
 locks that only threads respect. A log handler waits cooperatively as soon as it writes to a
 socket, and so do all others for its lock; in the hub that is an error, under the lock a breach.
+
+Threads respect those locks, and a log handler has one, too: one that emits what it is told takes
+the two the other way round.
 """
 
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
+import os
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -25,7 +31,7 @@ class Deferral(logging.Filter):
     """Keeps what is logged in the hub's thread for a task, which logs it soon.
 
     Args:
-        here: whether this is the hub's thread.
+        here: whether this is the hub's thread, or any that may have locks of ours.
         submit: runs a function as a task.
     """
 
@@ -35,6 +41,7 @@ class Deferral(logging.Filter):
         super().__init__()
         self._here = here
         self._submit = submit
+        self._lock = threading.RLock()
         self._kept: deque[logging.LogRecord] = deque()
         self._lost = 0
         self._stopped = False
@@ -48,6 +55,7 @@ class Deferral(logging.Filter):
                 logging.getLogger(name).addFilter(self)
         # With a server that is not ours, nobody else says that the hub runs no more.
         atexit.register(self.stop)
+        os.register_at_fork(after_in_child=self._forked)
 
     def stop(self) -> None:
         """Nothing more runs as a task: log what is kept, and from now on at once."""
@@ -60,22 +68,51 @@ class Deferral(logging.Filter):
         if self._stopped or getattr(record, "deferred", False) or not self._here():
             return True
         record.deferred = True
-        if len(self._kept) >= MAX_KEPT:
-            self._lost += 1
-            return False
-        self._kept.append(record)
-        if not self._due:
-            self._due = True
-            self._submit(self._write)
+        with self._lock:
+            if len(self._kept) >= MAX_KEPT:
+                self._lost += 1
+                return False
+            self._kept.append(record)
+            begins, self._due = not self._due, True
+        if begins:
+            try:
+                self._submit(self._write)
+            except Exception:
+                # No thread can be started: with the next line, then.
+                self._due = False
         return False
 
     def _write(self) -> None:
         try:
-            while self._kept:
-                record = self._kept.popleft()
+            while (record := self._next()) is not None:
                 logging.getLogger(record.name).handle(record)
                 if self._lost and not self._kept:
                     lost, self._lost = self._lost, 0
                     logger.warning("%d lines were not logged: the log is too slow for them", lost)
-        finally:
+        except BaseException:
             self._due = False
+            raise
+
+    def _next(self) -> logging.LogRecord | None:
+        """The line that has waited longest; with the last, the task ends."""
+        with self._lock:
+            if self._kept:
+                return self._kept.popleft()
+            self._due = False
+            return None
+
+    def _forked(self) -> None:
+        """In a fork no task of its parent's goes on, and what is kept is its parent's to log."""
+        self._kept.clear()
+        self._stopped = True
+        atexit.unregister(self.stop)
+
+
+@functools.cache
+def defer_in_threads() -> None:
+    """Let a thread write what others log, whoever they are; for as long as the process lives."""
+
+    def submit(write: Callable[[], None]) -> None:
+        threading.Thread(target=write, name="fallback_transport log", daemon=True).start()
+
+    Deferral(lambda: True, submit).start()

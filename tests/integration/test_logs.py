@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -131,3 +132,23 @@ def test_what_is_refused_as_http_is_not_quoted_for_it_may_be_secret(server: Serv
     lines = [line for line in server.log().splitlines() if "refused as HTTP" in line]
     assert all(line.endswith(", from 127.0.0.1") for line in lines)
     assert secret not in server.log()
+
+
+@pytest.mark.parametrize("mode", MODE_PARAMS)
+def test_a_log_handler_may_emit(mode: str) -> None:
+    """Also to the session that ends, whose lock others wait for."""
+    with (
+        Served(mode, module="tests.integration.logged_app", to_pages=True) as server,
+        ClientSession(server.port).open() as hears,
+    ):
+        ends = RawPolling.open(server.port)
+        impossible = Envelope(ack=99, received=99, commit=1)
+        # Nobody waits for its answer, which may be long in coming.
+        asking = threading.Thread(
+            target=post,
+            args=(server.port, ends.waiting(0.0)._replace(envelope=impossible)),
+            daemon=True,
+        )
+        asking.start()
+        hears.wait_for(lambda: any(ends.id in line for line in hears.named("line")), 10)
+        asking.join()
