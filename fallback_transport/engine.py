@@ -190,6 +190,11 @@ class Engine:
 
     # -- what python-socketio calls ------------------------------------------------
 
+    def handle_request(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """Answer a stock client, who may be the first to come: other threads emit to it, too."""
+        self.runtime.asked(environ)
+        return self.stock.handle_request(environ, start_response)
+
     def send(self, sid: str, data: Any) -> None:
         """Send one text or bytes to a client."""
         conversation = self.conversation(sid)

@@ -187,6 +187,12 @@ class Runtime:
         elif self.mode == "threading":
             defer_in_threads()
 
+    def asked(self, environ: dict[str, Any]) -> None:
+        """A request has come: this is the thread that serves, on a server that suits the mode."""
+        hubs = self.mode in ("eventlet", "gevent")
+        if hubs and self._home is None and unsuitable(self.mode, environ) is None:
+            self.settle()
+
     @property
     def hub(self) -> Hub:
         """The hub of the thread that serves, which is this; on eventlet only."""

@@ -11,7 +11,7 @@ import pytest
 import socketio
 
 from fallback_transport.runtime.workers import IDLE
-from tests.client.fixtures import MODE_PARAMS, TRANSPORTS, unexpected
+from tests.client.fixtures import BINDING_PARAMS, MODE_PARAMS, TRANSPORTS, unexpected
 from tests.client.session import ClientSession
 from tests.client.waiting import eventually
 from tests.integration.redis_server import redis_server
@@ -47,6 +47,16 @@ def test_a_task_and_an_os_thread(served: Served, transport: str, where: str) -> 
         # Promptly: nothing else goes on that could take it along.
         client.wait_for(lambda: len(client.named("news")) == 50, 5)
         assert client.named("news") == several(50)
+
+
+@pytest.mark.parametrize("mode", BINDING_PARAMS)
+@both
+def test_a_thread_reaches_a_stock_client_that_is_alone(mode: str, transport: str) -> None:
+    with Served(mode, module=MODULE) as server, contextlib.ExitStack() as stack:
+        stock = PythonClient(server.url, (transport,))
+        stack.callback(stock.disconnect)
+        stock.emit("thread", 50)
+        assert stock.wait_named("news", 50) == several(50)
 
 
 @both
