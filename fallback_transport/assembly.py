@@ -104,7 +104,9 @@ class Assembly:
 
     def drain(self, timeout: float | None = None) -> None:
         """End every session in order; see `FallbackTransport.drain`."""
-        self.registry.drain(self.options.drain if timeout is None else timeout)
+        patience = self.options.drain if timeout is None else timeout
+        drain = partial(self.registry.drain, patience)
+        self.engine.runtime.complete(drain, patience + LAST_RESORT)
 
     def drain_all(self) -> None:
         """Drain all that serve the app, each in its own time, but together."""

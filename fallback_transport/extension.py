@@ -142,8 +142,7 @@ class FallbackTransport(Handlers):
         now; then each session is closed with 1012, behind all that was sent on it, and
         its client has 5 s to confirm. What no handler has begun is not acknowledged,
         and the page is told so. `run` does it on SIGTERM; with another server, see
-        `drain_on_sigterm`, or call it in a thread or task of the async mode while that server
-        still serves.
+        `drain_on_sigterm`, or call it in a thread or a task while that server still serves.
 
         Args:
             timeout: seconds for the handlers; None for the option `drain`.

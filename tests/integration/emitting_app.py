@@ -142,6 +142,16 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
 
         in_os_thread(mode, run)
 
+    @transport.on_message("drain")
+    def drain(client: Any, seconds: float) -> None:
+        """From a thread, when nothing else has woken the one that serves for a while."""
+
+        def run() -> None:
+            transport.server.sleep(seconds)
+            transport.drain(1.0)
+
+        in_os_thread(mode, run)
+
     @transport.on_message("ask")
     def ask(client: Any, data: Any) -> None:
         """Ask from a thread: an answer, or why there cannot be one."""

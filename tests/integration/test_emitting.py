@@ -96,6 +96,16 @@ def test_a_thread_closes(served: Served, transport: str) -> None:
         assert client.received == [["last"]]
 
 
+@pytest.mark.parametrize("mode", BINDING_PARAMS)
+def test_a_thread_drains(mode: str) -> None:
+    with Served(mode, module=MODULE) as server:
+        with opened(server) as client:
+            client.emit("drain", 1.0)
+            assert client.wait_closed(4) == (1012, "the server restarts")
+        eventually(lambda: "drained in" in server.log())
+        assert not unexpected(server.log()), server.log()
+
+
 # -- other processes ------------------------------------------------------------------------
 
 
