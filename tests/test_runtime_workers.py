@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -313,3 +315,19 @@ def test_flushes_and_alarms_outlive_a_lack_of_threads() -> None:
     assert rang.wait(PATIENCE)
     task.go()
     threads.end_watch()
+
+
+def test_the_end_of_a_process_is_no_lack_of_threads() -> None:
+    program = (
+        "import atexit\n"
+        "made = []\n"
+        # Behind all that is registered later.
+        "atexit.register(lambda: print('told:', made[0]._short.is_set()))\n"
+        "from fallback_transport.runtime.workers import Workers\n"
+        "made.append(Workers(lambda *_: None))\n"
+        "made[0].submit(print)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ended.stdout == "told: False\n"

@@ -92,7 +92,9 @@ class Workers:
         if begins:
             try:
                 # It keeps nobody: an application may be made, served and dropped, many times.
-                weakref.finalize(self, self._short.set)
+                dropped = weakref.finalize(self, self._short.set)
+                # At the end of the process it would look for what waits, and complain.
+                dropped.atexit = False
                 self._spawn(_try_again, weakref.ref(self), self._short)
             except BaseException:
                 # With the next thread, then.
