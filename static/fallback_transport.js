@@ -1475,7 +1475,7 @@
       if (!event.key || !event.key.indexOf(turnsUnder)) { turn(); }
     }
 
-    function turn() { if (poller) { poller.turn(); } }
+    function turn() { if (carrier && carrier.turn) { carrier.turn(); } }
 
     // -- Long polling
 
@@ -1803,7 +1803,6 @@
       // Others have come or gone. A poll that is held for much longer than its share gives way: the
       // page of a newcomer may be waiting for the connection.
       connection.turn = function () {
-        if (carrier !== connection) { return; }
         clear(TURN);
         if (waiting.abort && heldUntil > now() + Math.max(0, share()) + SLOT / 4) {
           abort(waiting);
@@ -1843,9 +1842,8 @@
       var connection = this;
       var WebSocket = nativeWebSocket(window);
       var ws = new WebSocket(pollUrl.replace(/^http/, "ws").replace(/poll$/, "ws"), SUBPROTOCOL);
-      // When it has opened; 0 before, and once it is welcomed.
-      var opened = false;
-      var greetedAt = 0;
+      // When it has opened.
+      var opened = 0;
 
       connection.transport = WEBSOCKET;
       connection.attempt = ++attempt;
@@ -1863,9 +1861,8 @@
 
       ws.binaryType = "arraybuffer";
       ws.onopen = function () {
-        opened = true;
-        greetedAt = now();
         ws.send(encode(hello(connection)));
+        opened = now();
       };
       ws.onerror = broken;
       ws.onclose = function (event) {
@@ -1880,12 +1877,11 @@
         var data = event.data;
         // Altered on the way, perhaps: then this connection ends, not the session.
         var unit = isText(data) ? read(decode, data) : read(decodeBinary, new Uint8Array(data));
-        if (unit.grant && greetedAt && unit.attempt === connection.attempt) {
+        if (unit.grant && carrier !== connection && unit.attempt === connection.attempt) {
           clear(GREETING);
-          measured(now() - greetedAt);
-          greetedAt = 0;
+          measured(now() - opened);
           welcomed(connection, unit);
-        } else if (isEnvelope(unit) && carrier === connection) {
+        } else if (carrier === connection && isEnvelope(unit)) {
           connection.heardAt = connection.activeAt = now();
           if (unit.ask !== undefined) { connection.askedAt = now(); }
           // Who was answered waits longer with the next question.
@@ -1987,9 +1983,11 @@
       });
     }
 
+    // Where polling is not to be had, a new WebSocket may get through; but on a slow path one envelope
+    // takes 8 s, and would begin anew.
     function doubt() {
-      socket.doubted = true;
-      hedge();
+      socket.doubted = socket.doubted || now() + timing.margin;
+      if (poller || now() < socket.doubted) { hedge(); } else { lost(socket); }
     }
 
     // -- What the connections report
@@ -2122,7 +2120,7 @@
       var isNews = troubled || suspicion;
       retries = strangers = 0;
       troubled = false;
-      if (connection === socket) { socket.doubted = false; } else { polled(); }
+      if (connection === socket) { socket.doubted = 0; } else { polled(); }
       if (isNews) { changed(); }
       act();
       return carrier === connection;
@@ -2428,7 +2426,7 @@
           if (socket) {
             socket.spared = false;
             // In order, so what was sent before the question has been swallowed on the way.
-            if (machine.outbox.received < socket.expects) { lost(socket, "closed"); }
+            if (machine.outbox.received < socket.expects) { lost(socket); }
           }
         } else {
           if (socket && socket.attempt === event.attempt) { lost(socket, "silent"); }

@@ -115,6 +115,52 @@ for (const keepalive of [4000, 25_000]) {
   }
 }
 
+for (const transports of [["websocket"], ["websocket", "polling"]]) {
+  for (const dead of ["up", "both"]) {
+    test(`${transports} allowed, all requests refused, and ${dead} dies: another WebSocket takes its place`, () => {
+      const page = new Page({ options: { transports } }).on("websocket").advance(MINUTE);
+      page.network.onpost = () => ({ status: 502 });
+      const dying = page.network.link;
+      dying.swallow(dead);
+      page.session.send("now");
+      page.until(() => page.peer.events.length === 1, "it came", 15_000);
+      assert.notEqual(page.network.link, dying);
+      page.on("websocket");
+      assert.equal(page.environment.sockets.size, 1);
+      page.talks();
+    });
+  }
+}
+
+test("on a path on which one envelope takes 8 s, a WebSocket that is all there is goes on", () => {
+  const page = new Page({ options: { transports: ["websocket"] } }).on("websocket").advance(MINUTE);
+  const { link } = page.network;
+  page.network.latency = 4000;
+  for (let i = 0; i < 10; i++) {
+    page.session.send(`${i}`);
+    page.advance(5000);
+  }
+  page.advance(10_000);
+  assert.equal(page.network.link, link);
+  assert.equal(page.peer.events.length, 10);
+  page.quiet();
+});
+
+test("polling is swallowed, too, by a network that is away for a while: one WebSocket after the other", () => {
+  const page = new Page().on("websocket").advance(MINUTE);
+  page.network.onpost = () => ({ lost: true });
+  page.network.websocket = "unanswered";
+  page.network.link.swallow();
+  page.session.send("now");
+  page.until(() => page.session.state === "reconnecting", "it is not open any more", 17_000);
+  page.advance(20_000);
+  page.network.onpost = () => undefined;
+  page.network.websocket = "ok";
+  page.until(() => page.peer.events.length === 1, "it came", 30_000);
+  assert.equal(page.count("reset"), 0);
+  page.on("websocket").talks();
+});
+
 test("on a path of long round trips the answer is waited for", () => {
   const page = new Page({ before: ({ network }) => { network.latency = 900; } }).on("websocket");
   page.network.onpost = () => ({ status: 502 });
