@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from .protocol.codes import CloseCode
 from .protocol.machine import SessionMachine
 
 #: Why a client says that it is on long polling (the client's `session.why.reason`).
@@ -26,6 +27,12 @@ REASONS = (
     "proving",
 )
 UNKNOWN = "unknown"
+#: How many codes are counted that are none of the protocol's, of the 2,000 and more that clients
+#: may close with; whatever comes then counts as `OTHER`. Each is a series to Prometheus, for ever.
+MAX_CODES = 100
+#: No code, and a number as all of them: JSON's writers sort by them.
+OTHER = 0
+_OWN_CODES = frozenset(map(int, CloseCode))
 _TRANSPORTS = ("websocket", "polling")
 
 
@@ -70,7 +77,11 @@ class Stats:
     def ended(self, machine: SessionMachine) -> None:
         """A session is over."""
         with self._lock:
-            self._closed[machine.closure[0]] += 1
+            code = machine.closure[0]
+            closed = self._closed
+            if code not in closed and code not in _OWN_CODES:
+                code = code if len(closed.keys() - _OWN_CODES) < MAX_CODES else OTHER
+            closed[code] += 1
             up, down, replays, duplicates = self._past
             outbox, inbox = machine.outbox, machine.inbox
             self._past = (

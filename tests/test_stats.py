@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fallback_transport.conversation import Conversation
+from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import Envelope, Grant, Hello, PollRequest, Welcome
 from fallback_transport.protocol.events import Transport
 from fallback_transport.protocol.message import Close, Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
-from fallback_transport.stats import REASONS, UNKNOWN, Stats
+from fallback_transport.stats import MAX_CODES, OTHER, REASONS, UNKNOWN, Stats
 from tests.fakes import FakeRuntime, Peer
 
 
@@ -76,6 +78,30 @@ def test_switches_and_fallbacks() -> None:
     assert told["switches"] == {"websocket": 1, "polling": 1}
     assert told["fallbacks"] == {"half-open": 1, "refused": 1, UNKNOWN: 2}
     assert UNKNOWN not in REASONS
+
+
+class Over:
+    """What is counted of the machine of a session that is over."""
+
+    outbox = SimpleNamespace(sent=0, replays=0)
+    inbox = SimpleNamespace(received=0, duplicates=0)
+
+    def __init__(self, code: int) -> None:
+        self.closure = code, ""
+
+
+def test_clients_make_no_names_by_the_codes_that_they_close_with() -> None:
+    stats = Stats(threading.Lock())
+    for _ in range(2):
+        for code in range(3000, 5000):
+            stats.ended(Over(code))  # type: ignore[arg-type]
+    # A server's own is counted all the same, also the first one of its kind.
+    stats.ended(Over(CloseCode.SERVICE_RESTART))  # type: ignore[arg-type]
+    closed = stats.to_json([], 0)["closed"]
+    own = {code for code in CloseCode if code >= 3000}
+    assert set(closed) == {*range(3000, 3000 + MAX_CODES), *own, CloseCode.SERVICE_RESTART, OTHER}
+    assert closed[OTHER] == 2 * (2000 - MAX_CODES - len(own))
+    assert closed[3000] == closed[CloseCode.TOO_MANY] == 2
 
 
 def greet(registry: Registry, transport: Transport, why: str) -> tuple[Conversation, Welcome]:
