@@ -165,7 +165,8 @@ class Engine:
             ErrorReplies(server.manager, RequestFailed)
         #: What of our own says who is in a room, for the manager.
         self._participants: Any = None
-        if runtime.mode == "threading":
+        if runtime.mode in ("eventlet", "gevent", "threading"):
+            # With a hub there may be other threads, too; only a test has one alone.
             self._participants = share(server.manager, runtime.lock())
         server.eio = self
         self._disconnect: Callable[..., None] = server.disconnect
