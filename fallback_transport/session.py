@@ -263,9 +263,8 @@ class Sessions:
 
     def create(self, sid: str, namespace: str, auth: Any) -> Session:
         """The view of a client that connects."""
-        engine_id = self._engine_id(sid, namespace)
-        session = Session(self._engine, sid, engine_id, namespace, auth)
-        self._engine.get_session(engine_id).setdefault(self._KEY, {})[sid] = session
+        kept, session = self._make(sid, namespace, auth)
+        kept[sid] = session
         return session
 
     def get(self, sid: str, namespace: str) -> Session:
@@ -278,7 +277,7 @@ class Sessions:
             kept = self._engine.get_session(self._engine_id(sid, namespace))
             session: Session = kept[self._KEY][sid]
         except KeyError:
-            return self.create(sid, namespace, None)
+            return self._late(sid, namespace)
         return session
 
     def of(self, conversation: Conversation, namespace: str) -> Session:
@@ -286,7 +285,7 @@ class Sessions:
         try:
             session: Session = conversation.data[self._KEY][conversation.id]
         except KeyError:
-            return self.create(conversation.id, namespace, None)
+            return self._late(conversation.id, namespace)
         return session
 
     def all(self, namespace: str, room: str | None = None) -> list[Session]:
@@ -297,6 +296,17 @@ class Sessions:
             with contextlib.suppress(KeyError):
                 found.append(self.get(sid, namespace))
         return found
+
+    def _late(self, sid: str, namespace: str) -> Session:
+        """The view of a client that had none; it may connect just now, in another thread."""
+        kept, session = self._make(sid, namespace, None)
+        return kept.setdefault(sid, session)
+
+    def _make(self, sid: str, namespace: str, auth: Any) -> tuple[dict[str, Session], Session]:
+        """A view of a client, and where its views are kept."""
+        engine_id = self._engine_id(sid, namespace)
+        session = Session(self._engine, sid, engine_id, namespace, auth)
+        return self._engine.get_session(engine_id).setdefault(self._KEY, {}), session
 
     def _engine_id(self, sid: str, namespace: str) -> str:
         manager = self._engine.server.manager

@@ -10,6 +10,7 @@ from socketio import packet as sio
 from werkzeug.test import EnvironBuilder
 
 from fallback_transport import ConnectionRefused, RequestFailed, Session
+from fallback_transport import session as module
 from fallback_transport.gateway import Gateway
 from fallback_transport.protocol.errors import MessageRefused
 from tests.fakes import Peer
@@ -57,6 +58,26 @@ def test_a_stock_client(place: Place) -> None:
     assert client.transport == "polling"
     assert client.rooms == [client.id]
     assert client.closure is None
+
+
+def test_who_is_looked_at_as_it_connects_keeps_what_it_has(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread goes through all clients, and finds one that has no view yet."""
+    sessions = place.transport._made().sessions
+    client, _ = place.peer({"token": 1})
+    kept = place.server.eio.get_session(client.id)[sessions._KEY]
+    kept.clear()
+
+    class Looked(Session):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            # Meanwhile it is there.
+            kept[client.id] = client
+
+    monkeypatch.setattr(module, "Session", Looked)
+    assert sessions.all("/") == [client]
+    assert sessions.get(client.id, "/") is client
 
 
 def test_a_session_that_is_detached_for_a_while(place: Place) -> None:
