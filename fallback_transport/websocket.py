@@ -354,9 +354,11 @@ class WebSocketConnection:
             if isinstance(answer, End):
                 self._closing = answer, CloseCode.NORMAL if answer.session else answer.code, ""
                 return
-            self._framing.send_text(encode(answer).encode())
             self._attempt = hello.attempt
             self._conversation = conversation
+            if self._framing.state is _OPEN:
+                # Another thread may have ended the session, and this with it, as soon as it began.
+                self._framing.send_text(encode(answer).encode())
 
     def _envelope(self, envelope: Envelope) -> None:
         if self._conversation is None:

@@ -214,6 +214,28 @@ def test_the_end_of_a_session_is_the_last_text() -> None:
     assert line.heard() == [End(4005, "enough", True, 1, 1), 1000]
 
 
+def test_a_session_that_ends_before_its_welcome_says_just_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = Line(greeted=False)
+    greet = line.registry.greet
+    said: list[bytes] = []
+
+    def ended_meanwhile(*args: Any) -> Any:
+        conversation, answer = greet(*args)
+        assert conversation is not None
+        conversation.abort(4001, "enough")
+        # The thread that writes is quicker than the one that reads.
+        said.extend(line.connection.data_to_send())
+        return conversation, answer
+
+    monkeypatch.setattr(line.registry, "greet", ended_meanwhile)
+    line.say(HELLO)
+    assert b"4001" in b"".join(said)
+    assert line.connection.data_to_send() == []
+    assert line.connection.finished
+
+
 def test_few_pings_may_come_before_the_hello() -> None:
     line = Line(greeted=False)
     line.send(*[(PING, b"", True)] * MAX_EARLY_PINGS)
