@@ -140,6 +140,11 @@ def hello_request(headers: dict[str, str] | None = None, path: str = "/fallback/
     return request("POST", path, (hello() + END).encode(), headers)
 
 
-def waiting(welcome: dict[str, Any], number: int, wait: int = 20_000) -> bytes:
+def waiting(
+    welcome: dict[str, Any],
+    number: int,
+    wait: int = 20_000,
+    headers: dict[str, str] | None = None,
+) -> bytes:
     line = f"i{welcome['id']} k{welcome['key']} t1 n{number} w{wait} c1 a0"
-    return request("POST", "/fallback/poll", (line + END).encode())
+    return request("POST", "/fallback/poll", (line + END).encode(), headers)

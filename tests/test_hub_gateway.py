@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import re
 from typing import Any
@@ -23,12 +24,13 @@ from fallback_transport.hub_gateway import (
 from fallback_transport.origins import Origins
 from fallback_transport.polling import HOLD_MARGIN
 from fallback_transport.protocol.envelope import Grant
+from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.server import ServerMachine
 from fallback_transport.runtime import CLIENT_WAIT
 from fallback_transport.runtime.stream import READ_BYTES
 
-from .hub import Place, hello_request, waiting
-from .integration.raw import handshake, request
+from .hub import END, Layer, Place, hello_request, waiting
+from .integration.raw import TEXT, frame, handshake, hello, request
 
 # -- time ----------------------------------------------------------------------------------
 
@@ -75,6 +77,27 @@ def test_a_body_has_its_time_too_and_a_long_one_more_of_it() -> None:
     place.advance(0.2)
     assert client.statuses == [408]
     assert client.closed
+
+
+@pytest.mark.parametrize("headers", [{}, {"X": "x"}])
+def test_each_request_of_a_connection_has_the_same_time(headers: dict[str, str]) -> None:
+    data, bad = hello_request(headers), request("POST", "/fallback/poll", b"x" * 3 * BODY_STEP)
+    for rest, wait in ((data[:30], HEAD_WAIT), (bad[: -BODY_STEP - 9], BODY_WAIT)):
+        place = Place()
+        client = place.client()
+        for each in (hello_request(), data, bad):
+            # The second may have the head of the first.
+            client.send(each[:30])
+            client.send(each[30:])
+            place.advance(0.1)
+        place.advance(HEAD_WAIT + BODY_WAIT)
+        assert client.statuses == [200, 200, 400]
+        client.send(rest)
+        place.advance(wait - 0.1)
+        assert not client.closed
+        place.advance(0.2)
+        assert client.statuses == [200, 200, 400, 408]
+        assert client.closed
 
 
 def test_of_a_long_body_is_read_what_is_there() -> None:
@@ -205,6 +228,19 @@ def test_whoever_does_not_read_his_answer_has_his_time() -> None:
     assert len(place.front.idle) == 0
 
 
+def test_whoever_is_waited_for_once_he_has_read_is_not_idle() -> None:
+    place = Place()
+    client, welcome, conversation = deaf(place)
+    client.send(b"".join(waiting(welcome, number, 0) for number in (1, 2)) + waiting(welcome, 3))
+    assert len(place.front.idle) == 1
+    client.read()
+    assert client.statuses == [200] * 3
+    assert len(place.front.idle) == 0
+    conversation.close(1000, "")
+    assert client.statuses == [200] * 4
+    assert not any(place.front._held.values())
+
+
 def test_what_is_to_be_read_before_a_request_is_handed_over_has_its_time() -> None:
     place = Place()
     client, welcome = place.session()
@@ -230,6 +266,39 @@ def test_an_answer_that_is_not_read_holds_up_the_next_and_counts_for_its_session
     assert client.statuses == [200] * 4
     # The last of them was written at once.
     assert conversation.weight == len(client.stream.rest) == 0
+    # Each is taken off once.
+    for number in (4, 6):
+        client.socket.reads = False
+        client.send(waiting(welcome, number, 0) + waiting(welcome, number + 1, 0))
+        assert conversation.weight == len(client.stream.rest) > 0
+        client.read()
+        assert conversation.weight == 0
+
+
+def test_an_end_that_is_not_read_holds_up_the_next_and_counts_for_nobody() -> None:
+    place = Place()
+    client, welcome, conversation = deaf(place)
+    bad = request("POST", "/fallback/poll", b"bad")
+    client.send(waiting(welcome, 1, 0) + bad * 3)
+    assert conversation.weight == 0
+    client.read()
+    assert client.statuses == [200, 200, 400, 400, 400]
+
+
+def test_a_held_poll_is_answered_before_what_comes_behind_it_whenever_the_last_answer_goes() -> (
+    None
+):
+    place = Place()
+    client, welcome, conversation = deaf(place)
+    client.send(waiting(welcome, 1, 0))
+    client.send(waiting(welcome, 2))
+    client.send(b"GET /page HTTP/1.1\r\n\r\n")
+    client.read()
+    assert client.statuses == [200, 200]
+    assert client.handed_over is None
+    conversation.close(1000, "")
+    assert client.statuses == [200, 200, 200]
+    assert client.handed_over is not None
 
 
 def test_one_who_does_not_wait_for_answers_is_not_read_for_ever() -> None:
@@ -246,6 +315,20 @@ def test_one_who_does_not_wait_for_answers_is_not_read_for_ever() -> None:
     assert client.statuses == [200, 200]
     assert client.handed_over is not None
     assert client.handed_over.startswith(b"GET /page")
+
+
+def test_one_who_does_not_wait_for_answers_gets_all_of_them() -> None:
+    place = Place()
+    client, welcome = place.session()
+    client.send(waiting(welcome, 1))
+    many = [waiting(welcome, 1 + number, 0) for number in range(1, 301)]
+    assert len(b"".join(many)) > 2 * MAX_HEAD
+    client.send(b"".join(many))
+    assert client.paused
+    place.advance(30)
+    while client.socket.there:
+        assert client.tell("read")
+    assert client.statuses == [200] * 302
 
 
 def test_an_end_behind_a_held_poll() -> None:
@@ -373,6 +456,98 @@ def test_a_door_below_a_mount_is_ours_for_who_speaks_our_protocol() -> None:
     other = request("POST", "/fallback/deeper/poll", b"what it likes")
     client.send(other + b"more")
     assert client.handed_over == other + b"more"
+
+
+def test_the_welcome_has_what_was_sent_at_once_and_does_not_wait() -> None:
+    place = Place()
+
+    class Ready(Layer):
+        def __init__(self, conversation: Conversation) -> None:
+            conversation.send([Message("0{}")])
+
+    place.registry._application = Ready
+    client = place.client()
+    client.send(hello_request())
+    assert client.statuses == [200]
+    assert place.gateway.door._held == 0
+
+
+def test_answers_are_whole_whichever_way_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000_000_000.5
+    monkeypatch.setattr(hub_gateway.time, "time", lambda: now)
+    friendly = {"Origin": "http://friend.test"}
+    place = Place(origins=Origins(("http://friend.test",)))
+    client, welcome = place.session(**friendly)
+    conversation = place.registry.find(welcome["id"])
+    assert conversation is not None
+    conversation.send([Message("2" + "x" * 2000)])
+    client.send(request("POST", "/fallback/poll", b"bad", friendly))
+    client.send(waiting(welcome, 1, 0, {"Accept-Encoding": "br, gzip", **friendly}))
+    now += 1
+    client.send(waiting(welcome, 2, 0))
+
+    found, rest = [], client.received
+    while rest:
+        head, _, rest = rest.partition(b"\r\n\r\n")
+        line, *lines = head.decode().split("\r\n")
+        headers = dict(each.split(": ") for each in lines)
+        size = int(headers.pop("Content-Length"))
+        body, rest = rest[:size], rest[size:]
+        packed = "Content-Encoding" in headers
+        assert (gzip.decompress(body) if packed else body).endswith(END.encode())
+        found.append((line, headers))
+    usual = {
+        "Content-Type": "text/plain; charset=utf-8",
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Date": "Sun, 09 Sep 2001 01:46:40 GMT",
+    }
+    readable = usual | {
+        "Access-Control-Allow-Origin": "http://friend.test",
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Expose-Headers": "Retry-After",
+    }
+    assert found == [
+        ("HTTP/1.1 200 OK", readable),
+        ("HTTP/1.1 400 Bad Request", readable),
+        ("HTTP/1.1 200 OK", readable | {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}),
+        ("HTTP/1.1 200 OK", usual | {"Date": "Sun, 09 Sep 2001 01:46:41 GMT"}),
+    ]
+
+
+@pytest.mark.parametrize("crowd", [0, 2])
+def test_a_handshake_that_is_refused_is_the_servers(crowd: int) -> None:
+    place = Place(max_ungreeted_per_address=2)
+    for _ in range(crowd):
+        place.client().send(handshake())
+    data = handshake({} if crowd else {"Sec-WebSocket-Version": "12"}) + b"more"
+    client = place.client()
+    client.send(data)
+    assert client.handed_over == data
+    assert client.statuses == []
+
+
+def test_what_comes_right_behind_a_handshake_is_the_websockets() -> None:
+    place = Place()
+    client = place.client()
+    before = request("POST", "/fallback/poll", b"bad")
+    client.send(before + handshake() + frame(TEXT, hello().encode()))
+    client.end()
+    assert client.statuses == [400, 101]
+    assert b'{"welcome":1,' in client.received
+    assert client.closed
+    assert not place.gateway._ungreeted
+
+
+def test_an_end_right_behind_a_handshake_is_the_websockets() -> None:
+    place = Place(grant=Grant(wait=20.0))
+    client, welcome = place.session()
+    client.send(waiting(welcome, 1))
+    client.send(handshake() + frame(TEXT, hello().encode()))
+    client.end()
+    place.advance(25)
+    assert client.statuses == [200, 200, 101]
+    assert client.closed
 
 
 def test_a_websocket_that_never_says_hello_is_closed() -> None:
