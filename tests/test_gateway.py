@@ -14,6 +14,7 @@ import pytest
 from fallback_transport import origins
 from fallback_transport.application import MalformedPacket, Unit
 from fallback_transport.conversation import Conversation
+from fallback_transport.drivers import HELLO_WAIT
 from fallback_transport.files import DOCTOR_FILES, FILES, SCRIPT, folder, load
 from fallback_transport.gateway import Gateway, GatewayOptions
 from fallback_transport.origins import Origins
@@ -25,7 +26,9 @@ from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
 from fallback_transport.runtime import Runtime
+from fallback_transport.testing.links import Wire
 from tests.fakes import FakeRuntime
+from tests.integration.raw import TEXT, frame, hello
 
 HELLO = encode_body(Hello(1, nonce="nonce", envelope=Envelope(0, 0, 1, (Message("0"),))))
 
@@ -690,20 +693,56 @@ def test_what_is_no_handshake_is_told_what_is_expected(doors: Doors) -> None:
     assert response.headers["Upgrade"] == "websocket"
 
 
+HANDSHAKE = {
+    "HTTP_CONNECTION": "Upgrade",
+    "HTTP_UPGRADE": "websocket",
+    "HTTP_SEC_WEBSOCKET_VERSION": "13",
+    "HTTP_SEC_WEBSOCKET_KEY": "AAAAAAAAAAAAAAAAAAAAAA==",
+    "HTTP_SEC_WEBSOCKET_PROTOCOL": "fallback.v1",
+}
+
+
 def test_a_server_without_sockets_says_what_to_do(doors: Doors) -> None:
-    response = doors.ask(
-        "/fallback/ws",
-        method="GET",
-        HTTP_CONNECTION="Upgrade",
-        HTTP_UPGRADE="websocket",
-        HTTP_SEC_WEBSOCKET_VERSION="13",
-        HTTP_SEC_WEBSOCKET_KEY="AAAAAAAAAAAAAAAAAAAAAA==",
-        HTTP_SEC_WEBSOCKET_PROTOCOL="fallback.v1",
-        SERVER_SOFTWARE="toy/1",
-    )
+    response = doors.ask("/fallback/ws", method="GET", **HANDSHAKE, SERVER_SOFTWARE="toy/1")
     assert response.status == 501
     assert b"toy/1" in response.body
     assert b"FallbackTransport.run()" in response.body
+
+
+def test_a_handshake_counts_until_its_hello_or_its_end() -> None:
+    doors = Doors(max_ungreeted_per_address=1)
+    sent: list[bytes] = []
+
+    def ask(**headers: Any) -> tuple[Wire, Response]:
+        wire = Wire(doors.runtime.tasks, sent.append)
+        headers = {**HANDSHAKE, "fallback_transport.socket": wire, **headers}
+        return wire, doors.start("/fallback/ws", method="GET", **headers)
+
+    odd: list[tuple[dict[str, Any], int]] = [
+        ({"HTTP_SEC_WEBSOCKET_VERSION": "12"}, 426),
+        ({"fallback_transport.socket": None}, 501),
+        ({"HTTP_ORIGIN": "http://evil.test"}, 403),
+    ]
+    for headers, status in odd:
+        assert ask(**headers)[1].status == status
+    assert sent == []
+    greets, _ = ask()
+    for address, status in (("", 503), ("192.0.2.7", 0)):
+        refused = ask(REMOTE_ADDR=address)[1]
+        assert refused.status == status
+        assert ("Retry-After" in refused.headers) == (status == 503)
+    greets.feed(frame(TEXT, hello().encode()))
+    doors.runtime.run()
+    leaves, _ = ask()
+    assert ask()[1].status == 503
+    leaves.feed(b"")
+    doors.runtime.run()
+    assert ask()[1].status == 0
+    assert ask()[1].status == 503
+    doors.runtime.advance(HELLO_WAIT)
+    assert ask()[1].status == 0
+    assert [data[:13] for data in sent].count(b"HTTP/1.1 101 ") == 5
+    assert doors.runtime.errors == []
 
 
 # -- what handlers see ----------------------------------------------------------------

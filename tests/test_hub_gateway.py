@@ -273,6 +273,8 @@ def test_an_answer_that_is_not_read_holds_up_the_next_and_counts_for_its_session
         assert conversation.weight == len(client.stream.rest) > 0
         client.read()
         assert conversation.weight == 0
+    client.stream.close()
+    assert conversation.weight == 0
 
 
 def test_an_end_that_is_not_read_holds_up_the_next_and_counts_for_nobody() -> None:
@@ -458,17 +460,25 @@ def test_a_door_below_a_mount_is_ours_for_who_speaks_our_protocol() -> None:
     assert client.handed_over == other + b"more"
 
 
-def test_the_welcome_has_what_was_sent_at_once_and_does_not_wait() -> None:
+@pytest.mark.parametrize("when", ["begins", "takes"])
+def test_the_welcome_has_what_was_sent_at_once_and_does_not_wait(when: str) -> None:
     place = Place()
 
     class Ready(Layer):
         def __init__(self, conversation: Conversation) -> None:
-            conversation.send([Message("0{}")])
+            self._conversation = conversation
+            if when == "begins":
+                conversation.send([Message("0{}")])
+
+        def unit(self, seq: int, data: Any) -> None:
+            if when == "takes":
+                self._conversation.send([Message("0{}")])
 
     place.registry._application = Ready
     client = place.client()
     client.send(hello_request())
     assert client.statuses == [200]
+    assert b"m0{}" in client.received
     assert place.gateway.door._held == 0
 
 
