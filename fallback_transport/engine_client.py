@@ -183,6 +183,8 @@ class EngineClient:
 
     def _error_reply(self, seq: int, text: str) -> Unit:
         """Our own packet: the client's handler raised. The callback gets a `RequestFailed`."""
+        if not self._connected:
+            raise MalformedPacket(_EARLY)
         try:
             # Same shape as an ACK, with an object for the list.
             packet = self._server.packet_class(encoded_packet="3" + text[1:])

@@ -398,10 +398,11 @@ def test_a_malformed_packet_ends_the_session(house: House, texts: list[str | byt
         assert each.leftovers == []
 
 
-def test_a_packet_before_connect_ends_the_session(house: House) -> None:
+@pytest.mark.parametrize("packet", ['2["event"]', '21["event"]', "31[]", "71{}", "1"])
+def test_a_packet_before_connect_ends_the_session(house: House, packet: str) -> None:
     # Without a nonce it would not be in the hello.
     peer = house.peer(nonce="once")
-    end = peer.open('2["event"]')
+    end = peer.open(packet)
     assert isinstance(end, End)
     assert end.code == CloseCode.MALFORMED
     assert end.reason.startswith("a packet before CONNECT")
@@ -810,18 +811,20 @@ def test_what_a_page_says_of_its_error_is_one_line_of_the_log(house: House) -> N
     assert len(str(failure)) < 1100
 
 
-def test_replies_overtake_events_whose_handler_waits(house: House) -> None:
+@pytest.mark.parametrize(
+    "reply", [["31[2]"], ['61-1[{"_placeholder":true,"num":0}]', b"2"], ["71{}"]]
+)
+def test_replies_overtake_events_whose_handler_waits(house: House, reply: list[Any]) -> None:
     done: list[Any] = []
     event = house.runtime.event()
     house.server.on("wait", lambda sid: done.append(event.wait(5)))
     peer = house.connected()
-    house.server.emit(
-        "ask", b"x", to=peer.id, callback=lambda *args: (done.append(args), event.set())
-    )
+    house.server.emit("ask", b"x", to=peer.id, callback=lambda value: event.set())
     peer.exchange()
     peer.emit("wait")
-    peer.packet(sio.Packet(sio.ACK, [b"reply"], id=1), urgent=True)
-    assert done == [(b"reply",), True]
+    peer.machine.send([Message(part) for part in reply], urgent=True)
+    peer.exchange()
+    assert done == [True]
 
 
 # -- the end --------------------------------------------------------------------------
