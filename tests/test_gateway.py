@@ -472,18 +472,22 @@ def test_only_post_polls(doors: Doors) -> None:
     assert response.headers["Allow"] == "POST"
 
 
-@pytest.mark.parametrize("length", [None, "", "-1", "+5", "1e3", "٣", "5 ", "0x10"])
+@pytest.mark.parametrize("length", [None, "", "-1", "+5", "1e3", "٣", "5 ", "0x10", "chunked"])
 def test_a_body_of_unstated_length_is_refused(doors: Doors, length: str | None) -> None:
-    response = doors.ask("/fallback/poll", HELLO, CONTENT_LENGTH=length)
+    # One that is stated twice is, too.
+    name = "HTTP_TRANSFER_ENCODING" if length == "chunked" else "CONTENT_LENGTH"
+    response = doors.ask("/fallback/poll", HELLO, **{name: length})
     assert (response.status, response.unit.code) == (411, 4400)
     assert len(doors.registry) == 0
 
 
 def test_a_body_that_is_too_large_is_not_read() -> None:
-    doors = Doors(grant=Grant(body=1000))
-    response = doors.ask("/fallback/poll", CONTENT_LENGTH="1001", **{"wsgi.input": None})
-    assert (response.status, response.unit.code) == (413, 4413)
-    assert "1000" in response.unit.reason
+    doors = Doors(grant=Grant(body=len(HELLO)))
+    assert doors.hello().status == 200
+    for length in (str(len(HELLO) + 1), "9" * 5000):
+        response = doors.ask("/fallback/poll", CONTENT_LENGTH=length, **{"wsgi.input": None})
+        assert (response.status, response.unit.code) == (413, 4413)
+        assert response.unit.reason == f"at most {len(HELLO)} bytes"
 
 
 def test_a_body_that_ends_early_is_refused(doors: Doors) -> None:

@@ -25,7 +25,7 @@ from fallback_transport.origins import Origins
 from fallback_transport.polling import HOLD_MARGIN
 from fallback_transport.protocol.envelope import Grant
 from fallback_transport.protocol.message import Message
-from fallback_transport.protocol.server import ServerMachine
+from fallback_transport.protocol.server import REPEATED, ServerMachine
 from fallback_transport.runtime import CLIENT_WAIT
 from fallback_transport.runtime.stream import READ_BYTES
 
@@ -480,6 +480,19 @@ def test_the_welcome_has_what_was_sent_at_once_and_does_not_wait(when: str) -> N
     assert client.statuses == [200]
     assert b"m0{}" in client.received
     assert place.gateway.door._held == 0
+
+
+def test_a_poll_that_is_answered_as_it_comes_is_not_held() -> None:
+    place = Place()
+    client, welcome = place.session()
+    client.send(waiting(welcome, 1))
+    place.advance(REPEATED)
+    again = place.client()
+    again.send(waiting(welcome, 1))
+    assert client.statuses == [200, 200]
+    assert again.statuses == [200]
+    assert place.gateway.door._held == 0
+    assert not any(place.front._held.values())
 
 
 def test_answers_are_whole_whichever_way_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
