@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
+import threading
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
+import eventlet
 import pytest
 
 from fallback_transport.runtime.suitability import unsuitable
@@ -45,3 +50,32 @@ def test_of_threads_one_is_too_few(
     said = unsuitable("threading", {**THREADS, "SERVER_SOFTWARE": server})
     assert (said is None) == suits
     assert suits or f"{server} answers one request at a time here" in (said or "")
+
+
+RUN: dict[str, Callable[[Callable[[], Any]], Any]] = {
+    "eventlet": lambda call: eventlet.spawn(call).wait(),
+    # Both are imported, and this one's hub runs.
+    "gevent": lambda call: importlib.import_module("gevent").spawn(call).get(),
+}
+
+
+@pytest.mark.requires("gevent")
+@pytest.mark.parametrize("carrier", RUN)
+@pytest.mark.parametrize("patched", [False, True])
+def test_greenlets_suit_their_own_mode_and_threads_that_they_are(
+    carrier: str, patched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if patched:
+        lock = type("Lock", (), {"__module__": f"{carrier}.locks"})
+        monkeypatch.setattr(threading, "Lock", lock)
+    for mode in ("eventlet", "gevent", "threading"):
+        # Of greenlets there are always more, whatever the server says of threads.
+        said = RUN[carrier](lambda mode=mode: unsuitable(mode, {}))
+        if mode == carrier or (patched and mode == "threading"):
+            assert said is None
+            continue
+        assert f"does not work on this WSGI server, whose requests run in {carrier}'s " in said
+        cure = f'"{carrier}" or "threading"' if patched else f'"{carrier}"'
+        assert said.endswith(f"; or set async_mode to {cure}, as this server has it")
+    # The thread that runs their hub is none of them.
+    assert unsuitable("threading", THREADS) is None

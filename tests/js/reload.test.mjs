@@ -165,6 +165,24 @@ both("credit is counted on in the next page", (transport) => {
   second.quiet();
 });
 
+both("a packet that went out alone, beyond the credit, keeps its numbers in the next page", (transport) => {
+  const first = open(transport, undefined, { grant: { bytes: 100 } });
+  const { peer } = first;
+  peer.holds = true;
+  const data = [new Uint8Array(80), new Uint8Array(80)];
+  first.session.send(data);
+  first.session.send("behind");
+  first.advance(100);
+  assert.equal(peer.received, 4);
+  leave(first);
+  const second = next(first).opened();
+  peer.holds = false;
+  peer.handle();
+  second.until(() => peer.events.length === 2, "all");
+  assert.equal(messages(peer)[1], "behind");
+  second.talks().quiet();
+});
+
 both("a packet whose attachments are still to come is completed by the next page", (transport) => {
   const first = open(transport);
   const { peer } = first;
