@@ -20,6 +20,8 @@ from .protocol.message import Message
 _MAX_NAMESPACE = 256
 #: What a client's connection is told of by, and no event.
 RESERVED_EVENTS = frozenset({"connect", "disconnect"})
+#: Where a session has what its page gave as `auth`, whoever's connect handler is asked.
+AUTH = "fallback_transport.auth"
 _EARLY = "a packet before CONNECT"
 
 
@@ -197,6 +199,8 @@ class EngineClient:
 
     def _connect(self, packet: Any) -> None:
         conversation = self._conversation
+        if packet.data is not None:
+            conversation.data[AUTH] = packet.data
         self._engine.stock.handlers["connect"](conversation.id, conversation.environ)
         if self._engine.manager_health is not None:
             self._engine.manager_health.wait()

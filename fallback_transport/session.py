@@ -8,7 +8,7 @@ from typing import Any
 
 from .conversation import Conversation
 from .engine import Engine, RequestFailed, only_latest
-from .engine_client import RESERVED_EVENTS
+from .engine_client import AUTH, RESERVED_EVENTS
 from .protocol.codes import CloseCode, valid_close
 from .request import URL
 from .rooms import in_namespace
@@ -263,15 +263,16 @@ class Sessions:
 
     def create(self, sid: str, namespace: str, auth: Any) -> Session:
         """The view of a client that connects."""
-        kept, session = self._make(sid, namespace, auth)
-        kept[sid] = session
+        engine_id = self._engine_id(sid, namespace)
+        session = Session(self._engine, sid, engine_id, namespace, auth)
+        self._engine.get_session(engine_id).setdefault(self._KEY, {})[sid] = session
         return session
 
     def get(self, sid: str, namespace: str) -> Session:
         """The view of a client that connected before.
 
-        A client of an application whose own connect handler replaced ours has
-        none yet; it is made now, without `auth`.
+        A client that no connect handler of ours was asked for has none yet; it is
+        made now, for a stock client without `auth`.
         """
         try:
             kept = self._engine.get_session(self._engine_id(sid, namespace))
@@ -299,14 +300,11 @@ class Sessions:
 
     def _late(self, sid: str, namespace: str) -> Session:
         """The view of a client that had none; it may connect just now, in another thread."""
-        kept, session = self._make(sid, namespace, None)
-        return kept.setdefault(sid, session)
-
-    def _make(self, sid: str, namespace: str, auth: Any) -> tuple[dict[str, Session], Session]:
-        """A view of a client, and where its views are kept."""
         engine_id = self._engine_id(sid, namespace)
-        session = Session(self._engine, sid, engine_id, namespace, auth)
-        return self._engine.get_session(engine_id).setdefault(self._KEY, {}), session
+        kept = self._engine.get_session(engine_id)
+        session = Session(self._engine, sid, engine_id, namespace, kept.get(AUTH))
+        late: Session = kept.setdefault(self._KEY, {}).setdefault(sid, session)
+        return late
 
     def _engine_id(self, sid: str, namespace: str) -> str:
         manager = self._engine.server.manager

@@ -481,18 +481,26 @@ def test_connection_refused_is_checked_where_it_is_made() -> None:
 # -- clients of a server whose own handlers took them -----------------------------------
 
 
-def test_a_client_that_anothers_handler_connected_has_a_session(place: Place) -> None:
-    place.server.on("connect", lambda sid, environ: None)
+@pytest.mark.parametrize("auth", [None, {"token": 1}])
+@pytest.mark.parametrize("asks", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_client_that_no_handler_of_ours_connected_has_a_session(
+    own: bool, asks: bool, auth: Any, place: Place
+) -> None:
+    del place.server.handlers["/"]["connect"]
+    if own:
+        place.server.on("connect", lambda sid, environ, auth=None: None)
     seen: list[Session] = []
     place.transport.on_message(lambda client, data: seen.append(client))
     assert isinstance(place.app.wsgi_app, Gateway)
     environ = EnvironBuilder("/fallback/poll").get_environ()
     peer = Peer(place.app.wsgi_app.registry, place.runtime, environ, nonce=None)
-    peer.connect()
-    peer.emit("message", 1)
-    peer.emit("message", 2)
+    peer.connect(auth)
+    for number in (1, 2):
+        # Which is taken in another way.
+        peer.emit("message", number, id=number if asks else None)
     assert seen[0] is seen[1]
-    assert (seen[0].id, seen[0].auth, seen[0].reliable) == (peer.id, None, True)
+    assert (seen[0].id, seen[0].auth, seen[0].reliable) == (peer.id, auth, True)
 
 
 def test_the_servers_own_user_session_is_another(place: Place) -> None:
