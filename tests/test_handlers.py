@@ -726,6 +726,9 @@ def test_what_the_server_that_was_handed_in_has_stays() -> None:
     with pytest.raises(ValueError, match="has a handler for 'chat' already"):
         transport.on_message("chat", namespace="/a")(print)
     transport.on_message("chat")(lambda client, data: "ours")
+    # Nor is there one that nobody has registered.
+    transport.on_connect(lambda client: None)
+    assert set(server.handlers["/a"]) == {"chat"}
     with TestClient(transport) as one, TestClient(transport, namespace="/a") as two:
         assert (one.request("chat", 1), two.request("chat", 1)) == ("ours", "the server's")
 
