@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -169,6 +170,24 @@ def test_emit_send_join_and_leave(place: Place, kind: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "events"),
+    [("peer", [["at", 4], ["at", b"2"], ["at", b"3"]]), ("stock", [["at", 1], ["at", 4]])],
+)
+def test_the_latest_replaces_no_bytes_and_nothing_that_goes_to_a_stock_client(
+    place: Place, kind: str, events: list[Any]
+) -> None:
+    client, end = place.peer() if kind == "peer" else place.stock()
+    for data in (1, b"2", b"3", 4):
+        if kind == "peer" or isinstance(data, int):
+            client.emit("at", data, latest="key")
+    if isinstance(end, Peer):
+        end.exchange()
+        assert end.events == events
+    else:
+        assert [json.loads(text[1:]) for text in end.sent] == events
+
+
 @pytest.mark.parametrize("kind", ["peer", "stock"])
 def test_who_is_over_is_in_no_room(
     place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -279,11 +298,17 @@ def failure(answers: list[Any]) -> str:
 
 def test_a_request_that_the_clients_listener_fails(place: Place) -> None:
     client, peer = place.peer()
-    answers = place.task(lambda: client.request("ask"))
+
+    def ask() -> str:
+        with pytest.raises(RequestFailed, match=r"^its listener raised$"):
+            client.request("ask")
+        return "raised"
+
+    answers = place.task(ask)
     peer.exchange()
     peer.send('71{"code":1011,"message":"its listener raised"}')
     peer.exchange()
-    assert failure(answers) == "its listener raised"
+    assert answers == ["raised"]
 
 
 @pytest.mark.parametrize("kind", ["peer", "stock"])
