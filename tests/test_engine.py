@@ -398,14 +398,25 @@ def test_a_malformed_packet_ends_the_session(house: House, texts: list[str | byt
         assert each.leftovers == []
 
 
-@pytest.mark.parametrize("packet", ['2["event"]', '21["event"]', "31[]", "71{}", "1"])
-def test_a_packet_before_connect_ends_the_session(house: House, packet: str) -> None:
+@pytest.mark.parametrize(
+    ("packet", "reason"),
+    [
+        *((text, "a packet before CONNECT") for text in ('2["e"]', '21["e"]', "31[]", "71{}", "1")),
+        *(
+            (text, "what a page gives as auth must be an object")
+            for text in ("0[1]", '0"a"', "0true")
+        ),
+    ],
+)
+def test_what_begins_with_another_packet_is_no_session(
+    house: House, packet: str, reason: str
+) -> None:
     # Without a nonce it would not be in the hello.
     peer = house.peer(nonce="once")
     end = peer.open(packet)
     assert isinstance(end, End)
     assert end.code == CloseCode.MALFORMED
-    assert end.reason.startswith("a packet before CONNECT")
+    assert end.reason.startswith(reason)
     house.runtime.run()
     assert house.seen == []
     assert house.leftovers == []
