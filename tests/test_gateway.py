@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from fallback_transport import origins
+from fallback_transport.answers import WEIGH_FROM
 from fallback_transport.application import MalformedPacket, Unit
 from fallback_transport.conversation import Conversation
 from fallback_transport.drivers import HELLO_WAIT
 from fallback_transport.files import DOCTOR_FILES, FILES, SCRIPT, folder, load
-from fallback_transport.gateway import Gateway, GatewayOptions
+from fallback_transport.gateway import UNSUITABLE, Gateway, GatewayOptions
 from fallback_transport.origins import Origins
 from fallback_transport.polling import WELCOME_WAIT
 from fallback_transport.protocol.codec import decode_body, encode_body
@@ -25,7 +26,7 @@ from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, Po
 from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
-from fallback_transport.runtime import Runtime
+from fallback_transport.runtime import Runtime, UnsuitableServer
 from fallback_transport.testing.links import Wire
 from tests.fakes import FakeRuntime
 from tests.integration.raw import TEXT, frame, hello
@@ -80,6 +81,8 @@ class Doors:
         self.runtime = FakeRuntime()
         self.layers: list[Layer] = []
         self.behind: list[str] = []
+        #: What the server is given, and is to close.
+        self.answers: list[Any] = []
         self.stock: list[dict[str, Any]] = []
         self.registry = Registry(
             self.runtime,
@@ -138,7 +141,9 @@ class Doors:
             assert len(response.headers) == len(fields), "each header once"
 
         def run() -> None:
-            response.body = b"".join(self.gateway(environ, start_response))
+            answer = self.gateway(environ, start_response)
+            self.answers.append(answer)
+            response.body = b"".join(answer)
 
         self.runtime.spawn(run)
         self.runtime.run()
@@ -523,6 +528,40 @@ def test_long_answers_are_compressed_for_who_can_read_it(doors: Doors) -> None:
     assert packed.headers["Content-Length"] == str(len(packed.body))
     assert gzip.decompress(packed.body) == plain.body
     assert "Content-Encoding" not in doors.hello(HTTP_ACCEPT_ENCODING="gzip").headers
+
+
+def test_a_long_answer_counts_for_its_session_until_its_server_has_closed_it(doors: Doors) -> None:
+    welcome = doors.hello().unit
+    conversation = doors.registry.find(welcome.id)
+    assert conversation is not None
+    for number, size in ((1, WEIGH_FROM - 100), (2, WEIGH_FROM)):
+        conversation.send([Message("x" * size)])
+        response = doors.poll(welcome, number, 20.0)
+        answered = doors.answers[-1]
+        assert len(answered) == 1
+        assert len(response.body) > size
+        if number == 2:
+            assert conversation.weight == len(response.body)
+            answered.close()
+            answered.close()
+        assert conversation.weight == 0
+
+
+def test_a_server_that_does_not_suit_says_so_to_the_page(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(environ: dict[str, Any]) -> None:
+        raise UnsuitableServer("serve otherwise")
+
+    monkeypatch.setattr(doors.runtime, "check", check)
+    # No body is read. A page of another origin may read why.
+    headers = {"HTTP_ORIGIN": "http://friend.test", "wsgi.input": None}
+    told = doors.ask("/fallback/poll", **headers)
+    assert (told.status, told.unit.code, told.unit.reason) == (501, 1011, UNSUITABLE)
+    assert told.headers["Access-Control-Allow-Origin"] == "*"
+    shaken = doors.ask("/fallback/ws", method="GET", **headers)
+    assert (shaken.status, shaken.body) == (501, b"serve otherwise\n")
+    assert doors.ask("/fallback/fallback_transport.js", method="GET").status == 200
 
 
 # -- origins --------------------------------------------------------------------------
