@@ -64,6 +64,23 @@ def test_an_event_wakes_all_who_wait_and_a_time_out_only_one(tasks: Tasks) -> No
     assert not event.is_set()
 
 
+def test_a_wait_ends_once_and_what_is_cancelled_is_not_called(tasks: Tasks) -> None:
+    event, woken = tasks.create_event(), []
+
+    def task() -> None:
+        for wait in (lambda: event.wait(1), lambda: tasks.sleep(10)):
+            wait()
+            woken.append(tasks.time)
+
+    began = tasks.time
+    tasks.start_background_task(task)
+    tasks.settle()
+    event.set()
+    tasks.later(2, lambda: woken.append(0)).cancel()
+    tasks.advance(20)
+    assert woken == [began, began + 10]
+
+
 def test_the_test_itself_waits_by_letting_time_go(tasks: Tasks) -> None:
     event = tasks.create_event()
 
