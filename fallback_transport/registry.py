@@ -214,6 +214,10 @@ class Registry:
             logger.warning("hello from %s: %s", address, problem.reason)
             return None, problem
         given_up: Conversation | None = None
+        seen: dict[str, Any] | None = None
+        if hello.nonce not in self._nonces and len(self._alive) < self._capacity.sessions:
+            # The application may be asked for it, and wait: others have the lock meanwhile.
+            seen = environ(hello)
         with self._lock:
             known = self._by_nonce(hello, origin, address)
             if isinstance(known, End):
@@ -226,7 +230,9 @@ class Registry:
                 if bound is not None:
                     logger.warning("hello from %s: the server is full: %s", address, bound)
                     return None, End(CloseCode.TRY_AGAIN_LATER, "the server is full")
-                conversation = self._create(hello, environ(hello), address)
+                # They may have been full, or known, until just now.
+                seen = environ(hello) if seen is None else seen
+                conversation = self._create(hello, seen, address)
                 if hello.nonce is not None:
                     self._nonces[hello.nonce] = (conversation.id, _Said.by(hello, origin))
                     self._nonce_of[conversation.id] = hello.nonce

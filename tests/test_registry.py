@@ -433,6 +433,24 @@ def test_a_process_that_served_here_before_is_gone(desk: Desk) -> None:
 # -- draining --------------------------------------------------------------------------
 
 
+def test_a_hello_that_comes_while_the_first_is_looked_at_is_the_same(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked of the application may take its time."""
+    answers = []
+
+    def environ(hello: Hello) -> dict[str, Any]:
+        monkeypatch.undo()
+        answers.append(desk.greet(attempt=2))
+        return {}
+
+    monkeypatch.setattr(desk, "environ", environ)
+    answers.append(desk.greet())
+    first, second = answers
+    assert (first.id, first.key) == (second.id, second.key)
+    assert len(desk.registry) == len(desk.layers) == 1
+
+
 class Slow(Silent):
     """A layer above whose handlers take as many seconds as they are told."""
 
