@@ -272,6 +272,8 @@ class Conversation(ApplicationSide):
     def mute(self) -> None:
         """In a fork: nothing goes out on connections that are its parent's."""
         self._attachments.clear()
+        # Whoever had it, another thread of the parent's, is not there to release it.
+        self.lock = self.runtime.lock()
 
     def weigh(self, size: int) -> None:
         """An answer of so many bytes begins to be written, or of so many less than 0 is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -922,3 +923,25 @@ def test_a_defect_in_a_polling_request_ends_its_session(
     end = room.conversation.request(request, lambda *_: None, seen_of)
     assert isinstance(end, End)
     assert (end.code, end.session) == (CloseCode.INTERNAL_ERROR, True)
+
+
+# -- in a fork ------------------------------------------------------------------------
+
+
+def test_a_fork_does_not_wait_for_a_thread_that_only_its_parent_has(room: Room) -> None:
+    conversation = room.conversation
+    has, may_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with conversation.lock:
+            has.set()
+            may_go.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    has.wait()
+    conversation.mute()
+    got = conversation.lock.acquire(blocking=False)
+    may_go.set()
+    thread.join()
+    assert got
