@@ -430,9 +430,6 @@ def test_a_process_that_served_here_before_is_gone(desk: Desk) -> None:
     assert later.resume(own, "key") == GONE
 
 
-# -- draining --------------------------------------------------------------------------
-
-
 def test_a_hello_that_comes_while_the_first_is_looked_at_is_the_same(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -449,6 +446,9 @@ def test_a_hello_that_comes_while_the_first_is_looked_at_is_the_same(
     first, second = answers
     assert (first.id, first.key) == (second.id, second.key)
     assert len(desk.registry) == len(desk.layers) == 1
+
+
+# -- draining --------------------------------------------------------------------------
 
 
 class Slow(Silent):
