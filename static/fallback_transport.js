@@ -762,7 +762,7 @@
       var unit = this._envelope(connection, connection.nextSeq, items);
       var last = items[items.length - 1];
       if (last) {
-        connection.nextSeq += items.length - (isUnfinished(last) ? 1 : 0);
+        connection.nextSeq += items.length - isUnfinished(last);
         connection.nextUnit = isUnfinished(last) ? last.end : 0;
       }
       if (question) {
@@ -1498,7 +1498,7 @@
         if (!status) { xhr.abort(); }
         // Asked for only where it may be: from another origin a browser complains of it.
         if (status >= 400) { heed(xhr.getResponseHeader("Retry-After")); }
-        done(status, status ? xhr.responseText : "", begun);
+        done(status, status && xhr.responseText, begun);
       }
 
       // What is large takes longer: a slow path carries 8 bytes a millisecond.
@@ -1840,8 +1840,7 @@
     // One WebSocket. May throw, as the constructor may.
     function Socket() {
       var connection = this;
-      var WebSocket = nativeWebSocket(window);
-      var ws = new WebSocket(pollUrl.replace(/^http/, "ws").replace(/poll$/, "ws"), SUBPROTOCOL);
+      var ws = new window.WebSocket(pollUrl.replace(/^http/, "ws").replace(/poll$/, "ws"), SUBPROTOCOL);
       // When it has opened.
       var opened = 0;
 
@@ -1894,7 +1893,7 @@
           ended(unit);
         } else {
           // What the server says of itself is no fault of the WebSocket.
-          if (unit.code) { connection.code = unit.code; }
+          connection.code = unit.code;
           lost(connection, unit.code ? null : "closed", unit);
         }
       };
@@ -2152,7 +2151,12 @@
       return !options.transports || options.transports.indexOf(transport) >= 0;
     }
 
-    function canOpen() { return allows(WEBSOCKET) && nativeWebSocket(window) !== undefined; }
+    // Not for what a page has put in its place where there is none: ours.
+    function canOpen() {
+      var found = window.WebSocket;
+      return allows(WEBSOCKET) && found !== undefined &&
+        (original || Object(found).prototype !== members);
+    }
 
     // Nothing carries and nothing is under way.
     function connect() {
@@ -2220,7 +2224,7 @@
     }
 
     function probe() {
-      if (socket || !poller || !canOpen()) { return; }
+      if (socket || !poller) { return; }
       suspicion = null;
       open();
       probeLater();
@@ -3274,6 +3278,8 @@
   function make(page, values) {
     if (!(page instanceof PageWebSocket)) { throw new TypeError("new is missing"); }
     if (!values.length) { throw new TypeError("no URL"); }
+    // A session asks for it, be it of another copy of this file: the browser's.
+    if (/fallback.v1/.test(values[1])) { return new original(values[0], values[1]); }
     var made = Target ? Object.setPrototypeOf(new Target(), Object.getPrototypeOf(page)) : page;
     fix(made, "_", new Face(made, values));
     return made;
@@ -3284,13 +3290,8 @@
   fix(numbered(members), "constructor", PageWebSocket, { writable: true, configurable: true });
   if (root.Symbol) { fix(members, root.Symbol.toStringTag, "WebSocket", { configurable: true }); }
 
+  // The browser's own.
   var original = root.WebSocket;
-
-  // A window's own WebSocket, though a page has put ours in its place.
-  function nativeWebSocket(window) {
-    var found = window.WebSocket;
-    return found && Object.create(Object(found.prototype)) instanceof PageWebSocket ? original : found;
-  }
 
   // What undoes installations that were under another one.
   var late = [];

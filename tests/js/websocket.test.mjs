@@ -98,3 +98,42 @@ test("undone in the order in which they were made, installations leave what was 
     assert.equal(root.WebSocket, foreign);
   }
 });
+
+// Two copies of the file in one page, as where a part of it brings its own.
+function copies(webSocket) {
+  const page = new Page({ connect: false, webSocket });
+  const { environment } = page;
+  Object.assign(environment, { location: { protocol: "http:", href: "http://page.test/" }, URL });
+  const made = (options) => {
+    const copy = load([], { self: environment });
+    copy.install(options);
+    return copy;
+  };
+  return { page, environment, all: ["/", "/fallback"].map((path) => made({ paths: [`http://page.test${path}`] })) };
+}
+
+test("two copies of the file, both installed, do not take each other's WebSocket for the browser's", () => {
+  const { page, environment, all } = copies();
+  const face = new environment.WebSocket("ws://page.test/fallback/room");
+  page.until(() => face.readyState === 1, "open");
+  for (const copy of all) {
+    const session = copy.connect("/fallback", { environment });
+    page.until(() => session.state === "open", "open");
+    assert.equal(session.transport, "websocket");
+  }
+  page.advance(60_000);
+  assert.deepEqual(page.network.links.map((link) => link.socket.url),
+    ["room/", "", ""].map((place) => `ws://page.test/fallback/${place}ws`));
+  assert.equal(page.server.sessions.size, 3);
+});
+
+test("where there is no WebSocket, another copy's is none", () => {
+  const { page, environment, all } = copies(false);
+  for (const copy of all) {
+    const session = copy.connect("/fallback", { environment });
+    page.until(() => session.state === "open", "open");
+    assert.equal(session.transport, "polling");
+  }
+  page.advance(60_000);
+  assert.equal(page.server.sessions.size, 2);
+});
