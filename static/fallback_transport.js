@@ -2142,7 +2142,11 @@
       young = now() - begunAt < timing.death ? young + 1 : 0;
       begunAt = now();
       retries = Math.max(0, young - 1);
-      if (spread) { notBefore = Math.max(notBefore, now() + spread * random()); }
+      if (spread) {
+        notBefore = Math.max(notBefore, now() + spread * random());
+        // That another process answers is no wonder then.
+        lostFrom = {};
+      }
       if (young || spread) { retry(); } else { connect(); }
       tick();
     }

@@ -1174,6 +1174,27 @@ test("a server process that was out of reach for a while answers again, and all 
   }
 });
 
+test("behind a process that restarts another one may answer, and again when it is back", () => {
+  for (const transports of [["websocket", "polling"], ["polling"]]) {
+    const page = new Page({ options: { transports } }).opened();
+    // To where a balancer sends it while its own process restarts, and back behind that.
+    for (const tag of ["restarted", "again"]) {
+      const { count } = page.server;
+      page.peer.close(1012, "the server restarts");
+      page.until(() => page.count("reset") % 2, "told", MINUTE);
+      page.server.restart({ tag: "other" });
+      page.until(() => page.server.count > count).opened();
+      page.peer.emit("message", "ends the held one");
+      page.server.restart({ tag });
+      for (const link of page.network.open) link.cut();
+      page.until(() => page.count("reset") % 2 === 0, `back to ${tag}`, MINUTE);
+      page.opened();
+    }
+    assert.equal(page.count("reset"), 4);
+    page.talks();
+  }
+});
+
 for (const [how, choose] of [["in turn", (n) => n % 2], ["by chance", (n, random) => Number(random() < 0.5)]]) {
   test(`each request goes to another of two server processes, ${how}: the page is told within half a minute`, () => {
     for (let seed = 1; seed <= 8; seed++) {
