@@ -458,3 +458,36 @@ test("a page that is rendered in advance leaves the session of the page before w
   assert.equal(third.session.id, first.session.id);
   third.quiet();
 });
+
+test("what a page leaves, one of another release takes: its form changes with its version alone", () => {
+  const page = open("websocket", { resume: true }, { grant: { messages: 3 } });
+  page.peer.holds = true;
+  page.session.send("a");
+  page.session.emit("b", Uint8Array.of(1, 2, 3), () => {});
+  page.session.send("beyond the credit");
+  page.advance(300);
+  page.peer.push('51-["c",{"_placeholder":true,"num":0}]');
+  page.advance(50);
+  leave(page);
+  const [{ by, ...kept }] = JSON.parse(page.sessionStorage.items.get(KEPT));
+  assert.equal(page.storage.items.has(`fallback_transport once ${by}`), true);
+  assert.deepEqual(kept, {
+    version: 1,
+    machine: {
+      id: page.peer.id, key: page.peer.key, commits: 1, requests: 0,
+      grant: {
+        messages: 3, bytes: 4000000, message: 16000000, body: 1000000,
+        wait: 25000, keepalive: 25000, inactivity: 120000
+      },
+    },
+    inbox: { handled: 1, received: 2, sizes: { 2: 38 } },
+    outbox: { confirmed: 1, received: 4, got: 0 },
+    partial: 0,
+    numbered: [
+      [false, 'm2["message","a"]'], [false, 'm51-1["b",{"_placeholder":true,"num":0}]'], [false, "bAQID"],
+    ],
+    held: [['m2["message","beyond the credit"]']],
+    attempt: 1, nextId: 2, accepted: true,
+    packet: ['51-["c",{"_placeholder":true,"num":0}]'],
+  });
+});
