@@ -64,17 +64,14 @@ class File:
     integrity: str
 
 
+@functools.cache
 def load(name: str) -> File:
-    """One of `FILES`, or of `DOCTOR_FILES`; read and packed anew only when it has changed."""
-    path = folder() / name
-    stat = path.stat()
-    return _load(path, stat.st_mtime_ns, stat.st_size)
+    """One of `FILES`, or of `DOCTOR_FILES`, as it was when it was first asked for.
 
-
-@functools.lru_cache(maxsize=2 * len(_KINDS))
-def _load(path: Path, time: int, size: int) -> File:
-    body = path.read_bytes()
+    What is installed over it while the process serves is the next process's.
+    """
+    body = (folder() / name).read_bytes()
     digest = base64.b64encode(hashlib.sha384(body).digest()).decode()
     version = hashlib.sha256(body).hexdigest()[:16]
     # Without a time in it, that each process of a server has the same.
-    return File(_KINDS[path.name], body, gzip.compress(body, mtime=0), version, f"sha384-{digest}")
+    return File(_KINDS[name], body, gzip.compress(body, mtime=0), version, f"sha384-{digest}")

@@ -971,6 +971,21 @@ def test_a_versioned_url_is_kept_for_long(doors: Doors) -> None:
     assert (older.status, older.headers["Cache-Control"]) == (200, "no-cache")
 
 
+def test_while_another_release_is_installed_the_files_are_those_of_this_one(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    from fallback_transport import files
+
+    path = f"/fallback/{SCRIPT}"
+    script = doors.ask(path, method="GET").body
+    # Its own are gone, and then there are others, of which one is not written to its end.
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "package" / "files.py"))
+    assert doors.ask(path, method="GET").body == script
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static" / SCRIPT).write_text("(function () {")
+    assert doors.ask(path, method="GET").body == script
+
+
 def test_every_file_of_the_folder_is_served() -> None:
     found = {path.name for path in folder().iterdir()}
     assert set(FILES) <= found <= {*FILES, *DOCTOR_FILES}
