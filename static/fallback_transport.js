@@ -427,16 +427,11 @@
     this.items = [];
     this.numbered = 0;
     // Until the welcome grants more: the first message alone.
-    this._credit = { messages: 1, bytes: 0 };
+    this.credit = { messages: 1, bytes: 0 };
   }
 
   Outbox.prototype = {
     last: function () { return this.confirmed + this.numbered; },
-
-    grant: function (credit) {
-      this._credit = credit;
-      this._release();
-    },
 
     // Take messages that belong together. Urgent ones (replies) may exceed the server's credit and
     // overtake what waits for it.
@@ -516,8 +511,8 @@
         var group = next.group;
         var used = this.items.slice(0, this.numbered).filter(function (item) { return !item.urgent; });
         // Whatever comes alone is allowed: a credit smaller than it would be a deadlock.
-        if (used.length && !next.code && (used.length + group.length > this._credit.messages ||
-            sizeOf(used.concat(group)) > this._credit.bytes)) {
+        if (used.length && !next.code && (used.length + group.length > this.credit.messages ||
+            sizeOf(used.concat(group)) > this.credit.bytes)) {
           return;
         }
       }
@@ -856,7 +851,8 @@
       this.key = welcome.key || this.key;
       this.grant = welcome.grant;
       this.inbox.limit = welcome.grant.message;
-      this.outbox.grant(welcome.grant);
+      // What that lets go is numbered as its marks are taken.
+      this.outbox.credit = welcome.grant;
       this.receive(welcome.attempt, welcome, now);
     },
 
@@ -1082,9 +1078,9 @@
     extend(machine.inbox, packed.inbox).limit = machine.grant.message;
     if (packed.partial) { machine.inbox._add(decodeSegment(packed.partial)); }
     // What has a number keeps it; then the credit is what it was.
-    outbox.grant({ messages: Infinity, bytes: Infinity });
+    outbox.credit = { messages: Infinity, bytes: Infinity };
     packed.numbered.forEach(function (each) { outbox.append([decodeSegment(each[1])], each[0]); });
-    outbox.grant(machine.grant);
+    outbox.credit = machine.grant;
     packed.held.forEach(function (each) { outbox.append(each.map(decodeSegment)); });
     return machine;
   }
