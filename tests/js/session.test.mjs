@@ -669,6 +669,20 @@ both("crossed closes: the server's code counts on both sides", (transport) => {
   page.over();
 });
 
+both("crossed closes of which an end tells: clean where the server has received the page's", (transport) => {
+  for (const has of [0, 1]) {
+    const page = open(transport);
+    page.session.close(4001, "the page's");
+    const { outbox } = page.session._core.machine();
+    const received = outbox.last() - 1 + has;
+    page.session._core.ended({ code: 4321, reason: "the server's", session: true, ack: 0, received });
+    const { code, wasClean, unconfirmed } = page.last("close");
+    assert.deepEqual({ code, wasClean, unconfirmed }, { code: 4321, wasClean: has === 1, unconfirmed: [] });
+    assert.equal(page.count("error"), 1 - has);
+    page.over();
+  }
+});
+
 both("close while connecting", (transport) => {
   const page = new Page({ options: { transports: [transport] } });
   page.session.send("said");
