@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fallback_transport import origins
-from fallback_transport.answers import WEIGH_FROM
+from fallback_transport.answers import LINGER, WEIGH_FROM
 from fallback_transport.application import MalformedPacket, Unit
 from fallback_transport.conversation import Conversation
 from fallback_transport.drivers import HELLO_WAIT
@@ -545,6 +545,36 @@ def test_a_long_answer_counts_for_its_session_until_its_server_has_closed_it(doo
             answered.close()
             answered.close()
         assert conversation.weight == 0
+
+
+@pytest.mark.parametrize("headers", [{"CONTENT_LENGTH": "100000"}, {"HTTP_TRANSFER_ENCODING": "x"}])
+@pytest.mark.parametrize("ends", [False, True])
+def test_who_is_turned_away_is_read_for_a_while_and_not_to_the_end(
+    doors: Doors, ends: bool, headers: dict[str, str]
+) -> None:
+    sent: list[bytes] = []
+    wire = Wire(doors.runtime.tasks, sent.append)
+    given = {"fallback_transport.socket": wire, "wsgi.input": object()}
+    doors.start("/fallback/poll", **headers, **given, HTTP_ORIGIN="http://evil.test")
+    head, _, body = b"".join(sent).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain")
+    assert head.endswith(b"\r\nConnection: close")
+    assert decode_body(body) == End(CloseCode.ORIGIN, "this origin is not allowed")
+    # Which is the end of what it is sent, though it goes on.
+    assert sent[-1] == b""
+    for _ in range(3):
+        wire.feed(b"x" * 70_000)
+        doors.runtime.advance(LINGER / 4)
+        assert doors.answers == []
+    wire.feed(b"" if ends else b"x")
+    doors.runtime.run()
+    assert doors.runtime.errors == []
+    assert len(doors.answers) == ends
+    doors.runtime.advance(LINGER / 4)
+    wire.feed(b"x")
+    doors.runtime.run()
+    assert len(doors.answers) == 1
+    assert doors.runtime.errors == []
 
 
 def test_a_server_that_does_not_suit_says_so_to_the_page(
