@@ -683,6 +683,19 @@ both("crossed closes of which an end tells: clean where the server has received 
   }
 });
 
+test("a message of just the size that is granted is taken, whole or in parts; a larger one ends the session", () => {
+  for (const size of [5, 6]) {
+    const text = "x".repeat(size);
+    for (const parts of [[new core.Message(text)], [0, 2, 4].map((at) => new core.Message(text.slice(at, at + 2), at, size))]) {
+      const inbox = new core.Inbox();
+      inbox.limit = 5;
+      const take = () => parts.flatMap((part) => inbox.take(1, [part])).map((message) => message.data);
+      if (size === 5) assert.deepEqual(take(), [text]);
+      else assert.throws(take, (error) => error.code === 4413 && error.fatal);
+    }
+  }
+});
+
 both("close while connecting", (transport) => {
   const page = new Page({ options: { transports: [transport] } });
   page.session.send("said");
