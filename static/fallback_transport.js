@@ -757,7 +757,7 @@
       var unit = this._envelope(connection, connection.nextSeq, items);
       var last = items[items.length - 1];
       if (last) {
-        connection.nextSeq += items.length - isUnfinished(last);
+        connection.nextSeq += items.length - (isUnfinished(last) ? 1 : 0);
         connection.nextUnit = isUnfinished(last) ? last.end : 0;
       }
       if (question) {
@@ -1494,7 +1494,7 @@
         if (!status) { xhr.abort(); }
         // Asked for only where it may be: from another origin a browser complains of it.
         if (status >= 400) { heed(xhr.getResponseHeader("Retry-After")); }
-        done(status, status && xhr.responseText, begun);
+        done(status, status ? xhr.responseText : "", begun);
       }
 
       // What is large takes longer: a slow path carries 8 bytes a millisecond.
