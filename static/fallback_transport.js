@@ -1357,8 +1357,9 @@
       return Math.max(cap * (1 + random()) / 2, notBefore - now());
     }
 
+    // What took longer than this was asleep, or its peer was.
     function measured(time) {
-      roundTrip = roundTrip ? 0.875 * roundTrip + 0.125 * time : time;
+      roundTrip += (Math.min(time, timing.late) - roundTrip) / (roundTrip ? 8 : 1);
     }
 
     // A server that is busy says when to come again; not later than in ten minutes.
@@ -1950,7 +1951,7 @@
 
     // Whether something sent on the WebSocket is not received.
     function isUnreceived() {
-      return socket && carrier === socket &&
+      return carrier && carrier === socket &&
         (machine.outbox.last() > machine.outbox.received || question());
     }
 

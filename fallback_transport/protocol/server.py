@@ -63,6 +63,8 @@ GREETING_BYTES = 16_000
 DOUBT = 1.0
 #: Round trips that count as much, if they take longer.
 DOUBT_ROUND_TRIPS = 4
+#: The most seconds that a round trip counts as: what took longer was asleep, or its peer was.
+LONGEST_ROUND_TRIP = 5.0
 #: Bytes a second that the slowest path carries: what is large takes its time.
 SLOW = 8_000
 
@@ -343,7 +345,7 @@ class ServerMachine(SessionMachine):
         return events
 
     def _measured(self, seconds: float) -> None:
-        known = self.round_trip
+        known, seconds = self.round_trip, min(seconds, LONGEST_ROUND_TRIP)
         self.round_trip = 0.875 * known + 0.125 * seconds if known else seconds
 
     def _patience(self, connection: Connection) -> float:

@@ -103,6 +103,30 @@ for (const transport of ["websocket", "polling"]) {
   });
 }
 
+for (const slept of [10_000, 50_000]) {
+  test(`a sleep of ${slept / 1000} s amid a round trip is none: a path that dies later is left as soon as ever`, () => {
+    for (const early of [true, false]) {
+      const page = new Page({ grant: LONG });
+      if (!early) {
+        page.on("websocket").talks().advance(5000);
+        page.environment.fire("online");
+      }
+      // The welcome is on its way, or the answer to a question.
+      page.advance(early ? 35 : 15);
+      page.clock.sleep(slept);
+      page.on("websocket").talks();
+      for (let i = 0; i < 20; i++) page.advance(500).talks(`${i}`);
+      page.network.link.swallow();
+      const { time } = page;
+      page.session.send("now");
+      page.on("polling");
+      const took = page.time - time;
+      assert.ok(took <= (early ? 30_000 : 6000), `${took} ms`);
+      page.talks();
+    }
+  });
+}
+
 test("a sleep from which the server has gone: told, once, and a new session", () => {
   const page = new Page().on("websocket").talks();
   page.clock.sleep(HOUR);

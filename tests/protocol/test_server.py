@@ -27,6 +27,7 @@ from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import (
     DOUBT,
     GREETING_BYTES,
+    LONGEST_ROUND_TRIP,
     SLOW,
     UNCOMMITTED_WAIT,
     ServerMachine,
@@ -673,6 +674,18 @@ def test_the_doubt_waits_for_four_round_trips() -> None:
     send(server, "x" * 800)
     say(server, now=50.0)
     assert server.connections[1].doubt_at == pytest.approx(50 + 4 * 0.875 + 800 / 8000)
+
+
+def test_a_round_trip_amid_which_a_page_slept_is_no_such_long_one() -> None:
+    server = attached(WEBSOCKET)
+    send(server, "x")
+    say(server, now=10.0)
+    hear(server, 1, "a1", now=10.2 + 50.0)
+    assert server.round_trip == LONGEST_ROUND_TRIP
+    server.ask(1)
+    say(server, now=70.0)
+    hear(server, 1, "a1 p1", now=71.0)
+    assert server.round_trip == pytest.approx(0.875 * LONGEST_ROUND_TRIP + 0.125)
 
 
 def under_traffic(seconds: int) -> tuple[ServerMachine, float]:
