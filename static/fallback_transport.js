@@ -1174,18 +1174,6 @@
   // in a way that cannot work.
   var FINAL = [BAD_ORIGIN, BAD_VERSION, INTERNAL_ERROR];
 
-  // The anchor does what `new URL` does where there is none.
-  function absolute(window, url) {
-    // A worker has no document, and old WebSockets take no relative URL.
-    if (!window.document) {
-      return typeof window.URL === "function" ? new window.URL(url, window.location).href : url;
-    }
-    var anchor = window.document.createElement("a");
-    anchor.href = url;
-    // In edbrowse it is an object.
-    return String(anchor.href);
-  }
-
   // The timers of a session; behind that of a lane's request comes that of its pause.
   var WAITING = 0;
   var SENDING = 2;
@@ -1221,7 +1209,7 @@
     // The clock that all tabs share.
     var date = window.Date.now;
     var timing = extend(extend({}, TIMING), options.timing);
-    var pollUrl = absolute(window, url.replace(/\/$/, "") + "/poll");
+    var pollUrl = locate.call(window, url).mount + "/poll";
     var namespace = options.namespace || "/";
     if (!/^\/[^,]*$/.test(namespace)) {
       throw failure("namespace", "a namespace begins with /");
@@ -2886,24 +2874,30 @@
       function (found, pair) { return pair || "\ufffd"; });
   }
 
+  // Where a URL leads that is in the window `this`. There has to be a server.
   function locate(url) {
+    var document = this.document;
+    var base = document ? document.baseURI : Object(this.location).href;
+    var URL = base && this.URL;
     var parts;
     try {
-      url = typeof root.URL === "function" ? new root.URL(url,
-        root.document ? root.document.baseURI : root.location && root.location.href).href : absolute(root, url);
+      // The anchor does what `new URL` does where a page can make none: such a one takes no arguments.
+      url = String((URL && URL.length ? new URL(url, base) :
+        // Edbrowse has no base, and here an object.
+        extend(document ? document.createElement("a") : {}, { href: url })).href);
       // Without user and password: it becomes a key of localStorage.
-      parts = /^(?:ws|http)(s?)(:\/\/)(?:[^\/?#]*@)?([^\/?#%]+)(\/[^?#]*)(\?[^#]*)?$/.exec(url);
+      parts = /^(?:ws|http)(s?:\/\/)(?:[^\/?#]*@)?([^\/?#%]+)(\/[^?#]*)(\?[^#]*)?$/.exec(url);
     } catch (error) {
       // It is none.
     }
-    if (!parts) { throw domException("SyntaxError", "no URL for a WebSocket: " + url); }
-    var site = parts[1] + parts[2] + parts[3];
+    if (!parts) { throw domException("SyntaxError", "no server: " + url); }
+    var site = parts[1] + parts[2];
     return {
-      url: url.replace(/^http/, "ws"), origin: "ws" + site, mount: "http" + site + parts[4],
-      path: parts[4] + (parts[5] || ""),
+      url: url.replace(/^http/, "ws"), origin: "ws" + site, mount: "http" + site + parts[3].replace(/\/$/, ""),
+      path: parts[3] + (parts[4] || ""),
       // From a page that came by https nothing goes unencrypted, but to the same machine.
-      isMixed: !parts[1] && root.location && root.location.protocol === "https:" &&
-        !/^(.*\.)?localhost(:|$)|^127\.[\d.:]+$|^\[::1]/.test(parts[3])
+      isMixed: parts[1] < "s" && Object(root.location).protocol === "https:" &&
+        !/^(.*\.)?localhost(:|$)|^127\.[\d.:]+$|^\[::1]/.test(parts[2])
     };
   }
 
@@ -2918,7 +2912,7 @@
     var names = values[1] === undefined ? [] : values[1];
     names = (iterator && names === Object(names) && names[iterator] ? Array.from(names) : [].concat(names))
       .map(function (name) { return "".concat(name); });
-    var place = locate(url);
+    var place = locate.call(root, url);
     names.forEach(function (name, at) {
       if (!TOKEN.test(name) || names.join().toLowerCase().split(",").indexOf(name.toLowerCase()) < at) {
         throw domException("SyntaxError", "no subprotocol, or twice: " + name);
@@ -3302,16 +3296,16 @@
     var before = root.WebSocket;
     // Another installation has paths of its own.
     var Native = before === PageWebSocket ? original : before;
-    var places = options.paths.map(locate);
+    var places = options.paths.map(locate, root);
 
     function isOurs(url) {
       try {
-        var place = locate(scalars(url));
+        var place = locate.call(root, scalars(url));
       } catch (error) {
         return false;
       }
       return places.some(function (each) {
-        return (place.mount + "/").indexOf(each.mount.replace(/\/$/, "") + "/") === 0;
+        return (place.mount + "/").indexOf(each.mount + "/") === 0;
       });
     }
 

@@ -27,8 +27,9 @@ def test_the_javascript_names_exist(need: Callable[[str], str]) -> None:
     assert members
     there = evaluate(
         need("node"),
-        "Object.getOwnPropertyNames(F.connect({environment: {Date, Math, setTimeout() {},"
-        " clearTimeout() {}, XMLHttpRequest: class {open() {} setRequestHeader() {} send() {}}}}))",
+        "Object.getOwnPropertyNames(F.connect('http://host/', {environment: {Date, Math,"
+        " setTimeout() {}, clearTimeout() {},"
+        " XMLHttpRequest: class {open() {} setRequestHeader() {} send() {}}}}))",
     )
     assert members <= set(there)
     assert {*there} - {"onerror"} <= members, "not all is told"

@@ -83,7 +83,7 @@ test("zeros are no nonce: of a random source that is a stub, nothing is taken", 
       setTimeout: () => 1, clearTimeout() {},
     });
     vm.runInContext(source, window);
-    vm.runInContext("FallbackTransport.connect()", window);
+    vm.runInContext("FallbackTransport.connect('http://page.test/fallback')", window);
     return JSON.parse(bodies[0].split("\x1e")[0]);
   };
   assert.equal(hello(0).nonce, undefined);

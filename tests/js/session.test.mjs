@@ -552,6 +552,18 @@ test("no namespace: refused at the call", () => {
   }
 });
 
+test("a URL that leads to no server: refused at the call", () => {
+  for (const url of ["file:///fallback", "data:text/html,", "localhost:5000/fallback", "ftp://page.test/fallback"]) {
+    assert.throws(() => new Page({ url }), { name: "SyntaxError", message: `no server: ${url}` });
+  }
+});
+
+test("a URL of a WebSocket leads to polling, too, and names no user", () => {
+  const page = new Page({ url: "ws://user:password@page.test/fallback/", webSocket: false }).opened();
+  page.talks();
+  assert.equal(page.posts[0].url, "http://page.test/fallback/poll");
+});
+
 both("connect that throws leaves nothing behind", (transport) => {
   const options = { transports: [transport], auth() { throw new Error("no token yet"); } };
   const page = new Page({ connect: false, options });
