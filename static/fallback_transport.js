@@ -634,9 +634,6 @@
 
     accepts: function () { return !this.closedBy && !this.closed; },
 
-    // Whether this side has closed; the other one may have, too.
-    hasClosed: function () { return this._closeDeadline < Infinity; },
-
     // Whether what has arrived is still for the application.
     delivers: function () { return !this.closed && this.closedBy !== "local"; },
 
@@ -2251,12 +2248,13 @@
       var isAsked = question();
       var idle = isAsked ? pause : silence;
       var known = allowed("idle");
-      var isYoung = now() - socket.committedAt < timing.death;
-      if (!isYoung) { probes = 0; }
-      // No fault of the path. The server gave up a page that did not answer, but its question has just
-      // come through: it was the page that was busy or asleep. Or silent for longer than we are: the page
-      // slept, and could not ask.
+      var age = now() - socket.committedAt;
+      if (age >= timing.death) { probes = 0; }
+      // No fault of the path. Firefox closes it where a link leads to a download. Or the server gave up a
+      // page that did not answer, but its question has just come through: it was the page that was busy or
+      // asleep. Or silent for longer than we are: the page slept, and could not ask.
       if (socket.code === SERVICE_RESTART || socket.code === SUPERSEDED ||
+          (socket.code === GOING_AWAY && age > timing.alive) ||
           (socket.code === INACTIVE && now() - socket.askedAt < 1000) || silence > pause + timing.late) {
         return;
       }
@@ -2267,7 +2265,7 @@
         // If that was all, it will not happen again.
         if (known === Infinity) { return; }
       }
-      if (isYoung) { deaths.push(now()); }
+      if (age < timing.death) { deaths.push(now()); }
     }
 
     function recentDeaths() {
@@ -2658,7 +2656,7 @@
       };
       // A new session begins by itself where the server has lost this one. As codes that somebody closes
       // with they are the application's own.
-      var isReset = !machine.hasClosed() && !refused && !face && (event.code === SERVICE_RESTART ||
+      var isReset = machine._closeDeadline === Infinity && !refused && !face && (event.code === SERVICE_RESTART ||
         (!machine.closedBy && (event.code === GONE || event.code === INACTIVE)));
       if (isReset) {
         session.state = "reconnecting";

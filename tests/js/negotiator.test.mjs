@@ -765,6 +765,25 @@ test("three young deaths: unstable", () => {
   once(page.talks());
 });
 
+test("a browser that ends its WebSockets, for a download, tells nothing of the network", () => {
+  const page = new Page({ random: () => 0.999 }).on("websocket");
+  for (let i = 0; i < 5; i++) {
+    page.advance(10_000).talks();
+    page.network.link._end(1001);
+    page.advance(100);
+    assert.equal(page.session.transport, "websocket");
+  }
+  assert.equal(verdict(page), null);
+  // But who ends them all at once is in the way.
+  for (let i = 0; i < 3; i++) {
+    page.advance(200);
+    page.network.link._end(1001);
+    page.advance(100);
+  }
+  assert.equal(verdict(page).reason, "unstable");
+  once(page.talks());
+});
+
 test("deaths of old WebSockets, or long ago, do not count", () => {
   const page = new Page().on("websocket");
   for (let i = 0; i < 5; i++) {
