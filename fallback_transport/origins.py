@@ -119,6 +119,10 @@ class Origins:
         # Whoever owns a name can let it lead here, and the pages that are got by it as well.
         if hosts and not _is_trusted(host, (hosts,) if isinstance(hosts, str) else tuple(hosts)):
             return False
+        # Firefox, of the last words of a page whose policy is to state no referrer. Of a sandbox,
+        # which is nobody's page, no browser says so.
+        if origin == "null" and environ.get("HTTP_SEC_FETCH_SITE") == "same-origin":
+            return True
         return _is_host(origin, host, environ.get("wsgi.url_scheme") == "https")
 
 

@@ -651,6 +651,18 @@ def test_further_origins_are_named() -> None:
     assert Doors(origins=Origins(("*",))).hello(HTTP_ORIGIN="https://other.example").status == 200
 
 
+def test_the_last_words_of_a_page_that_states_no_referrer_are_its_own() -> None:
+    """Firefox's, whose browser knows better; of a host that is trusted."""
+    own = {"HTTP_ORIGIN": "null", "HTTP_SEC_FETCH_SITE": "same-origin"}
+    for site in ("same-site", "cross-site", "none"):
+        assert Doors().hello(**{**own, "HTTP_SEC_FETCH_SITE": site}).status == 403
+    assert Doors().hello(**own).status == 200
+    assert Doors().hello(HTTP_ORIGIN="null").status == 403
+    doors = Doors(origins=Origins((), lambda environ: ["site.test"]))
+    assert doors.hello(**own, HTTP_HOST="site.test").status == 200
+    assert doors.hello(**own, HTTP_HOST="other.test").status == 403
+
+
 def test_a_host_that_werkzeug_cannot_read_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before 3.1.7 it raised, of whatever a stranger had stated: on a hub, a traceback each."""
 
@@ -957,6 +969,8 @@ def test_the_first_offered_subprotocol_that_is_there_is_taken(
         (("*",), {"HTTP_ORIGIN": "*"}, False),
         # Every sandbox's.
         (("null",), {"HTTP_ORIGIN": "null"}, False),
+        (("null",), {"HTTP_ORIGIN": "null", "HTTP_SEC_FETCH_SITE": "cross-site"}, False),
+        ((), {"HTTP_ORIGIN": "null", "HTTP_SEC_FETCH_SITE": "same-origin"}, True),
     ],
 )
 def test_credentials_are_seen_only_from_a_known_page(
