@@ -634,6 +634,9 @@
 
     accepts: function () { return !this.closedBy && !this.closed; },
 
+    // Whether this side has closed; the other one may have, too.
+    hasClosed: function () { return this._closeDeadline < Infinity; },
+
     // Whether what has arrived is still for the application.
     delivers: function () { return !this.closed && this.closedBy !== "local"; },
 
@@ -2656,7 +2659,7 @@
       };
       // A new session begins by itself where the server has lost this one. As codes that somebody closes
       // with they are the application's own.
-      var isReset = machine._closeDeadline === Infinity && !refused && !face && (event.code === SERVICE_RESTART ||
+      var isReset = !machine.hasClosed() && !refused && !face && (event.code === SERVICE_RESTART ||
         (!machine.closedBy && (event.code === GONE || event.code === INACTIVE)));
       if (isReset) {
         session.state = "reconnecting";
@@ -2894,7 +2897,7 @@
       url: url.replace(/^http/, "ws"), origin: "ws" + site, mount: "http" + site + parts[3].replace(/\/$/, ""),
       path: parts[3] + (parts[4] || ""),
       // From a page that came by https nothing goes unencrypted, but to the same machine.
-      isMixed: parts[1] < "s" && Object(root.location).protocol === "https:" &&
+      isMixed: parts[1] === "://" && Object(root.location).protocol === "https:" &&
         !/^(.*\.)?localhost(:|$)|^127\.[\d.:]+$|^\[::1]/.test(parts[2])
     };
   }
