@@ -81,6 +81,17 @@ def serve_eventlet(
     import eventlet.hubs
     import eventlet.wsgi
 
+    class Failures(eventlet.wsgi.LoggerNull):  # type: ignore[misc]
+        """What `eventlet.wsgi` has to say, of which only one thing is of interest."""
+
+        def info(self, msg: str, *args: Any, **kwargs: Any) -> None:
+            # It answers with 500, or cuts the answer short, and nobody else says why.
+            error = sys.exc_info()[1]
+            if isinstance(error, Exception) and not isinstance(error, _AWAY):
+                logger.error("a request failed", exc_info=True)
+
+    failures = Failures()
+
     class Handler(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
         """Strict about a request's head; what is wrong with it is one line in the log."""
 
@@ -89,6 +100,7 @@ def serve_eventlet(
         environ: Any = None
 
         def setup(self) -> None:
+            self.server.log = failures
             self.connection = self.request
             self.rfile = Reader(self.request, share, self.head)
             self.wfile = io.BufferedWriter(Wire(self.request), self.wbufsize)
@@ -404,6 +416,8 @@ _HEADER_DEFECTS = (
 )
 
 
+#: What is raised where a client has gone, or does not read.
+_AWAY = (ConnectionError, TimeoutError)
 #: Where what is wrong with a request is quoted in what the servers say of it; no apostrophe.
 _QUOTED = re.compile(r"""\W*(?<!\w\w)['"].*""", re.DOTALL)
 

@@ -259,6 +259,30 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
             "<script src=/fallback/fallback_transport.js></script>"
         )
 
+    @app.get("/broken")
+    def broken() -> Any:
+        """An answer whose rest is a defect, which is none of Flask's to see."""
+
+        def parts() -> Any:
+            yield "a" * 100
+            raise RuntimeError("the view was told to raise")
+
+        return parts()
+
+    @app.get("/endless")
+    def endless() -> Any:
+        """An answer that goes on until its reader is gone."""
+
+        def parts() -> Any:
+            try:
+                while True:
+                    yield "a" * 1000
+                    transport.server.sleep(0.001)
+            finally:
+                app.config["ENDLESS"] = "over"
+
+        return parts()
+
     @app.get("/seen")
     def tell_seen() -> Any:
         session_id = flask.request.args.get("session")
@@ -276,6 +300,7 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
             "resident": resident_bytes(),
             "threads": threading.active_count(),
             "teardowns": app.config.get("TEARDOWNS", 0),
+            "endless": app.config.get("ENDLESS"),
             "sessions": len(transport.server.eio._conversations),
         }
 

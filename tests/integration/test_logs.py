@@ -16,8 +16,10 @@ from tests.client.raw import RawPolling, event, new_hello, post, raw_websocket
 from tests.client.session import ClientSession
 from tests.client.waiting import eventually
 
-from .raw import Wire
-from .served import Served
+from .raw import Wire, request
+from .served import MODES, OVER_WSGI, Served
+
+SERVERS = (*MODES, OVER_WSGI)
 
 END = re.compile(
     r"^(?P<level>\w+) fallback_transport\.session\.end: session (?P<id>\S+) ended after "
@@ -115,6 +117,22 @@ def test_a_sessions_end_is_one_line_and_no_secret_is_in_any(server: Served) -> N
         assert secret not in log
 
 
+@pytest.mark.parametrize("mode", SERVERS)
+def test_a_request_that_fails_is_in_the_log_of_every_server(mode: str) -> None:
+    with Served(mode) as server:
+        with Wire(server.port) as connection:
+            connection.send(request("GET", "/broken"))
+            connection.read_rest()
+        eventually(lambda: "RuntimeError: the view was told to raise" in server.log())
+        # Nobody's fault is that one goes in the middle of an answer.
+        with Wire(server.port) as connection:
+            connection.send(request("GET", "/endless"))
+            connection.read(1000)
+            connection.reset()
+        eventually(lambda: server.get("/state")["endless"] == "over")
+        assert server.log().count("Traceback") == 1
+
+
 def test_what_is_refused_as_http_is_not_quoted_for_it_may_be_secret(server: Served) -> None:
     secret = secrets.token_hex(8)
     requests = (
@@ -124,9 +142,9 @@ def test_what_is_refused_as_http_is_not_quoted_for_it_may_be_secret(server: Serv
         f"GET /a b?token={secret} HTTP/1.1",
         f"GET /a {secret}",
     )
-    for request in requests:
+    for text in requests:
         with Wire(server.port) as connection:
-            connection.send(f"{request}\r\n\r\n".encode())
+            connection.send(f"{text}\r\n\r\n".encode())
             connection.read_rest()
     eventually(lambda: server.log().count("refused as HTTP") == len(requests))
     lines = [line for line in server.log().splitlines() if "refused as HTTP" in line]
