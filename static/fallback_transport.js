@@ -2256,8 +2256,8 @@
       // No fault of the path. Firefox closes it where a link leads to a download. Or the server gave up a
       // page that did not answer, but its question has just come through: it was the page that was busy or
       // asleep. Or silent for longer than we are: the page slept, and could not ask.
-      if (socket.code === SERVICE_RESTART || socket.code === SUPERSEDED ||
-          (socket.code === GOING_AWAY && age > timing.alive) ||
+      if ((socket.code === GOING_AWAY && age > timing.alive) ||
+          socket.code === SERVICE_RESTART || socket.code === SUPERSEDED ||
           (socket.code === INACTIVE && now() - socket.askedAt < 1000) || silence > pause + timing.late) {
         return;
       }
@@ -2347,8 +2347,9 @@
       var deadline = machine.deadline();
       clear(TICK);
       if (deadline === Infinity) { return; }
-      // Not in circles, while a full buffer keeps back what is due.
-      set(TICK, Math.max(deadline - now(), timers[DRAIN] === undefined ? 0 : 50), function () {
+      // Not in circles, while a full buffer keeps back what is due. What is overdue wakes: nobody was there
+      // to look when it was due, as when the clock is set.
+      set(TICK, Math.max(deadline - now(), timers[DRAIN] ? 50 : -Infinity), function () {
         machine.timeout(now());
         act();
         if (!machine.closed) { flush(); }
