@@ -100,8 +100,9 @@ def respond_file(
         ("Cache-Control", "public, max-age=31536000, immutable" if versioned else "no-cache"),
         ("X-Content-Type-Options", "nosniff"),
         ("Vary", "Accept-Encoding"),
-        # It is no secret, and a page of another origin can check its integrity.
+        # It is no secret, and a page of another origin can check its integrity, or be an isolated one.
         ("Access-Control-Allow-Origin", "*"),
+        ("Cross-Origin-Resource-Policy", "cross-origin"),
     ]
     # There may be several, and a proxy that compresses makes it a weak one.
     if etag in environ.get("HTTP_IF_NONE_MATCH", ""):

@@ -1006,6 +1006,13 @@ def test_the_browsers_files_are_served_and_revalidated(doors: Doors, name: str) 
     assert doors.ask(path).status == 405
 
 
+def test_any_page_may_have_a_file_and_see_what_it_is(doors: Doors) -> None:
+    given = doors.ask(f"/fallback/{SCRIPT}", method="GET", HTTP_ORIGIN="https://any.test").headers
+    assert given["Access-Control-Allow-Origin"] == "*"
+    # Without, a page with `Cross-Origin-Embedder-Policy: require-corp` does not get it.
+    assert given["Cross-Origin-Resource-Policy"] == "cross-origin"
+
+
 def test_a_versioned_url_is_kept_for_long(doors: Doors) -> None:
     version = load(SCRIPT).version
     now = doors.ask(f"/fallback/{SCRIPT}", method="GET", QUERY_STRING=f"v={version}")
