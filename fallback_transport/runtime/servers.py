@@ -87,7 +87,8 @@ def serve_eventlet(
         def info(self, msg: str, *args: Any, **kwargs: Any) -> None:
             # It answers with 500, or cuts the answer short, and nobody else says why.
             error = sys.exc_info()[1]
-            if isinstance(error, Exception) and not isinstance(error, _AWAY):
+            # An `eventlet.Timeout` is no `Exception`; what ends the server is no failure.
+            if error is not None and not isinstance(error, (*_AWAY, KeyboardInterrupt, SystemExit)):
                 logger.error("a request failed", exc_info=True)
 
     failures = Failures()

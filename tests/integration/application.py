@@ -269,6 +269,16 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
 
         return parts()
 
+    @app.get("/late")
+    def late() -> Any:
+        """A view that lets a time-out of the async mode out, which is no `Exception` to Flask."""
+        if mode == "eventlet":
+            from eventlet import Timeout
+        else:
+            from gevent import Timeout
+        with Timeout(0.01):
+            transport.server.sleep(60)
+
     @app.get("/endless")
     def endless() -> Any:
         """An answer that goes on until its reader is gone."""

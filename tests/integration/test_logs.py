@@ -133,6 +133,15 @@ def test_a_request_that_fails_is_in_the_log_of_every_server(mode: str) -> None:
         assert server.log().count("Traceback") == 1
 
 
+@pytest.mark.parametrize("mode", [mode for mode in SERVERS if mode != "threading"])
+def test_a_request_that_lets_a_time_out_out_is_in_the_log(mode: str) -> None:
+    with Served(mode) as server:
+        with Wire(server.port) as connection:
+            connection.send(request("GET", "/late"))
+            connection.read_rest()
+        eventually(lambda: "Timeout: 0.01 seconds" in server.log())
+
+
 def test_what_is_refused_as_http_is_not_quoted_for_it_may_be_secret(server: Served) -> None:
     secret = secrets.token_hex(8)
     requests = (
