@@ -100,7 +100,7 @@ def respond_file(
         ("Cache-Control", "public, max-age=31536000, immutable" if versioned else "no-cache"),
         ("X-Content-Type-Options", "nosniff"),
         ("Vary", "Accept-Encoding"),
-        # It is no secret, and a page of another origin can check its integrity, or be an isolated one.
+        # It is no secret; a page of another origin can check its integrity, or be an isolated one.
         ("Access-Control-Allow-Origin", "*"),
         ("Cross-Origin-Resource-Policy", "cross-origin"),
     ]
