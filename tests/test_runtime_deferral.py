@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -88,6 +89,49 @@ def test_what_a_log_that_waits_has_no_room_for_is_counted(
         assert deferred.lines[4:] == ["again"]
     finally:
         lost.removeHandler(deferred.handler)
+
+
+class Large:
+    """What a line may be about."""
+
+    def __str__(self) -> str:
+        return "large" * 2000
+
+
+def test_many_lines_that_wait_keep_nothing_of_what_they_are_about(
+    deferred: Deferred, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_WHOLE", 1)
+    seen: list[tuple[logging.LogRecord, str]] = []
+
+    def emit(record: logging.LogRecord) -> None:
+        seen.append((record, logging.Formatter().format(record)))
+
+    def fail(about: Large) -> None:
+        raise ValueError(f"told to: {about}")
+
+    monkeypatch.setattr(deferred.handler, "emit", emit)
+    known = []
+    for _ in range(3):
+        about = Large()
+        known.append(weakref.ref(about))
+        try:
+            fail(about)
+        except ValueError as error:
+            logger.exception("%s failed: %.10s", about, error)
+        del about
+    # The first waits as it is.
+    assert [each() is None for each in known] == [False, True, True]
+    deferred.run()
+    (first, whole), *others = seen
+    assert first.exc_info
+    assert "ValueError: told to: large" in whole
+    for record, text in others:
+        assert not record.exc_info
+        assert text.startswith("largelarge")
+        assert "largelarge failed: told to: l\nTraceback (most" in text
+        assert text.endswith("largelarge")
+        assert len(text) < 2 * module.MAX_TEXT + 100
 
 
 def test_another_thread_writes_its_own(deferred: Deferred) -> None:

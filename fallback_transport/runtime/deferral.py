@@ -25,6 +25,13 @@ PREFIX = "fallback_transport"
 #: How many lines may wait for a log handler, which may wait for ever: a line for each session that
 #: may end at once. What comes then is not logged, but counted.
 MAX_KEPT = 20_000
+#: How many of them wait as they are, with what they are about: the locals of each call below an
+#: error, a message of a megabyte among them. What comes then waits as the text that it will be.
+MAX_WHOLE = 50
+#: Characters of such a text, and of its traceback.
+MAX_TEXT = 4_000
+
+_formatter = logging.Formatter()
 
 
 class Deferral(logging.Filter):
@@ -68,6 +75,8 @@ class Deferral(logging.Filter):
         if self._stopped or getattr(record, "deferred", False) or not self._here():
             return True
         record.deferred = True
+        if MAX_WHOLE <= len(self._kept) < MAX_KEPT:
+            _make_text(record)
         with self._lock:
             if len(self._kept) >= MAX_KEPT:
                 self._lost += 1
@@ -106,6 +115,23 @@ class Deferral(logging.Filter):
         self._kept.clear()
         self._stopped = True
         atexit.unregister(self.stop)
+
+
+def _make_text(record: logging.LogRecord) -> None:
+    """Let a line keep nothing of what it is about; handlers write it as they would have."""
+    record.msg, record.args = _short(record.getMessage()), None
+    if record.exc_info:
+        # In which formatters look before they make one.
+        record.exc_text = _short(_formatter.formatException(record.exc_info))
+        record.exc_info = None
+
+
+def _short(text: str) -> str:
+    if len(text) <= MAX_TEXT:
+        return text
+    # The end of a traceback says what was raised, and where.
+    half = MAX_TEXT // 2
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 @functools.cache
