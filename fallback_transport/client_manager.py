@@ -119,7 +119,7 @@ class ErrorReplies:
 
     Args:
         manager: a `socketio.PubSubManager`.
-        error: its class; it is made of a text, which it is as a text, too.
+        error: its class; it is made of a text, which is its first argument.
     """
 
     def __init__(self, manager: Any, error: type[Exception]) -> None:
@@ -132,7 +132,7 @@ class ErrorReplies:
 
     def _pack(self, data: Any) -> Any:
         if data.get("method") == "callback":
-            args = [{FAILED: str(a)} if isinstance(a, self._error) else a for a in data["args"]]
+            args = [{FAILED: a.args[0]} if isinstance(a, self._error) else a for a in data["args"]]
             try:
                 self._manager.json.dumps(args)
             except TypeError:
