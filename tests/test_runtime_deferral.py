@@ -91,6 +91,25 @@ def test_what_a_log_that_waits_has_no_room_for_is_counted(
         lost.removeHandler(deferred.handler)
 
 
+def test_a_filter_that_drops_what_is_repeated_is_asked_once(
+    request: pytest.FixtureRequest,
+) -> None:
+    asked: list[logging.LogRecord] = []
+
+    def again(record: logging.LogRecord) -> bool:
+        asked.append(record)
+        return asked.count(record) == 1
+
+    logger.addFilter(again)
+    try:
+        deferred: Deferred = request.getfixturevalue("deferred")
+        logger.warning("one")
+        deferred.run()
+        assert (deferred.lines, len(asked)) == (["one"], 1)
+    finally:
+        logger.removeFilter(again)
+
+
 class Large:
     """What a line may be about."""
 

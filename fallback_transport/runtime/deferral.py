@@ -59,7 +59,8 @@ class Deferral(logging.Filter):
         """Defer from now on, whatever loggers of the package there are."""
         for name in list(logging.root.manager.loggerDict):
             if name == PREFIX or name.startswith(PREFIX + "."):
-                logging.getLogger(name).addFilter(self)
+                # First: what an application's filter is asked twice it may take for a repetition.
+                logging.getLogger(name).filters.insert(0, self)
         # With a server that is not ours, nobody else says that the hub runs no more.
         atexit.register(self.stop)
         os.register_at_fork(after_in_child=self._forked)
