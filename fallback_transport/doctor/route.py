@@ -229,8 +229,8 @@ def _netloc(parts: SplitResult) -> str:
 
 def _shown(url: str) -> str:
     """As it may be printed: without a user's password."""
-    # Its scheme may have been forgotten.
-    return repr(re.sub("(?s)^(.*?//)?.*@", r"\1***@", url))
+    # Its scheme may have been forgotten; in a password, there may be slashes.
+    return repr(re.sub(r"(?s)^(\w*:?//)?.*@", r"\1***@", url))
 
 
 def _credentials(proxy: SplitResult) -> dict[str, str]:

@@ -294,16 +294,20 @@ def test_what_is_refused_is_printed_without_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = "http://host.test/fallback"
-    for place in ("http://me:secret@host.test/fallback", "me:secret@host.test/fallback"):
+    for place in (
+        "http://me:secret@host.test/fallback",
+        "me:secret@host.test/fallback",
+        "me:sec//ret@host.test/fallback",
+    ):
         assert terminal.main(["doctor", place]) == 3
     for header in ("Cookie a=secret", "Cookie: a=secret\u20ac"):
         assert terminal.main(["doctor", url, "--header", header]) == 3
     monkeypatch.setenv("HTTP_PROXY", "http://me:sec/ret@10.0.0.1:80")
     assert terminal.main(["doctor", url]) == 3
     printed = capsys.readouterr().err
-    assert len(printed.splitlines()) == 5
+    assert len(printed.splitlines()) == 6
     assert "sec" not in printed
-    assert printed.count("***@") == 3
+    assert printed.count("***@") == 4
 
 
 @pytest.mark.parametrize(
