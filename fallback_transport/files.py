@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -64,14 +65,24 @@ class File:
     integrity: str
 
 
+def keep() -> None:
+    """Read all of them now: what is installed over them later is another process's."""
+    # Of what is missing, whoever asks for it is told.
+    with contextlib.suppress(FileNotFoundError):
+        for name in _KINDS:
+            _read(name)
+
+
 @functools.cache
 def load(name: str) -> File:
-    """One of `FILES`, or of `DOCTOR_FILES`, as it was when it was first asked for.
-
-    What is installed over it while the process serves is the next process's.
-    """
-    body = (folder() / name).read_bytes()
+    """One of `FILES`, or of `DOCTOR_FILES`, as it was when it was read."""
+    body = _read(name)
     digest = base64.b64encode(hashlib.sha384(body).digest()).decode()
     version = hashlib.sha256(body).hexdigest()[:16]
     # Without a time in it, that each process of a server has the same.
     return File(_KINDS[name], body, gzip.compress(body, mtime=0), version, f"sha384-{digest}")
+
+
+@functools.cache
+def _read(name: str) -> bytes:
+    return (folder() / name).read_bytes()

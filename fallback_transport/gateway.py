@@ -18,7 +18,7 @@ from .admission import Unproven, client_address
 from .answers import PLAIN, StartResponse, refuse, respond, respond_file, wrong_method
 from .doctor.door import DoctorDoor, Stream, refuse_command
 from .drivers import BlockingDriver
-from .files import FILES
+from .files import FILES, keep
 from .metrics import Metrics
 from .origins import Origins
 from .polling import Answer, HeldPoll, PollingDoor, answer, retry_after
@@ -132,6 +132,8 @@ class Gateway:
         metrics: Metrics | None = None,
         metrics_guard: Guard = _open,
     ) -> None:
+        # Not with the first request: a worker may be forked when another release is there already.
+        keep()
         self.origins = options.origins
         #: What is behind.
         self.app = app

@@ -1037,6 +1037,33 @@ def test_while_another_release_is_installed_the_files_are_those_of_this_one(
     assert doors.ask(path, method="GET").body == script
 
 
+def test_a_file_that_nobody_has_asked_for_yet_is_of_this_release_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """As in a worker that is forked of a process which was there before."""
+    from fallback_transport import files
+
+    def forget() -> None:
+        files.load.cache_clear()
+        files._read.cache_clear()
+
+    body = (folder() / SCRIPT).read_bytes()
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static" / SCRIPT).write_text("another release's")
+    forget()
+    doors = Doors()
+    with monkeypatch.context() as installed:
+        installed.setattr(files, "__file__", str(tmp_path / "package" / "files.py"))
+        found = doors.ask(f"/fallback/{SCRIPT}", method="GET").body
+    forget()
+    assert found == body
+    # Without any, a program that serves no page goes on.
+    (tmp_path / "static" / SCRIPT).unlink()
+    with monkeypatch.context() as installed:
+        installed.setattr(files, "__file__", str(tmp_path / "package" / "files.py"))
+        assert Doors().hello().status == 200
+
+
 def test_every_file_of_the_folder_is_served() -> None:
     found = {path.name for path in folder().iterdir()}
     assert set(FILES) <= found <= {*FILES, *DOCTOR_FILES}
