@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import re
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print(written)
     except OSError as error:
         # Not with what Python would say at its end: that is the status of something else here.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _say(f"fallback-transport doctor: the report cannot be written: {error}")
         return UNWRITTEN
     return STATUS[diagnosis.transport]
@@ -107,6 +109,9 @@ def _say(line: str) -> None:
 
 def _print(report: str) -> None:
     """Write the report, whatever characters the system can write."""
+    if sys.stdout is None:
+        # As Python has what is closed; to print there is to do nothing.
+        raise OSError(errno.EBADF, "standard output is closed")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(report.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,6 +124,20 @@ def test_what_cannot_be_told_does_not_end_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("sys.stderr", None)
     terminal._tell("begin", "works")
     assert terminal.main(["doctor", "no URL"]) == 3
+
+
+def test_a_report_that_nobody_is_given_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(terminal.Examination, "observe", lambda self: {})
+    monkeypatch.setattr(terminal, "diagnose", lambda seen: SimpleNamespace(transport="websocket"))
+    monkeypatch.setattr(terminal, "text", lambda *_: "all is well")
+    asked = ["doctor", "http://host.test/fallback"]
+    assert terminal.main(asked) == 0
+    # As Python has it where it is closed.
+    monkeypatch.setattr("sys.stdout", None)
+    assert terminal.main(asked) == 4
+    assert "standard output is closed" in capsys.readouterr().err
 
 
 def test_characters_that_the_system_cannot_write_are_written_as_others(
