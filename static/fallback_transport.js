@@ -1271,6 +1271,8 @@
     // one that was out of reach may come back. Ids begin with their names.
     var lostFrom = {};
     var probes = 0;
+    // Until when a WebSocket that stopped answering is kept, where it is all there is.
+    var doubted = 0;
 
     var listeners = {
       online: hurry, storage: heard, visibilitychange: heard, pageshow: pageShows
@@ -1550,7 +1552,7 @@
       this.provenAt = 0;
     }
 
-    function isFree(lane) { return !lane.abort && timers[lane.again] === undefined; }
+    function isFree(lane) { return !lane.abort && !timers[lane.again]; }
 
     function abort(lane) {
       if (lane.abort) { lane.abort(); }
@@ -1563,7 +1565,7 @@
       var connection = this;
       var waiting = new Lane(WAITING);
       var sending = new Lane(SENDING);
-      var stalled = false;
+      var stalled;
       var empties = 0;
       var former;
       var pause = ATTENTION * timing.alive;
@@ -1600,7 +1602,7 @@
       function wait() {
         // Who is closing waits for nothing but the server's word, which comes soon.
         var closes = machine.closedBy;
-        if (timers[TURN] !== undefined && !closes) { return; }
+        if (timers[TURN] && !closes) { return; }
         var shared = share();
         if (shared < 0) {
           if (!closes) {
@@ -1687,7 +1689,7 @@
             later(lane, answered(answer, took, progress() !== before));
             // It shows that the network is there: what failed on the other lane is tried again soon. At
             // once, if this was a failing one too: the network is back.
-            if (timers[other.again] !== undefined && (isBack || other.tries > 2)) {
+            if (timers[other.again] && (isBack || other.tries > 2)) {
               later(other, backoff(isBack ? 1 : 2));
             }
             other.tries = Math.min(other.tries, 1);
@@ -1832,11 +1834,6 @@
       connection.transport = WEBSOCKET;
       connection.attempt = ++attempt;
       connection.startedAt = now();
-      // When the server asked.
-      connection.askedAt = -Infinity;
-      // Whether an answer was given more time; and what must be received once it comes.
-      connection.spared = false;
-      connection.expects = 0;
       // How long silence may last before we ask.
       connection.pause = timing.alive;
       connection.ws = ws;
@@ -1867,6 +1864,7 @@
           welcomed(connection, unit);
         } else if (carrier === connection && isEnvelope(unit)) {
           connection.heardAt = connection.activeAt = now();
+          // When the server asked last.
           if (unit.ask !== undefined) { connection.askedAt = now(); }
           // Who was answered waits longer with the next question.
           if (unit.answer !== undefined) { connection.pause *= 2; }
@@ -1927,7 +1925,7 @@
       if (!asked || carrier !== asked || question()) { return; }
       var due = asked.heardAt + pauseOf(asked);
       // One timer for many messages: it is set anew when it fires, or has to fire earlier.
-      if (timers[ASKING] !== undefined && attentionAt <= due) { return; }
+      if (timers[ASKING] && attentionAt <= due) { return; }
       attentionAt = due;
       set(ASKING, due - now(), function () {
         if (carrier === asked && now() >= asked.heardAt + pauseOf(asked) && !question()) {
@@ -1945,7 +1943,7 @@
 
     // While that is so: ask, and then doubt it.
     function watch() {
-      if (timers[MISSING] !== undefined || !isUnreceived()) { return; }
+      if (timers[MISSING] || !isUnreceived()) { return; }
       var watched = socket;
       var buffered = socket.ws.bufferedAmount;
       var moved = machine.outbox.moved;
@@ -1953,10 +1951,11 @@
       set(MISSING, patience(), function (late) {
         if (socket !== watched || !isUnreceived()) { return; }
         if (!question()) {
+          // What must be received once the answer comes.
           socket.expects = machine.carrier.nextSeq - 1;
           machine.ask(socket.attempt);
         } else if (late > LATENESS && !socket.spared) {
-          // The answer may be in the queue behind this.
+          // The answer may be in the queue behind this: once, it gets more time.
           socket.spared = true;
         } else if (!(socket.ws.bufferedAmount < buffered) && question() === asked &&
             machine.outbox.moved === moved) {
@@ -1970,8 +1969,8 @@
     // Where polling is not to be had, a new WebSocket may get through; but on a slow path one envelope
     // takes 8 s, and would begin anew.
     function doubt() {
-      socket.doubted = socket.doubted || now() + timing.margin;
-      if (poller || now() < socket.doubted) { hedge(); } else { lost(socket); }
+      doubted = doubted || now() + timing.margin;
+      if (poller || now() < doubted) { hedge(); } else { lost(socket); }
     }
 
     // -- What the connections report
@@ -2002,7 +2001,7 @@
         suspicion = null;
         if (verdict) { judge(null); }
       } else {
-        if (carrier && !socket.doubted) {
+        if (carrier && !doubted) {
           discard(poller);
           act();
           return;
@@ -2017,6 +2016,7 @@
       // From now on it carries; only then act on what the welcome brought, so that a page that hears
       // of it finds the session open.
       carrier = connection;
+      doubted = 0;
       connection.carry();
       machine.commit(connection.attempt);
       act();
@@ -2102,9 +2102,9 @@
     function receive(connection, unit) {
       if (!take(connection, unit)) { return false; }
       var isNews = troubled || suspicion;
-      retries = strangers = 0;
+      retries = strangers = doubted = 0;
       troubled = false;
-      if (connection === socket) { socket.doubted = 0; } else { polled(); }
+      if (connection === poller) { polled(); }
       if (isNews) { changed(); }
       act();
       return carrier === connection;
@@ -2195,7 +2195,8 @@
     }
 
     function retry() {
-      retries += 1;
+      // Behind a doubt it is the network, perhaps, that is away for a while.
+      retries = Math.min(retries + 1, now() < doubted + timing.death ? 2 : Infinity);
       if (face && machine.id === undefined && retries >= TRIES) {
         giveUp(ABNORMAL, "the server is out of reach");
         return;
@@ -2206,7 +2207,7 @@
     }
 
     function probeLater() {
-      if (socket || !canOpen() || timers[PROBE] !== undefined) { return; }
+      if (socket || !canOpen() || timers[PROBE]) { return; }
       // That one opens says nothing, if they are unstable: not before the verdict expires.
       set(PROBE, isUnstable() ? verdict.expires - now() : random() *
         Math.min(timing.probeMax, timing.probe * Math.pow(2, probes++)), probe);
@@ -2315,7 +2316,7 @@
     // Why polling, if it is polling.
     function reason() {
       return !allows(WEBSOCKET) ? "option" : !canOpen() ? "unavailable" :
-        suspicion || (verdict ? verdict.reason : socket && socket.doubted ? "half-open" : "proving");
+        suspicion || (verdict ? verdict.reason : doubted ? "half-open" : "proving");
     }
 
     function why() {
@@ -2329,7 +2330,7 @@
     // -- Running
 
     function flushSoon() {
-      if (timers[FLUSH] === undefined) { set(FLUSH, 0, flush); }
+      if (!timers[FLUSH]) { set(FLUSH, 0, flush); }
     }
 
     // Send what there is to send, on whatever carries.

@@ -161,6 +161,31 @@ test("polling is swallowed, too, by a network that is away for a while: one WebS
   page.on("websocket").talks();
 });
 
+for (const [how, post, websocket] of [["swallows", { lost: true }, "unanswered"], ["refuses", { status: 0 }, "refused"]]) {
+  for (const transports of [["websocket"], ["websocket", "polling"]]) {
+    test(`${transports}: a network that is away for up to a minute, and ${how} all: back soon behind it`, () => {
+      // A hello has 10 s behind two failures; 0.6 s before it, and 1 s behind it.
+      for (let outage = 20; outage <= 60; outage += 4) {
+        const page = new Page({ options: { transports } }).on("websocket").advance(MINUTE);
+        page.network.onpost = () => post;
+        page.network.websocket = websocket;
+        page.network.link.swallow();
+        page.session.send("now");
+        const tries = page.posts.length + page.network.links.length;
+        page.advance(outage * 1000);
+        assert.ok(page.posts.length + page.network.links.length - tries < 3 * outage, "no storm");
+        page.network.onpost = () => undefined;
+        page.network.websocket = "ok";
+        const { time } = page;
+        page.until(() => page.peer.events.length === 1, "it came");
+        assert.ok(page.time - time <= 11_700, `${page.time - time} ms behind ${outage} s`);
+        assert.equal(page.count("reset"), 0);
+        page.talks();
+      }
+    });
+  }
+}
+
 test("on a path of long round trips the answer is waited for", () => {
   const page = new Page({ before: ({ network }) => { network.latency = 900; } }).on("websocket");
   page.network.onpost = () => ({ status: 502 });
