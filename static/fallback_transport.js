@@ -2885,9 +2885,11 @@
     var parts;
     try {
       // The anchor does what `new URL` does where a page can make none: such a one takes no arguments.
-      url = String((URL && URL.length ? new URL(url, base) :
+      url = String(URL && URL.length ? new URL(url, base).href : document ?
         // Edbrowse has no base, and here an object.
-        extend(document ? document.createElement("a") : {}, { href: url })).href);
+        extend(document.createElement("a"), { href: url }).href :
+        // A worker has no anchor.
+        /^\/\b/.test(url) ? base.split("/", 3).join("/") + url : url);
       // Without user and password: it becomes a key of localStorage.
       parts = /^(?:ws|http)(s?:\/\/)(?:[^\/?#]*@)?([^\/?#%]+)(\/[^?#]*)(\?[^#]*)?$/.exec(url);
     } catch (error) {

@@ -1152,6 +1152,20 @@ test("in a worker, which has no document, a URL is absolute all the same", () =>
   assert.equal(page.network.links[0].socket.url, "ws://page.test/fallback/ws");
 });
 
+test("in a worker of an old browser, whose URL is no constructor, a path leads to the worker's server", () => {
+  // PhantomJS's; Internet Explorer's is an object, too.
+  for (const URL of [() => { throw new TypeError("no constructor"); }, {}, undefined]) {
+    for (const webSocket of [true, false]) {
+      const page = new Page({ webSocket, before: ({ environment }) => {
+        Object.defineProperty(environment, "document", { value: undefined });
+        Object.assign(environment, { URL, location: { href: "http://page.test/scripts/worker.js" } });
+      } });
+      page.on(webSocket ? "websocket" : "polling").talks();
+      if (!webSocket) assert.equal(page.posts[0].url, "http://page.test/fallback/poll");
+    }
+  }
+});
+
 test("server processes that share no sessions: the page is told why it cannot work", () => {
   for (const transports of [["websocket", "polling"], ["polling"]]) {
     const page = new Page({ options: { transports } }).opened();
