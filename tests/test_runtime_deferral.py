@@ -186,10 +186,13 @@ def test_a_handler_that_fails_does_not_end_the_writing(
         raise RuntimeError("told to")
 
     logger.warning("lost")
+    logger.warning("behind")
     monkeypatch.setattr(deferred.handler, "emit", fails)
     with pytest.raises(RuntimeError):
         deferred.run()
     monkeypatch.undo()
+    deferred.run()
+    assert deferred.lines == ["behind"]
     logger.warning("one")
     deferred.run()
-    assert deferred.lines == ["one"]
+    assert deferred.lines == ["behind", "one"]

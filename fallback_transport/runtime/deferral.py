@@ -85,12 +85,15 @@ class Deferral(logging.Filter):
             self._kept.append(record)
             begins, self._due = not self._due, True
         if begins:
-            try:
-                self._submit(self._write)
-            except Exception:
-                # No thread can be started: with the next line, then.
-                self._due = False
+            self._begin()
         return False
+
+    def _begin(self) -> None:
+        try:
+            self._submit(self._write)
+        except Exception:
+            # No thread can be started: with the next line, then.
+            self._due = False
 
     def _write(self) -> None:
         try:
@@ -100,7 +103,8 @@ class Deferral(logging.Filter):
                     lost, self._lost = self._lost, 0
                     logger.warning("%d lines were not logged: the log is too slow for them", lost)
         except BaseException:
-            self._due = False
+            # It may end no more than this task: what is behind does not wait for the next line.
+            self._begin()
             raise
 
     def _next(self) -> logging.LogRecord | None:
