@@ -167,7 +167,11 @@ class Engine:
         self._participants: Any = None
         if runtime.mode in ("eventlet", "gevent", "threading"):
             # With a hub there may be other threads, too; only a test has one alone.
-            self._participants = share(server.manager, runtime.lock())
+            lock = runtime.lock()
+            self._participants = share(server.manager, lock)
+            # Whoever has it in a fork, another thread of the parent's, would not release it there.
+            release = {"after_in_parent": lock.release, "after_in_child": lock.release}
+            os.register_at_fork(before=lock.acquire, **release)
         server.eio = self
         self._disconnect: Callable[..., None] = server.disconnect
         server.disconnect = self._disconnect_alone

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -176,3 +178,48 @@ def test_threads_share_them_whatever_else_the_mode_has_and_tests_do_not_pay() ->
     manager.enter_room(sid, "/", "room")
     manager.close_room("room", "/")
     assert manager.get_rooms(sid, "/") == [sid]
+
+
+def test_a_fork_does_not_wait_for_a_thread_that_only_its_parent_has() -> None:
+    # Of a process of its own: one that has threads, as this one may have, is not to be forked.
+    program = """
+import os
+import threading
+import socketio
+from fallback_transport.engine import Engine
+from fallback_transport.runtime import Runtime
+
+has, may_go = threading.Event(), threading.Event()
+made = []
+
+class Lock:
+    def __init__(self):
+        self.real = threading.RLock()
+        made.append(self.real)
+        self.release = self.real.release
+
+    def acquire(self):
+        may_go.set()
+        return self.real.acquire()
+
+    def __enter__(self):
+        return self.real.acquire()
+
+    def __exit__(self, *error):
+        self.real.release()
+
+server = socketio.Server(async_mode="threading")
+server.manager.get_rooms = lambda *who: (has.set(), may_go.wait())
+runtime = Runtime(server.eio)
+runtime.lock = Lock
+engine = Engine(server, runtime)
+threading.Thread(target=server.manager.get_rooms).start()
+has.wait()
+if (process := os.fork()) == 0:
+    os._exit(not all(each.acquire(blocking=False) for each in made))
+may_go.set()
+print(os.waitpid(process, 0)[1], all(each.acquire(blocking=False) for each in made))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert said == "0 True\n"
