@@ -67,8 +67,8 @@ class File:
 
 def keep() -> None:
     """Read all of them now: what is installed over them later is another process's."""
-    # Of what is missing, whoever asks for it is told.
-    with contextlib.suppress(FileNotFoundError):
+    # Of what cannot be read, whoever asks for it is told.
+    with contextlib.suppress(OSError):
         for name in _KINDS:
             _read(name)
 
