@@ -1337,8 +1337,8 @@
     // How long an answer may take before it is missed.
     function patience() { return Math.max(timing.alive, 4 * roundTrip); }
 
-    // How long a welcome may take, and a WebSocket's handshake with it.
-    function greeting() { return Math.max(timing.welcome, 5 * roundTrip); }
+    // How long a welcome may take, and a WebSocket's handshake with it, behind so many failures.
+    function greeting(failures) { return Math.max(timing.welcome * Math.pow(2, failures), 5 * roundTrip); }
 
     // The backoff before the n-th attempt again: at once, then growing; with jitter, so that many
     // clients of one server do not come together.
@@ -1577,7 +1577,7 @@
       connection.kick = kick;
 
       sending.abort = post(SENDING, encodeBody(hello(connection)),
-        Math.min(timing.request, greeting() * Math.pow(2, retries)), function (status, text) {
+        Math.min(timing.request, greeting(0) * Math.pow(2, retries)), function (status, text) {
           var unit = read(decodeBody, text);
           sending.abort = null;
           if (unit.grant && unit.attempt === connection.attempt) {
@@ -1850,7 +1850,8 @@
         connection.code = event.code;
         broken();
       };
-      setPatience(GREETING, greeting(), function () {
+      // Where it is all there is, nothing else tells how slow the path is.
+      setPatience(GREETING, greeting(allows(POLLING) ? 0 : Math.min(3, retries)), function () {
         lost(connection, opened ? "silent" : "unanswered");
       });
 
@@ -1893,8 +1894,8 @@
         function put(frame) { ws.send(isText(frame) ? frame : frame.buffer); }
 
         // Closed already, though not told yet: a browser complains of what is sent then.
-        if (carrier !== connection || ws.readyState > 1) { return; }
-        while (!(ws.bufferedAmount >= 1000000) && (unit = machine.pull(connection.attempt, now()))) {
+        while (carrier === connection && ws.readyState < 2 && !(ws.bufferedAmount >= 1000000) &&
+            (unit = machine.pull(connection.attempt, now()))) {
           if (unit.ask === undefined) { connection.activeAt = now(); }
           encodeFrames(unit).forEach(put);
         }
@@ -2196,7 +2197,7 @@
 
     function retry() {
       // Behind a doubt it is the network, perhaps, that is away for a while.
-      retries = Math.min(retries + 1, now() < doubted + timing.death ? 2 : Infinity);
+      if (retries < 2 || now() > doubted + timing.death) { retries += 1; }
       if (face && machine.id === undefined && retries >= TRIES) {
         giveUp(ABNORMAL, "the server is out of reach");
         return;

@@ -1144,6 +1144,24 @@ test("times of more than a browser's timers can have are long ones, not none", (
   patient.talks();
 });
 
+test("WebSocket alone, on a path that is slow from the start, or gets slow: it has ever more time", () => {
+  for (const slowFrom of [0, 60_000]) {
+    const page = new Page({ options: { transports: ["websocket"] }, before: ({ network }) => {
+      if (!slowFrom) network.latency = 1500;
+    } });
+    if (slowFrom) {
+      page.on("websocket").advance(slowFrom);
+      page.network.latency = 1500;
+      page.network.link.cut();
+      page.until(() => page.session.transport === null, "away");
+    }
+    // The handshake and the welcome take 6 s.
+    page.until(() => page.session.transport === "websocket", "a WebSocket", 20_000);
+    page.on("websocket").talks();
+    assert.equal(page.count("reset"), 0);
+  }
+});
+
 test("in a worker, which has no document, a URL is absolute all the same", () => {
   const page = new Page({ before: ({ environment }) => {
     Object.defineProperty(environment, "document", { value: undefined });
