@@ -634,9 +634,6 @@
 
     accepts: function () { return !this.closedBy && !this.closed; },
 
-    // Whether this side has closed; the other one may have, too.
-    hasClosed: function () { return this._closeDeadline < Infinity; },
-
     // Whether what has arrived is still for the application.
     delivers: function () { return !this.closed && this.closedBy !== "local"; },
 
@@ -1570,10 +1567,10 @@
       var former;
       var pause = ATTENTION * timing.alive;
       var heldUntil = 0;
-      var startedAt = now();
 
       connection.transport = POLLING;
       connection.attempt = ++attempt;
+      connection.startedAt = now();
       connection.kick = kick;
 
       sending.abort = post(SENDING, encodeBody(hello(connection)),
@@ -1581,7 +1578,7 @@
           var unit = read(decodeBody, text);
           sending.abort = null;
           if (unit.grant && unit.attempt === connection.attempt) {
-            measured(now() - startedAt);
+            measured(now() - connection.startedAt);
             welcomed(connection, unit);
           } else if (unit.session) {
             ended(unit);
@@ -1971,7 +1968,13 @@
     // takes 8 s, and would begin anew.
     function doubt() {
       doubted = doubted || now() + timing.margin;
-      if (poller || now() < doubted) { hedge(); } else { lost(socket); }
+      if (poller || now() < doubted) {
+        hedge();
+      } else {
+        lost(socket);
+        // The server may have it for as long as any silent one: the session is not over before.
+        machine.unattachedSince += timing.death;
+      }
     }
 
     // -- What the connections report
@@ -2660,10 +2663,10 @@
           (machine.closedBy === "local" && !machine.outbox.items.length),
         unconfirmed: readable(event.unconfirmed)
       };
-      // A new session begins by itself where the server has lost this one. As codes that somebody closes
-      // with they are the application's own.
-      var isReset = !machine.hasClosed() && !refused && !face && (event.code === SERVICE_RESTART ||
-        (!machine.closedBy && (event.code === GONE || event.code === INACTIVE)));
+      // A new session begins by itself where the server has lost this one; not where the page has closed.
+      // As codes that somebody closes with they are the application's own.
+      var isReset = machine._closeDeadline === Infinity && !refused && !face &&
+        (event.code === SERVICE_RESTART || (!machine.closedBy && (event.code === GONE || event.code === INACTIVE)));
       if (isReset) {
         session.state = "reconnecting";
         // The page may have no new `auth` to give.

@@ -186,6 +186,24 @@ for (const [how, post, websocket] of [["swallows", { lost: true }, "unanswered"]
   }
 }
 
+test("a network that swallows all for over two minutes costs no session that the server still has", () => {
+  for (const transports of [["websocket"], ["websocket", "polling"]]) {
+    for (const outage of [115, 130, 145]) {
+      const page = new Page({ options: { transports } }).on("websocket").advance(MINUTE);
+      page.network.onpost = () => ({ lost: true });
+      page.network.websocket = "unanswered";
+      page.network.link.swallow();
+      page.session.send("now");
+      page.advance(outage * 1000);
+      page.network.onpost = () => undefined;
+      page.network.websocket = "ok";
+      page.until(() => page.peer.events.length === 1, "it came", MINUTE);
+      assert.equal(page.count("reset"), 0);
+      page.talks();
+    }
+  }
+});
+
 test("on a path of long round trips the answer is waited for", () => {
   const page = new Page({ before: ({ network }) => { network.latency = 900; } }).on("websocket");
   page.network.onpost = () => ({ status: 502 });
