@@ -2261,7 +2261,7 @@
       // No fault of the path. Firefox closes it where a link leads to a download. Or the server gave up a
       // page that did not answer, but its question has just come through: it was the page that was busy or
       // asleep. Or silent for longer than we are: the page slept, and could not ask.
-      if ((socket.code === GOING_AWAY && age > timing.alive) ||
+      if ((socket.code === GOING_AWAY && age > timing.late) ||
           socket.code === SERVICE_RESTART || socket.code === SUPERSEDED ||
           (socket.code === INACTIVE && now() - socket.askedAt < 1000) || silence > pause + timing.late) {
         return;

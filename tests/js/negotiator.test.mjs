@@ -774,9 +774,9 @@ test("a browser that ends its WebSockets, for a download, tells nothing of the n
     assert.equal(page.session.transport, "websocket");
   }
   assert.equal(verdict(page), null);
-  // But who ends them all at once is in the way.
+  // But who ends them all soon is in the way.
   for (let i = 0; i < 3; i++) {
-    page.advance(200);
+    page.advance(4000);
     page.network.link._end(1001);
     page.advance(100);
   }
