@@ -23,12 +23,19 @@ OVER_WSGI = "eventlet over WSGI"
 START_WAIT = 30.0
 
 
+#: Whoever was given one may not listen on it yet.
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on, and that this process was not given before."""
+    while True:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port: int = sock.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def listens(process: subprocess.Popen[bytes], port: int, host: str = "127.0.0.1") -> bool:
