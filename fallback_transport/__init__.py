@@ -1,7 +1,7 @@
 """One session between a browser and a Flask app, over WebSocket or long polling."""
 
-from .engine import RequestFailed
 from .extension import FallbackTransport
+from .failures import RequestFailed
 from .handlers import Handlers
 from .session import ConnectionRefused, Session
 from .version import __version__ as __version__

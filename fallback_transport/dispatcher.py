@@ -13,8 +13,9 @@ from .application import MalformedPacket
 from .catch_all import CatchAll
 from .context import handler_context
 from .conversation import Conversation
-from .engine import Engine, EventRefused, Resumed
+from .engine import Engine, Resumed
 from .engine_client import EventHandler
+from .failures import EventRefused
 from .handlers import (
     ANY,
     CONNECT,

@@ -28,6 +28,7 @@ from .backlog import Emission
 from .client_manager import ErrorReplies, ManagerHealth
 from .conversation import Conversation
 from .endings import Endings
+from .failures import RequestFailed
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
 from .protocol.message import Message
 from .rooms import share
@@ -40,9 +41,6 @@ ERROR = "7"
 #: Bytes of what is put off to the end of a turn, to be handed over with what else is sent to the
 #: same sessions. A quarter of what is put off at most: what is larger gains nothing by company.
 SMALL = 16_384
-
-#: Characters of what a page's listener has raised that go to the log.
-MAX_TOLD = 1000
 
 #: The reason of a close that python-socketio asks for.
 SERVER_DISCONNECT = "disconnected by the server"
@@ -103,32 +101,6 @@ def server_at_work() -> Any:
 #: Given the Socket.IO id of a session and the request that resumes it; gives the code and the
 #: reason that it ends with, if it may not go on.
 Resumed = Callable[[str, dict[str, Any]], "tuple[int, str] | None"]
-
-
-class RequestFailed(Exception):
-    """A request that the other side did not answer: it raised, timed out, or is gone.
-
-    Its first argument is what the page's listener has raised, as it came; as a text it is one
-    line, and not a long one, for a handler that does not catch it has it logged.
-    """
-
-    def __str__(self) -> str:
-        text = super().__str__()[:MAX_TOLD]
-        # Line feeds would begin lines that look like others' in the log, or command a terminal.
-        return "".join([c if c.isprintable() else ascii(c)[1:-1] for c in text])
-
-
-class EventRefused(Exception):
-    """Raised instead of a handler's own error: the asker gets this one, and nothing is logged.
-
-    Args:
-        code, message: what the asker gets.
-    """
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(code, message)
-        self.code = int(code)
-        self.message = message
 
 
 class Engine:

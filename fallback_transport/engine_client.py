@@ -11,7 +11,8 @@ from socketio import packet as sio
 
 from .application import REPLY_PART, MalformedPacket, Unit
 from .conversation import Conversation
-from .engine import ERROR, Engine, EventRefused, RequestFailed, connecting
+from .engine import ERROR, Engine, connecting
+from .failures import EventRefused, RequestFailed
 from .inspection import check, suspect
 from .packets import UnwritableReply
 from .protocol.codes import CloseCode

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 from .conversation import Conversation
-from .engine import Engine, RequestFailed, only_latest
+from .engine import Engine, only_latest
 from .engine_client import AUTH, RESERVED_EVENTS
+from .failures import RequestFailed
 from .protocol.codes import CloseCode, valid_close
 from .request import URL
 from .rooms import in_namespace

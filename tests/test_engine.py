@@ -14,8 +14,9 @@ import pytest
 import socketio
 from socketio import packet as sio
 
-from fallback_transport.engine import Engine, RequestFailed, only_latest, server_at_work
+from fallback_transport.engine import Engine, only_latest, server_at_work
 from fallback_transport.engine_client import EngineClient
+from fallback_transport.failures import RequestFailed
 from fallback_transport.packets import Packet
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import End, Envelope, Grant

@@ -13,7 +13,6 @@ import contextlib
 import logging
 import socket
 import ssl
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from .alarm import Alarm, TaskAlarm, TimerAlarm
 from .batch import MAX_BYTES, Batch
 from .deferral import Deferral, defer_in_threads
 from .flusher import Flusher
-from .home import Home, in_hub, leave_at_forks, original
+from .home import Home, in_hub, leave_at_forks, make_lock, original
 from .hub import TURN, Deadlines, Hub
 from .hub_watch import HubWatch
 from .servers import (
@@ -498,8 +497,3 @@ class Runtime:
 def _now(function: Callable[[], None]) -> None:
     """Call it where there are no turns."""
     function()
-
-
-def make_lock() -> Any:
-    """A re-entrant lock; where `threading` is patched, a cooperative one."""
-    return threading.RLock()

@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -95,6 +96,11 @@ def leave_at_forks(thread: int) -> None:
             asyncio._set_running_loop(None)
 
     os.register_at_fork(after_in_child=leave)
+
+
+def make_lock() -> Any:
+    """A re-entrant lock; where `threading` is patched, a cooperative one."""
+    return threading.RLock()
 
 
 def original(mode: str, name: str) -> Callable[[], Any]:

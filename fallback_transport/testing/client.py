@@ -12,8 +12,8 @@ from socketio.pubsub_manager import PubSubManager
 from werkzeug.test import Client as HTTPClient
 
 from ..assembly import Assembly
-from ..engine import RequestFailed
 from ..extension import FallbackTransport
+from ..failures import RequestFailed
 from ..protocol.codes import CloseCode
 from ..protocol.envelope import End, Welcome
 from ..protocol.events import Transport

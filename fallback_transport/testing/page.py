@@ -14,7 +14,8 @@ from socketio import packet as sio
 from werkzeug.datastructures import Headers
 from werkzeug.test import Client as HTTPClient
 
-from ..engine import ERROR, RequestFailed
+from ..engine import ERROR
+from ..failures import RequestFailed
 from ..packets import Packet
 from ..protocol.client import ClientMachine
 from ..protocol.envelope import End, Envelope, Grant, Welcome

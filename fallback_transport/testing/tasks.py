@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import greenlet
 
-from ..engine import EventRefused
+from ..failures import EventRefused
 from ..runtime import Alarm, Runtime, TimerAlarm
 
 #: What the clock says at first: not 0, which would hide who forgets to ask it.

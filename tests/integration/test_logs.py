@@ -117,12 +117,17 @@ def test_a_sessions_end_is_one_line_and_no_secret_is_in_any(server: Served) -> N
         assert secret not in log
 
 
+def ask(server: Served, path: str) -> None:
+    """For a page, whatever comes of it."""
+    with Wire(server.port) as connection:
+        connection.send(request("GET", path))
+        connection.read_rest()
+
+
 @pytest.mark.parametrize("mode", SERVERS)
 def test_a_request_that_fails_is_in_the_log_of_every_server(mode: str) -> None:
     with Served(mode) as server:
-        with Wire(server.port) as connection:
-            connection.send(request("GET", "/broken"))
-            connection.read_rest()
+        ask(server, "/broken")
         eventually(lambda: "RuntimeError: the view was told to raise" in server.log())
         # Nobody's fault is that one goes in the middle of an answer.
         with Wire(server.port) as connection:
@@ -136,9 +141,7 @@ def test_a_request_that_fails_is_in_the_log_of_every_server(mode: str) -> None:
 @pytest.mark.parametrize("mode", [mode for mode in SERVERS if mode != "threading"])
 def test_a_request_that_lets_a_time_out_out_is_in_the_log(mode: str) -> None:
     with Served(mode) as server:
-        with Wire(server.port) as connection:
-            connection.send(request("GET", "/late"))
-            connection.read_rest()
+        ask(server, "/late")
         eventually(lambda: "Timeout: 0.01 seconds" in server.log())
 
 
