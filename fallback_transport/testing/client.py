@@ -23,6 +23,8 @@ from .tasks import VirtualRuntime
 
 #: Seconds, by the virtual clock, for which a client waits for what must come.
 TIMEOUT = 60.0
+#: The reason of the session's end where the page goes.
+LEAVING = "the page is leaving"
 
 Listener = TypeVar("Listener", bound=Callable[..., Any])
 
@@ -50,7 +52,8 @@ class TestClient:
     answer; all clients of one transport, and its server, have one clock. It
     connects again only when it is told to.
 
-    A context manager: at its end the page goes, and the session with it.
+    A context manager: at its end the page goes, and the session with it, behind what is under
+    way; also where it is cut off.
 
     Args:
         transport: the application's, `init_app` called; or the application, where it
@@ -93,6 +96,7 @@ class TestClient:
         if not namespace.startswith("/"):
             raise ValueError(f"a namespace begins with a slash: {namespace!r}")
         its = _assembly(transport)
+        self._registry = its.registry
         self._runtime = _virtual(its)
         self._tasks = self._runtime.tasks
         self._raises = raise_server_exceptions
@@ -103,6 +107,7 @@ class TestClient:
             self._connect(self._over)
         except BaseException:
             self._leave()
+            self._forget()
             raise
 
     def __enter__(self) -> TestClient:
@@ -114,14 +119,23 @@ class TestClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._page.latency = 0.0
+        page = self._page
+        page.latency = 0.0
         try:
-            self._page.close(CloseCode.GOING_AWAY, "the page is leaving")
+            # What is under way arrives first.
+            for link in page.links:
+                link.up.flush()
+                link.down.flush()
+            self._tasks.settle()
+            page.close(CloseCode.GOING_AWAY, LEAVING)
             self._tasks.settle()
         finally:
             self._leave()
         if error is None:
             self._raise()
+        else:
+            # What else was raised is not the next test's.
+            self._forget()
 
     def __repr__(self) -> str:
         page = self._page
@@ -341,10 +355,16 @@ class TestClient:
         return link
 
     def _leave(self) -> None:
-        for link in self._page.links:
+        page = self._page
+        for link in page.links:
             link.kill()
         self._tasks.settle()
-        self._tasks.peers.remove(self._page)
+        left = page.machine.id and self._registry.find(page.machine.id)
+        if left:
+            # It could not say so, and is not to be in the next test.
+            left.abort(CloseCode.GOING_AWAY, LEAVING)
+            self._tasks.settle()
+        self._tasks.peers.remove(page)
 
     def _settle(self) -> None:
         self._tasks.settle()
@@ -353,10 +373,13 @@ class TestClient:
     def _raise(self) -> None:
         """Raise what handlers, tasks and listeners have raised meanwhile."""
         errors = [*self._runtime.raised, *self._tasks.errors]
-        self._runtime.raised.clear()
-        self._tasks.errors.clear()
+        self._forget()
         if errors and self._raises:
             raise errors[0]
+
+    def _forget(self) -> None:
+        self._runtime.raised.clear()
+        self._tasks.errors.clear()
 
 
 def _kind(name: str) -> Transport:

@@ -104,6 +104,7 @@ class Lane:
 
     def flush(self) -> None:
         """What is under way is there now."""
+        self._last = 0.0
         while self._under_way:
             self._under_way.popleft()[1]()
 

@@ -626,6 +626,49 @@ def test_a_failed_with_block_shows_its_own_error(application: Application) -> No
         raise AssertionError
 
 
+@pytest.mark.parametrize("over", KINDS)
+def test_what_a_failed_with_block_leaves_is_not_the_next_tests(
+    application: Application, over: str
+) -> None:
+    @application.transport.on_message("boom")
+    def boom(it: Session, data: Any) -> None:
+        raise KeyError(data)
+
+    with pytest.raises(AssertionError), application.client(over=over) as client:  # noqa: PT012
+        client.delay(1)
+        client.emit("boom", "later")
+        application.transport.server.sleep(2)
+        raise AssertionError
+    with application.client(over=over) as client:
+        assert client.request("note", 1) == 1
+
+
+@pytest.mark.parametrize("over", KINDS)
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_with_the_page_its_session_goes_behind_what_is_under_way(
+    application: Application, over: str, seconds: float
+) -> None:
+    with application.client(over=over) as client:
+        client.delay(seconds)
+        client.emit("note", 1)
+        application.transport.emit("news", 2)
+    assert application.handled == [1]
+    assert application.ends == [(1001, "the page is leaving")]
+    assert client.received() == [("news", 2)]
+
+
+@pytest.mark.parametrize("over", KINDS)
+def test_a_page_that_is_cut_off_is_not_in_the_next_test(
+    application: Application, over: str
+) -> None:
+    with application.client(over=over) as client:
+        client.cut()
+        client.emit("note", "kept")
+    assert application.handled == []
+    assert application.ends == [(1001, "the page is leaving")]
+    assert application.transport.stats()["sessions"] == {"websocket": 0, "polling": 0, "none": 0}
+
+
 def test_draining_ends_the_sessions(application: Application, client: TestClient) -> None:
     application.transport.drain()
     assert client.closed == (1012, "the server restarts")
