@@ -194,7 +194,7 @@ class TestClient:
         Args:
             name: of the event.
             data: its arguments: what JSON can express, with bytes anywhere in it.
-            callback: ``f(error, reply)``, called once.
+            callback: ``f(error, reply)``, called once; if it raises, the test fails.
 
         Raises:
             SessionOver: the session has ended.
@@ -371,15 +371,19 @@ class TestClient:
         self._raise()
 
     def _raise(self) -> None:
-        """Raise what handlers, tasks and listeners have raised meanwhile."""
-        errors = [*self._runtime.raised, *self._tasks.errors]
+        """Raise what handlers, tasks, listeners and callbacks have raised meanwhile."""
+        runtime = self._runtime
+        # The test's own first: what it raised may have made a handler raise.
+        errors = [*runtime.failed]
+        if self._raises:
+            errors += [*runtime.raised, *self._tasks.errors]
         self._forget()
-        if errors and self._raises:
+        if errors:
             raise errors[0]
 
     def _forget(self) -> None:
-        self._runtime.raised.clear()
-        self._tasks.errors.clear()
+        for errors in (self._runtime.failed, self._runtime.raised, self._tasks.errors):
+            errors.clear()
 
 
 def _kind(name: str) -> Transport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import secrets
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from ..engine import ERROR
 from ..failures import RequestFailed
 from ..packets import Packet
 from ..protocol.client import ClientMachine
+from ..protocol.codes import CloseCode
 from ..protocol.envelope import End, Envelope, Grant, Welcome
 from ..protocol.events import (
     CloseReceived,
@@ -35,6 +37,9 @@ from .links import Link, PollingLink, WebSocketLink
 from .tasks import VirtualRuntime
 
 Callback = Callable[[RequestFailed | None, Any], None]
+
+#: What the test's own functions return when they raise.
+_RAISED: Any = object()
 
 _LINKS: dict[Transport, type[Link]] = {
     Transport.WEBSOCKET: WebSocketLink,
@@ -245,8 +250,9 @@ class Page:
             elif isinstance(event, SessionClosed):
                 self.closed = int(event.code), event.reason
                 callbacks, self._callbacks = self._callbacks, {}
+                error = RequestFailed(f"the session ended: {int(event.code)} {event.reason}")
                 for callback in callbacks.values():
-                    callback(RequestFailed("the session ended"), None)
+                    self._guard(callback, error, None)
 
     def _send(self, packet: Any, *, urgent: bool = False) -> None:
         self.stirred = True
@@ -278,26 +284,38 @@ class Page:
     def _reply(self, number: int, error: RequestFailed | None, reply: Any) -> None:
         callback = self._callbacks.pop(number, None)
         if callback is not None:
-            callback(error, reply)
+            self._guard(callback, error, reply)
+
+    def _guard(self, function: Callable[..., Any], *values: Any) -> Any:
+        """Call what the test has given; what it raises fails that, and harms nothing here.
+
+        Returns:
+            What it returned, or `_RAISED`.
+        """
+        try:
+            return function(*values)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            self.runtime.failed.append(error)
+            return _RAISED
 
     def _listen(self, name: str, data: list[Any], number: int | None) -> None:
-        listeners = self.listeners.get(name, [])
-        try:
-            replies = [listener(*data) for listener in listeners]
-        except Exception as error:
-            # The test's own, as an assertion that failed.
-            self.runtime.raised.append(error)
-            if number is not None:
-                namespace = "" if self._namespace == "/" else self._namespace + ","
-                text = f'{ERROR}{namespace}{number}{{"code":1011,"message":"the listener raised"}}'
-                self.machine.send([Message(text)], urgent=True)
+        replies = [self._guard(each, *data) for each in self.listeners.get(name, [])]
+        if number is None or not self.machine.state.accepts_messages:
             return
-        if number is not None and replies and self.closed is None:
-            reply = replies[-1]
-            # None is nothing, as to python-socketio's client, and as `reply()` in a page.
-            values = [] if reply is None else list(reply) if isinstance(reply, tuple) else [reply]
-            packet = Packet(sio.ACK, data=values, namespace=self._namespace, id=number)
-            self._send(packet, urgent=True)
+        raised = any(each is _RAISED for each in replies)
+        # Also what it returns may be impossible to send.
+        if not replies or raised or self._guard(self._answer, number, replies[-1]) is _RAISED:
+            what = "the listener raised" if replies else f"no listener for {name}"
+            namespace = "" if self._namespace == "/" else self._namespace + ","
+            error = json.dumps({"code": CloseCode.INTERNAL_ERROR, "message": what})
+            self.machine.send([Message(f"{ERROR}{namespace}{number}{error}")], urgent=True)
+
+    def _answer(self, number: int, reply: Any) -> None:
+        # None is nothing, as to python-socketio's client, and as `reply()` in a page.
+        values = [] if reply is None else list(reply) if isinstance(reply, tuple) else [reply]
+        self._send(Packet(sio.ACK, data=values, namespace=self._namespace, id=number), urgent=True)
 
 
 def one(data: tuple[Any, ...]) -> Any:

@@ -319,6 +319,8 @@ class VirtualRuntime(Runtime):
         self.tasks = Tasks()
         #: What the application's handlers have raised.
         self.raised: list[BaseException] = []
+        #: What the test's own listeners and callbacks have raised.
+        self.failed: list[BaseException] = []
         super().__init__(self.tasks)
         self._make_lock = make_lock
 

@@ -411,8 +411,11 @@ def test_the_page_answers_a_handler(application: Application, client: TestClient
         except RequestFailed as error:
             return str(error)
 
-    assert client.request("ask", 3) == "no answer in 3 s"
+    assert client.request("ask", 3) == "no listener for question"
     client.on("question", lambda data: 2 * data)
+    client.delay(2)
+    assert client.request("ask", 3) == "no answer in 3 s"
+    client.delay(0)
     assert client.request("ask", 3) == 40
     client.on("question", lambda data: (data, b"\x03"))
     assert client.request("ask", 3) == (20, b"\x03")
@@ -463,6 +466,68 @@ def test_a_listener_that_raises_fails_the_test(
     with pytest.raises(AssertionError):
         client.emit("ask", callback=lambda error, reply: replies.append(reply))
     assert replies == ["the listener raised"]
+
+
+@pytest.mark.parametrize("returned", [{1}, "x" * 16_000_000])
+def test_what_a_listener_cannot_send_fails_the_test(
+    application: Application, client: TestClient, returned: Any
+) -> None:
+    @application.transport.on_message("ask")
+    def ask(it: Session, data: Any) -> Any:
+        with pytest.raises(RequestFailed, match="the listener raised"):
+            it.request("question")
+
+    client.on("question", lambda: returned)
+    with pytest.raises((TypeError, MessageRefused)):
+        client.emit("ask")
+    assert client.request("note", 1) == 1
+
+
+@pytest.mark.parametrize("over", KINDS)
+def test_what_the_tests_own_functions_raise_fails_it_and_harms_nothing(
+    application: Application, over: str
+) -> None:
+    @application.transport.on_message("talk")
+    def talk(it: Session, number: int) -> int:
+        it.emit("before", number)
+        it.emit("behind", number)
+        return number
+
+    def fails(*values: Any) -> None:
+        pytest.fail(str(values))
+
+    heard: list[Any] = []
+    # Whether those of handlers are only logged or not: these are the test's.
+    with application.client(over=over, raise_server_exceptions=False) as client:
+        for listener in (fails, heard.append):
+            client.on("before", listener)
+        client.delay(1)
+        client.emit("talk", 1, callback=fails)
+        client.emit("talk", 2, callback=lambda error, reply: heard.append(reply))
+        client.delay(0)
+        with pytest.raises(pytest.fail.Exception):
+            client.advance(5)
+        client.advance(5)
+        assert sorted(heard) == [1, 2, 2]
+        assert client.received("behind") == [1, 2]
+        assert application.transport.stats()["queue"]["messages"] == 0
+
+
+def test_each_callback_is_told_of_the_end(application: Application, client: TestClient) -> None:
+    @application.transport.on_message("leave")
+    def leave(it: Session) -> None:
+        it.close(4001, "as you wish")
+
+    def fails(error: Any, reply: Any) -> None:
+        raise LookupError(error)
+
+    told: list[Any] = []
+    client.cut()
+    client.emit("leave", callback=fails)
+    client.emit("note", callback=lambda error, reply: told.append(str(error)))
+    with pytest.raises(LookupError):
+        client.reconnect()
+    assert told == ["the session ended: 4001 as you wish"]
 
 
 def test_a_listener_may_emit_and_not_wait(application: Application, client: TestClient) -> None:
