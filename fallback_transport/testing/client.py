@@ -19,6 +19,7 @@ from ..protocol.envelope import End, Welcome
 from ..protocol.events import Transport
 from .links import Link
 from .page import Doors, Page, one
+from .stock_clients import live_beside
 from .tasks import VirtualRuntime
 
 #: Seconds, by the virtual clock, for which a client waits for what must come.
@@ -412,9 +413,11 @@ def _virtual(its: Assembly) -> VirtualRuntime:
             f"{type(manager).__name__} waits for other processes, which have another clock: "
             "leave client_manager out in tests"
         )
-    runtime = its.engine.runtime
+    engine = its.engine
+    runtime = engine.runtime
     if not isinstance(runtime, VirtualRuntime):
         runtime = VirtualRuntime(runtime.lock)
+        live_beside(its.server, lambda sid: engine.conversation(sid) is not None)
     # Another's of the same server may have moved to it before.
     if its.registry.runtime is not runtime:
         its.run_on(runtime)
