@@ -280,7 +280,9 @@ class EngineClient:
         self._engine.hand_over(self._conversation, [answer])
 
     def _reply(self, namespace: str | None, id: int, data: list[Any]) -> None:
-        self._server._handle_ack(self._conversation.id, namespace, id, data)
+        """Call the callback of an `emit`: application code, too."""
+        answered = self._server._handle_ack
+        self._call("of a reply", answered, self._conversation.id, namespace, id, data)
 
     def _disconnect(self, packet: Any) -> None:
         reason = self._engine.stock.reason.CLIENT_DISCONNECT

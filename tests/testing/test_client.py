@@ -575,6 +575,19 @@ def test_what_tasks_and_other_handlers_raise_is_raised() -> None:
         assert client.connected
 
 
+def test_what_a_callback_of_the_servers_raises_is_raised(
+    application: Application, client: TestClient
+) -> None:
+    def answered(answer: Any) -> None:
+        raise LookupError(answer)
+
+    client.on("question", lambda: 1)
+    application.transport.server.emit("question", to=client.id, callback=answered)
+    with pytest.raises(LookupError, match="1"):
+        client.received()
+    assert client.request("note", "on") == "on"
+
+
 def test_or_it_is_only_logged(application: Application, caplog: pytest.LogCaptureFixture) -> None:
     @application.transport.on_message("boom")
     def boom(it: Session, data: Any) -> None:
