@@ -109,7 +109,9 @@ class Doors:
 
         chunks = self._app(environ, start_response)
         try:
-            return status[0], b"".join(chunks)
+            # First: one that is a generator begins only now.
+            body = b"".join(chunks)
+            return status[0], body
         finally:
             close = getattr(chunks, "close", None)
             if close is not None:

@@ -362,6 +362,20 @@ def test_a_foreign_origin_does_not_connect(application: Application, over: str) 
         assert client.connected
 
 
+@pytest.mark.parametrize("over", KINDS)
+def test_middleware_may_be_a_generator(application: Application, over: str) -> None:
+    inner = application.app.wsgi_app
+
+    def middleware(environ: Any, start_response: Any) -> Iterator[bytes]:
+        yield from inner(environ, start_response)
+
+    application.app.wsgi_app = middleware  # type: ignore[method-assign]
+    with application.client(over=over) as client:
+        assert client.request("note", 1) == 1
+    with pytest.raises(ConnectionFailed, match="this origin is not allowed"):
+        application.client(over=over, headers={"Origin": "https://evil.example"})
+
+
 def test_a_full_server_does_not_take_another() -> None:
     application = Application(max_sessions=1)
     with application.client(), pytest.raises(ConnectionFailed, match="full") as failed:
