@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import math
 from collections import deque
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from typing import Any, Protocol
 import greenlet
 
 from ..failures import EventRefused
-from ..runtime import Alarm, Runtime, TimerAlarm
+from ..runtime import Alarm, Runtime, TimerAlarm, UnsuitableServer
+
+logger = logging.getLogger("fallback_transport.testing")
 
 #: What the clock says at first: not 0, which would hide who forgets to ask it.
 START = 1000.0
@@ -25,6 +28,11 @@ START = 1000.0
 RESTLESS = 100_000
 #: Seconds after which whoever could not do yet what was due is asked again.
 RETRY = 0.05
+#: Why a server cannot serve what a client has tested.
+SERVED = (
+    "a TestClient sets the clock of this app's sessions, for as long as the app lives, and no "
+    "server can go by that: make another app for the server"
+)
 
 
 class Peer(Protocol):
@@ -328,7 +336,14 @@ class VirtualRuntime(Runtime):
         return self.tasks.time
 
     def check(self, environ: dict[str, Any]) -> None:
-        """There is no server that could suit or not."""
+        """The test asks, and its tasks: no server's thread could wait in virtual time."""
+        try:
+            self.tasks.current()
+        except RuntimeError:
+            if not self._complained:
+                logger.error("%s", SERVED)
+            self._complained = True
+            raise UnsuitableServer(SERVED) from None
 
     def share(self, environ: dict[str, Any] | None = None) -> None:
         """While one runs, time stands: nobody is held up."""

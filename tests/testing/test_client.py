@@ -708,6 +708,32 @@ def test_a_transport_that_serves_already_stays_as_it_is(application: Application
         application.client()
 
 
+def test_no_server_serves_what_a_client_has_tested(
+    application: Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whose threads cannot wait in virtual time."""
+    polls = application.app.test_client()
+    answers: list[Any] = []
+
+    def ask() -> None:
+        for path in ("/fallback/poll", "/fallback/ws"):
+            answer = polls.open(path, method="POST" if path.endswith("poll") else "GET")
+            answers.append((answer.status_code, answer.text))
+
+    with application.client():
+        pass
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    told = "make another app for the server"
+    assert [status for status, _ in answers] == [501, 501]
+    assert "its log says why" in answers[0][1]
+    assert told in answers[1][1]
+    assert caplog.text.count(told) == 1
+    # As the test itself may.
+    assert polls.post("/fallback/poll", data="no hello").status_code == 400
+
+
 def test_a_failed_with_block_shows_its_own_error(application: Application) -> None:
     @application.transport.on_message("boom")
     def boom(it: Session, data: Any) -> None:
