@@ -699,7 +699,8 @@
         return (idle.alive ? "Still open after " : "Over after ") + duration(idle.seconds) + " of silence.";
       } },
     { name: "round-trip", group: "polling", title: "Round trip", weight: 0.4,
-      codes: ["poll-blocked", "poll-refused", "login-page", "proxy-credentials", "poll-unreliable", "poll-slow"],
+      codes: ["unreachable", "poll-blocked", "poll-refused", "login-page", "proxy-credentials", "poll-unreliable",
+        "poll-slow"],
       say: sayRoundTrip },
     { name: "headers", group: "polling", title: "Headers and cookies", weight: 0,
       codes: ["headers-dropped", "cookies-dropped"],
@@ -726,7 +727,7 @@
       codes: ["intercepted", "proxied", "private-ca"],
       say: function () { return "The server sees no trace of any."; } },
     { name: "clock", group: "network", title: "Clock of this device", weight: 0.1,
-      codes: ["clock-skew", "unreachable", "tls-untrusted"],
+      codes: ["clock-skew", "tls-untrusted"],
       say: function (seen) {
         var ahead = seen.clock.ahead;
         return Math.abs(ahead) < 1 ? "Right, to the second."
@@ -782,6 +783,7 @@
 
   // The state of a check that is over: the worst that was found.
   function stateOf(check, seen, found) {
+    if (check.name === "handshake" && seen.websocket.handshake !== "open") { return "bad"; }
     if (check.name === "up" && !proven(arrivedUp(seen))) { return "bad"; }
     if (check.name === "down" && !proven(seen.websocket.down)) { return "bad"; }
     return found.reduce(function (worst, each) { return worst === "bad" ? worst : each.severity; }, "good");

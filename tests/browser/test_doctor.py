@@ -271,6 +271,26 @@ def test_a_stream_that_the_server_refuses_says_nothing_of_the_network(
         assert "poll-buffered" not in [each["code"] for each in visit.report()["findings"]]
 
 
+def test_of_a_server_that_cannot_be_reached_nothing_is_in_order(
+    browser: Browser, server: Served
+) -> None:
+    with closing(browser.new_context()) as context:
+        # The page has come, with all that it needs.
+        context.add_init_script("WebSocket = class { constructor() { throw new Error(); } }")
+        for door in ("poll", "ws*"):
+            context.route(f"**/doctor/{door}", lambda route: route.abort())
+        visit = Visit(context, server.url).finished()
+        assert visit.text("#verdict") == "The server cannot be reached: no answer."
+        assert {name for name, word in visit.words().items() if word == "Problem"} == {
+            "Handshake",
+            "Round trip",
+        }
+        assert [name for name, word in visit.words().items() if word == "OK"] == [
+            "Support in this browser"
+        ]
+        assert "unreachable" in visit.text("#polling")
+
+
 def test_each_check_says_what_it_saw(visits: dict[str, Visit]) -> None:
     words = visits["silent"].finished().words()
     assert len(words) == 15
