@@ -386,8 +386,7 @@ class Gateway:
             if isinstance(body, _BadBody):
                 refusal = refuse_command(body.status, body.end.reason, unread=body.unread)
                 return respond(self.runtime, refusal, environ, start_response)
-            place = environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"].rpartition("/")[0]
-            taken = doctor.poll(environ, body, address, place, may_begin)
+            taken = doctor.poll(environ, body, address, may_begin)
         elif name == "doctor/ws":
             try:
                 taken = doctor.websocket(environ, address, may_begin)

@@ -95,7 +95,6 @@ class DoctorDoor:
         environ: dict[str, Any],
         body: bytes,
         address: str,
-        cookie_path: str,
         may_begin: Callable[[], bool],
     ) -> Answer | Stream:
         """Answer a command.
@@ -103,7 +102,6 @@ class DoctorDoor:
         Args:
             body: all of it.
             address: whom a new run counts for.
-            cookie_path: where the doctor is.
             may_begin: whether this client may begin a run.
         """
         try:
@@ -118,7 +116,7 @@ class DoctorDoor:
                 raise Refused(400, "a command has a number")
             run.numbered(number)
             if what == "begin":
-                return self._begin(number, cookie_path)
+                return self._begin(number)
             if what == "echo":
                 return _answer({"number": number, "bytes": len(body), **_arrived(environ)})
             if what == "give":
@@ -147,8 +145,10 @@ class DoctorDoor:
             raise Refused(429, "too many requests of one run")
         return run
 
-    def _begin(self, number: int, cookie_path: str) -> Answer:
-        cookie = f"{COOKIE}=1; Path={cookie_path}; Max-Age=600; HttpOnly; SameSite=Strict"
+    def _begin(self, number: int) -> Answer:
+        # Of no path: the browser knows where it has asked, and the server may not, behind a proxy
+        # that takes a part of it away.
+        cookie = f"{COOKIE}=1; Max-Age=600; HttpOnly; SameSite=Strict"
         facts = {
             "number": number,
             "library": self._version,

@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from email.message import Message
+from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
+from urllib.request import Request
+from urllib.response import addinfourl
 
 import pytest
 
@@ -52,7 +56,7 @@ class Desk:
 
     def poll(self, body: bytes, address: str = "10.1.1.1", **environ: str) -> Answer | Stream:
         seen = {"wsgi.url_scheme": "http", **environ}
-        return self.door.poll(seen, body, address, "/fallback/doctor", self.may_begin)
+        return self.door.poll(seen, body, address, self.may_begin)
 
     def raw(self, body: bytes) -> tuple[int, Any]:
         answer = self.poll(body)
@@ -107,8 +111,31 @@ def test_a_run_begins_with_a_cookie_and_the_clock(desk: Desk) -> None:
     assert {**facts, "time": 0} == {"number": 1, "library": "9.9", "body": 123_456, "time": 0}
     assert facts["time"] > 1.7e12
     cookie = dict(answer.headers)["Set-Cookie"]
-    assert cookie.startswith("fallback_transport_doctor=1; Path=/fallback/doctor; ")
-    assert "HttpOnly" in cookie
+    assert cookie == "fallback_transport_doctor=1; Max-Age=600; HttpOnly; SameSite=Strict"
+
+
+@pytest.mark.parametrize("place", ["", "/behind/a/prefix"])
+def test_a_browser_brings_the_cookie_back_wherever_the_doctor_is_for_it(
+    desk: Desk, place: str
+) -> None:
+    """A proxy may take a part of the path away, of which the server knows nothing."""
+    began = desk.do("begin")
+    assert isinstance(began, Answer)
+    headers = Message()
+    headers["Set-Cookie"] = dict(began.headers)["Set-Cookie"]
+    browser = CookieJar()
+    browser.extract_cookies(
+        addinfourl(io.BytesIO(), headers, ""),
+        Request(f"https://host.test{place}/fallback/doctor/poll"),
+    )
+
+    def brought(path: str) -> str | None:
+        request = Request(f"https://host.test{path}")
+        browser.add_cookie_header(request)
+        return request.get_header("Cookie")
+
+    assert brought(f"{place}/fallback/doctor/poll") == "fallback_transport_doctor=1"
+    assert brought(f"{place}/fallback/poll") is None
 
 
 def test_an_echo_tells_what_came(desk: Desk) -> None:
