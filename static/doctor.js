@@ -1036,6 +1036,7 @@
     var running = state === "running";
     body.setAttribute("data-state", state);
     body.setAttribute("data-transport", transport);
+    this._find("options").hidden = false;
     this._find("progress").hidden = !running;
     this._find("outcome").hidden = running;
     this._find("details").hidden = running;

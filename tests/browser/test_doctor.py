@@ -227,6 +227,21 @@ def test_accessible_while_it_runs(options: dict[str, Any], visit: Callable[..., 
     assert running.width() == options["viewport"]["width"]
 
 
+@pytest.mark.parametrize("switched_off", [True, False])
+def test_nothing_is_said_to_be_examined_where_the_script_does_not_run(
+    switched_off: bool, browser: Browser, server: Served
+) -> None:
+    with closing(browser.new_context(java_script_enabled=not switched_off)) as context:
+        # Or it does not come.
+        context.route("**/doctor/doctor.js", lambda route: route.abort())
+        page = context.new_page()
+        page.goto(f"{server.url}/fallback/doctor")
+        assert page.inner_text("#verdict") == "Not examined yet"
+        assert ("This page needs JavaScript." in page.inner_text("main")) == switched_off
+        assert not page.get_by_role("progressbar").is_visible()
+        assert not page.get_by_role("button").is_visible()
+
+
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_findings(network: Network, visits: dict[str, Visit]) -> None:
     visit = visits[network.name].finished()
