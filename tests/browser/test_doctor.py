@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
 from fallback_transport import FallbackTransport
@@ -225,6 +227,20 @@ def test_accessible_while_it_runs(options: dict[str, Any], visit: Callable[..., 
     )
     assert "Running" in running.words().values()
     assert running.width() == options["viewport"]["width"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_high_contrast_leaves_the_bar(scheme: str, visit: Callable[..., Visit]) -> None:
+    page = visit("?idle=60", forced_colors="active", color_scheme=scheme).page
+    while page.evaluate("document.getElementById('bar').value") < 0.05:
+        page.wait_for_timeout(100)
+    bar = page.locator("#bar").bounding_box()
+    assert bar is not None
+    picture = Image.open(io.BytesIO(page.screenshot(clip=bar))).convert("RGB")
+    middle = picture.height // 2
+    # What is done, what is to do, and what is around.
+    ends = (picture.getpixel((4, middle)), picture.getpixel((picture.width - 8, middle)))
+    assert len({*ends, (255,) * 3 if scheme == "light" else (0,) * 3}) == 3, ends
 
 
 @pytest.mark.parametrize("switched_off", [True, False])
