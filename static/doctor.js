@@ -45,15 +45,30 @@
       return verdict([finding("unreachable", { why: observations.unreachable })]);
     }
     if (known(tls.error)) { return verdict([finding("tls-untrusted", { why: tls.error })]); }
-    return verdict(judgeWebSocket(observations, observations.websocket || {}, finding).concat(
+    return verdict(judgePresence(observations, finding).concat(
+      judgeWebSocket(observations, observations.websocket || {}, finding),
       judgePolling(observations, observations.polling || {}, finding),
       judgeNetwork(observations, finding)));
+  }
+
+  function judgePresence(observations, finding) {
+    return wentAway(observations) ? [finding("went-away", { why: orNull(observations.polling.why) })] : [];
+  }
+
+  // Whether requests were answered, and at the end nothing is there any more.
+  function wentAway(observations) {
+    var polling = observations.polling || {}, idle = (observations.websocket || {}).idle || {};
+    return (polling.round_trips || []).length > 0 && !known(observations.server) && !idle.alive &&
+      !(polling.hold || {}).alive;
   }
 
   function verdict(findings) {
     var codes = findings.map(function (each) { return each.code; });
     var transport = codes.indexOf("ws-ok") >= 0 ? "websocket" : codes.indexOf("poll-ok") >= 0 ? "polling" : "none";
     var texts = [];
+    if (codes[0] === "went-away") {
+      return { verdict: { transport: "none", text: findings[0].text }, findings: findings };
+    }
     ["websocket", "polling"].forEach(function (about) {
       var first = findings.filter(function (each) { return each.about === about; })[0];
       if (first) { texts.push(first.text); }
@@ -265,7 +280,7 @@
     this._see("proxies", "begin");
     this._small({ "do": "seen" }, function (answer) {
       if (answer.facts) { seen.server = answer.facts.seen; }
-      self._see("repeats", answer.facts ? "end" : "skip");
+      self._see("repeats", answer.facts || wentAway(seen) ? "end" : "skip");
       self._see("proxies", answer.facts ? "end" : "skip");
       over();
     });
@@ -721,7 +736,8 @@
       say: function (seen) { return bytes(seen.polling.answer.passed) + " arrive whole, the most tried."; } },
     { name: "hold", group: "polling", title: "A request that waits", codes: ["poll-cut"],
       say: function (seen) { return "Held for " + duration(seen.polling.hold.seconds) + ", then answered."; } },
-    { name: "repeats", group: "network", title: "Repeated requests", weight: 0.1, codes: ["repeated"],
+    { name: "repeats", group: "network", title: "Repeated requests", weight: 0.1,
+      codes: ["repeated", "went-away"],
       say: function () { return "None: each reached the server once."; } },
     { name: "proxies", group: "network", title: "Proxies and interception", weight: 0,
       codes: ["intercepted", "proxied", "private-ca"],

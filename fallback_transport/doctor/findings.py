@@ -104,11 +104,21 @@ def diagnose(observations: Mapping[str, Any]) -> Diagnosis:
         return _verdict([_finding("tls-untrusted", why=why)])
     return _verdict(
         [
+            *_presence(observations),
             *_websocket(observations, observations.get("websocket") or {}),
             *_polling(observations, observations.get("polling") or {}),
             *_network(observations),
         ]
     )
+
+
+def _presence(observations: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether requests were answered, and at the end nothing is there any more."""
+    polling = observations.get("polling") or {}
+    idle = (observations.get("websocket") or {}).get("idle") or {}
+    alive = idle.get("alive") or (polling.get("hold") or {}).get("alive")
+    if polling.get("round_trips") and not observations.get("server") and not alive:
+        yield _finding("went-away", why=polling.get("why"))
 
 
 def _verdict(findings: Sequence[Finding]) -> Diagnosis:
@@ -119,6 +129,8 @@ def _verdict(findings: Sequence[Finding]) -> Diagnosis:
         for about in ("websocket", "polling")
     ]
     text = " ".join(filter(None, first)) or findings[0].text
+    if findings[0].code == "went-away":
+        transport, text = "none", findings[0].text
     return Diagnosis(transport, text, tuple(findings))
 
 

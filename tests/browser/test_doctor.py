@@ -322,6 +322,21 @@ def test_of_a_server_that_cannot_be_reached_nothing_is_in_order(
         assert "unreachable" in visit.text("#polling")
 
 
+def test_a_server_that_goes_away_meanwhile_is_the_verdict(browser: Browser, server: Served) -> None:
+    with FaultProxy(server.port) as proxy, closing(browser.new_context()) as context:
+        visit = Visit(context, proxy.url, "?idle=3")
+        visit.page.wait_for_selector("#polling .check[data-state=good]")
+        proxy.stop()
+        visit.finished()
+        assert visit.text("#verdict") == (
+            "The server was reached at first, but no more at the end: no answer. "
+            "What failed before may be due to that: examine again."
+        )
+        assert visit.page.get_attribute("body", "data-transport") == "none"
+        assert visit.words()["Repeated requests"] == "Problem"
+        assert "went-away" in visit.text("#network")
+
+
 def test_each_check_says_what_it_saw(visits: dict[str, Visit]) -> None:
     words = visits["silent"].finished().words()
     assert len(words) == 15
