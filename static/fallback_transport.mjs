@@ -2,7 +2,8 @@
 // It has no code of its own: where modules know no CommonJS, the script defines its global.
 import * as script from "./fallback_transport.js";
 
-const FallbackTransport = script.default ||
+// Not `script.default`: of a module that knows no CommonJS, a bundler refuses a name that it has not.
+const FallbackTransport = Object(script).default ||
   (typeof self === "undefined" ? globalThis : self).FallbackTransport;
 
 export default FallbackTransport;

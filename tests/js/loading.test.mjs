@@ -10,6 +10,8 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import vm from "node:vm";
 
+import { parse } from "acorn";
+
 import { load } from "./core.mjs";
 import { Page } from "./page.mjs";
 
@@ -111,4 +113,22 @@ test("a module where there is no window: it loads, and a session is refused with
 test("a module on a page that has an AMD loader: the module, and nothing is defined", async () => {
   const before = "globalThis.self = globalThis; globalThis.defined = 0; globalThis.define = () => { defined += 1; }; define.amd = {};";
   assert.equal(await asModule(before, "console.log(typeof connect, defined);"), "function 0");
+});
+
+// In an application that is a package of modules the script is one without exports, and webpack ends
+// with an error where one of them is read by its name.
+test("a bundler finds no name in the module that the script may not have", () => {
+  const module = parse(fs.readFileSync(path.join(STATIC, "fallback_transport.mjs"), "utf8"), {
+    ecmaVersion: "latest", sourceType: "module",
+  });
+  const [imported] = module.body.filter((node) => node.type === "ImportDeclaration");
+  assert.deepEqual(imported.specifiers.map((each) => each.type), ["ImportNamespaceSpecifier"]);
+  const { name } = imported.specifiers[0].local;
+  const read = [];
+  JSON.stringify(module, (key, node) => {
+    if (node?.type === "MemberExpression" && node.object.name === name) read.push(node.property.name);
+    if (node?.type === "VariableDeclarator" && node.init?.name === name) read.push(node.id.type);
+    return node;
+  });
+  assert.deepEqual(read, []);
 });
