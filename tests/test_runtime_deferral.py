@@ -179,16 +179,37 @@ def test_at_the_end_all_is_written(deferred: Deferred) -> None:
     assert deferred.lines == ["one", "two"]
 
 
-def test_a_handler_that_fails_does_not_end_the_writing(
+def test_what_a_handler_raises_is_told_on_standard_error_and_not_logged(
+    deferred: Deferred, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Logged, it would be raised again, and so on, without a pause."""
+    failing = deferred.handler.emit
+
+    def fails(record: logging.LogRecord) -> None:
+        if record.getMessage() == "lost":
+            raise OSError("no space left, it was told to say")
+        failing(record)
+
+    monkeypatch.setattr(deferred.handler, "emit", fails)
+    logger.warning("lost")
+    logger.warning("behind")
+    deferred.run()
+    assert deferred.lines == ["behind"]
+    said = capsys.readouterr().err
+    assert said.count("OSError: no space left, it was told to say") == 1
+    assert "Message: 'lost'" in said
+
+
+def test_a_handler_that_ends_the_task_does_not_end_the_writing(
     deferred: Deferred, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(record: logging.LogRecord) -> None:
-        raise RuntimeError("told to")
+        raise SystemExit("told to")
 
     logger.warning("lost")
     logger.warning("behind")
     monkeypatch.setattr(deferred.handler, "emit", fails)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(SystemExit):
         deferred.run()
     monkeypatch.undo()
     deferred.run()

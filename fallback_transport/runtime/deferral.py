@@ -32,6 +32,8 @@ MAX_WHOLE = 50
 MAX_TEXT = 4_000
 
 _formatter = logging.Formatter()
+#: Tells on standard error of what a log handler has raised, as those of Python do of their own.
+_last_resort = logging.Handler()
 
 
 class Deferral(logging.Filter):
@@ -98,7 +100,11 @@ class Deferral(logging.Filter):
     def _write(self) -> None:
         try:
             while (record := self._next()) is not None:
-                logging.getLogger(record.name).handle(record)
+                try:
+                    logging.getLogger(record.name).handle(record)
+                except Exception:
+                    # Who has logged it is gone, and a line about that would only come here again.
+                    _last_resort.handleError(record)
                 if self._lost and not self._kept:
                     lost, self._lost = self._lost, 0
                     logger.warning("%d lines were not logged: the log is too slow for them", lost)
