@@ -1,9 +1,10 @@
-"""`unsuitable`: what is said of a server that cannot serve the async mode."""
+"""What is said of a server that cannot serve the async mode, and of what is missing for it."""
 
 from __future__ import annotations
 
 import importlib
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from typing import Any
 import eventlet
 import pytest
 
-from fallback_transport.runtime.suitability import unsuitable
+from fallback_transport.runtime.suitability import missing, unsuitable
 
 THREADS = {"SERVER_SOFTWARE": "toy/1", "wsgi.multithread": True}
 
@@ -79,3 +80,14 @@ def test_greenlets_suit_their_own_mode_and_threads_that_they_are(
         assert said.endswith(f"; or set async_mode to {cure}, as this server has it")
     # The thread that runs their hub is none of them.
     assert unsuitable("threading", THREADS) is None
+
+
+def test_what_is_installed_and_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert missing("eventlet") is None
+    # What is None there cannot be imported.
+    monkeypatch.setitem(sys.modules, "engineio.async_drivers.eventlet", None)
+    said = missing("eventlet") or ""
+    assert said.startswith("async mode 'eventlet' needs eventlet, which cannot be imported (")
+    assert "(import of engineio.async_drivers.eventlet halted" in said
+    assert 'pip install "eventlet>=' in said
+    assert said.endswith('; or set async_mode to "gevent" or "threading"')

@@ -6,6 +6,7 @@ application, and only there it shows in what its requests run.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import signal
 import sys
@@ -27,11 +28,21 @@ _NEEDS = {"eventlet": "eventlet>=0.40,<0.42", "gevent": "gevent>=24.2"}
 
 def missing(mode: str) -> str | None:
     """What to install for the async mode, or to do instead; None if all of it is there."""
-    if mode not in _NEEDS or importlib.util.find_spec(mode) is not None:
+    if mode not in _NEEDS:
         return None
+    state = "is not installed"
+    if importlib.util.find_spec(mode) is not None:
+        try:
+            # As python-socketio does, which says no more than that there is no such mode.
+            importlib.import_module(f"engineio.async_drivers.{mode}")
+        except ImportError as error:
+            # Something that it needs itself, or another module by its name.
+            state = f"cannot be imported ({error})"
+        else:
+            return None
     others = " or ".join(f'"{each}"' for each in _SERVERS if each != mode)
     return (
-        f"async mode {mode!r} needs {mode}, which is not installed: "
+        f"async mode {mode!r} needs {mode}, which {state}: "
         f'pip install "{_NEEDS[mode]}"; or set async_mode to {others}'
     )
 
