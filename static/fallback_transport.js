@@ -1304,10 +1304,10 @@
 
     // `callback` is told by how much it is late.
     function set(name, delay, callback) {
+      clear(name);
       // More than 24.8 days a browser takes for none.
       delay = Math.min(delay, 0x7fffffff);
       var due = now() + delay;
-      clear(name);
       var timer = timers[name] = window.setTimeout(function () {
         var late = now() - due;
         if (late > timing.late) { wake(); }
@@ -1721,14 +1721,15 @@
           refused(unit, 1);
         } else if (lane === sending) {
           // A firewall's no (400 to 407); or a waiting one came through in between: perhaps what is large
-          // is swallowed, or cut. That costs more time than a refusal.
-          if (sizeOf(unit.messages) > PACKET && (status >> 3 === 50 ||
+          // is swallowed, or cut. That costs more time than a refusal. Too many requests were those of
+          // others, or too often: smaller ones would be more of them.
+          if (sizeOf(unit.messages) > PACKET && status !== 429 && status !== 503 && (status >> 3 === 50 ||
               (posts.isTrial && isLarge(unit)) || waiting.provenAt > lane.failedAt)) {
             refused(unit, 2);
           }
         } else {
-          // Perhaps for its size; if not, the next ones are soon as large as before.
-          if (isForeign) { cutShort(status ? status !== 200 : !begun); }
+          // Perhaps for its size, as above; if not, the next ones are soon as large as before.
+          if (isForeign && status !== 429 && status !== 503) { cutShort(status ? status !== 200 : !begun); }
           if (lane.failures > 1) {
             // Again, and not for its time: the network was down, then, and nobody has cut anything.
             if (took < 1000 || took > unit.wait) { learned.wait = former; }
@@ -2171,7 +2172,7 @@
       }
       if (!socket) {
         fallBack();
-      } else if (allows(POLLING)) {
+      } else {
         set(HEDGE, Math.max(timing.hedge, 3 * roundTrip), hedge);
       }
     }
@@ -2205,9 +2206,7 @@
         giveUp(ABNORMAL, "the server is out of reach");
         return;
       }
-      set(RETRY, backoff(retries), function () {
-        if (!socket && !poller) { connect(); }
-      });
+      set(RETRY, backoff(retries), connect);
     }
 
     function probeLater() {
@@ -2828,7 +2827,7 @@
     if (left && left.isOurs) {
       resume(left);
     } else {
-      start(0);
+      start();
       // Nobody listens yet.
       if (left) {
         window.setTimeout(function () {

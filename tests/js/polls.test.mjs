@@ -628,6 +628,29 @@ test("a firewall that refuses large requests as a server's failure: smaller ones
   same(page);
 });
 
+for (const status of [429, 503]) {
+  test(`too many requests (${status}, two a second are taken): as much in each as before, and all arrives`, () => {
+    const page = polling().opened();
+    page.advance(5000);
+    let taken = [];
+    page.network.onpost = () => {
+      taken = taken.filter((time) => time > page.time - 1000);
+      return taken.length < 2 ? void taken.push(page.time) : { status, text: "<html>Too many requests</html>" };
+    };
+    for (let i = 0; i < 100; i++) {
+      page.session.send(`${i} ${"x".repeat(5000)}`);
+      page.peer.emit("message", `${i} ${"x".repeat(5000)}`);
+      page.advance(200);
+    }
+    page.until(() => page.peer.events.length === 100 && page.messages.length === 100, "all of it", 5000);
+    for (const found of [page.messages, page.peer.events.map((event) => event[1])]) {
+      assert.deepEqual(found.map((text) => parseInt(text, 10)), Array.from({ length: 100 }, (_, i) => i));
+    }
+    page.network.onpost = () => undefined;
+    same(page);
+  });
+}
+
 test("a hello that is swallowed for its size is small the next time", () => {
   const auth = { token: "x".repeat(9000) };
   const page = polling({ options: { auth }, before: ({ network }) => {
