@@ -76,8 +76,7 @@ class FallbackTransport(Handlers):
                 installed.
             TypeError: `app` is no Flask application.
         """
-        if not isinstance(app, Flask):
-            raise TypeError(f"the app must be a Flask application, as Flask(__name__) is: {app!r}")
+        _check_app(app)
         if self._assembly is not None:
             self._init_another(app)
             return
@@ -121,7 +120,9 @@ class FallbackTransport(Handlers):
 
         Raises:
             RuntimeError: the client manager needs a monkey patch that is missing.
+            TypeError: `app` is no Flask application.
         """
+        _check_app(app)
         its = self._of(app)
         if its is None:
             self.init_app(app)
@@ -362,6 +363,11 @@ class FallbackTransport(Handlers):
         super()._add(registration)
         if self._assembly is not None:
             self._assembly.dispatcher.add(registration)
+
+
+def _check_app(app: Any) -> None:
+    if not isinstance(app, Flask):
+        raise TypeError(f"the app must be a Flask application, as Flask(__name__) is: {app!r}")
 
 
 def _together(mounted: dict[str, FallbackTransport]) -> list[Assembly]:

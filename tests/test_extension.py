@@ -313,6 +313,15 @@ FallbackTransport(flask.Flask("later"), async_mode="threading")
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
+def test_an_app_is_a_flask_application() -> None:
+    transport = FallbackTransport()
+    given: Any
+    for given in (None, "app", lambda environ, start_response: []):
+        for call in (transport.init_app, transport.run):
+            with pytest.raises(TypeError, match="the app must be a Flask application"):
+                call(given)
+
+
 def test_before_init_app_there_is_no_server() -> None:
     with pytest.raises(RuntimeError, match=r"init_app\(app\) first"):
         _ = made().server

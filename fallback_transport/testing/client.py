@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
-from flask import Flask
+# Not from `flask`, where an instrumentation puts a class derived from it.
+from flask.app import Flask
 from socketio.pubsub_manager import PubSubManager
 from werkzeug.test import Client as HTTPClient
 
@@ -76,6 +77,7 @@ class TestClient:
             merely `closed`.
         RuntimeError: there is no app yet, or it serves in real time already, or has a
             client manager that listens to other processes.
+        TypeError: `transport` is neither of the two.
         ValueError: `over` is no transport, or the namespace none.
     """
 
@@ -94,7 +96,7 @@ class TestClient:
         raise_server_exceptions: bool = True,
     ) -> None:
         self._over = _kind(over)
-        if not namespace.startswith("/"):
+        if not isinstance(namespace, str) or not namespace.startswith("/"):
             raise ValueError(f"a namespace begins with a slash: {namespace!r}")
         its = _assembly(transport)
         self._registry = its.registry
@@ -199,9 +201,14 @@ class TestClient:
 
         Raises:
             SessionOver: the session has ended.
-            TypeError, ValueError: no event can have that name, or JSON cannot express the data.
+            TypeError, ValueError: no event can have that name, JSON cannot express the data, or
+                `callback` is no function.
             MessageRefused: it is larger than `max_message`.
         """
+        if not (callback is None or callable(callback)):
+            raise TypeError(
+                f"callback is f(error, reply), and not {callback!r}; request() returns the reply"
+            )
         self._page.emit(name, data, callback)
         self._settle()
 
@@ -233,7 +240,12 @@ class TestClient:
 
         What it returns answers a handler's `client.request`; if it raises, that fails,
         and the test too.
+
+        Raises:
+            TypeError: `listener` is no function.
         """
+        if not callable(listener):
+            raise TypeError(f"a listener is a function: {listener!r}")
         self._page.listeners.setdefault(name, []).append(listener)
         return listener
 
@@ -397,6 +409,8 @@ def _assembly(given: FallbackTransport | Flask) -> Assembly:
     """The one that is meant."""
     if isinstance(given, FallbackTransport):
         return given._meant()
+    if not isinstance(given, Flask):
+        raise TypeError(f"give a FallbackTransport, or the Flask app that has one: {given!r}")
     # One at several paths is one.
     found = list(dict.fromkeys(given.extensions.get("fallback_transport", {}).values()))
     if len(found) != 1:

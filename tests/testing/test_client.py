@@ -123,6 +123,24 @@ def test_there_are_two_transports(application: Application, client: TestClient) 
     assert client.connected
 
 
+def test_what_is_given_wrongly_is_told(application: Application, client: TestClient) -> None:
+    server = application.transport.server
+    given: Any
+    for given in (None, "app", server):
+        with pytest.raises(TypeError, match="a FallbackTransport, or the Flask app that"):
+            TestClient(given)
+    given = None
+    with pytest.raises(ValueError, match="a namespace begins with a slash: None"):
+        TestClient(application.transport, namespace=given)
+    with pytest.raises(TypeError, match="a listener is a function: None"):
+        client.on("news", given)
+    given = True
+    # As to a test client of Flask-SocketIO.
+    with pytest.raises(TypeError, match=r"not True; request\(\) returns the reply"):
+        client.emit("note", 1, callback=given)
+    assert application.handled == []
+
+
 def test_what_is_no_number_is_null_as_browsers_write_it(
     application: Application, client: TestClient
 ) -> None:
