@@ -45,8 +45,22 @@ class Peer(Protocol):
         """When it has something to do by the clock, or sooner."""
 
 
+#: Whom a greenlet goes to at its end.
+_PARENT: Any = greenlet.greenlet.__dict__["parent"]
+
+
 class Task(greenlet.greenlet):
     """A background task; `join` and `is_alive` are those of `threading.Thread`."""
+
+    @property
+    def parent(self) -> greenlet.greenlet | None:
+        """Who has let it run, and goes on when it waits, or is over."""
+        found: greenlet.greenlet | None = _PARENT.__get__(self)
+        return found
+
+    @parent.setter
+    def parent(self, other: greenlet.greenlet | None) -> None:
+        """Nobody else: eventlet's hub makes itself the parent of all that wait in it, for good."""
 
     def __init__(self, tasks: Tasks, run: Callable[[], object]) -> None:
         super().__init__(run)
@@ -227,7 +241,7 @@ class Tasks:
             task = self._ready.popleft()
             if task.dead:
                 continue
-            task.parent = here
+            _PARENT.__set__(task, here)
             try:
                 task.switch()
             except Exception as error:

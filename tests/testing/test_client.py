@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import threading
 import weakref
@@ -420,6 +421,32 @@ def test_a_handler_that_sleeps_goes_on_by_the_clock(
     assert client._runtime.now() == began + 50
     with pytest.raises(RequestFailed, match="no reply in 10 s"):
         client.request("slow", 50, timeout=10)
+
+
+@pytest.mark.parametrize("mode", ["eventlet", "gevent"])
+def test_a_handler_may_wait_in_the_hub_of_its_mode(mode: str, need: Callable[[str], str]) -> None:
+    """As in whatever is monkey-patched; its seconds are real ones."""
+    if mode == "gevent":
+        need("gevent")
+    hub = importlib.import_module(mode)
+    application = Application(async_mode=mode)
+    emit, sleep = application.transport.emit, application.transport.server.sleep
+
+    @application.transport.on_message("wait")
+    def wait(it: Session, data: Any) -> Any:
+        hub.sleep(0.01)
+        sleep(5)
+        hub.spawn(emit, "news", data)
+        hub.sleep(0.01)
+        return data
+
+    for over in KINDS:
+        with hub.Timeout(20), application.client(over=over) as client:
+            for number in range(2):
+                assert client.request("wait", number) == number
+            client.emit("wait", 2)
+            client.advance(6)
+            assert client.received("news") == [0, 1, 2]
 
 
 def test_background_tasks_run_by_the_clock(application: Application, client: TestClient) -> None:
