@@ -146,6 +146,27 @@ test("on a path on which one envelope takes 8 s, a WebSocket that is all there i
   page.quiet();
 });
 
+test("however long it is doubted, a WebSocket that is silent for two keepalives is over", () => {
+  const page = new Page({ options: { transports: ["websocket"], timing: { margin: 10 * MINUTE } } }).on("websocket");
+  page.advance(MINUTE);
+  const silent = page.network.link;
+  silent.swallow();
+  page.until(() => page.network.link !== silent, "another one", 2 * 25_000 + 5000 + 100);
+  page.on("websocket");
+  assert.equal(page.environment.sockets.size, 1);
+  page.talks();
+});
+
+test("where an answer takes longer than a keepalive, a silent WebSocket is asked each half of it", () => {
+  const page = new Page({
+    grant: { keepalive: 4000 }, before: ({ network }) => { network.latency = 700; },
+  }).on("websocket").advance(MINUTE);
+  const before = questions(page);
+  page.advance(MINUTE);
+  assert.ok(questions(page) - before <= 30, `${questions(page) - before} questions`);
+  page.talks();
+});
+
 test("polling is swallowed, too, by a network that is away for a while: one WebSocket after the other", () => {
   const page = new Page().on("websocket").advance(MINUTE);
   page.network.onpost = () => ({ lost: true });
