@@ -286,6 +286,8 @@ class TestClient:
             safe.flush()
             self._tasks.settle()
             if not gone.lost:
+                # Then it is no cut, and what is sent from now on is not lost either.
+                gone.broken = False
                 raise RuntimeError(
                     f"cut(lose={lose!r}) lost nothing, for nothing was under way; "
                     "after delay(seconds), what is sent takes its time"

@@ -185,9 +185,16 @@ def test_what_is_under_way_is_lost_and_comes_again(
 
 
 @pytest.mark.parametrize("lose", ["sent", "received"])
-def test_there_must_be_something_to_lose(client: TestClient, lose: str) -> None:
+def test_there_must_be_something_to_lose(
+    application: Application, client: TestClient, lose: str
+) -> None:
     with pytest.raises(RuntimeError, match=r"nothing was under way; after delay\(seconds\)"):
         client.cut(lose)
+    # Nothing was cut, then.
+    assert client.connected
+    client.emit("note", "up")
+    application.transport.emit("news", "down")
+    assert (application.handled, client.received("news")) == (["up"], ["down"])
 
 
 def test_what_is_delayed_takes_its_time(application: Application, client: TestClient) -> None:
