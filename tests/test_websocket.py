@@ -191,6 +191,20 @@ def test_messages_go_down_as_texts_and_as_bytes() -> None:
     assert line.heard() == []
 
 
+def test_what_only_the_session_has_to_say_waits_for_nobody_who_reads() -> None:
+    line = Line()
+    conversation = line.registry.find(line.welcome.id)
+    assert conversation is not None
+    conversation.send([Message("a")])
+    line.heard()
+    conversation.send([Message("b")])
+    # Whoever reads just now has it for the framing, of which nothing is asked here.
+    lock, line.connection._lock = line.connection._lock, None
+    data = b"".join(line.connection.data_to_send())
+    line.connection._lock = lock
+    assert data.endswith(b"\x1emb")
+
+
 def test_a_connection_that_is_dropped_says_why_and_once() -> None:
     line = Line()
     for code in (4409, 4408):
