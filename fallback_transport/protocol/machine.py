@@ -350,7 +350,9 @@ class SessionMachine:
         connection.ack_at = None
         self._unstated_bytes = 0
         commit, key = self._announcement(connection)
-        return Envelope(handled, received, seq, items, commit, key, ask, answer, got)
+        # Valid as it is: to look again costs more than all the rest of it.
+        fields = (handled, received, seq, items, commit, key, ask, answer, got)
+        return tuple.__new__(Envelope, fields)
 
     def _fitting(self, size: int) -> int:
         """At most `size` bytes of messages, so that they fit an envelope in base64 too."""

@@ -96,6 +96,18 @@ def test_the_transport_is_that_of_the_connection_that_carries() -> None:
     assert attached(POLLING).transport is POLLING
 
 
+def test_an_envelope_that_goes_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is valid as it is; a broadcast makes one for each recipient."""
+    machine = attached()
+    machine.send([Message("a")])
+    with monkeypatch.context() as patch:
+        patch.setattr(Envelope, "__new__", None)
+        pulled = machine.pull(1, 0.0)
+    assert pulled is not None
+    assert pulled == Envelope(*pulled)
+    assert type(pulled) is Envelope
+
+
 def test_messages_are_pulled_once() -> None:
     machine = attached()
     send(machine, "a", "b")
