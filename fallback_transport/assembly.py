@@ -23,7 +23,7 @@ from .options import Options
 from .origins import Origins
 from .packets import Packet
 from .registry import Capacity, Registry
-from .runtime import Event, Runtime, WSGIApplication, missing
+from .runtime import Event, Runtime, WSGIApplication, missing, patched_otherwise
 from .session import Sessions
 from .version import __version__
 
@@ -44,7 +44,8 @@ class Assembly:
             this one: who serves it serves, and ends, them all.
 
     Raises:
-        RuntimeError: what the async mode needs is not installed; or `handed_in` is no server.
+        RuntimeError: what the async mode needs is not installed, or the process is patched for
+            another; or `handed_in` is no server.
     """
 
     def __init__(
@@ -208,7 +209,12 @@ def _trusted_hosts(app: Flask, environ: dict[str, Any]) -> Collection[str] | Non
 def _server(options: Options, handed_in: Any, origins: Origins) -> Any:
     """The `socketio.Server` to stand under."""
     if handed_in is None:
-        if problem := missing(options.async_mode):
+        mode = options.async_mode
+        problem = missing(mode)
+        if mode == "gevent":
+            # No request would ever be answered. On eventlet, the server that is used may suit.
+            problem = problem or patched_otherwise(mode)
+        if problem:
             raise RuntimeError(problem)
         return socketio.Server(
             async_mode=options.async_mode,

@@ -73,7 +73,7 @@ class FallbackTransport(Handlers):
         Raises:
             RuntimeError: `app` has one already at this path; or a second app is given
                 where there can be one server only; or what the async mode needs is not
-                installed.
+                installed, or the process is monkey-patched for another.
             TypeError: `app` is no Flask application.
         """
         _check_app(app)
@@ -119,7 +119,8 @@ class FallbackTransport(Handlers):
             port: its port.
 
         Raises:
-            RuntimeError: the client manager needs a monkey patch that is missing.
+            RuntimeError: the client manager needs a monkey patch that is missing, or the process
+                has that of another async mode.
             TypeError: `app` is no Flask application.
         """
         _check_app(app)

@@ -34,7 +34,7 @@ from .servers import (
     serve_threads,
 )
 from .stream import MAX_QUEUED, Stream
-from .suitability import missing, unpatched, unsuitable
+from .suitability import missing, patched_otherwise, unpatched, unsuitable
 from .termination import Termination
 from .wire import CLIENT_WAIT
 from .workers import Workers
@@ -59,6 +59,7 @@ __all__ = [
     "WSGIApplication",
     "make_lock",
     "missing",
+    "patched_otherwise",
 ]
 
 logger = logging.getLogger("fallback_transport.runtime")
@@ -444,7 +445,12 @@ class Runtime:
         The first SIGTERM calls `drain`, beside everything else, and then ends the
         serving; a second one ends the process at once. So does a handler that lets
         nothing else run: the process is ended `patience` seconds after the first.
+
+        Raises:
+            RuntimeError: the other hub has patched the process.
         """
+        if problem := patched_otherwise(self.mode):
+            raise RuntimeError(problem)
         logger.info(
             "serving on http://%s:%s in async mode %s, sessions %s; "
             "monkey-patched by the application: %s",

@@ -47,6 +47,27 @@ def missing(mode: str) -> str | None:
     )
 
 
+def patched_otherwise(mode: str) -> str | None:
+    """What to do where the other hub has patched the process; None if it has not.
+
+    Under eventlet's patch each greenlet has a hub of gevent's to itself, which nobody runs. Under
+    gevent's alone, what waits runs that hub within eventlet's, and everybody waits with it.
+    """
+    eventlet, gevent = sys.modules.get("eventlet.patcher"), sys.modules.get("gevent.monkey")
+    by_eventlet = eventlet is not None and eventlet.is_monkey_patched("thread")
+    by_gevent = gevent is not None and gevent.is_module_patched("threading")
+    if mode == "gevent" and by_eventlet:
+        other = "eventlet"
+    elif mode == "eventlet" and by_gevent and not by_eventlet:
+        other = "gevent"
+    else:
+        return None
+    return (
+        f"async mode {mode!r} does not work after {_PATCHES[other]}: call {_PATCHES[mode]} "
+        f'instead, before any other import, or set async_mode to "{other}"'
+    )
+
+
 def unpatched(mode: str, who: str) -> str | None:
     """What to do where sockets are as they are, and somebody waits in them; None in threads."""
     if mode not in _PATCHES:

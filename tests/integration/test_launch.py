@@ -135,6 +135,50 @@ def test_it_works_where_nothing_is_patched(mode: str) -> None:
         works(server)
 
 
+@pytest.mark.requires("gevent")
+@pytest.mark.parametrize(
+    ("mode", "options", "patches", "cure"),
+    [
+        ("gevent", "async_mode=mode", "E", 'set async_mode to "eventlet"'),
+        ("gevent", "server=socketio.Server(async_mode=mode)", "E", 'set async_mode to "eventlet"'),
+        ("eventlet", "async_mode=mode", "G", 'set async_mode to "gevent"'),
+        # Who waits, waits in the hub of the last.
+        ("eventlet", "async_mode=mode", "GE", None),
+        ("threading", "async_mode=mode", "E", None),
+    ],
+)
+def test_where_the_process_is_patched_for_another_mode_its_start_says_so(
+    mode: str, options: str, patches: str, cure: str | None
+) -> None:
+    """As where the mode was changed, and the line that patches was forgotten."""
+    lines = {
+        "E": "import eventlet; eventlet.monkey_patch()",
+        "G": "from gevent import monkey; monkey.patch_all()",
+    }
+    program = [
+        *(lines[each] for each in patches),
+        "import flask, socketio, fallback_transport",
+        f"app, mode = flask.Flask('app'), {mode!r}",
+        f"transport = fallback_transport.FallbackTransport(app, {options})",
+        # Who would serve ends at once.
+        "transport.run(app, host='256.0.0.1')",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "\n".join(program)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=START_WAIT,
+    )
+    said = re.findall(f"RuntimeError: async mode '{mode}' does not work after .*", done.stderr)
+    if cure is None:
+        assert re.search("(gaierror|OSError): ", done.stderr)
+        assert said == []
+    else:
+        [line] = said
+        assert line.endswith(f"instead, before any other import, or {cure}")
+
+
 def works(server: Launched) -> None:
     """Both transports do, and the rest of the application."""
     assert server.get("/") == (200, "an ordinary page")
