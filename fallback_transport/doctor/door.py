@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import secrets
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -264,7 +265,8 @@ class _Talk:
             seen.closed = framing.close_code if framing.close_rcvd else None
             framing.parser.close()
             with contextlib.suppress(OSError):
-                self._sock.close()
+                # Not closed: it is the server's, and Werkzeug's would log that as a failed request.
+                self._sock.shutdown(socket.SHUT_RDWR)
 
     def _receive(self, data: bytes) -> bool:
         """Take bytes; True at the end."""
@@ -297,7 +299,7 @@ class _Talk:
                 self._sock.sendall(data)
             else:
                 with contextlib.suppress(OSError):
-                    self._sock.shutdown(1)
+                    self._sock.shutdown(socket.SHUT_WR)
 
 
 _HEADERS = ((HEADER, "1"),)

@@ -404,7 +404,9 @@ def test_broken_networks(name: str, examined: dict[str, list[str]]) -> None:
 def test_in_every_async_mode(mode: str) -> None:
     with Served(mode) as served:
         observations = Examination(Route(served.url + "/fallback"), IDLE).observe()
+        log = served.log()
     assert diagnose(observations).codes == ["ws-ok", "poll-ok"]
+    assert "Traceback" not in log
 
 
 @pytest.mark.integration
