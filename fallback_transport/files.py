@@ -8,7 +8,12 @@ import functools
 import gzip
 import hashlib
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
 
 SCRIPT = "fallback_transport.js"
 
@@ -30,14 +35,14 @@ DOCTOR_FILES = {
 _KINDS = {**FILES, **DOCTOR_FILES}
 
 
-def folder() -> Path:
-    """Where they are: in the wheel's package, or beside it in a checkout.
+def folder() -> Traversable:
+    """Where they are: in the wheel's package, also in a zip archive, or beside it in a checkout.
 
     Raises:
         FileNotFoundError: in neither place; the text names both.
     """
     package = Path(__file__).parent
-    for found in (package / "static", package.parent / "static"):
+    for found in (files(__package__) / "static", package.parent / "static"):
         if (found / SCRIPT).is_file():
             return found
     raise FileNotFoundError(

@@ -104,6 +104,14 @@ def test_an_installed_wheel_finds_its_browser_file(wheel: Path, tmp_path: Path) 
     assert where == str(target / PACKAGE)
 
 
+def test_a_wheel_that_is_imported_as_it_is_finds_its_browser_file(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """As in a zip application: Python reads the modules from the archive."""
+    where = run(sys.executable, "-c", SERVE, wheel, ROOT / SCRIPT, cwd=tmp_path)
+    assert where == str(wheel / PACKAGE)
+
+
 def test_the_repository_finds_its_browser_file(tmp_path: Path) -> None:
     where = run(sys.executable, "-c", SERVE, ROOT, ROOT / SCRIPT, cwd=tmp_path)
     assert where == str(ROOT / PACKAGE)
