@@ -34,7 +34,7 @@ from .servers import (
     serve_threads,
 )
 from .stream import MAX_QUEUED, Stream
-from .suitability import missing, patched_otherwise, unpatched, unsuitable
+from .suitability import missing, patched_otherwise, restarts, unpatched, unsuitable
 from .termination import Termination
 from .wire import CLIENT_WAIT
 from .workers import Workers
@@ -157,6 +157,8 @@ class Runtime:
                 logger.error("%s", problem)
             self._complained = True
             raise UnsuitableServer(problem)
+        if problem := restarts(environ):
+            logger.error("%s", problem)
         if environ.get("wsgi.multiprocess"):
             logger.error(
                 "%s runs several processes behind one port, and they share no sessions: start it "

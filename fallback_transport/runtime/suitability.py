@@ -103,12 +103,33 @@ def unsuitable(mode: str, environ: dict[str, Any]) -> str | None:
     )
 
 
+def restarts(environ: dict[str, Any]) -> str | None:
+    """What is wrong with a server that ends its process now and then; None if it does not.
+
+    Args:
+        environ: a request's.
+    """
+    server = environ.get("SERVER_SOFTWARE") or ""
+    most = _of_gunicorn(server, "max_requests")
+    if not most:
+        return None
+    return (
+        f"{server} ends this process after {most} requests (max_requests), and nobody is served "
+        "until the last WebSocket is gone, or for 30 s and more: leave that setting out"
+    )
+
+
 def _alone(server: str) -> bool:
     """Whether a gunicorn worker has this thread only, as one with threads has by default."""
+    return bool(_of_gunicorn(server, "threads") == 1)
+
+
+def _of_gunicorn(server: str, setting: str) -> Any:
+    """A setting of the gunicorn worker that this process is; None if it is none."""
     # The worker's configuration is in no environ; the worker is in the handlers of its signals.
     worker = getattr(signal.getsignal(signal.SIGQUIT), "__self__", None)
-    threads = getattr(getattr(worker, "cfg", None), "threads", None)
-    return server.startswith("gunicorn") and threads == 1
+    found = getattr(getattr(worker, "cfg", None), setting, None)
+    return found if server.startswith("gunicorn") else None
 
 
 def _suits(mode: str, carrier: str) -> bool:

@@ -267,6 +267,18 @@ def test_two_processes_that_share_no_sessions_are_noticed(more: str) -> None:
         assert len(lines) <= 2
 
 
+@pytest.mark.parametrize("more", ["--max-requests 5000", ""])
+def test_a_server_that_is_to_restart_by_itself_is_noticed(more: str) -> None:
+    """Its next worker would begin when the last WebSocket of this one is gone."""
+    command = f"gunicorn -k gthread --threads 8 {more} -b 127.0.0.1:PORT {APP}:app"
+    with launched("threading", command) as server:
+        works(server)
+        lines = re.findall(
+            "gunicorn/.* after 5000 requests .* leave that setting out", server.said()
+        )
+        assert len(lines) == bool(more)
+
+
 def opened(port: int) -> RawPolling | None:
     """A session, if the process that welcomes it is the one that answers next."""
     welcome = post(port, new_hello()).welcome()
