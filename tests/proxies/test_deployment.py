@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,31 @@ def test_the_server_knows_the_clients_address(front: Deployed) -> None:
         assert b"too many WebSockets from 127.0.0.7 wait for their hello" in said
         with ClientSession(front.port).open("websocket") as client:
             assert client.request("echo", "another address") == "another address"
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "site"),
+    [
+        pytest.param(name, before, site, id=name, marks=pytest.mark.requires(name))
+        for name, before, site in (
+            (
+                "nginx",
+                "server {\n",
+                "server { listen 127.0.0.1:@{port} default_server; }",
+            ),
+            ("apache", "<VirtualHost ", "<VirtualHost 127.0.0.1:@{port}>\n</VirtualHost>"),
+        )
+    ],
+)
+def test_it_has_its_place_beside_the_systems_default_site(
+    name: str, before: str, site: str, server: Served, tmp_path: Path
+) -> None:
+    """Which Debian has, and puts in front of it."""
+    with deployed(name, server, tmp_path, {before: f"{site}\n{before}"}) as front:
+        page = HTTPConnection("127.0.0.1", front.port, timeout=TIMEOUT)
+        page.request("GET", "/fallback/fallback_transport.js", headers={"Host": "example.org"})
+        assert page.getresponse().status == HTTPStatus.OK
+        page.close()
 
 
 @pytest.mark.parametrize("name", EACH)
