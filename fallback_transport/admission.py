@@ -8,9 +8,13 @@ counts no more: thousands of sessions may come from one address, a company's.
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+#: An address with the port that some proxies add to it, as Azure's gateway and IIS do.
+_WITH_PORT = re.compile(r"\[(.+)\](?::[0-9]+)?|([^:]+):[0-9]+")
 
 
 def client_address(environ: dict[str, Any], trusted_proxies: int) -> str:
@@ -32,6 +36,8 @@ def client_address(environ: dict[str, Any], trusted_proxies: int) -> str:
 
 def _block(text: str) -> str | None:
     """The address, for IPv6 its /64, which is what one subscriber has; None if it is none."""
+    if with_port := _WITH_PORT.fullmatch(text):
+        text = with_port[1] or with_port[2]
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

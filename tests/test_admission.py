@@ -29,6 +29,12 @@ from fallback_transport.admission import Unproven, client_address
         (1, "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
         (1, "2001:DB8:1:2::9", "2001:db8:1:2::"),
         (1, "::ffff:198.51.100.1", "198.51.100.1"),
+        # Some proxies add the port.
+        (1, "203.0.113.9, 198.51.100.1:50123", "198.51.100.1"),
+        (1, "[2001:db8:1:2::9]:50123", "2001:db8:1:2::"),
+        (1, "[2001:db8:1:2::9]", "2001:db8:1:2::"),
+        (1, "unknown:50123", "192.0.2.1"),
+        (1, "198.51.100.1:", "192.0.2.1"),
     ],
 )
 def test_the_address_that_counts(trusted: int, forwarded: str | None, address: str) -> None:
@@ -44,6 +50,9 @@ def test_the_address_that_counts(trusted: int, forwarded: str | None, address: s
         ({"REMOTE_ADDR": "2001:db8::1"}, "2001:db8::"),
         ({"REMOTE_ADDR": "fe80::1%eth0"}, "fe80::"),
         ({"REMOTE_ADDR": "::ffff:192.0.2.1"}, "192.0.2.1"),
+        # ProxyFix's, of a proxy that adds the port.
+        ({"REMOTE_ADDR": "192.0.2.1:50123"}, "192.0.2.1"),
+        ({"REMOTE_ADDR": "[2001:db8::1]:50123"}, "2001:db8::"),
         # A Unix socket.
         ({"REMOTE_ADDR": ""}, ""),
         ({}, ""),
