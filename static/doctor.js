@@ -833,6 +833,8 @@
     this._rows = {};
     this._examination = null;
     this._report = null;
+    this._slept = false;
+    this._again = false;
     CHECKS.forEach(this._addRow, this);
   }
 
@@ -869,11 +871,14 @@
     if (this._examination) { this._examination.stop(); }
     root.clearInterval(this._ticks);
     this._report = null;
+    this._slept = false;
+    this._ticked = new Date().getTime();
     this._idle = idle;
     this._started = now();
     this._state("running");
     this._write("verdict", "Examining the connection \u2026");
-    this._write("meaning", "");
+    this._write("meaning", this._again ? "This page had slept meanwhile: it examines once more." : "");
+    this._again = false;
     this._write("copied", "");
     this._write("again", "Start again");
     CHECKS.forEach(function (check) { self._show(check, "waiting", ""); });
@@ -886,9 +891,21 @@
       });
     });
     this._progress();
-    this._ticks = root.setInterval(function () { self._progress(); }, 200);
+    this._ticks = root.setInterval(function () {
+      self._watch();
+      self._progress();
+      if (self._again && !self._document.hidden) { self._run(); }
+    }, 200);
     this._learn(TRIES, function () { /* they are there in time */ });
     this._examination.start();
+  };
+
+  // A page that sleeps is late for answers, and its connections die. In one that is hidden the
+  // browser may only hold back its timers: that does no harm.
+  Page.prototype._watch = function () {
+    var at = new Date().getTime();
+    this._slept = this._slept || Math.abs(at - this._ticked) > PATIENCE;
+    this._ticked = at;
   };
 
   // The sentences are the server's: one file for this page and for the terminal.
@@ -939,6 +956,10 @@
 
   Page.prototype._finished = function (observations, library) {
     var self = this, judged = diagnose(observations, this._kinds), counts;
+    this._watch();
+    this._again = this._slept && judged.findings.some(function (each) { return each.severity !== "good"; });
+    // The next tick sees to it, as soon as the page is seen.
+    if (this._again) { return; }
     root.clearInterval(this._ticks);
     CHECKS.forEach(function (check) {
       // The server's part may have changed what is to be said.

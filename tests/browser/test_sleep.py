@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,21 @@ def test_the_browser_stops(sleepers: Sleepers) -> None:
     with stopped(pids):
         time.sleep(SLEEP)
     sleepers.wake("browser stopped", started)
+
+
+def test_the_doctor_examines_again(browser: Browser, proxy: FaultProxy) -> None:
+    """What the page saw before and after says nothing of the network."""
+    with closing(browser.new_context()) as context:
+        page = context.new_page()
+        page.goto(f"{proxy.url}/fallback/doctor?idle=2")
+        page.wait_for_selector("#websocket .check[data-state=good] >> nth=3")
+        with stopped(browser_processes()):
+            proxy.kill()
+            time.sleep(SLEEP)
+        page.wait_for_selector("text=This page had slept meanwhile: it examines once more.")
+        page.wait_for_selector("body[data-state=finished]")
+        assert page.inner_text("#verdict").startswith("WebSocket works: ")
+        assert page.inner_text("#took").endswith(": no problems, no notes.")
 
 
 def test_the_server_stops(sleepers: Sleepers, server: Served) -> None:
