@@ -333,6 +333,20 @@ def test_a_phone_shows_all_of_it(browser: Browser, demo: DemoProcess) -> None:
     assert visitor.page.evaluate(still) == "0s"
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_accessible(
+    scheme: str, browser: Browser, demo: DemoProcess, need: Callable[[str], str]
+) -> None:
+    axe = Path(need("npm"), "axe-core", "axe.min.js").read_text()
+    visitor = Visitor(browser, demo, "Kim", color_scheme=scheme)
+    visitor.says("hello")
+    visitor.page.wait_for_selector("#log li:not(.pending)")
+    visitor.sees("#agreement", "equal for 1 of 1 browser")
+    visitor.page.evaluate(f"{axe}; undefined")
+    found = visitor.page.evaluate("axe.run().then(result => result.violations)")
+    assert not found, [(each["help"], [node["html"] for node in each["nodes"]]) for each in found]
+
+
 def test_high_contrast_leaves_the_light_and_the_minute(browser: Browser, demo: DemoProcess) -> None:
     visitor = Visitor(browser, demo, "Kim", forced_colors="active")
     visitor.sees("#light", "WebSocket")
