@@ -205,7 +205,7 @@
     startCounting();
     lost();
     find("log").textContent = "";
-    write("chat-alert", "The server no longer had this session; a new one has begun.");
+    write("chat-alert", "The server no longer has this session; a new one begins.");
   };
 
   // --- The ticker -------------------------------------------------------------------------------
@@ -339,6 +339,7 @@
   find("composer").onsubmit = function () {
     var text = find("text").value.trim();
     if (text && say("say", text)) {
+      write("chat-alert", "");
       wait(text);
       find("text").value = "";
     }

@@ -200,6 +200,16 @@ def test_two_browsers_talk(pair: tuple[Visitor, Visitor], tmp_path: Path) -> Non
         assert visitor.complaints == []
 
 
+def test_an_alert_is_over_with_the_next_message(browser: Browser, demo: DemoProcess) -> None:
+    visitor = Visitor(browser, demo, "Ann")
+    text = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"text"}
+    visitor.page.set_input_files("#picture", text)
+    visitor.sees("#chat-alert", "That is not a picture.")
+    visitor.says("Then in words.")
+    visitor.sees("#log", "Then in words.")
+    assert visitor.page.inner_text("#chat-alert") == ""
+
+
 def test_each_switch_shows_and_nothing_is_lost(pair: tuple[Visitor, Visitor]) -> None:
     ann, ben = pair
 
