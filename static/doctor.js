@@ -696,53 +696,54 @@
 
   var UNPROVEN = ["ws-closed", "ws-silent", "ws-up-blocked", "ws-down-blocked", "ws-limit"];
 
-  // `weight`: the seconds that it takes, for the progress bar; of those that wait, the chosen time.
+  // For the progress bar: the round trips that it takes, and the further seconds; `waits`: so many
+  // as are chosen.
   // `say`: what was observed, as a sentence that judges nothing.
   var CHECKS = [
-    { name: "present", group: "websocket", title: "Support in this browser", codes: ["ws-absent"], weight: 0,
+    { name: "present", group: "websocket", title: "Support in this browser", codes: ["ws-absent"], trips: 0,
       say: function (seen) { return seen.websocket.present ? "This browser has WebSocket." : "There is none."; } },
-    { name: "handshake", group: "websocket", title: "Handshake", weight: 0.3,
+    { name: "handshake", group: "websocket", title: "Handshake", trips: 2,
       codes: ["ws-stripped", "ws-tunnel-refused", "ws-refused", "ws-server-refused", "ws-reset", "ws-unanswered"],
       say: sayHandshake },
-    { name: "up", group: "websocket", title: "Messages to the server", weight: 0.2, codes: UNPROVEN,
+    { name: "up", group: "websocket", title: "Messages to the server", trips: 1, codes: UNPROVEN,
       say: function (seen) { return sayProof(arrivedUp(seen)); } },
-    { name: "down", group: "websocket", title: "Messages from the server", weight: 0.2, codes: UNPROVEN,
+    { name: "down", group: "websocket", title: "Messages from the server", trips: 1, codes: UNPROVEN,
       say: function (seen) { return sayProof(seen.websocket.down); } },
-    { name: "idle", group: "websocket", title: "Idle WebSocket", codes: ["ws-cut-idle"],
+    { name: "idle", group: "websocket", title: "Idle WebSocket", codes: ["ws-cut-idle"], trips: 1, waits: true,
       say: function (seen) {
         var idle = seen.websocket.idle;
         return (idle.alive ? "Still open after " : "Over after ") + duration(idle.seconds) + " of silence.";
       } },
-    { name: "round-trip", group: "polling", title: "Round trip", weight: 0.4,
+    { name: "round-trip", group: "polling", title: "Round trip", trips: ROUND_TRIPS,
       codes: ["unreachable", "poll-blocked", "poll-refused", "login-page", "proxy-credentials", "poll-unreliable",
         "poll-slow"],
       say: sayRoundTrip },
-    { name: "headers", group: "polling", title: "Headers and cookies", weight: 0,
+    { name: "headers", group: "polling", title: "Headers and cookies", trips: 0,
       codes: ["headers-dropped", "cookies-dropped"],
       say: function (seen) {
         return seen.polling.cookie === null ? "Headers arrive both ways; this browser keeps no cookies."
           : "Both arrive, both ways.";
       } },
-    { name: "stream", group: "polling", title: "Answers in pieces", weight: 1.1,
+    { name: "stream", group: "polling", title: "Answers in pieces", trips: 1, seconds: 1,
       codes: ["poll-buffered", "compressed"],
       say: function (seen) {
         return "Passed on piece by piece, over " + milliseconds(seen.polling.stream.spread) + ".";
       } },
-    { name: "cache", group: "polling", title: "Cached answers", weight: 0.1, codes: ["cached"],
+    { name: "cache", group: "polling", title: "Cached answers", trips: 2, codes: ["cached"],
       say: function () { return "None: each request got its own."; } },
-    { name: "body", group: "polling", title: "Large requests", weight: 0.4, codes: ["body-limit"],
+    { name: "body", group: "polling", title: "Large requests", trips: BODIES.length, codes: ["body-limit"],
       say: function (seen) { return bytes(seen.polling.body.passed) + " get through, the most tried."; } },
-    { name: "answer", group: "polling", title: "Large answers", weight: 0.3, codes: ["answer-limit"],
+    { name: "answer", group: "polling", title: "Large answers", trips: ANSWERS.length, codes: ["answer-limit"],
       say: function (seen) { return bytes(seen.polling.answer.passed) + " arrive whole, the most tried."; } },
-    { name: "hold", group: "polling", title: "A request that waits", codes: ["poll-cut"],
+    { name: "hold", group: "polling", title: "A request that waits", codes: ["poll-cut"], trips: 1, waits: true,
       say: function (seen) { return "Held for " + duration(seen.polling.hold.seconds) + ", then answered."; } },
-    { name: "repeats", group: "network", title: "Repeated requests", weight: 0.1,
+    { name: "repeats", group: "network", title: "Repeated requests", trips: 1,
       codes: ["repeated", "went-away"],
       say: function () { return "None: each reached the server once."; } },
-    { name: "proxies", group: "network", title: "Proxies and interception", weight: 0,
+    { name: "proxies", group: "network", title: "Proxies and interception", trips: 0,
       codes: ["intercepted", "proxied", "private-ca"],
       say: function () { return "The server sees no trace of any."; } },
-    { name: "clock", group: "network", title: "Clock of this device", weight: 0.1,
+    { name: "clock", group: "network", title: "Clock of this device", trips: 1,
       codes: ["clock-skew", "tls-untrusted"],
       say: function (seen) {
         var ahead = seen.clock.ahead;
@@ -771,6 +772,12 @@
       (!of.plain ? "A plain request to the same address gets no answer, either."
         : of.plain.ours ? "A plain request to the same address reaches the server."
           : "A plain request to the same address is answered by something else (status " + of.plain.status + ").");
+  }
+
+  // Seconds of a round trip, as far as they are known.
+  function pace(seen) {
+    var trips = seen.polling.round_trips;
+    return (trips.length ? median(sorted(trips)) : 50) / 1000;
   }
 
   function arrivedUp(seen) {
@@ -881,6 +888,7 @@
     this._again = false;
     this._write("copied", "");
     this._write("again", "Start again");
+    this._find("bar").value = 0;
     CHECKS.forEach(function (check) { self._show(check, "waiting", ""); });
     this._examination = new Examination(this._place, idle, function (name, event) {
       self._saw(name, event);
@@ -1005,11 +1013,13 @@
   };
 
   Page.prototype._progress = function () {
-    var self = this, all = 0, done = 0, over = 0, seconds, text;
+    var self = this, all = 0, done = 0, over = 0, bar = this._find("bar"), trip = pace(this._examination.observations);
+    var seconds, text;
     // What is done at the same time.
     var left = { websocket: 0, idle: 0, polling: 0, hold: 0, network: 0 };
     CHECKS.forEach(function (check) {
-      var row = self._rows[check.name], weight = check.weight === undefined ? self._idle : check.weight;
+      var row = self._rows[check.name];
+      var weight = check.trips * trip + (check.waits ? self._idle : check.seconds || 0);
       var part = row.state === "waiting" ? 0 : row.state !== "running" ? 1
         : Math.min(0.95, (now() - row.begun) / 1000 / (weight || 1));
       // What takes long is seen to go on.
@@ -1019,12 +1029,13 @@
       all += weight;
       done += weight * part;
       over += part === 1;
-      left[check.weight === undefined ? check.name : check.group] += weight * (1 - part);
+      left[check.waits ? check.name : check.group] += weight * (1 - part);
     });
     seconds = Math.ceil(Math.max(left.websocket + left.idle, left.polling, left.hold) + left.network);
     text = over + " of " + CHECKS.length + " checks done, about " + seconds + " s left";
-    this._find("bar").value = done / all;
-    this._find("bar").setAttribute("aria-valuetext", text);
+    // What takes longer than it seemed sets it back by nothing.
+    bar.value = Math.max(bar.value, done / all);
+    bar.setAttribute("aria-valuetext", text);
     this._write("progress-text", text);
   };
 

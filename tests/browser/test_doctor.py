@@ -28,6 +28,7 @@ from tests.proxies.faults import (
     CutIdle,
     Duplicate,
     Gateway,
+    Latency,
     Refuse,
     Strip,
 )
@@ -227,6 +228,22 @@ def test_accessible_while_it_runs(options: dict[str, Any], visit: Callable[..., 
     )
     assert "Running" in running.words().values()
     assert running.width() == options["viewport"]["width"]
+
+
+def test_the_time_that_is_left_on_a_slow_path(browser: Browser, server: Served) -> None:
+    slow = FaultProxy(server.port, [Rule(Latency(0.3))])
+    with slow as proxy, closing(browser.new_context()) as context:
+        page = Visit(context, proxy.url).page
+        page.wait_for_selector(".check[data-state=good] >> text=Headers and cookies")
+        said = re.search(r"about (\d+) s left", page.inner_text("#progress-text"))
+        assert said is not None
+        # 7 more echoes, a stream, 2 serials, 8 of different sizes, and `seen`: 0.6 s each.
+        assert int(said[1]) >= 11
+        bars = [0.0]
+        while page.get_attribute("body", "data-state") == "running":
+            bars.append(page.evaluate("document.getElementById('bar').value"))
+            page.wait_for_timeout(100)
+        assert bars == sorted(bars)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
