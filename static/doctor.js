@@ -894,7 +894,7 @@
       self._saw(name, event);
     }, function (observations, library) {
       var examination = self._examination;
-      self._learn(1, function () {
+      self._learn(1, PATIENCE, function () {
         if (examination === self._examination) { self._finished(observations, library); }
       });
     });
@@ -904,7 +904,8 @@
       self._progress();
       if (self._again && !self._document.hidden) { self._run(); }
     }, 200);
-    this._learn(TRIES, function () { /* they are there in time */ });
+    // A check gives up sooner: what it found is to be said in words on a slow path, too.
+    this._learn(TRIES, 6 * PATIENCE, function () { /* they are there in time */ });
     this._examination.start();
   };
 
@@ -917,7 +918,7 @@
   };
 
   // The sentences are the server's: one file for this page and for the terminal.
-  Page.prototype._learn = function (tries, done) {
+  Page.prototype._learn = function (tries, patience, done) {
     var self = this, request, timer;
     function settle() {
       if (!timer) { return; }
@@ -927,14 +928,14 @@
         JSON.parse(request.responseText).forEach(function (kind) { self._kinds[kind.code] = kind; });
       } catch (error) { /* then once more */ }
       request.abort();
-      self._learn(tries - 1, done);
+      self._learn(tries - 1, patience, done);
     }
     if (this._kinds["ws-ok"] || !tries) {
       done();
       return;
     }
     request = new root.XMLHttpRequest();
-    timer = root.setTimeout(settle, PATIENCE);
+    timer = root.setTimeout(settle, patience);
     request.open("GET", this._place + "/findings.json", true);
     request.onreadystatechange = function () { if (request.readyState === 4) { settle(); } };
     request.send(null);

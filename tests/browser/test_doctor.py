@@ -339,6 +339,17 @@ def test_of_a_server_that_cannot_be_reached_nothing_is_in_order(
         assert "unreachable" in visit.text("#polling")
 
 
+def test_what_is_found_is_said_in_words_on_a_very_slow_path(
+    browser: Browser, server: Served
+) -> None:
+    # Each answer takes longer than a check waits for it.
+    slow = FaultProxy(server.port, [Rule(Latency(2.6))])
+    with slow as proxy, closing(browser.new_context()) as context:
+        visit = Visit(context, proxy.url)
+        visit.page.wait_for_selector("body[data-state=finished]", timeout=2 * PATIENCE * 1000)
+        assert visit.text("#verdict") == "The server cannot be reached: no answer."
+
+
 def test_a_server_that_goes_away_meanwhile_is_the_verdict(browser: Browser, server: Served) -> None:
     with FaultProxy(server.port) as proxy, closing(browser.new_context()) as context:
         visit = Visit(context, proxy.url, "?idle=3")
