@@ -413,6 +413,59 @@ test("answers that are cut for their size: more is tried ever less often, and no
   same(page);
 });
 
+// Much comes down, each second, on a path that cuts what is larger than `path.most`.
+function narrow(page) {
+  const path = { most: 60_000, cuts: 0 };
+  const { poll } = page.server;
+  page.server.poll = (body, respond, headers) => poll.call(page.server, body, (status, text, found) => {
+    if (text.length > path.most) path.cuts += 1;
+    respond(status, text.slice(0, path.most), found);
+  }, headers);
+  path.until = (condition, limit) => {
+    const { time } = page;
+    do {
+      assert.ok(page.time - time < limit, `not within ${limit} ms`);
+      page.peer.push(...Array.from({ length: 20 }, () => `2["message","${"x".repeat(5000)}"]`));
+      page.advance(1000);
+    } while (!condition());
+  };
+  return path;
+}
+
+// More is tried within `limit`, and cut.
+function trial(page, path, limit) {
+  path.until(() => lastLimit(page) < 100_000, 5000);
+  const { cuts } = path;
+  path.until(() => path.cuts > cuts, limit);
+}
+
+test("an outage behind a trial that has failed is an outage like any other", () => {
+  const page = polling().opened();
+  const path = narrow(page);
+  trial(page, path, 1.5 * MINUTE);
+  const tried = page.posts.length;
+  page.network.onpost = () => ({ status: 502 });
+  page.advance(20_000);
+  modest(page.posts.slice(tried), 3);
+  assert.equal(page.session.state, "reconnecting");
+  page.network.onpost = () => undefined;
+  page.on("polling");
+  same(page);
+});
+
+test("where all has got through again, more is tried a minute after the next cut, as at first", () => {
+  const page = polling().opened();
+  const path = narrow(page);
+  trial(page, path, 1.5 * MINUTE);
+  trial(page, path, 2.5 * MINUTE);
+  path.most = Infinity;
+  path.until(() => lastLimit(page) === 500_000, 6 * MINUTE);
+  path.until(() => true, 2000);
+  path.most = 60_000;
+  trial(page, path, 1.5 * MINUTE);
+  same(page);
+});
+
 test("a gateway's own pages, instead of answers, are no answers that were cut", () => {
   for (const status of [502, 503, 504, 403]) {
     const page = polling().opened();
