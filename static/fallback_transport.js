@@ -2496,7 +2496,7 @@
     // Close behind all that was sent; `onclose` follows. 1000 or 3000 to 4999, as WebSocket has it.
     this.close = function (code, reason) {
       code = code === undefined ? NORMAL : code;
-      reason = reason === undefined ? "" : String(reason);
+      reason = reason === undefined ? "" : scalars(reason);
       if ((code !== NORMAL && !(code >= 3000)) || !canClose(code, reason)) {
         throw failure("close", "the code must be 1000, or 3000 to 4999, and the reason must be at most " +
           MAX_REASON_BYTES + " bytes of UTF-8");

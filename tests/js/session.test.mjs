@@ -759,6 +759,15 @@ test("codes and reasons that cannot be are refused", () => {
   page.over();
 });
 
+// UTF-8 has none, and the server would drop each connection that brings one, again and again.
+both("half of a surrogate pair in a reason becomes what a browser's WebSocket makes of it", (transport) => {
+  const page = open(transport);
+  page.session.close(4000, "a\ud83d \ud83d\ude00");
+  page.until(() => page.session.state === "closed");
+  assert.equal(page.peer.over.reason, "a\ufffd \ud83d\ude00");
+  page.over();
+});
+
 both("the server ends the session outside the numbering", (transport) => {
   const page = open(transport);
   page.session.send("unhandled", (error) => page.heard.push(["callback", error]));
