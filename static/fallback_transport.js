@@ -626,7 +626,7 @@
       var grant = this.grant;
       if (!this.accepts()) { throw failure("closed", "the session is over"); }
       if (sizeOf(items) > grant.bytes + grant.message ||
-          items.some(function (item) { return item.size > grant.message; })) {
+          items.some(function (item, at) { return item.size > grant.message || at > grant.messages; })) {
         throw failure("too-large", sizeOf(items) + " bytes exceed what the server takes");
       }
       this.outbox.append(items, urgent);
@@ -953,22 +953,26 @@
 
   // A value's JSON, its bytes taken out into `attachments`.
   function toJson(value, attachments) {
+    // What is being written, and all that it is in.
+    var nest = [];
     return JSON.stringify(value, function (name, json) {
       // What toJSON was not asked of yet.
       var found = this[name];
       // By name: an ArrayBuffer of another window is no instance of this one's.
       var kind = kindOf(found);
+      // Prototype.js 1.6 gives arrays a toJSON that makes texts of them.
+      if (kind === "Array") { json = found; }
       if (BYTES.test(kind)) {
+        json = { _placeholder: true, num: attachments.length };
         // Copied, as the page may write to it again.
         attachments.push(new Message(new Uint8Array(
           new Uint8Array(found.buffer || found, found.byteOffset || 0, found.byteLength))));
-        return { _placeholder: true, num: attachments.length - 1 };
       }
-      if (BLOB.test(kind) || kind === "Promise") {
-        throw failure("unserialisable", "wait for the " + kind + ", or for its ArrayBuffer");
-      }
-      // Prototype.js 1.6 gives arrays a toJSON that makes texts of them.
-      return kind === "Array" ? found : json;
+      if (/^(Blob|File|Promise)$/.test(kind)) { throw "wait for the " + kind + ", or its ArrayBuffer"; }
+      nest.length = nest.indexOf(this) + 1;
+      // Of what is deeper the server thinks that somebody means it ill.
+      if (json === Object(json) && nest.push(json) > 100) { throw "too deep"; }
+      return json;
     });
   }
 
@@ -978,23 +982,23 @@
     var json = "";
     try {
       if (data !== undefined) { json = escaped(toJson(data, attachments)); }
-    } catch (error) {
-      throw error.code ? error : failure("unserialisable", String(error));
-    }
-    if (attachments.length) {
       // There are none in `auth`. And Socket.IO would take a value of the page's own for bytes; in a
       // text its quotes were escaped.
-      if (type === CONNECT || json.split('"_placeholder":').length > attachments.length + 1) {
-        throw failure("unserialisable", "bytes in auth or beside a _placeholder");
+      if (attachments[0] && (type === CONNECT ||
+          json.split('"_placeholder":')[attachments.length + 1])) {
+        throw "bytes in auth, or a _placeholder";
       }
-      type = (type === EVENT ? BINARY_EVENT : BINARY_ACK) + attachments.length + "-";
+    } catch (error) {
+      throw failure("unserialisable", String(error));
     }
+    // An EVENT's type becomes BINARY_EVENT, an ACK's BINARY_ACK.
+    if (attachments[0]) { type = +type + 3 + (attachments.length + "-"); }
     return [new Message(type + (namespace === "/" ? "" : namespace + ",") +
       id + json)].concat(attachments);
   }
 
   function reconstruct(value, attachments) {
-    if (!value || typeof value !== "object") { return value; }
+    if (value !== Object(value)) { return value; }
     if (value._placeholder === true) {
       var bytes = attachments[value.num];
       if (!bytes) { throw malformed(); }
@@ -1194,7 +1198,7 @@
     // For tests, another one.
     var window = options.environment || root;
     if (!window.XMLHttpRequest || typeof Uint8Array === "undefined") {
-      throw failure("unsupported", "this browser has no XMLHttpRequest or typed arrays");
+      throw failure("unsupported", "the browser is old");
     }
     this.id = null;
     this.protocol = "";
@@ -2468,7 +2472,7 @@
     this.emit = function (name) {
       var values = [].slice.call(arguments);
       if (!isText(name) || /^(dis)?connect$/.test(name)) {
-        throw failure("unserialisable", "no name: " + name);
+        throw failure("unserialisable", "no name: " + String(name));
       }
       var callback = typeof values[values.length - 1] === "function" && values.pop();
       put(EVENT, callback ? nextId : "", values);
@@ -2498,7 +2502,7 @@
       code = code === undefined ? NORMAL : code;
       reason = reason === undefined ? "" : scalars(reason);
       if ((code !== NORMAL && !(code >= 3000)) || !canClose(code, reason)) {
-        throw failure("close", "the code must be 1000, or 3000 to 4999, and the reason must be at most " +
+        throw failure("close", "the code must be 1000, or 3000 to 4999, the reason must be at most " +
           MAX_REASON_BYTES + " bytes of UTF-8");
       }
       checkPresence();

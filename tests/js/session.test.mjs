@@ -546,6 +546,61 @@ both("what Socket.IO would take for bytes, beside bytes: refused at the call", (
   page.talks();
 });
 
+// The server takes for an attack what is nested deeper than 100, the array of an event among them, and
+// ends the session.
+both("what is nested too deep: refused at the call", (transport) => {
+  const page = open(transport);
+  const nested = (depth, value) => (depth ? nested(depth - 1, [value]) : value);
+  const before = page.session.counters;
+  for (const value of [nested(100, 0), nested(98, { a: [] }), nested(99, new Uint8Array(1)), [nested(3, 0), nested(99, 0)]]) {
+    assert.throws(() => page.session.emit("x", value, () => assert.fail("never called")), refuses("unserialisable"));
+  }
+  assert.deepEqual(page.session.counters, before);
+  const deep = nested(99, 0);
+  const taken = [deep, nested(98, new Uint8Array(1)), [deep[0], deep[0], 1], nested(98, { toJSON: () => ({ a: 1 }) }), nested(99, "x")];
+  for (const value of taken) page.session.emit("x", value);
+  page.session.emit("x", deep, nested(98, new Uint8Array(1)), deep);
+  page.advance(100);
+  assert.deepEqual(page.peer.events[0], ["x", deep]);
+  assert.equal(page.peer.events.length, 6);
+  page.session.on("ask", () => nested(100, 0));
+  page.peer.push('27["ask"]');
+  page.advance(100);
+  assert.deepEqual(page.peer.replies.map((reply) => reply.slice(0, 2)), [["7", 7]]);
+  page.environment.errors.length = 0;
+  page.talks();
+});
+
+test("auth that is nested too deep is refused at the call", () => {
+  let auth = 0;
+  for (let depth = 0; depth < 101; depth++) auth = { auth };
+  assert.throws(() => new Page({ options: { auth } }), refuses("unserialisable"));
+  open("websocket", { options: { auth: auth.auth } });
+});
+
+// The server grants so many messages to be sent and not handled, and takes one event's beside it.
+both("more attachments than messages are granted: refused at the call", (transport) => {
+  const page = open(transport, { grant: { messages: 3 } });
+  const before = page.session.counters;
+  const bytes = (count) => Array.from({ length: count }, () => new Uint8Array(1));
+  assert.throws(() => page.session.emit("x", bytes(4)), refuses("too-large"));
+  assert.deepEqual(page.session.counters, before);
+  page.session.emit("x", bytes(2));
+  page.advance(100);
+  assert.equal(page.peer.events.length, 1);
+  page.talks();
+  page.session.emit("x", bytes(3));
+});
+
+test("what a page's getter throws, and a name that is a symbol, are refused with the code that is told", () => {
+  const page = open("websocket");
+  for (const thrown of [null, undefined, new DOMException("not yours", "SecurityError"), Object.assign(new Error("no"), { code: "ENOENT" })]) {
+    assert.throws(() => page.session.emit("x", { get x() { throw thrown; } }), { code: "unserialisable" });
+  }
+  assert.throws(() => page.session.emit(Symbol("x"), 1), refuses("unserialisable"));
+  page.talks();
+});
+
 test("no namespace: refused at the call", () => {
   for (const namespace of ["chat", "/a,b", "?"]) {
     assert.throws(() => new Page({ options: { namespace } }), refuses("namespace"));
