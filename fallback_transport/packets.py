@@ -148,18 +148,20 @@ class Packet(sio.Packet):  # type: ignore[misc]
 
     def encode(self) -> Any:
         """See `socketio.packet.Packet`."""
-        if self.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK) or self.json is not STOCK_JSON:
+        if self.json is not STOCK_JSON:
             return super().encode()
-        prefix = str(self.packet_type)
+        prefix, data, attachments = str(self.packet_type), self.data, None
+        if self.packet_type in (sio.BINARY_EVENT, sio.BINARY_ACK):
+            data, attachments = self.deconstruct_binary(data)
+            prefix += f"{len(attachments)}-"
         if self.namespace is not None and self.namespace != "/":
             prefix += self.namespace + ","
         if self.id is not None:
             prefix += str(self.id)
-        if self.data is None:
-            return prefix
         try:
-            return prefix + dumps(self.data)
+            text = prefix if data is None else prefix + dumps(data)
         except (TypeError, ValueError) as error:
-            if self.packet_type != sio.ACK:
+            if self.packet_type not in (sio.ACK, sio.BINARY_ACK):
                 raise
             raise UnwritableReply(str(error)) from error
+        return text if attachments is None else [text, *attachments]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from socketio import packet as sio
 
 from fallback_transport import packets
-from fallback_transport.packets import Packet
+from fallback_transport.packets import Packet, UnwritableReply
 
 
 class Colour(str, enum.Enum):
@@ -124,6 +124,20 @@ def test_what_is_no_json_is_refused_with_and_without_orjson(writer: str, name: s
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_what_no_browser_can_read_is_null(writer: str, number: float) -> None:
     assert Packet(sio.EVENT, ["chat", {"n": [number, 1]}]).encode() == '2["chat",{"n":[null,1]}]'
+
+
+@pytest.mark.parametrize("kind", [sio.EVENT, sio.ACK])
+def test_what_no_browser_can_read_is_null_beside_bytes_too(writer: str, kind: int) -> None:
+    """The page took the packet for malformed, and ended its session."""
+    encoded = Packet(kind, ["chat", {"mean": math.nan, "samples": b"x"}], "/room", 3).encode()
+    place = '{"_placeholder":true,"num":0}'
+    text = f'{kind + 3}1-/room,3["chat",{{"mean":null,"samples":{place}}}]'
+    assert encoded == [text, b"x"]
+
+
+def test_a_reply_with_bytes_that_is_no_json_is_told_as_one_without(writer: str) -> None:
+    with pytest.raises(UnwritableReply, match="set is not JSON serializable"):
+        Packet(sio.ACK, [b"x", {1}], id=3).encode()
 
 
 @pytest.mark.parametrize("data", [["chat", b"x"], ["chat", {"a": [bytearray(b"y")]}]])
