@@ -40,6 +40,8 @@ _LARGE = 16_384
 _NAMED = re.compile(r'2\["([ !#-\[\]-~]*)","')
 #: But for the quotation mark: RFC 8259, section 7.
 _ESCAPED = ("\\", *map(chr, range(0x20)))
+#: A text, which may have these words, or a number that no browser reads.
+_NO_NUMBER = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|(?<=[\[:,\s])-?(?:NaN|Infinity)')
 #: The types that JSON has no bytes in, so that they need not be looked through.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
@@ -72,6 +74,13 @@ def _escaped(written: bytes) -> str:
     if text.isascii() or not any(first in written for first in _FIRST_OF_FOUR):
         return text
     return _BEYOND.sub(lambda found: _encode(found[0])[1:-1], text)
+
+
+def readable(text: str) -> str:
+    """A packet's text, which any class has written, as a page can read it."""
+    if "NaN" in text or "Infinity" in text:
+        return _NO_NUMBER.sub(lambda found: found[0] if found[0][0] == '"' else "null", text)
+    return text
 
 
 #: What the standard module does not take is not to be taken: an application must not find out

@@ -14,7 +14,7 @@ from typing import Any
 import socketio
 from socketio import packet as sio
 
-from .packets import STOCK_JSON, Packet, dumps, plain_event
+from .packets import STOCK_JSON, Packet, dumps, plain_event, readable
 from .protocol.message import Message
 
 _NONE: dict[str, Any] = {}
@@ -105,6 +105,8 @@ class Shortcut:
 
 def message_of(data: Any) -> Message:
     """A part of a packet as a message."""
+    if isinstance(data, str):
+        return Message(readable(data))
     # It is kept until it is confirmed, and whoever made a bytearray may change it.
     return Message(bytes(data) if isinstance(data, bytearray) else data)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import gc
 import json
+import math
 import sys
 import threading
 from functools import partial
@@ -343,6 +344,29 @@ def test_no_error_of_a_handler_stops_a_session(house: House, error: type[BaseExc
     assert peer.texts == ['71{"code": 1011, "message": "the handler raised"}', "32[2]"]
     peer.settle()
     assert len(peer.machine.outbox) == 0
+
+
+@pytest.mark.parametrize("packets", [sio.Packet, Packet])
+@pytest.mark.parametrize("patience", [None, 1.0])
+def test_what_no_page_could_read_reaches_it_as_null(packets: Any, patience: float | None) -> None:
+    """The stock class writes NaN as such: each page that was sent it ended its session."""
+    house = House(serializer=packets, patience=patience)
+    odd = [-math.inf, "NaN", ",NaN", '"\\:Infinity', 1]
+    values = (math.nan, {"a": odd}, {"NaN": math.inf})
+    house.server.on("ask", lambda sid: values)
+    peer, other = house.connected(), house.connected()
+    house.server.emit("news", values)
+    house.server.emit("news", (*values, b"x"))
+    house.server.emit("news", values, to=peer.id, callback=lambda *data: None)
+    peer.packet(sio.Packet(sio.EVENT, ["ask"], id=7))
+    peer.settle()
+    other.settle()
+    found = [json.loads(text[text.index("[") :]) for text in peer.texts if isinstance(text, str)]
+    read = [None, {"a": [None, *odd[1:]]}, {"NaN": None}]
+    news, place = ["news", *read], {"_placeholder": True, "num": 0}
+    assert found == [news, [*news, place], news, read]
+    assert len(other.texts) == 3
+    assert house.runtime.errors == []
 
 
 @pytest.mark.parametrize(
