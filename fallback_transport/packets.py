@@ -42,6 +42,7 @@ _NAMED = re.compile(r'2\["([ !#-\[\]-~]*)","')
 _ESCAPED = ("\\", *map(chr, range(0x20)))
 #: A text, which may have these words, or a number that no browser reads.
 _NO_NUMBER = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|(?<=[\[:,\s])-?(?:NaN|Infinity)')
+_ATTACHED = re.compile("[56]([0-9]+)-")
 #: The types that JSON has no bytes in, so that they need not be looked through.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
@@ -77,10 +78,29 @@ def _escaped(written: bytes) -> str:
 
 
 def readable(text: str) -> str:
-    """A packet's text, which any class has written, as a page can read it."""
+    """A packet's text, which any class has written, as a page can read it.
+
+    Raises:
+        ValueError: see `check_places`.
+    """
+    attached = _ATTACHED.match(text)
+    if attached is not None:
+        check_places(text, int(attached[1]))
     if "NaN" in text or "Infinity" in text:
         return _NO_NUMBER.sub(lambda found: found[0] if found[0][0] == '"' else "null", text)
     return text
+
+
+def check_places(text: str, attachments: int) -> None:
+    """See that JSON with so many attachments has no other value that stands for one.
+
+    A page would find one of them there, too, or none, and take the packet for malformed.
+
+    Raises:
+        ValueError: it has. (In a text, the quotation marks are escaped.)
+    """
+    if text.count('"_placeholder":') > attachments:
+        raise ValueError("an object with a _placeholder cannot be sent beside bytes")
 
 
 #: What the standard module does not take is not to be taken: an application must not find out

@@ -104,7 +104,11 @@ class Shortcut:
 
 
 def message_of(data: Any) -> Message:
-    """A part of a packet as a message."""
+    """A part of a packet as a message.
+
+    Raises:
+        ValueError: see `packets.readable`.
+    """
     if isinstance(data, str):
         return Message(readable(data))
     # It is kept until it is confirmed, and whoever made a bytearray may change it.

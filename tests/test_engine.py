@@ -369,6 +369,30 @@ def test_what_no_page_could_read_reaches_it_as_null(packets: Any, patience: floa
     assert house.runtime.errors == []
 
 
+@pytest.mark.parametrize("packets", [sio.Packet, Packet])
+@pytest.mark.parametrize("number", [0, 7, "x"])
+def test_what_a_page_would_take_for_bytes_is_not_sent_beside_bytes(
+    packets: Any, number: Any
+) -> None:
+    """It would find other bytes there, or none, and end its session."""
+    house = House(serializer=packets)
+    odd = {"deep": [{"_placeholder": True, "num": number}]}
+    house.server.on("ask", lambda sid: [odd, b"x"])
+    peer, other = house.connected(), house.connected()
+    asked: dict[str, Any] = {"to": peer.id, "callback": print}
+    for more in ({}, asked):
+        with pytest.raises(ValueError, match="_placeholder"):
+            house.server.emit("news", [b"x", odd], **more)
+    assert peer.texts == other.texts == []
+    house.server.emit("news", [odd, '"_placeholder":'])
+    house.server.emit("news", b"x")
+    peer.packet(sio.Packet(sio.EVENT, ["ask"], id=7))
+    peer.settle()
+    other.settle()
+    assert [text[:2] for text in peer.texts if isinstance(text, str)] == ["2[", "51", "77"]
+    assert other.texts == peer.texts[:-1]
+
+
 @pytest.mark.parametrize(
     "texts",
     [
