@@ -21,6 +21,7 @@ from typing import Any
 
 import socketio
 
+from .packets import check_places
 from .runtime import Runtime
 
 logger = logging.getLogger("fallback_transport.client_manager")
@@ -96,7 +97,7 @@ class WritableEmits:
     """Raises, where it is called, what an `emit` raises that cannot cross processes.
 
     They speak JSON. What is none `RedisManager` only logs, once the clients of this process have
-    it, or none of them has because there are none.
+    it, or none of them has because there are none; what JSON makes of it they get here, too.
 
     Args:
         manager: a `socketio.RedisManager`.
@@ -109,8 +110,14 @@ class WritableEmits:
 
     def _handle_emit(self, message: Any) -> None:
         if message.get("host_id") == self._manager.host_id:
-            # As it will be published, next. What comes from others was read already.
-            self._manager.json.dumps(message)
+            # As it will be published, next, and as others will read it, who pass over what they
+            # cannot read, such as a number of more than 100 digits.
+            json, data = self._manager.json, message["data"]
+            text = json.dumps(message)
+            if message["binary"]:
+                check_places(text, len(data) - 1)
+            message = {**message, "data": json.loads(text)["data"]}
+        # What comes from others was read already.
         self._handle(message)
 
 

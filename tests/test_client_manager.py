@@ -273,6 +273,47 @@ def test_what_cannot_cross_processes_is_refused_where_it_is_emitted(
     manager._handle_emit({"event": "news", "data": [object()], "namespace": "/none"})
 
 
+@pytest.mark.parametrize(
+    "data",
+    [{"key": 10**100}, [b"x", {"_placeholder": True, "num": 0}], {"_placeholder": True, "x": b"x"}],
+)
+def test_what_others_could_not_read_is_refused_where_it_is_emitted(data: Any) -> None:
+    """They would pass over it, or find bytes where there are none."""
+    server = socketio.Server(async_mode="threading", client_manager=Redis(), serializer=Packet)
+    engine = Engine(server, FakeRuntime())
+    manager, sent = server.manager, []
+    engine.send_packet = lambda sid, packet: sent.append(sid)
+    manager.connect("engine-id", "/")
+    with pytest.raises(ValueError, match="too large|_placeholder"):
+        server.emit("news", data)
+    assert (manager.published, sent) == ([], [])
+    server.emit("news", {"key": 10**99, "bytes": [b"x", b"y"]})
+    assert (len(manager.published), len(sent)) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "data", [(("a", 1),), (("a", 1), 2), {"t": ("a", {1: "one"})}, ({1: b"x"}, ["y"]), ([],), ()]
+)
+def test_the_clients_of_all_processes_get_the_same(data: Any) -> None:
+    """A tuple that is the one argument was taken for several arguments in its own process."""
+    here, there = (
+        socketio.Server(async_mode="threading", client_manager=Redis(), serializer=Packet)
+        for _ in range(2)
+    )
+    sent: list[list[Any]] = []
+    for server in (here, there):
+        packets: list[Any] = []
+        Engine(server, FakeRuntime()).send_packet = lambda sid, packet, to=packets: to.append(
+            packet.data
+        )
+        sent.append(packets)
+        server.manager.connect("engine-id", "/")
+    here.emit("news", data)
+    (published,) = here.manager.published
+    there.manager._handle_emit(json.loads(published))
+    assert sent[0] == sent[1] != []
+
+
 class SlowRedis(socketio.RedisManager):
     """One that has subscribed after a while; what is said before it does not hear."""
 
