@@ -963,7 +963,8 @@
       // Prototype.js 1.6 gives arrays a toJSON that makes texts of them.
       if (kind === "Array") { json = found; }
       if (BYTES.test(kind)) {
-        json = { _placeholder: true, num: attachments.length };
+        // In quotes: bundlers may shorten names of ours that have a "_" at an end, and this is Socket.IO's.
+        json = { "_placeholder": true, num: attachments.length };
         // Copied, as the page may write to it again.
         attachments.push(new Message(new Uint8Array(
           new Uint8Array(found.buffer || found, found.byteOffset || 0, found.byteLength))));
@@ -999,7 +1000,7 @@
 
   function reconstruct(value, attachments) {
     if (value !== Object(value)) { return value; }
-    if (value._placeholder === true) {
+    if (value["_placeholder"] === true) {
       var bytes = attachments[value.num];
       if (!bytes) { throw malformed(); }
       return new Uint8Array(bytes).buffer;
@@ -3148,19 +3149,19 @@
 
   var listening = {
     addEventListener: function (type, listener, options) {
-      var known = this._.listeners[type] || [];
+      var known = this.$.listeners[type] || [];
       if (listener && !known.some(function (each) { return each[0] === listener; })) {
-        this._.listeners[type] = known.concat([[listener, Object(options).once]]);
+        this.$.listeners[type] = known.concat([[listener, Object(options).once]]);
       }
     },
     removeEventListener: function (type, listener) {
-      this._.listeners[type] = (this._.listeners[type] || []).filter(function (each) {
+      this.$.listeners[type] = (this.$.listeners[type] || []).filter(function (each) {
         return each[0] !== listener;
       });
     },
     dispatchEvent: function (event) {
       var page = this;
-      var all = page._.listeners;
+      var all = page.$.listeners;
       try {
         event.target = event.currentTarget = page;
       } catch (error) {
@@ -3180,8 +3181,8 @@
   };
 
   function inside(page) {
-    if (!(Object(page)._ instanceof Face)) { throw new TypeError("this is no WebSocket"); }
-    return page._;
+    if (!(Object(page).$ instanceof Face)) { throw new TypeError("this is no WebSocket"); }
+    return page.$;
   }
 
   function handler(page, type) {
@@ -3288,7 +3289,7 @@
     // A session asks for it, be it of another copy of this file: the browser's.
     if (/fallback.v1/.test(values[1])) { return new original(values[0], values[1]); }
     var made = Target ? Object.setPrototypeOf(new Target(), Object.getPrototypeOf(page)) : page;
-    fix(made, "_", new Face(made, values));
+    fix(made, "$", new Face(made, values));
     return made;
   }
 

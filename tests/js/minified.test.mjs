@@ -6,6 +6,7 @@ import test from "node:test";
 import vm from "node:vm";
 
 import { parse } from "acorn";
+import { minify } from "terser";
 
 import { breaches } from "./es5_gate.mjs";
 import { FakeStorage } from "./fake_environment.mjs";
@@ -20,9 +21,9 @@ const source = fs.readFileSync(new URL("../../static/fallback_transport.js", imp
 const readme = fs.readFileSync(new URL("../../README.md", import.meta.url), "utf8");
 const small = await minified(source);
 
-function load() {
+function load(text = small) {
   const module = { exports: {} };
-  vm.runInThisContext(`(function (module) { ${small}\n})`).call(undefined, module);
+  vm.runInThisContext(`(function (module) { ${text}\n})`).call(undefined, module);
   return module.exports;
 }
 
@@ -45,7 +46,7 @@ test("it is ECMAScript 5, with one global", () => assert.deepEqual(breaches(smal
 // A name that is shortened where it is a property and not where it is (part of) a text would be two.
 test("what is both a property and in a text keeps its name", () => {
   // Of these, the texts are sentences, the ends of keys and of URLs.
-  const apart = ["read", "poll", "again", "ws", "answers", "at", "left", "ended", "missing", "name", "_"];
+  const apart = ["read", "poll", "again", "ws", "answers", "at", "left", "ended", "missing", "name"];
   const properties = new Set();
   const words = new Set();
   (function visit(node) {
@@ -171,4 +172,22 @@ test("what cannot be sent is refused with a code, and options have their names",
   assert.throws(() => page.session.close(1001), { code: "close" });
   page.session.close();
   assert.throws(() => page.session.send("x"), { code: "closed" });
+});
+
+// What bundlers are told to shorten, all over an application: names that have a "_" at an end, but for those
+// in quotes.
+both("a bundler that shortens what looks like a private name", async (transport) => {
+  const properties = { regex: /^_|_$/, keep_quoted: true };
+  const { code } = await minify(source, { ecma: 5, compress: false, mangle: { properties } });
+  assert.doesNotMatch(code, /_closeDeadline/);
+  const library = load(code);
+  const page = new Page({ library, options: { transports: [transport] } }).on(transport);
+  page.session.emit("x", { bytes: Uint8Array.of(1, 2) });
+  page.until(() => page.peer.events.length, "bytes");
+  assert.deepEqual(page.peer.events, [["x", { bytes: Uint8Array.of(1, 2) }]]);
+  page.peer.emit("message", { bytes: Uint8Array.of(3) });
+  page.until(() => page.messages.length, "bytes back");
+  assert.deepEqual(new Uint8Array(page.messages[0].bytes), Uint8Array.of(3));
+  const face = new library.WebSocket("ws://page.test/fallback", [], { environment: page.environment });
+  assert.equal(face.readyState, 0);
 });

@@ -52,7 +52,7 @@ const PLATFORM = `
 `;
 
 // What the file has in texts as well: shortened in one place alone, they would be two names.
-const TEXTS = "_ missing";
+const TEXTS = "$ missing";
 
 export const RESERVED = `${INTERFACE} ${WIRE} ${PLATFORM} ${TEXTS}`.trim().split(/\s+/);
 
