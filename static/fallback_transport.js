@@ -672,9 +672,11 @@
 
     // Nothing could be heard while the device slept: silence counts from now on.
     woke: function (now) {
-      for (var attempt in this.connections) {
-        this.connections[attempt].heardAt = this.connections[attempt].openedAt = now;
-      }
+      var self = this;
+      // Not "in": what a page has added to Object.prototype is there, too.
+      Object.keys(this.connections).forEach(function (attempt) {
+        extend(self.connections[attempt], { openedAt: now, heardAt: now });
+      });
       if (!this.carrier) { this.unattachedSince = now; }
     },
 
@@ -1250,7 +1252,7 @@
     var troubled = false;
     var timers = {};
     var lastTime = 0;
-    var clockOffset = 0;
+    var lastDate = 0;
     var attentionAt = 0;
     // Of polls: how large hellos, requests and answers may be; until when waits are short.
     var helloBytes = HELLO_BYTES;
@@ -1302,8 +1304,8 @@
     // Wall-clock milliseconds that never go back; unlike performance.now they count sleep.
     function now() {
       var time = date();
-      clockOffset = Math.max(clockOffset, lastTime - time);
-      lastTime = time + clockOffset;
+      lastTime += Math.max(0, time - lastDate);
+      lastDate = time;
       return lastTime;
     }
 

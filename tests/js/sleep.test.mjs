@@ -250,3 +250,23 @@ for (const grain of [1000, MINUTE]) {
     }
   });
 }
+
+// Old libraries add to Object.prototype, and not only functions.
+for (const transport of ["websocket", "polling"]) {
+  test(`${transport}: a page whose objects all have one thing more wakes as any other`, () => {
+    const page = new Page({ options: { transports: [transport] }, grant: LONG }).on(transport);
+    Object.prototype.more = null;
+    try {
+      page.network.down = true;
+      page.network.open.forEach((link) => link.cut());
+      page.session.send("while nothing goes");
+      page.advance(20_000);
+      page.clock.sleep(MINUTE);
+      page.network.down = false;
+      page.until(() => page.peer.events.length, "it is back", 31_000);
+      page.quiet();
+    } finally {
+      delete Object.prototype.more;
+    }
+  });
+}
