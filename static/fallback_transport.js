@@ -104,8 +104,11 @@
 
   // --- Small things ------------------------------------------------------------------------
 
+  // With what `source` says: an option that is undefined is one that is not given.
   function extend(target, source) {
-    Object.keys(source || {}).forEach(function (name) { target[name] = source[name]; });
+    Object.keys(source || {}).forEach(function (name) {
+      if (source[name] !== undefined) { target[name] = source[name]; }
+    });
     return target;
   }
 
@@ -245,9 +248,13 @@
     }).map(function (token) { return token.charAt(0) + unit[token.slice(2)]; }).join(" ");
   }
 
+  function withoutMessages(name, value) {
+    if (name !== "messages") { return value; }
+  }
+
   // A hello, a polling request or an envelope as one text.
   function encode(unit) {
-    return [unit.hello ? JSON.stringify(extend(extend({}, unit), { messages: undefined })) : tokens(unit)]
+    return [unit.hello ? JSON.stringify(unit, withoutMessages) : tokens(unit)]
       .concat(unit.messages.map(segment)).join(SEPARATOR);
   }
 
@@ -824,7 +831,7 @@
     // must not wait for the welcome, or the first of those to be replayed; of `bytes` at most.
     hello: function (attempt, transport, nonce, now, bytes) {
       var seq = this.outbox.received + 1;
-      var isNew = this.id === undefined;
+      var isNew = !this.id;
       this.connections[attempt] = {
         attempt: attempt, transport: transport, openedAt: now, heardAt: now, nextSeq: seq,
         nextUnit: this.outbox.got, commit: 0, handled: 0, stated: "0,0,0", ackAt: Infinity,
@@ -2209,7 +2216,7 @@
     function retry() {
       // Behind a doubt it is the network, perhaps, that is away for a while.
       if (retries < 2 || now() > doubted + timing.death) { retries += 1; }
-      if (face && machine.id === undefined && retries >= TRIES) {
+      if (face && !machine.id && retries >= TRIES) {
         giveUp(ABNORMAL, "the server is out of reach");
         return;
       }

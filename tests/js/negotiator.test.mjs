@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { core } from "./core.mjs";
 import { FakeStorage, generator, START } from "./fake_environment.mjs";
 import { FakeServer } from "./fake_server.mjs";
 import { Page, sent } from "./page.mjs";
@@ -1542,3 +1543,18 @@ test("a URL of another origin, with and without a slash", () => {
     assert.equal(page.network.link.socket.url, "wss://other.test/mount/ws");
   }
 });
+
+// So a page gives what it has of its own options, and TypeScript lets it.
+for (const transport of ["websocket", "polling"]) {
+  test(`${transport}: a time that is undefined is as one that is not given`, () => {
+    const timing = Object.fromEntries(Object.keys(core.TIMING).map((name) => [name, undefined]));
+    const page = new Page({ options: { transports: [transport], timing } }).on(transport);
+    const plain = new Page({ options: { transports: [transport] } }).on(transport);
+    for (const each of [page, plain]) {
+      each.talks("at once").advance(60_000);
+      each.talks("later");
+    }
+    assert.deepEqual(page.posts.map(({ at, body }) => [at, body]), plain.posts.map(({ at, body }) => [at, body]));
+    assert.deepEqual([page.time, page.messages], [plain.time, plain.messages]);
+  });
+}
