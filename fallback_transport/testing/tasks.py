@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 import greenlet
 
+from ..engine import server_at_work
 from ..failures import EventRefused
-from ..runtime import Alarm, Runtime, TimerAlarm, UnsuitableServer
+from ..runtime import Alarm, Driver, Runtime, TimerAlarm, UnsuitableServer
 
 logger = logging.getLogger("fallback_transport.testing")
 
@@ -152,12 +153,18 @@ class Event:
 
 
 class Tasks:
-    """Tasks and their clock, as a driver of `runtime.Runtime`."""
+    """Tasks and their clock, as a driver of `runtime.Runtime`.
+
+    Args:
+        former: the one that there was before.
+    """
 
     async_mode = "testing"
 
-    def __init__(self) -> None:
+    def __init__(self, former: Driver | None = None) -> None:
         self.time = START
+        #: That of the app's own mode, by which goes on what began before.
+        self._former = former
         #: What tasks died of.
         self.errors: list[Exception] = []
         self.peers: list[Peer] = []
@@ -179,6 +186,9 @@ class Tasks:
         return Event(self)
 
     def sleep(self, seconds: float = 0) -> None:
+        if self._former is not None and self._began_before():
+            self._former.sleep(seconds)
+            return
         task = self.current()
         if task is None:
             self.advance(seconds)
@@ -321,6 +331,10 @@ class Tasks:
             if not timer.over:
                 timer.fire()
 
+    def _began_before(self) -> bool:
+        """Whether the caller is a task of the server's, and none of these."""
+        return server_at_work() is not None and not isinstance(greenlet.getcurrent(), Task)
+
     def _leave(self, task: Task) -> None:
         assert task.parent is not None, "`run` has set it"
         task.parent.switch()
@@ -330,21 +344,21 @@ class VirtualRuntime(Runtime):
     """The async mode of the tests, for all that asks a `Runtime`.
 
     Args:
-        make_lock: `Runtime.lock` of the app's own mode. Tasks never wait in one, so it need not be
-            the slow one that a patched `threading` has: it keeps out the test's own threads.
+        own: that of the app's own mode. Tasks never wait in one of its locks, which need not be
+            the slow ones that a patched `threading` has: they keep out the test's own threads.
     """
 
     # What a test expects comes at its time.
     grain = 0.0
 
-    def __init__(self, make_lock: Callable[[], Any]) -> None:
-        self.tasks = Tasks()
+    def __init__(self, own: Runtime) -> None:
+        self.tasks = Tasks(own.driver)
         #: What the application's handlers have raised.
         self.raised: list[BaseException] = []
         #: What the test's own listeners and callbacks have raised.
         self.failed: list[BaseException] = []
         super().__init__(self.tasks)
-        self._make_lock = make_lock
+        self._make_lock = own.lock
 
     def now(self) -> float:
         return self.tasks.time

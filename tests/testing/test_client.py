@@ -469,6 +469,27 @@ def test_background_tasks_run_by_the_clock(application: Application, client: Tes
     assert len(client.received("tick")) == 100
 
 
+@pytest.mark.parametrize("mode", ["eventlet", "threading"])
+def test_a_task_that_began_before_the_first_client_goes_on_in_real_time(mode: str) -> None:
+    """As one that a module has started as it was imported."""
+    application = Application(async_mode=mode)
+    server = application.transport.server
+    done = server.eio.create_event()
+
+    def tick() -> None:
+        for number in range(3):
+            server.sleep(0.01)
+            application.transport.emit("tick", number)
+        done.set()
+
+    server.start_background_task(tick)
+    with application.client() as client:
+        before = client._tasks.time
+        assert done.wait(20)
+        assert client.received("tick") == [0, 1, 2]
+        assert client._tasks.time == before
+
+
 def test_the_page_answers_a_handler(application: Application, client: TestClient) -> None:
     @application.transport.on_message("ask")
     def ask(it: Session, timeout: float) -> Any:
