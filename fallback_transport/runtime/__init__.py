@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from .alarm import Alarm, TaskAlarm, TimerAlarm
 from .batch import MAX_BYTES, Batch
-from .deferral import Deferral, defer_in_threads
+from .deferral import Deferral, defer_in_threads, defer_nothing_here
 from .flusher import Flusher
 from .home import Home, in_hub, leave_at_forks, make_lock, original
 from .hub import TURN, Deadlines, Hub
@@ -57,6 +57,7 @@ __all__ = [
     "TimerAlarm",
     "UnsuitableServer",
     "WSGIApplication",
+    "defer_nothing_here",
     "make_lock",
     "missing",
     "patched_otherwise",

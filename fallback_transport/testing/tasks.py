@@ -19,7 +19,14 @@ import greenlet
 
 from ..engine import server_at_work
 from ..failures import EventRefused
-from ..runtime import Alarm, Driver, Runtime, TimerAlarm, UnsuitableServer
+from ..runtime import (
+    Alarm,
+    Driver,
+    Runtime,
+    TimerAlarm,
+    UnsuitableServer,
+    defer_nothing_here,
+)
 
 logger = logging.getLogger("fallback_transport.testing")
 
@@ -359,6 +366,7 @@ class VirtualRuntime(Runtime):
         self.failed: list[BaseException] = []
         super().__init__(self.tasks)
         self._make_lock = own.lock
+        defer_nothing_here()
 
     def now(self) -> float:
         return self.tasks.time

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import importlib
 import logging
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -688,6 +690,30 @@ def test_or_it_is_only_logged(application: Application, caplog: pytest.LogCaptur
             client.request("boom", "two")
         with pytest.raises(RequestFailed, match="no handler takes this event"):
             client.request("unknown")
+
+
+#: Prints whether the line of a test was written by the thread that logged it, behind a server.
+LOGS = """
+import logging, threading
+from tests.testing.test_client import Application
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        if record.levelno >= logging.WARNING:
+            print(threading.current_thread() is threading.main_thread())
+
+logging.getLogger("fallback_transport").addHandler(Handler())
+Application().transport._made().engine.runtime.settle()
+with Application().client(raise_server_exceptions=False) as client:
+    client.emit("note", 1, 2, 3)
+    print("over")
+"""
+
+
+def test_what_is_logged_is_there_at_once_also_beside_a_server() -> None:
+    """Whose threads leave what they log to another one, for as long as the process lives."""
+    run = subprocess.run([sys.executable, "-c", LOGS], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True", "over"], run.stderr
 
 
 def test_a_thread_of_the_applications_may_emit(
