@@ -379,7 +379,8 @@ class TestClient:
             # It could not say so, and is not to be in the next test.
             left.abort(CloseCode.GOING_AWAY, LEAVING)
             self._tasks.settle()
-        self._tasks.peers.remove(page)
+        if page in self._tasks.peers:
+            self._tasks.peers.remove(page)
 
     def _settle(self) -> None:
         self._tasks.settle()

@@ -374,6 +374,8 @@ class PollingLink(Link):
             wait = min(machine.grant.wait, 0.8 * machine.grant.keepalive)
             body = codec.encode_body(machine.poll(wait=wait))
             self._post(body, lambda status, body: self._waited(now, status, body))
+        if self._parted and not self._sends and not self._waits:
+            self.kill()
         return moved
 
     def _post(

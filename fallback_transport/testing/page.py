@@ -225,6 +225,9 @@ class Page:
         for link in list(self.links):
             moved = link.write() or moved
         self.links = [link for link in self.links if not link.over]
+        if self.closed is not None and not self.links:
+            # Nothing more comes. An app of all tests is not to keep each page that one has closed.
+            self.tasks.peers.remove(self)
         return moved
 
     def deadline(self) -> float:

@@ -886,6 +886,31 @@ def test_a_page_that_is_cut_off_is_not_in_the_next_test(
     assert application.transport.stats()["sessions"] == {"websocket": 0, "polling": 0, "none": 0}
 
 
+@pytest.mark.parametrize("over", KINDS)
+@pytest.mark.parametrize("by", ["client", "server", "refusal"])
+def test_of_a_session_that_is_over_nothing_is_kept(
+    application: Application, over: str, by: str
+) -> None:
+    @application.transport.on_connect
+    def connect(client: Session) -> None:
+        if by == "refusal":
+            raise ConnectionRefused
+
+    client = application.client(over=over)
+    if by == "client":
+        client.close()
+    elif by == "server":
+        application.transport.disconnect(client.id)
+    assert client.closed is not None
+    assert client.received() == []
+    tasks, gone = client._tasks, weakref.ref(client._page)
+    client.advance(60)
+    del client
+    gc.collect()
+    assert tasks.peers == []
+    assert gone() is None
+
+
 def test_draining_ends_the_sessions(application: Application, client: TestClient) -> None:
     application.transport.drain()
     assert client.closed == (1012, "the server restarts")
