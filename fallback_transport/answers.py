@@ -13,7 +13,7 @@ from typing import Any
 
 from .files import load
 from .polling import Answer
-from .runtime import Runtime, UnsuitableServer
+from .runtime import Runtime, UnsuitableServer, released, take_socket
 
 logger = logging.getLogger("fallback_transport.gateway")
 
@@ -69,7 +69,7 @@ def _turn_away(
     Left to the WSGI server, it would read the body to its end first,
     however long that is, and on a hub without giving way.
     """
-    sock = runtime.take_socket(environ)
+    sock = take_socket(runtime.mode, environ)
     lines = [f"{name}: {value}" for name, value in [*headers, ("Connection", "close")]]
     head = "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("latin-1")
     until = runtime.now() + LINGER
@@ -81,7 +81,7 @@ def _turn_away(
         while runtime.now() < until and sock.recv(65536):
             runtime.share(environ)
         sock.shutdown(socket.SHUT_RDWR)
-    return runtime.released(environ, start_response, status)
+    return released(environ, start_response, status)
 
 
 def respond_file(

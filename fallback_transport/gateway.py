@@ -27,7 +27,7 @@ from .protocol.codes import CloseCode
 from .protocol.envelope import End, Hello
 from .registry import Registry
 from .request import CREDENTIALS, plain_request
-from .runtime import Runtime, UnsuitableServer, WSGIApplication
+from .runtime import Runtime, UnsuitableServer, WSGIApplication, hurry, released, take_socket
 from .websocket import SUBPROTOCOL, BadHandshake, WebSocketConnection, handshake
 
 logger = logging.getLogger("fallback_transport.gateway")
@@ -213,7 +213,7 @@ class Gateway:
         if not stated or int(length) > self.registry.grant.body:
             return False
         # While the server's own stream is still there.
-        self.runtime.hurry(environ)
+        hurry(self.runtime.mode, environ)
         body = self._read(environ)
         environ["wsgi.input"] = io.BytesIO(body)
         return body.endswith(END_MARK.encode())
@@ -249,7 +249,7 @@ class Gateway:
     # -- polling -----------------------------------------------------------------
 
     def _poll(self, environ: dict[str, Any], request: Callable[[Hello], dict[str, Any]]) -> Answer:
-        self.runtime.hurry(environ)
+        hurry(self.runtime.mode, environ)
         if environ["REQUEST_METHOD"] != "POST":
             return wrong_method(environ, "POST")
         origin = self.origins.of(environ)
@@ -313,7 +313,7 @@ class Gateway:
             return respond(self.runtime, refusal, environ, start_response)
         try:
             opening = handshake(environ)
-            sock = self.runtime.take_socket(environ)
+            sock = take_socket(self.runtime.mode, environ)
             driver = BlockingDriver(sock, self.runtime)
             connection = WebSocketConnection(
                 self.registry,
@@ -333,7 +333,7 @@ class Gateway:
             return respond(self.runtime, refuse(501, str(error), environ), environ, start_response)
         finally:
             self.greeted(key)
-        return self.runtime.released(environ, start_response)
+        return released(environ, start_response)
 
     def admit(self, address: str) -> str | None:
         """Count a WebSocket that has not said hello; None if there are too many."""
@@ -381,7 +381,7 @@ class Gateway:
         environ.pop("HTTP_ACCEPT_ENCODING", None)
         taken: Answer | Stream | None
         if name == "doctor/poll" and environ["REQUEST_METHOD"] == "POST":
-            self.runtime.hurry(environ)
+            hurry(self.runtime.mode, environ)
             body = self._body(environ)
             if isinstance(body, _BadBody):
                 refusal = refuse_command(body.status, body.end.reason, unread=body.unread)
@@ -397,7 +397,7 @@ class Gateway:
         if refusals:
             return refusals[0](environ, start_response)
         if taken is None:
-            return self.runtime.released(environ, start_response)
+            return released(environ, start_response)
         if isinstance(taken, Answer):
             return respond(self.runtime, taken, environ, start_response)
         # Else eventlet's server gathers what is short.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
-import socket
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,7 +24,7 @@ from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, Po
 from fallback_transport.protocol.message import Message
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
-from fallback_transport.runtime import Runtime, UnsuitableServer
+from fallback_transport.runtime import UnsuitableServer
 from fallback_transport.testing.links import Wire
 from tests.fakes import FakeRuntime
 from tests.integration.raw import TEXT, frame, hello
@@ -1077,51 +1075,3 @@ def test_a_missing_browsers_file_is_an_incomplete_installation(
     monkeypatch.setattr(files, "__file__", str(tmp_path / "package" / "files.py"))
     with pytest.raises(FileNotFoundError, match="incomplete"):
         folder()
-
-
-# -- gevent's own server, and gunicorn behind socketio.WSGIApp --------------------------
-
-
-class Driver:
-    """The stock engine of an async mode, as far as nothing is started."""
-
-    def __init__(self, mode: str) -> None:
-        self.async_mode = mode
-
-    def start_background_task(self, target: Any, *args: Any) -> None:
-        raise NotImplementedError
-
-    create_event = sleep = start_background_task
-
-
-@pytest.fixture
-def sock() -> Iterator[socket.socket]:
-    with socket.socket() as sock:
-        yield sock
-
-
-def pywsgi_environ(sock: socket.socket, upgrade: bool) -> dict[str, Any]:
-    """What pywsgi gives: its input around a buffered reader, and to an upgrade the reader alone."""
-    reader = SimpleNamespace(raw=SimpleNamespace(_sock=sock))
-    given = reader if upgrade else SimpleNamespace(rfile=reader)
-    return {"SERVER_SOFTWARE": "gevent/26.9 Python/3.11", "wsgi.input": given}
-
-
-@pytest.mark.parametrize("upgrade", [False, True])
-def test_the_socket_behind_pywsgi(sock: socket.socket, upgrade: bool) -> None:
-    environ = pywsgi_environ(sock, upgrade)
-    assert Runtime(Driver("gevent")).take_socket(environ) is sock
-    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-
-@pytest.mark.parametrize("mode", ["gevent", "threading"])
-def test_answers_to_polls_do_not_wait_on_pywsgi(sock: socket.socket, mode: str) -> None:
-    Runtime(Driver(mode)).hurry(pywsgi_environ(sock, upgrade=False))
-    assert bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) == (mode == "gevent")
-
-
-def test_gunicorns_socket_counts_though_eventlets_name_is_there_too() -> None:
-    """socketio.WSGIApp adds it."""
-    environ = {"gunicorn.socket": object(), "eventlet.input": object(), "wsgi.input": None}
-    with pytest.raises(StopIteration):
-        Runtime(Driver("gevent")).released(environ, lambda *_: None)

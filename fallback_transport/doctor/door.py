@@ -19,7 +19,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from ..polling import Answer
-from ..runtime import Runtime, make_lock
+from ..runtime import Runtime, make_lock, take_socket
 from ..websocket import READ_BYTES, SUBPROTOCOL, BadHandshake, framing_logger, handshake
 from .findings import HEADER, MAX_MESSAGE, PROOF
 from .runs import Handshake, Run, Runs, valid_name
@@ -215,7 +215,7 @@ class DoctorDoor:
             try:
                 request = handshake(environ)
                 with self._place(run):
-                    _Talk(self._runtime.take_socket(environ), seen).run(request)
+                    _Talk(take_socket(self._runtime.mode, environ), seen).run(request)
             except BadHandshake as error:
                 seen.status = error.status
                 return _refusal(Refused(error.status, str(error)), *error.headers)

@@ -2,14 +2,14 @@
 
 python-socketio has three modes for a synchronous server: ``eventlet``,
 ``gevent`` and ``threading``. Its engine brings the drivers (background tasks,
-events, sleep); what it lacks is here: the socket behind a WSGI request, a
-server to run (`servers`), and the watch over handlers that block eventlet's hub
-(`hub_watch`). Nothing here monkey-patches: that is the application's decision.
+events, sleep); what it lacks is here: the socket behind a WSGI request
+(`handover`), a server to run (`servers`), and the watch over handlers that block
+eventlet's hub (`hub_watch`). Nothing here monkey-patches: that is the application's
+decision.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 import ssl
@@ -22,19 +22,26 @@ from .alarm import Alarm, TaskAlarm, TimerAlarm
 from .batch import MAX_BYTES, Batch
 from .deferral import Deferral, defer_in_threads, defer_nothing_here
 from .flusher import Flusher
+from .handover import hurry, released, take_socket
 from .home import Home, in_hub, leave_at_forks, make_lock, original
 from .hub import TURN, Deadlines, Hub
 from .hub_watch import HubWatch
 from .servers import (
     Front,
     WSGIApplication,
-    pywsgi_socket,
     serve_eventlet,
     serve_gevent,
     serve_threads,
 )
 from .stream import MAX_QUEUED, Stream
-from .suitability import missing, patched_otherwise, restarts, unpatched, unsuitable
+from .suitability import (
+    UnsuitableServer,
+    missing,
+    patched_otherwise,
+    restarts,
+    unpatched,
+    unsuitable,
+)
 from .termination import Termination
 from .wire import CLIENT_WAIT
 from .workers import Workers
@@ -58,9 +65,12 @@ __all__ = [
     "UnsuitableServer",
     "WSGIApplication",
     "defer_nothing_here",
+    "hurry",
     "make_lock",
     "missing",
     "patched_otherwise",
+    "released",
+    "take_socket",
 ]
 
 logger = logging.getLogger("fallback_transport.runtime")
@@ -85,10 +95,6 @@ class Driver(Protocol):
     ) -> Any: ...
     def create_event(self, *args: Any, **kwargs: Any) -> Any: ...
     def sleep(self, seconds: float) -> Any: ...
-
-
-class UnsuitableServer(RuntimeError):
-    """The WSGI server is none for this async mode; the text says what to do."""
 
 
 class Runtime:
@@ -319,30 +325,6 @@ class Runtime:
             return function(*args)
         return self._watch.call(name, function, *args)
 
-    def take_socket(self, environ: dict[str, Any]) -> socket.socket:
-        """The socket behind a WSGI request, for the transport to use from now on.
-
-        Raises:
-            UnsuitableServer: the server does not give it; the text names the cure.
-        """
-        taken = environ.get("fallback_transport.socket") or environ.get("werkzeug.socket")
-        taken = taken or environ.get("gunicorn.socket")
-        if taken is None and "eventlet.input" in environ:
-            taken = environ["eventlet.input"].get_socket()
-        if taken is None:
-            taken = pywsgi_socket(environ)
-        if taken is None:
-            raise UnsuitableServer(
-                f"WebSocket in async mode {self.mode!r} does not work on "
-                f"{environ.get('SERVER_SOFTWARE', 'this WSGI server')}: serve with "
-                "FallbackTransport.run(), or with a server made for that mode"
-            )
-        sock: socket.socket = taken
-        sock.settimeout(None)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
-
     def sender(self, sock: socket.socket) -> Callable[[bytes], int]:
         """What sends on a taken socket without waiting, and says how much has gone."""
         raw: Any = None
@@ -364,47 +346,6 @@ class Runtime:
             return sent
 
         return send
-
-    def hurry(self, environ: dict[str, Any]) -> None:
-        """Let the answer to a request go out at once, on a server that does not see to it.
-
-        With gevent's pywsgi, as Flask-SocketIO runs it, each answer on a connection that is
-        used again would wait 40 ms for an ack.
-        """
-        if self.mode == "gevent" and "fallback_transport.socket" not in environ:
-            sock = pywsgi_socket(environ)
-            if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def released(
-        self,
-        environ: dict[str, Any],
-        start_response: Callable[..., Any],
-        status: str = "101 Switching Protocols",
-    ) -> list[bytes]:
-        """What the WSGI application returns once it is done with a taken socket.
-
-        Args:
-            environ, start_response: the request's.
-            status: what was answered on the socket, for the server's log.
-        """
-        # First: socketio.WSGIApp adds eventlet's name for it.
-        if "gunicorn.socket" in environ:
-            raise StopIteration
-        if "eventlet.input" in environ:
-            from eventlet.wsgi import WSGI_LOCAL
-
-            WSGI_LOCAL.already_handled = True
-        elif "werkzeug.socket" in environ:
-            # Its own answer then fails like one to a client that has gone, which is no error to it;
-            # an exception of ours would be one to its debugger and to all that stands in front.
-            with contextlib.suppress(OSError):
-                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-            start_response(status, [])
-        elif hasattr(environ["wsgi.input"], "_chunked_input_error"):
-            # pywsgi's word for a body whose rest is not to be read.
-            environ["wsgi.input"]._chunked_input_error = True
-        return []
 
     def patched(self) -> list[str]:
         """Which standard modules are monkey-patched already, for the log."""

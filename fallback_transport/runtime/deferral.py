@@ -32,8 +32,6 @@ MAX_WHOLE = 50
 MAX_TEXT = 4_000
 
 _formatter = logging.Formatter()
-#: Tells on standard error of what a log handler has raised, as those of Python do of their own.
-_last_resort = logging.Handler()
 
 #: The threads of tests, which read at once what was logged.
 _tests: set[int] = set()
@@ -106,8 +104,9 @@ class Deferral(logging.Filter):
                 try:
                     logging.getLogger(record.name).handle(record)
                 except Exception:
-                    # Who has logged it is gone, and a line about that would only come here again.
-                    _last_resort.handleError(record)
+                    # Who has logged it is gone, and a line about that would only come here again:
+                    # as Python's own handlers do, it is told on standard error.
+                    logging.Handler().handleError(record)
                 if self._lost and not self._kept:
                     lost, self._lost = self._lost, 0
                     logger.warning("%d lines were not logged: the log is too slow for them", lost)

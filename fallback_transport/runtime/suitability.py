@@ -6,7 +6,6 @@ application, and only there it shows in what its requests run.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import signal
 import sys
@@ -26,6 +25,10 @@ _PATCHES = {"eventlet": "eventlet.monkey_patch()", "gevent": "gevent.monkey.patc
 _NEEDS = {"eventlet": "eventlet>=0.40,<0.42", "gevent": "gevent>=24.2"}
 
 
+class UnsuitableServer(RuntimeError):
+    """The WSGI server is none for this async mode; the text says what to do."""
+
+
 def missing(mode: str) -> str | None:
     """What to install for the async mode, or to do instead; None if all of it is there."""
     if mode not in _NEEDS:
@@ -34,7 +37,10 @@ def missing(mode: str) -> str | None:
     if importlib.util.find_spec(mode) is not None:
         try:
             # As python-socketio does, which says no more than that there is no such mode.
-            importlib.import_module(f"engineio.async_drivers.{mode}")
+            if mode == "eventlet":
+                import engineio.async_drivers.eventlet
+            else:
+                import engineio.async_drivers.gevent  # noqa: F401
         except ImportError as error:
             # Something that it needs itself, or another module by its name.
             state = f"cannot be imported ({error})"

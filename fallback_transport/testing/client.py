@@ -433,7 +433,7 @@ def _virtual(its: Assembly) -> VirtualRuntime:
     engine = its.engine
     runtime = engine.runtime
     if not isinstance(runtime, VirtualRuntime):
-        runtime = VirtualRuntime(runtime)
+        runtime = VirtualRuntime(runtime.lock, runtime.driver)
         live_beside(its.server, lambda sid: engine.conversation(sid) is not None)
     # Another's of the same server may have moved to it before.
     if its.registry.runtime is not runtime:

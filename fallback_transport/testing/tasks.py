@@ -351,21 +351,22 @@ class VirtualRuntime(Runtime):
     """The async mode of the tests, for all that asks a `Runtime`.
 
     Args:
-        own: that of the app's own mode. Tasks never wait in one of its locks, which need not be
-            the slow ones that a patched `threading` has: they keep out the test's own threads.
+        make_lock: `Runtime.lock` of the app's own mode. Tasks never wait in one, so it need not be
+            the slow one that a patched `threading` has: it keeps out the test's own threads.
+        former: the driver of that mode; see `Tasks`.
     """
 
     # What a test expects comes at its time.
     grain = 0.0
 
-    def __init__(self, own: Runtime) -> None:
-        self.tasks = Tasks(own.driver)
+    def __init__(self, make_lock: Callable[[], Any], former: Driver | None = None) -> None:
+        self.tasks = Tasks(former)
         #: What the application's handlers have raised.
         self.raised: list[BaseException] = []
         #: What the test's own listeners and callbacks have raised.
         self.failed: list[BaseException] = []
         super().__init__(self.tasks)
-        self._make_lock = own.lock
+        self._make_lock = make_lock
         defer_nothing_here()
 
     def now(self) -> float:

@@ -1,0 +1,44 @@
+"""What each server hands over, and gets back instead: gevent's own, and gunicorn."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fallback_transport.runtime import hurry, released, take_socket
+
+
+@pytest.fixture
+def sock() -> Iterator[socket.socket]:
+    with socket.socket() as sock:
+        yield sock
+
+
+def pywsgi_environ(sock: socket.socket, upgrade: bool) -> dict[str, Any]:
+    """What pywsgi gives: its input around a buffered reader, and to an upgrade the reader alone."""
+    reader = SimpleNamespace(raw=SimpleNamespace(_sock=sock))
+    given = reader if upgrade else SimpleNamespace(rfile=reader)
+    return {"SERVER_SOFTWARE": "gevent/26.9 Python/3.11", "wsgi.input": given}
+
+
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_the_socket_behind_pywsgi(sock: socket.socket, upgrade: bool) -> None:
+    assert take_socket("gevent", pywsgi_environ(sock, upgrade)) is sock
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize("mode", ["gevent", "threading"])
+def test_answers_to_polls_do_not_wait_on_pywsgi(sock: socket.socket, mode: str) -> None:
+    hurry(mode, pywsgi_environ(sock, upgrade=False))
+    assert bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) == (mode == "gevent")
+
+
+def test_gunicorns_socket_counts_though_eventlets_name_is_there_too() -> None:
+    """socketio.WSGIApp adds it."""
+    environ = {"gunicorn.socket": object(), "eventlet.input": object(), "wsgi.input": None}
+    with pytest.raises(StopIteration):
+        released(environ, lambda *_: None)
