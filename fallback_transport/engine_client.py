@@ -102,7 +102,7 @@ class EngineClient:
         if handler is None or not manager.is_connected(sid, self._namespace):
             return
         try:
-            refused = self._call("on_resume", handler, sid, environ)
+            refused = self._engine.runtime.call_handler("on_resume", handler, sid, environ)
         except BaseException:
             # Nobody could say whether it is still welcome.
             reason = "the resume handler raised"
@@ -126,7 +126,8 @@ class EngineClient:
         try:
             if self._connected:
                 disconnect = self._engine.stock.handlers["disconnect"]
-                self._call("on_disconnect", disconnect, self._conversation.id, reason)
+                call = self._engine.runtime.call_handler
+                call("on_disconnect", disconnect, self._conversation.id, reason)
         finally:
             self._engine.forget(self._conversation)
             gone()
@@ -209,7 +210,8 @@ class EngineClient:
         try:
             connect = self._server._handle_connect
             with self._engine.patient():
-                self._call("on_connect", connect, conversation.id, packet.namespace, packet.data)
+                call = self._engine.runtime.call_handler
+                call("on_connect", connect, conversation.id, packet.namespace, packet.data)
         except BaseException:
             conversation.close(CloseCode.INTERNAL_ERROR, "the connect handler raised")
             raise
@@ -225,7 +227,7 @@ class EngineClient:
         else:
             call = self._server._handle_event, self._conversation.id, namespace, None, data
         try:
-            self._call(f"{data[0]!r:.100}", *call)
+            self._engine.runtime.call_handler(f"{data[0]!r:.100}", *call)
         except EventRefused:
             # Nobody has asked.
             return
@@ -239,7 +241,7 @@ class EngineClient:
         unanswered, session = self._engine.unanswered, self._conversation.id
         unanswered.add(session)
         try:
-            self._call(f"{data[0]!r:.100}", self._ask, namespace, id, data)
+            self._engine.runtime.call_handler(f"{data[0]!r:.100}", self._ask, namespace, id, data)
         except EventRefused as refused:
             self._answer_error(namespace, id, refused.code, refused.message)
         except BaseException:
@@ -269,10 +271,6 @@ class EngineClient:
         )
         return connected
 
-    def _call(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Call what calls the application's handler."""
-        return self._engine.runtime.call_handler(name, function, *args)
-
     def _answer_error(self, namespace: str | None, id: int, code: int, message: str) -> None:
         error = {"code": code, "message": message}
         prefix = "" if namespace in (None, "/") else f"{namespace},"
@@ -288,9 +286,10 @@ class EngineClient:
         reason = self._engine.stock.reason.CLIENT_DISCONNECT
         disconnect = self._server._handle_disconnect
         sid = self._conversation.id
-        call = partial(self._call, "on_disconnect", disconnect, sid, packet.namespace, reason)
+        call = self._engine.runtime.call_handler
+        end = partial(call, "on_disconnect", disconnect, sid, packet.namespace, reason)
         try:
-            self._engine.endings.run(sid, call)
+            self._engine.endings.run(sid, end)
         finally:
             self._conversation.close(CloseCode.NORMAL, "disconnected by the client")
 

@@ -110,7 +110,8 @@ class Runtime:
     def __init__(self, driver: Driver) -> None:
         self.mode = driver.async_mode
         self._driver = driver
-        self._watch = HubWatch() if self.mode == "eventlet" else None
+        #: Calls application code, under a name; on eventlet it is watched.
+        self.call_handler = HubWatch().call if self.mode == "eventlet" else _called
         self._home: Home | None = None
         self._hub: Hub | None = None
         #: Calls what does not wait once all is done that is due now. Only eventlet's hub knows when
@@ -319,12 +320,6 @@ class Runtime:
             self.give_way()
             self._gave_way = self.now()
 
-    def call_handler(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Call application code; on eventlet it is watched, under its `name`."""
-        if self._watch is None:
-            return function(*args)
-        return self._watch.call(name, function, *args)
-
     def sender(self, sock: socket.socket) -> Callable[[bytes], int]:
         """What sends on a taken socket without waiting, and says how much has gone."""
         raw: Any = None
@@ -447,3 +442,8 @@ class Runtime:
 def _now(function: Callable[[], None]) -> None:
     """Call it where there are no turns."""
     function()
+
+
+def _called(name: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call it where nobody watches."""
+    return function(*args)

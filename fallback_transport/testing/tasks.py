@@ -368,6 +368,7 @@ class VirtualRuntime(Runtime):
         super().__init__(self.tasks)
         self._make_lock = make_lock
         defer_nothing_here()
+        self.call_handler = self._called
 
     def now(self) -> float:
         return self.tasks.time
@@ -392,7 +393,7 @@ class VirtualRuntime(Runtime):
         send: Callable[[bytes], int] = sock.send
         return send
 
-    def call_handler(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+    def _called(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)
         except (KeyboardInterrupt, SystemExit, EventRefused):
