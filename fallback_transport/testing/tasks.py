@@ -263,6 +263,7 @@ class Tasks:
                 task.switch()
             except Exception as error:
                 # Like a thread that dies of it.
+                logger.exception("a task raised")
                 self.errors.append(error)
             if task.dead:
                 task.ended()

@@ -685,7 +685,10 @@ def test_or_it_is_only_logged(application: Application, caplog: pytest.LogCaptur
     with application.client(raise_server_exceptions=False) as client:
         with caplog.at_level(logging.ERROR):
             client.emit("boom", "one")
+            application.transport.server.start_background_task(lambda: 1 / 0)
+            client.advance(0)
         assert "KeyError: 'one'" in caplog.text
+        assert "ZeroDivisionError" in caplog.text
         with pytest.raises(RequestFailed, match="the handler raised"):
             client.request("boom", "two")
         with pytest.raises(RequestFailed, match="no handler takes this event"):
