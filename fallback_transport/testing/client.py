@@ -194,6 +194,8 @@ class TestClient:
     ) -> None:
         """Send an event; without a connection it is kept, and sent by the next.
 
+        What it raises of this package's is in `fallback_transport.protocol.errors`.
+
         Args:
             name: of the event.
             data: its arguments: what JSON can express, with bytes anywhere in it.
@@ -204,6 +206,7 @@ class TestClient:
             TypeError, ValueError: no event can have that name, JSON cannot express the data, or
                 `callback` is no function.
             MessageRefused: it is larger than `max_message`.
+            OutboxFull: as much as a page keeps is unconfirmed: 10,000 messages, or 32 MB.
         """
         if not (callback is None or callable(callback)):
             raise TypeError(

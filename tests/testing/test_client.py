@@ -18,7 +18,7 @@ import pytest
 import socketio
 
 from fallback_transport import ConnectionRefused, FallbackTransport, RequestFailed, Session
-from fallback_transport.protocol.errors import MessageRefused, SessionOver
+from fallback_transport.protocol.errors import MessageRefused, OutboxFull, SessionOver
 from fallback_transport.testing import ConnectionFailed, TestClient
 
 KINDS = ["websocket", "polling"]
@@ -106,6 +106,17 @@ def test_what_a_page_cannot_emit_it_cannot(application: Application, client: Tes
     assert application.handled == [1]
     with pytest.raises(ValueError, match="begins with a slash: 'admin'"):
         TestClient(application.transport, namespace="admin")
+
+
+def test_a_page_keeps_so_much(application: Application, client: TestClient) -> None:
+    client.cut()
+    for number in range(9_990):
+        client.emit("note", number)
+    with pytest.raises(OutboxFull, match="10000 messages"):
+        list(map(client.emit, ["note"] * 11, range(9_990, 10_001)))
+    client.reconnect()
+    assert application.handled == list(range(len(application.handled)))
+    assert 9_990 <= len(application.handled) <= 10_000
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
@@ -409,6 +420,18 @@ def test_a_full_server_does_not_take_another() -> None:
     with application.client(), pytest.raises(ConnectionFailed, match="full") as failed:
         application.client(over="polling")
     assert failed.value.code == 1013
+
+
+def test_a_handler_has_a_context_of_its_own(application: Application, client: TestClient) -> None:
+    def seen() -> str:
+        return str(flask.g.get("of the test"))
+
+    application.app.add_url_rule("/seen", view_func=seen)
+    application.transport.on_message("seen")(lambda client: seen())
+    with application.app.app_context():
+        flask.g.setdefault("of the test", "put")
+        assert application.app.test_client().get("/seen").text == "put"
+        assert client.request("seen") == "None"
 
 
 def test_a_handler_that_sleeps_goes_on_by_the_clock(
