@@ -111,8 +111,9 @@ def message_of(data: Any) -> Message:
     """
     if isinstance(data, str):
         return Message(readable(data))
-    # It is kept until it is confirmed, and whoever made a bytearray may change it.
-    return Message(bytes(data) if isinstance(data, bytearray) else data)
+    # It is kept until it is confirmed, and whoever made a bytearray may change it. What is made of
+    # bytes, as a database's own kind is, would go in base64 on a WebSocket, too.
+    return Message(data if type(data) is bytes else bytes(data))
 
 
 def _own(server: Any, *names: str) -> bool:

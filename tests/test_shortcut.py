@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from socketio import packet as sio
 
 from fallback_transport.packets import Packet
+from fallback_transport.protocol.codec import encode_frames
+from fallback_transport.protocol.envelope import Envelope
 from fallback_transport.shortcut import Shortcut
 
 DATA = st.recursive(
@@ -26,6 +28,10 @@ DATA = st.recursive(
 
 class Name(enum.Enum):
     NEWS = "news"
+
+
+class Bytes(bytes):
+    """As a database has them."""
 
 
 def shortcut(packets: type[sio.Packet] = Packet) -> Shortcut:
@@ -95,6 +101,16 @@ def test_a_name_need_not_be_a_text(name: Any) -> None:
     written = Packet(sio.EVENT, data=[name, {"a": 1}]).encode()
     parts = written if isinstance(written, list) else [written]
     assert [message.data for message in shortcut().messages(name, {"a": 1}, "/")] == parts
+
+
+@pytest.mark.parametrize("kind", [Bytes, bytearray])
+def test_a_kind_of_bytes_goes_as_bytes(kind: Any) -> None:
+    text, attachment = shortcut().messages("x", kind(b"a\xff"), "/")
+    assert type(attachment.data) is bytes
+    assert encode_frames(Envelope(0, 0, 1, (text, attachment))) == [
+        'a0 s1\x1em51-["x",{"_placeholder":true,"num":0}]',
+        b"a0 s2\x1ea\xff",
+    ]
 
 
 def test_another_packet_class_reads_and_writes_for_itself() -> None:
