@@ -34,6 +34,7 @@ class DemoProcess:
 
     Args:
         mode: the async mode.
+        port: 0 for a free one.
 
     Raises:
         RuntimeError: on entering: it did not start; the text has what it said.
@@ -41,14 +42,18 @@ class DemoProcess:
 
     url: str
 
-    def __init__(self, mode: str = "eventlet") -> None:
+    def __init__(self, mode: str = "eventlet", port: int = 0) -> None:
         self._mode = mode
+        self._port = port
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed in __exit__
 
     def __enter__(self) -> DemoProcess:
         """Start it, and wait until it answers."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "demo", "--port", "0", "--async-mode", self._mode],
+            [
+                *(sys.executable, "-m", "demo"),
+                *("--port", str(self._port), "--async-mode", self._mode),
+            ],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -75,6 +80,11 @@ class DemoProcess:
             self._process.kill()
             self._process.wait()
         self._log.close()
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self._process.kill()
+        self._process.wait()
 
     def log(self) -> str:
         """All that it has printed."""

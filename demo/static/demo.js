@@ -202,10 +202,11 @@
     write("chat-alert", "The session is over: " + event.code + " " + event.reason);
   };
   session.onreset = function () {
+    var unsure = lost();
     startCounting();
-    lost();
     find("log").textContent = "";
-    write("chat-alert", "The server no longer has this session; a new one begins.");
+    write("chat-alert", "The server no longer has this session; a new one begins." +
+      (unsure.length ? " Perhaps not delivered: " + unsure.join(", ") : ""));
   };
 
   // --- The ticker -------------------------------------------------------------------------------
@@ -332,8 +333,12 @@
     scroll.scrollTop = scroll.scrollHeight;
   }
 
+  // What they were about.
   function lost() {
-    while (pending.length) { log.removeChild(pending.shift()); }
+    return pending.splice(0).map(function (item) {
+      log.removeChild(item);
+      return "\u201c" + item.querySelector("p").textContent + "\u201d";
+    });
   }
 
   find("composer").onsubmit = function () {

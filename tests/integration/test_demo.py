@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from demo.process import CHROMIUM_FLAGS, ROOT, START_WAIT, DemoProcess
 from tests.documents import README
 
-from .served import MODES
+from .served import MODES, free_port
 
 #: Seconds in which a switch shows, and what a busy machine may take on top.
 SHOWN_IN = 3.0
@@ -208,6 +208,18 @@ def test_an_alert_is_over_with_the_next_message(browser: Browser, demo: DemoProc
     visitor.says("Then in words.")
     visitor.sees("#log", "Then in words.")
     assert visitor.page.inner_text("#chat-alert") == ""
+
+
+def test_what_a_server_may_have_taken_with_it_is_named(browser: Browser) -> None:
+    port = free_port()
+    with DemoProcess(port=port) as demo:
+        visitor = Visitor(browser, demo, "Ann")
+        visitor.says("delivered")
+        visitor.page.wait_for_selector("#log li:not(.pending)")
+        demo.kill()
+        visitor.says("and this?")
+    with DemoProcess(port=port):
+        visitor.sees("#chat-alert", "Perhaps not delivered: \u201cand this?\u201d", 60)
 
 
 def test_each_switch_shows_and_nothing_is_lost(pair: tuple[Visitor, Visitor]) -> None:
