@@ -64,7 +64,7 @@ def test_it_is_connected_at_once(application: Application, client: TestClient) -
     assert client.connected
     assert client.transport in KINDS
     assert client.closed is None
-    assert client.id in repr(client)
+    assert repr(client) == f"<TestClient {client.id} {client.transport}>"
     assert application.transport._made().registry.find(client.id) is not None
 
 
@@ -79,6 +79,13 @@ def test_a_reply_comes_to_callback_and_request(client: TestClient) -> None:
     assert answers == [(None, 1)]
     assert client.request("note", b"\x01") == b"\x01"
     assert client.request("note") is None
+
+
+def test_what_has_no_name_is_a_message(application: Application, client: TestClient) -> None:
+    application.transport.on_message(application.note)
+    client.send("text")
+    client.send(b"bytes")
+    assert application.handled == ["text", b"bytes"]
 
 
 def test_what_came_is_kept_in_order(application: Application, client: TestClient) -> None:
@@ -197,6 +204,19 @@ def test_what_is_under_way_is_lost_and_comes_again(
     assert application.ends == []
 
 
+def test_what_the_server_says_to_what_came_is_lost_too(
+    application: Application, client: TestClient
+) -> None:
+    answers: list[Any] = []
+    client.delay(0.5)
+    client.emit("note", "up", callback=lambda error, reply: answers.append(reply))
+    client.delay(0)
+    client.cut(lose="received")
+    assert (application.handled, answers) == (["up"], [])
+    client.reconnect()
+    assert (application.handled, answers) == (["up"], ["up"])
+
+
 @pytest.mark.parametrize("lose", ["sent", "received"])
 def test_there_must_be_something_to_lose(
     application: Application, client: TestClient, lose: str
@@ -208,6 +228,13 @@ def test_there_must_be_something_to_lose(
     client.emit("note", "up")
     application.transport.emit("news", "down")
     assert (application.handled, client.received("news")) == (["up"], ["down"])
+
+
+def test_what_is_no_way_cannot_be_lost(application: Application, client: TestClient) -> None:
+    with pytest.raises(ValueError, match="'both'"):
+        client.cut("both")
+    client.emit("note", "up")
+    assert (client.connected, application.handled) == (True, ["up"])
 
 
 def test_what_is_delayed_takes_its_time(application: Application, client: TestClient) -> None:
@@ -380,6 +407,23 @@ def test_the_host_is_the_applications() -> None:
 
     with application.client() as client:
         assert client.request("where") == "https://shop.example/"
+
+
+@pytest.mark.parametrize("over", KINDS)
+def test_what_answers_in_the_place_of_the_server_is_told_and_leaves_nothing(
+    application: Application, over: str
+) -> None:
+    def gateway(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("502 Bad Gateway", [("Content-Type", "text/plain")])
+        return [b"nobody is there\n"]
+
+    with application.client() as other:
+        peers = list(other._tasks.peers)
+        application.app.wsgi_app = gateway  # type: ignore[method-assign]
+        with pytest.raises(ConnectionFailed) as failed:
+            application.client(over=over)
+        assert (failed.value.code, failed.value.reason) == (502, "nobody is there")
+        assert other._tasks.peers == peers
 
 
 @pytest.mark.parametrize("over", KINDS)

@@ -101,6 +101,20 @@ def test_to_wait_for_what_never_comes_ends(tasks: Tasks) -> None:
     assert not tasks.create_event().wait()
 
 
+def test_several_can_join_a_task(tasks: Tasks) -> None:
+    joined: list[int] = []
+
+    def join(number: int) -> None:
+        task.join()
+        joined.append(number)
+
+    task = tasks.start_background_task(tasks.sleep, 1)
+    for number in range(3):
+        tasks.start_background_task(join, number)
+    tasks.advance(1)
+    assert joined == [0, 1, 2]
+
+
 def test_a_task_can_be_joined(tasks: Tasks) -> None:
     task = tasks.start_background_task(tasks.sleep, 3)
     assert task.is_alive()
