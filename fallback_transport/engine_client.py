@@ -279,8 +279,8 @@ class EngineClient:
 
     def _reply(self, namespace: str | None, id: int, data: list[Any]) -> None:
         """Call the callback of an `emit`: application code, too."""
-        answered = self._server._handle_ack
-        self._call("of a reply", answered, self._conversation.id, namespace, id, data)
+        call, answered = self._engine.runtime.call_handler, self._server._handle_ack
+        call("of a reply", answered, self._conversation.id, namespace, id, data)
 
     def _disconnect(self, packet: Any) -> None:
         reason = self._engine.stock.reason.CLIENT_DISCONNECT
