@@ -724,12 +724,9 @@
         // Where both have closed, the server's code counts.
         self.code = item.code;
         self.reason = item.reason;
-        var isCrossed = self.closedBy;
+        if (self.closedBy) { self._finish(); }
         self.closedBy = "peer";
-        if (isCrossed) {
-          self._finish();
-          return;
-        }
+        if (self.closed) { return; }
         self._peerClose = item.seq;
         self.events.push({ type: "close", seq: item.seq, code: item.code, reason: item.reason });
       });
@@ -2972,7 +2969,8 @@
     function dispatch(kind, type, init) {
       var event;
       try {
-        event = new root[kind](type, init);
+        // The browser's Event: MooTools puts another one in the place of it.
+        event = new (kind ? root[kind] : Object.getPrototypeOf(root.CloseEvent))(type, init);
       } catch (error) {
         // The browser makes none of this kind.
         event = extend(Target ? new root.Event(type) : { type: type }, init);
@@ -3030,7 +3028,7 @@
       own.protocol = chosen;
       own.readyState = 1;
       settle();
-      dispatch("Event", "open", {});
+      dispatch(0, "open");
     }
 
     function message(data) {
@@ -3051,7 +3049,7 @@
       var isClean = !settle() && !!event.wasClean;
       // A page that goes hears no more.
       if (event.code === GOING_AWAY && !event.wasClean) { return; }
-      if (!isClean) { dispatch("Event", "error", {}); }
+      if (!isClean) { dispatch(0, "error"); }
       dispatch("CloseEvent", "close", {
         code: isClean ? event.code : ABNORMAL, reason: isClean ? event.reason : "", wasClean: isClean
       });

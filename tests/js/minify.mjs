@@ -43,7 +43,7 @@ const PLATFORM = `
   online storage visibilitychange pageshow onpagehide pagehide unload
   open abort setRequestHeader getResponseHeader onreadystatechange readyState status responseText
   addEventListener removeEventListener dispatchEvent handleEvent once preventDefault
-  defaultPrevented currentTarget Event DOMException EventTarget Reflect construct
+  defaultPrevented currentTarget Event CloseEvent DOMException EventTarget Reflect construct
   setPrototypeOf isPrototypeOf defineProperty configurable enumerable writable
   Symbol iterator toStringTag hasInstance from toLowerCase reduce
   URL location protocol host baseURI currentScript getAttribute MessageChannel port1 port2 postMessage

@@ -137,3 +137,21 @@ test("where there is no WebSocket, another copy's is none", () => {
   page.advance(60_000);
   assert.equal(page.server.sessions.size, 2);
 });
+
+test("a page whose Event is a library's hears what it always does", () => {
+  const page = new Page({ connect: false });
+  class CloseEvent extends Event {}
+  // MooTools has one that wraps the browser's.
+  function Wrapper(event) { this.type = event.type; }
+  const root = {
+    location: { protocol: "http:", href: "http://page.test/" }, URL, Reflect, EventTarget, MessageEvent, CloseEvent, Event: Wrapper,
+  };
+  const face = new (load([], { self: root }).WebSocket)("/fallback", [], { environment: page.environment });
+  const heard = [];
+  for (const type of ["open", "error", "close"]) face.addEventListener(type, (event) => heard.push([type, event.constructor.name]));
+  page.until(() => face.readyState === 1).advance(100);
+  face.close();
+  page.until(() => heard.length > 1, "closed", 10_000);
+  assert.deepEqual(heard, [["open", "Event"], ["close", "CloseEvent"]]);
+  assert.deepEqual(page.environment.errors, []);
+});
