@@ -1279,7 +1279,7 @@
     // one that was out of reach may come back. Ids begin with their names.
     var lostFrom = {};
     var probes = 0;
-    // Until when a WebSocket that stopped answering is kept, where it is all there is.
+    // Since when a WebSocket does not answer, which is kept for a while where it is all there is.
     var doubted = 0;
 
     var listeners = {
@@ -1979,8 +1979,8 @@
     // Where polling is not to be had, a new WebSocket may get through; but on a slow path one envelope
     // takes 8 s, and would begin anew.
     function doubt() {
-      doubted = doubted || now() + timing.margin;
-      if (poller || now() < doubted) {
+      doubted = doubted || now();
+      if (poller || now() < doubted + timing.margin) {
         hedge();
       } else {
         lost(socket);
@@ -2014,7 +2014,6 @@
         discard(poller);
         clear(HEDGE);
         clear(PROBE);
-        suspicion = null;
         if (verdict) { judge(null); }
       } else {
         if (carrier && !doubted) {
@@ -2212,7 +2211,7 @@
 
     function retry() {
       // Behind a doubt it is the network, perhaps, that is away for a while.
-      if (retries < 2 || now() > doubted + timing.death) { retries += 1; }
+      if (retries < 2 || now() > doubted + timing.margin + timing.death) { retries += 1; }
       if (face && !machine.id && retries >= TRIES) {
         giveUp(ABNORMAL, "the server is out of reach");
         return;
@@ -2238,8 +2237,7 @@
       // Last words: the acknowledgement of the server's close.
       if (socket) { socket.kick(); }
       Object.keys(timers).forEach(clear);
-      if (poller && carrier === poller && machine.closed && machine.carrier &&
-          machine.carrier.ackAt < Infinity) {
+      if (carrier === poller && machine.closed && machine.carrier && machine.carrier.ackAt < Infinity) {
         bequeath(encodeBody(machine.poll()));
       }
       discard(socket);
@@ -2261,8 +2259,10 @@
 
     // A WebSocket that carried has died; too many young ones, and they count as unstable.
     function buried() {
+      var code = socket.code;
       var pause = pauseOf(socket);
-      var silence = now() - socket.activeAt;
+      // Until it was doubted: that it was kept for a while, as all there is, says nothing.
+      var silence = (doubted || now()) - socket.activeAt;
       var isAsked = question();
       var idle = isAsked ? pause : silence;
       var known = allowed("idle");
@@ -2271,14 +2271,14 @@
       // No fault of the path. Firefox closes it where a link leads to a download. Or the server gave up a
       // page that did not answer, but its question has just come through: it was the page that was busy or
       // asleep. Or silent for longer than we are: the page slept, and could not ask.
-      if ((socket.code === GOING_AWAY && age > timing.late) ||
-          socket.code === SERVICE_RESTART || socket.code === SUPERSEDED ||
-          (socket.code === INACTIVE && now() - socket.askedAt < 1000) || silence > pause + timing.late) {
+      if ((code === GOING_AWAY && age > timing.late) ||
+          code === SERVICE_RESTART || code === SUPERSEDED ||
+          (code === INACTIVE && now() - socket.askedAt < 1000) || silence > pause + timing.late) {
         return;
       }
       // Without a word, that is by a network that allows no such silence. Where a question found it,
       // it may have been since any time after the one before, which was half as long.
-      if (idle >= timing.minWait && (!socket.code || socket.code === ABNORMAL)) {
+      if (idle >= timing.minWait && (!code || code === ABNORMAL)) {
         learn("idle", isAsked ? idle / 2 : 0.8 * idle);
         // If that was all, it will not happen again.
         if (known === Infinity) { return; }

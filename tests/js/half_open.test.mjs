@@ -167,6 +167,18 @@ test("where an answer takes longer than a keepalive, a silent WebSocket is asked
   page.talks();
 });
 
+for (const transports of [["websocket"], ["websocket", "polling"]]) {
+  test(`${transports} allowed: where a question finds a WebSocket dead, the next silence is half as long`, () => {
+    const page = new Page({ options: { transports } }).on("websocket").advance(2 * MINUTE);
+    const silent = page.network.link;
+    silent.swallow();
+    page.until(() => page.network.link !== silent, "another one", MINUTE);
+    page.on("websocket").advance(MINUTE);
+    assert.deepEqual(asked(page, MINUTE).map((time, i, all) => Math.round(time - (all[i - 1] ?? time))), [0, 12, 12, 12, 12]);
+    page.talks();
+  });
+}
+
 test("polling is swallowed, too, by a network that is away for a while: one WebSocket after the other", () => {
   const page = new Page().on("websocket").advance(MINUTE);
   page.network.onpost = () => ({ lost: true });
