@@ -1459,7 +1459,7 @@
       var performance = window.performance;
       var entry = performance && performance.getEntriesByName &&
         performance.getEntriesByName(pollUrl).pop();
-      return entry && /^h[23]/.test(entry.nextHopProtocol);
+      return entry && /^h\d/.test(entry.nextHopProtocol);
     }
 
     // A poll has brought nothing: no turn is missed before long.
@@ -1753,7 +1753,15 @@
           }
         }
         later(lane, delay);
-        pollFailed(lane.failures);
+        // It was not the WebSocket, then, or not it alone.
+        suspicion = null;
+        if (lane.failures < 2) { return; }
+        if (!troubled) {
+          troubled = true;
+          changed();
+        }
+        // Another network perhaps: what was known of WebSocket may be wrong. Or not: then once.
+        if (!socket && (!isJudged() || lane.failures === 3)) { open(); }
       }
 
       // Of a text with a letter beyond ASCII a part is a third of what may be.
@@ -1817,18 +1825,6 @@
       if (took >= 1000 && wait > timing.minWait && (took <= wait || allowed("wait") === Infinity)) {
         learn("wait", 0.8 * (status ? time : time / 2));
       }
-    }
-
-    function pollFailed(failures) {
-      // It was not the WebSocket, then, or not it alone.
-      suspicion = null;
-      if (failures < 2) { return; }
-      if (!troubled) {
-        troubled = true;
-        changed();
-      }
-      // Another network perhaps: what was known of WebSocket may be wrong. Or not: then once.
-      if (!socket && (!isJudged() || failures === 3)) { open(); }
     }
 
     // -- WebSocket
@@ -2116,6 +2112,8 @@
     // Take an envelope; false if the session or the connection ended for it.
     function receive(connection, unit) {
       if (!take(connection, unit)) { return false; }
+      // It has led to the same process for a while: that it led to another one before was a move.
+      if (now() - connection.startedAt > timing.margin) { lostFrom = {}; }
       var isNews = troubled || suspicion;
       retries = strangers = doubted = 0;
       troubled = false;
@@ -2136,7 +2134,7 @@
     // Carry a new session, some time within `spread`: many clients hear of a restart together, and
     // must not come together. Where one session after the other ends young, each begins later.
     function begin(next, spread) {
-      if (machine) { drop(); }
+      drop();
       machine = next;
       sessionNonce = nonce(window);
       young = now() - begunAt < timing.death ? young + 1 : 0;
@@ -2414,12 +2412,6 @@
         }
         bequeath(body(Infinity));
       }
-    }
-
-    // The page goes, and perhaps comes back: nothing is to be open meanwhile.
-    function suspend() {
-      drop();
-      changed();
     }
 
     // Act on what has happened in the machine. A page that hears of it may begin another session.
@@ -2739,7 +2731,8 @@
       if (!event.persisted) { machine.close(GOING_AWAY, "the page was left", now()); }
       lastWords();
       if (event.persisted) {
-        suspend();
+        drop();
+        changed();
       } else {
         // There is no later: who wants to keep what is unconfirmed has to do it now.
         giveUp(machine.code, machine.reason);
@@ -2784,7 +2777,9 @@
         return false;
       }
       away = kept.by;
-      suspend();
+      // Perhaps it comes back: nothing is to be open meanwhile.
+      drop();
+      changed();
       return true;
     }
 

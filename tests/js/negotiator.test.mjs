@@ -1226,6 +1226,23 @@ test("a server process that was out of reach for a while answers again, and all 
   }
 });
 
+test("a page that is sent to another server process for less than a minute comes back, and goes on", () => {
+  for (const transports of [["websocket", "polling"], ["polling"]]) {
+    for (const away of [15_000, 30_000]) {
+      const page = new Page({ options: { transports } }).opened();
+      const first = page.server.tag;
+      for (const [resets, tag] of [[1, "other"], [2, first], [3, "other"]]) {
+        page.advance(away);
+        page.peer.emit("message", "ends the held one");
+        page.server.restart({ tag });
+        for (const link of page.network.open) link.cut();
+        page.until(() => page.count("reset") === resets, `to ${tag}`, MINUTE);
+        page.opened().talks();
+      }
+    }
+  }
+});
+
 test("behind a process that restarts another one may answer, and again when it is back", () => {
   for (const transports of [["websocket", "polling"], ["polling"]]) {
     const page = new Page({ options: { transports } }).opened();
