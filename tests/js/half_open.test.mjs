@@ -179,6 +179,16 @@ for (const transports of [["websocket"], ["websocket", "polling"]]) {
   });
 }
 
+test("a WebSocket that somebody ends with a word behind a silence teaches nothing of silence", () => {
+  const page = new Page().on("websocket").advance(2 * MINUTE + 5000);
+  const ended = page.network.link;
+  ended._end(1011);
+  page.until(() => page.network.link !== ended, "another one");
+  page.on("websocket").advance(MINUTE);
+  assert.deepEqual(asked(page, MINUTE).map((time, i, all) => Math.round(time - (all[i - 1] ?? time))), [0, 24]);
+  page.talks();
+});
+
 test("polling is swallowed, too, by a network that is away for a while: one WebSocket after the other", () => {
   const page = new Page().on("websocket").advance(MINUTE);
   page.network.onpost = () => ({ lost: true });

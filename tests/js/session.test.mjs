@@ -601,6 +601,16 @@ test("what a page's getter throws, and a name that is a symbol, are refused with
   page.talks();
 });
 
+both("what is no event's name: refused at the call", (transport) => {
+  const page = open(transport);
+  for (const name of ["connect", "disconnect", 7, null, undefined]) {
+    assert.throws(() => page.session.emit(name, "data"), refuses("unserialisable"));
+  }
+  page.session.emit("connected", "data");
+  page.until(() => page.peer.events.length === 1, "the other came");
+  page.quiet();
+});
+
 test("no namespace: refused at the call", () => {
   for (const namespace of ["chat", "/a,b", "?"]) {
     assert.throws(() => new Page({ options: { namespace } }), refuses("namespace"));
