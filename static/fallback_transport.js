@@ -248,13 +248,11 @@
     }).map(function (token) { return token.charAt(0) + unit[token.slice(2)]; }).join(" ");
   }
 
-  function withoutMessages(name, value) {
-    if (name !== "messages") { return value; }
-  }
-
   // A hello, a polling request or an envelope as one text.
   function encode(unit) {
-    return [unit.hello ? JSON.stringify(unit, withoutMessages) : tokens(unit)]
+    return [unit.hello ? JSON.stringify(unit, function (name, value) {
+      return name === "messages" ? undefined : value;
+    }) : tokens(unit)]
       .concat(unit.messages.map(segment)).join(SEPARATOR);
   }
 
@@ -463,7 +461,7 @@
       var partial = this.items[received - this.confirmed];
       if (handled > last || received > last || (got && received >= this.confirmed &&
           (received === last || got >= partial.data.length))) {
-        throw failure(PROTOCOL_ERROR, "an ack of what was never sent", true);
+        throw failure(PROTOCOL_ERROR, "an ack of what was not sent", true);
       }
       var gone = this.items.splice(0, Math.max(0, handled - this.confirmed));
       this.bytes -= sizeOf(gone);
@@ -1205,7 +1203,7 @@
     // For tests, another one.
     var window = options.environment || root;
     if (!window.XMLHttpRequest || typeof Uint8Array === "undefined") {
-      throw failure("unsupported", "the browser is old");
+      throw failure("unsupported", "this browser has no typed arrays");
     }
     this.id = null;
     this.protocol = "";
@@ -2113,7 +2111,7 @@
     function receive(connection, unit) {
       if (!take(connection, unit)) { return false; }
       // It has led to the same process for a while: that it led to another one before was a move.
-      if (now() - connection.startedAt > timing.margin) { lostFrom = {}; }
+      if (connection.startedAt < now() - timing.margin) { lostFrom = {}; }
       var isNews = troubled || suspicion;
       retries = strangers = doubted = 0;
       troubled = false;
@@ -2235,7 +2233,7 @@
       // Last words: the acknowledgement of the server's close.
       if (socket) { socket.kick(); }
       Object.keys(timers).forEach(clear);
-      if (carrier === poller && machine.closed && machine.carrier && machine.carrier.ackAt < Infinity) {
+      if (carrier && carrier === poller && machine.closed && machine.carrier.ackAt < Infinity) {
         bequeath(encodeBody(machine.poll()));
       }
       discard(socket);
@@ -2471,7 +2469,7 @@
     this.emit = function (name) {
       var values = [].slice.call(arguments);
       if (!isText(name) || /^(dis)?connect$/.test(name)) {
-        throw failure("unserialisable", "no name: " + String(name));
+        throw failure("unserialisable", "no name");
       }
       var callback = typeof values[values.length - 1] === "function" && values.pop();
       put(EVENT, callback ? nextId : "", values);
@@ -2501,7 +2499,7 @@
       code = code === undefined ? NORMAL : code;
       reason = reason === undefined ? "" : scalars(reason);
       if ((code !== NORMAL && !(code >= 3000)) || !canClose(code, reason)) {
-        throw failure("close", "the code must be 1000, or 3000 to 4999, the reason must be at most " +
+        throw failure("close", "the code must be 1000, or 3000 to 4999; the reason must be at most " +
           MAX_REASON_BYTES + " bytes of UTF-8");
       }
       checkPresence();
@@ -3257,7 +3255,7 @@
     send: function send(data) {
       var own = inside(this);
       var kind = kindOf(data);
-      if (!arguments.length) { throw new TypeError("nothing to send"); }
+      if (!arguments.length) { throw new TypeError("no data"); }
       if (!BYTES.test(kind) && !BLOB.test(kind)) { data = scalars(data); }
       if (!own.readyState) { throw domException("InvalidStateError", "the WebSocket is not open"); }
       own.send(data, kind);
