@@ -141,6 +141,15 @@ def test_what_belongs_together_must_fit_the_credit_together() -> None:
     assert len(client.outbox) == 5
 
 
+def test_an_event_has_as_many_attachments_as_messages_are_granted() -> None:
+    client = attached(POLLING, messages=2)
+    with pytest.raises(MessageRefused, match=r"^4 that belong together exceed .* 3$"):
+        client.send([Message("52-"), *[Message(b"")] * 3])
+    assert len(client.outbox) == 1
+    client.send([Message("52-"), *[Message(b"")] * 2])
+    assert len(client.outbox) == 4
+
+
 # -- welcomes and commits ------------------------------------------------------------------
 
 
