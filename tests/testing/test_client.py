@@ -807,7 +807,8 @@ def test_no_thread_and_no_object_is_left() -> None:
 
     gone = use()
     gc.collect()
-    assert threading.enumerate() == before
+    # One of an earlier test's may be over by now.
+    assert set(threading.enumerate()) <= set(before)
     assert gone() is None
 
 
