@@ -193,11 +193,12 @@ class WebSocketConnection:
     def data_to_send(self) -> list[bytes]:
         """What to write now; empty bytes end the stream. Call it again until nothing is left."""
         self.emptied = False
+        # Also of pings that were counted when their pongs had gone: who reads waits for it.
+        self._pings = 0
         if self._plain and self._closing is None:
             # No pong is among it, and what the session has is under a lock of its own.
             return self._frames()
         with self._lock:
-            self._pings = 0
             framing = self._framing
             frames = []
             if framing.state is _OPEN:

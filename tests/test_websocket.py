@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -268,6 +269,43 @@ def test_who_does_not_read_the_pongs_is_not_read() -> None:
     assert line.connection.behind
     assert line.heard() == [b""] * (MAX_PINGS + 1)
     assert not line.connection.behind
+
+
+def test_pings_that_are_counted_while_their_pongs_go_hold_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever reads has them counted only when another thread has looked for what to write."""
+    line = Line()
+    line.heard()
+    connection, asked, counted = line.connection, threading.Event(), threading.Event()
+    control, pull = WebSocketConnection._control, Conversation.pull
+    writer = threading.Thread(target=connection.data_to_send)
+
+    def count(self: WebSocketConnection, frame: Frame) -> None:
+        if not asked.is_set():
+            writer.start()
+            assert asked.wait(10)
+        control(self, frame)
+
+    def ask(self: Conversation, attempt: int) -> Any:
+        asked.set()
+        assert counted.wait(10)
+        return pull(self, attempt)
+
+    def wake() -> None:
+        counted.set()
+        writer.join()
+
+    line.send((PING, b"", True))
+    with monkeypatch.context() as patch:
+        patch.setattr(WebSocketConnection, "_control", count)
+        patch.setattr(Conversation, "pull", ask)
+        connection.wake = wake
+        line.send(*[(PING, b"", True)] * (MAX_PINGS + 1))
+    assert connection.behind
+    # As who wakes does.
+    connection.data_to_send()
+    assert not connection.behind
 
 
 @pytest.mark.parametrize(
