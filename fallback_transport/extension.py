@@ -120,7 +120,7 @@ class FallbackTransport(Handlers):
 
         Raises:
             RuntimeError: the client manager needs a monkey patch that is missing, or the process
-                has that of another async mode.
+                has that of another async mode, or a `TestClient` has tested the app.
             TypeError: `app` is no Flask application.
         """
         _check_app(app)

@@ -384,6 +384,14 @@ class VirtualRuntime(Runtime):
             self._complained = True
             raise UnsuitableServer(SERVED) from None
 
+    def serve(self, *args: Any, **kwargs: Any) -> None:
+        """No server can go by this clock.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(SERVED)
+
     def share(self, environ: dict[str, Any] | None = None) -> None:
         """While one runs, time stands: nobody is held up."""
 

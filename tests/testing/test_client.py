@@ -543,9 +543,11 @@ def test_a_task_that_began_before_the_first_client_goes_on_in_real_time(mode: st
     """As one that a module has started as it was imported."""
     application = Application(async_mode=mode)
     server = application.transport.server
-    done = server.eio.create_event()
+    connected, done = server.eio.create_event(), server.eio.create_event()
 
     def tick() -> None:
+        # However long the client takes.
+        connected.wait(20)
         for number in range(3):
             server.sleep(0.01)
             application.transport.emit("tick", number)
@@ -554,6 +556,7 @@ def test_a_task_that_began_before_the_first_client_goes_on_in_real_time(mode: st
     server.start_background_task(tick)
     with application.client() as client:
         before = client._tasks.time
+        connected.set()
         assert done.wait(20)
         assert client.received("tick") == [0, 1, 2]
         assert client._tasks.time == before
@@ -902,6 +905,15 @@ def test_no_server_serves_what_a_client_has_tested(
     assert caplog.text.count(told) == 1
     # As the test itself may.
     assert polls.post("/fallback/poll", data="no hello").status_code == 400
+
+
+@pytest.mark.parametrize("mode", ["eventlet", "threading"])
+def test_run_says_why_it_cannot_serve_what_a_client_has_tested(mode: str) -> None:
+    application = Application(async_mode=mode)
+    with application.client():
+        pass
+    with pytest.raises(RuntimeError, match="make another app for the server"):
+        application.transport.run(application.app, port=0)
 
 
 def test_a_failed_with_block_shows_its_own_error(application: Application) -> None:
