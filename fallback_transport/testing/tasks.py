@@ -27,6 +27,7 @@ from ..runtime import (
     UnsuitableServer,
     defer_nothing_here,
 )
+from ..runtime.servers import pywsgi_socket
 
 logger = logging.getLogger("fallback_transport.testing")
 
@@ -375,14 +376,18 @@ class VirtualRuntime(Runtime):
         return self.tasks.time
 
     def check(self, environ: dict[str, Any]) -> None:
-        """The test asks, and its tasks: no server's thread could wait in virtual time."""
+        """The test asks, and its tasks: nothing of a server's could wait in virtual time."""
+        # A hub's server has the test's own thread, perhaps.
+        served = "eventlet.input" in environ or pywsgi_socket(environ) is not None
         try:
             self.tasks.current()
         except RuntimeError:
+            served = True
+        if served:
             if not self._complained:
                 logger.error("%s", SERVED)
             self._complained = True
-            raise UnsuitableServer(SERVED) from None
+            raise UnsuitableServer(SERVED)
 
     def serve(self, *args: Any, **kwargs: Any) -> None:
         """No server can go by this clock.

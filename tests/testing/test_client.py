@@ -10,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import flask
@@ -905,6 +906,23 @@ def test_no_server_serves_what_a_client_has_tested(
     assert caplog.text.count(told) == 1
     # As the test itself may.
     assert polls.post("/fallback/poll", data="no hello").status_code == 400
+
+
+@pytest.mark.parametrize("mode", ["eventlet", "gevent"])
+def test_no_hubs_server_serves_it_in_the_tests_own_thread(
+    mode: str, application: Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its first poll would wait in virtual time, and everything with it."""
+    raw = SimpleNamespace(raw=SimpleNamespace(_sock=object()))
+    environs = {
+        "eventlet": {"eventlet.input": object()},
+        "gevent": {"SERVER_SOFTWARE": "gevent/26.9 Python/3.11", "wsgi.input": raw},
+    }
+    with application.client():
+        pass
+    answer = application.app.test_client().get("/fallback/ws", environ_overrides=environs[mode])
+    assert (answer.status_code, answer.text.strip()) == (501, caplog.messages[0])
+    assert "make another app for the server" in answer.text
 
 
 @pytest.mark.parametrize("mode", ["eventlet", "threading"])
