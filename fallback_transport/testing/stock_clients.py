@@ -7,6 +7,7 @@ the server lives. They know its kind alone, and drop what is for anybody else.
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import getattr_static
 from typing import Any
 
 Send = Callable[[str, Any], None]
@@ -21,8 +22,8 @@ def live_beside(server: Any, is_ours: IsOurs) -> None:
         is_ours: whether a session of this id is.
     """
     kind = type(server)
-    if not isinstance(vars(kind).get("_send_packet"), _Sorted):
-        methods = {name: _Sorted(name, is_ours) for name in ("_send_packet", "_send_eio_packet")}
+    if not isinstance(getattr_static(kind, "_send_packet"), _Sorted):
+        methods = {name: _Sorted(is_ours) for name in ("_send_packet", "_send_eio_packet")}
         # Of this server alone: others of its kind stay as they are.
         server.__class__ = type(kind.__name__, (kind,), methods)
 
@@ -30,15 +31,18 @@ def live_beside(server: Any, is_ours: IsOurs) -> None:
 class _Sorted:
     """In place of a method: sends to ours, and leaves the rest to what was put there."""
 
-    def __init__(self, name: str, is_ours: IsOurs) -> None:
-        self._name = name
+    def __init__(self, is_ours: IsOurs) -> None:
         self._is_ours = is_ours
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._owner, self._name = owner, name
+
     def __get__(self, server: Any, kind: type) -> Send:
+        # Not `kind`: somebody else may have derived another one.
         if server is None:
-            own: Send = getattr(super(kind, kind), self._name)
+            own: Send = getattr(super(self._owner, kind), self._name)
             return own
-        own = getattr(super(kind, server), self._name)
+        own = getattr(super(self._owner, server), self._name)
         theirs: Send = vars(server).get(self._name, own)
         return lambda sid, packet: (own if self._is_ours(sid) else theirs)(sid, packet)
 

@@ -78,3 +78,13 @@ def test_a_client_of_ours_is_disconnected(both: Both) -> None:
     assert both.stock.is_connected()
     both.stock.emit("leave")
     assert not both.stock.is_connected()
+
+
+def test_the_servers_kind_may_be_derived_from_again(both: Both) -> None:
+    """As by what traces each server."""
+    server = both.server.server
+    server.__class__ = type("Traced", (type(server),), {})
+    ours = both.client()
+    assert ours.request("say", "text") == "text"
+    assert both.stock.emit("say", "text", callback=True) == "text"
+    assert [cls.__name__ for cls in type(server).__mro__[:3]] == ["Traced", "Server", "Server"]
