@@ -117,7 +117,7 @@ def _presence(observations: Mapping[str, Any]) -> Iterator[Finding]:
     polling = observations.get("polling") or {}
     idle = (observations.get("websocket") or {}).get("idle") or {}
     alive = idle.get("alive") or (polling.get("hold") or {}).get("alive")
-    if polling.get("round_trips") and not observations.get("server") and not alive:
+    if polling.get("round_trips") and observations.get("server") is None and not alive:
         yield _finding("went-away", why=polling.get("why"))
 
 
