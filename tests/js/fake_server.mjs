@@ -121,6 +121,8 @@ class Session {
     this.over = null;
     this.closing = null;
     this._packet = null;
+    // How many messages the last packet has that came while nothing was to be handled.
+    this._alone = 1;
     this._number = 0;
   }
 
@@ -215,9 +217,9 @@ class Session {
       if (item.close) this._closedByClient = item.close;
       else if (!this.closing) this._message(item);
     });
-    // Replies and the close are outside the credit, and one message is always allowed.
+    // Replies and the close are outside the credit, and one event is always allowed.
     const pending = this.received - this.handled - this.replies.length;
-    if (pending > Math.max(1, this.server.grant.messages) + (this._closedByClient ? 1 : 0)) {
+    if (pending > Math.max(this._alone, this.server.grant.messages) + (this._closedByClient ? 1 : 0)) {
       this.server.fault(`${pending} messages beyond what was granted`);
     }
     if (!this.holds) this._handled();
@@ -275,6 +277,7 @@ class Session {
       if (this._packet) return this.server.fault("a packet where an attachment was announced");
       const [, type, count = 0, id, json] = /^(\d)(?:(\d+)-)?(?:\/[^,]*,)?(\d*)([^]*)$/.exec(item);
       this._packet = { type, count: Number(count), id, json, attachments: [] };
+      if (this.received - this.handled === 1) this._alone = 1 + this._packet.count;
     }
     if (this._packet.attachments.length < this._packet.count) return;
     const { type, id, json, attachments } = this._packet;

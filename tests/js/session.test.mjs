@@ -590,6 +590,8 @@ both("more attachments than messages are granted: refused at the call", (transpo
   assert.equal(page.peer.events.length, 1);
   page.talks();
   page.session.emit("x", bytes(3));
+  page.until(() => page.peer.events.length === 3, "the most that is taken");
+  page.quiet();
 });
 
 test("what a page's getter throws, and a name that is a symbol, are refused with the code that is told", () => {
