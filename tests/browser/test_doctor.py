@@ -420,7 +420,9 @@ def test_runs_again_with_another_time_of_silence(visit: Callable[..., Visit]) ->
     polling = doctor.finished().report()["observations"]["polling"]
     # begin, 8 echoes, a stream, 2 serials, seen.
     assert (polling["hold"]["asked"], polling["requests"]) == (2, 13)
-    assert "A request that waits (2 s): Held for 2 s, then answered." in doctor.copied("#copy-text")
+    # On a busy machine it takes a little longer.
+    waited = r"A request that waits \(2(\.\d)? s\): Held for 2(\.\d)? s, then answered\."
+    assert re.search(waited, doctor.copied("#copy-text"))
 
 
 def test_a_link_may_say_how_long(visit: Callable[..., Visit]) -> None:
