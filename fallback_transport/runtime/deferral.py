@@ -33,8 +33,8 @@ MAX_TEXT = 4_000
 
 _formatter = logging.Formatter()
 
-#: The threads of tests, which read at once what was logged.
-_tests: set[int] = set()
+#: In a thread of tests, which reads at once what was logged, `is_test` is true.
+_thread = threading.local()
 
 
 class Deferral(logging.Filter):
@@ -154,9 +154,9 @@ def defer_in_threads() -> None:
     def submit(write: Callable[[], None]) -> None:
         threading.Thread(target=write, name="fallback_transport log", daemon=True).start()
 
-    Deferral(lambda: threading.get_ident() not in _tests, submit).start()
+    Deferral(lambda: not hasattr(_thread, "is_test"), submit).start()
 
 
 def defer_nothing_here() -> None:
     """Let what this thread logs not wait for another, whoever serves beside it."""
-    _tests.add(threading.get_ident())
+    _thread.is_test = True
