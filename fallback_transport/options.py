@@ -54,7 +54,7 @@ class Options:
             "https://shop.example"; "*" for all.
         subprotocols: what a page can choose from, as a WebSocket's; it gets the
             first of those that it offers.
-        wait: seconds for which a poll may be held.
+        wait: seconds for which a poll may be held; never more than half of `inactivity`.
         keepalive: seconds of silence after which an end asks whether the other lives.
         inactivity: seconds for which a session lives with no connection; at least 120 is wise.
         max_message: bytes of the largest single message; a larger one is refused.
@@ -208,7 +208,8 @@ class Options:
             self.credit_bytes,
             self.max_message,
             self.max_body,
-            self.wait,
+            # A client hears nothing meanwhile, and is not to take that for the end of the session.
+            min(self.wait, self.inactivity / 2),
             self.keepalive,
             self.inactivity,
         )

@@ -1044,3 +1044,12 @@ def test_a_handler_waits_until_there_is_room() -> None:
         assert quick.received("news") == [0, 1, 2, 3]
         slow.reconnect()
         assert slow.received("news") == quick.received("news") == list(range(6))
+
+
+@pytest.mark.parametrize("inactivity", [1, 3, 10])
+@pytest.mark.parametrize("over", KINDS)
+def test_who_is_there_is_not_away_however_short_the_inactivity(over: str, inactivity: int) -> None:
+    application = Application(inactivity=inactivity)
+    with application.client(over=over) as client:
+        client.advance(300)
+        assert client.closed is None
