@@ -9,7 +9,10 @@ from markupsafe import Markup
 
 from .files import SCRIPT, load
 
-_TAG = Markup('<script src="{src}" integrity="{integrity}" data-url="{url}"{nonce}></script>')
+# What checks the hash must be able to read the file: by CORS, where the page is in a sandbox.
+_TAG = Markup(
+    '<script src="{src}" integrity="{integrity}" crossorigin data-url="{url}"{nonce}></script>'
+)
 _NONCE = Markup(' nonce="{}"')
 
 

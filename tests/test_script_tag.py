@@ -57,6 +57,7 @@ def test_it_loads_the_file_in_this_version() -> None:
     digest = hashlib.sha384((folder() / SCRIPT).read_bytes()).digest()
     assert found["integrity"] == "sha384-" + base64.b64encode(digest).decode()
     assert found["data-url"] == "/fallback"
+    assert "crossorigin" in found
     assert "nonce" not in found
 
 

@@ -88,7 +88,7 @@ PAGE = """<!doctype html>
 def mounted() -> Iterator[str]:
     """The URL of an app under a prefix, whose pages have JAVASCRIPT.md's policy, with a nonce."""
     app = flask.Flask("mounted")
-    transport = FallbackTransport(app, async_mode="threading", wait=1.0)
+    transport = FallbackTransport(app, async_mode="threading", wait=1.0, origins="null")
     transport.on_message("echo")(lambda client, data: data)
 
     @app.get("/<what>")
@@ -103,6 +103,7 @@ def mounted() -> Iterator[str]:
         response = flask.make_response(page)
         response.headers["Content-Security-Policy"] = (
             f"default-src 'none'; script-src 'nonce-{flask.g.csp_nonce}'; connect-src 'self'"
+            f"{'; sandbox allow-scripts' if what == 'sandbox' else ''}"
         )
         return response
 
@@ -145,3 +146,10 @@ def test_the_templates_tag_passes_with_its_nonce_and_hash_under_a_prefix(mounted
     assert works == "polling websocket"
     # Another nonce than the policy's, another file than the hash's.
     assert blocked == ["ReferenceError: FallbackTransport is not defined"] * 2
+
+
+@pytest.mark.requires("chromium")
+def test_the_templates_tag_works_in_a_sandbox_which_is_of_no_origin(mounted: str) -> None:
+    """To such a page every file is another origin's: who checks its hash has to ask by CORS."""
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(titles, f"{mounted}/sandbox").result() == ["polling websocket"]
