@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
+from demo.process import CHROMIUM_FLAGS
 from tests.browser.tabs import Tab
 from tests.engines.playwright_engines import launch_firefox
 from tests.inside import show
@@ -16,14 +17,6 @@ from tests.integration.served import Served
 from tests.needs import find
 from tests.proxies.fault_process import FaultProxy
 from tests.proxies.zoo import addresses
-
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-    # Debian's Chromium calls home all the same, unless home is nowhere.
-    *("--gaia-url=http://127.0.0.1:1", "--google-base-url=http://127.0.0.1:1"),
-    "--component-updater=url-source=http://127.0.0.1:1/x,disable-background-downloads",
-)
 
 
 @pytest.fixture(scope="package")
@@ -37,7 +30,7 @@ def playwright() -> Iterator[Playwright]:
 @pytest.fixture(scope="package")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     """Chromium."""
-    launched = playwright.chromium.launch(executable_path=find("chromium"), args=list(FLAGS))
+    launched = playwright.chromium.launch(executable_path=find("chromium"), args=CHROMIUM_FLAGS)
     yield launched
     launched.close()
 

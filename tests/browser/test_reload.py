@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser.conftest import FLAGS
+from demo.process import CHROMIUM_FLAGS
 from tests.browser.tabs import PATIENCE, Tab, View
 from tests.integration.served import Served
 from tests.needs import find
@@ -129,7 +129,7 @@ def caching(browser: Browser) -> Iterator[Browser]:
     """Chromium with its cache of whole pages, which Playwright switches off."""
     launched = browser.browser_type.launch(
         executable_path=find("chromium"),
-        args=list(FLAGS),
+        args=CHROMIUM_FLAGS,
         ignore_default_args=["--disable-back-forward-cache"],
     )
     yield launched

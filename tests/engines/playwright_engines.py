@@ -30,7 +30,7 @@ FIREFOX_PREFERENCES: dict[str, Any] = {
 def launch_chromium(playwright: Any, **options: Any) -> Any:
     """Chromium, with Playwright's options."""
     return playwright.chromium.launch(
-        executable_path=find("chromium"), args=list(CHROMIUM_FLAGS), **options
+        executable_path=find("chromium"), args=CHROMIUM_FLAGS, **options
     )
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from demo.process import CHROMIUM_FLAGS
 from tests.inside import show
 from tests.needs import MissingError, find
 
@@ -52,11 +53,9 @@ class Pages:
         # Not above: Playwright is for tests, and without tabs there is no need of it.
         from playwright.sync_api import sync_playwright
 
-        from tests.browser.conftest import FLAGS
-
         self._playwright = sync_playwright().start()
         self._browser = self._playwright.chromium.launch(
-            executable_path=find("chromium"), args=list(FLAGS)
+            executable_path=find("chromium"), args=CHROMIUM_FLAGS
         )
         for number in range(self._number):
             path = number % len(self._origins)

@@ -72,9 +72,7 @@ def reports(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     ]
     found: dict[str, Any] = {}
     with Served(host=addresses.server_address()) as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=find("chromium"), args=list(CHROMIUM_FLAGS)
-        )
+        browser = playwright.chromium.launch(executable_path=find("chromium"), args=CHROMIUM_FLAGS)
         while chosen:
             names, chosen = chosen[:ABREAST], chosen[ABREAST:]
             with ExitStack() as stack:

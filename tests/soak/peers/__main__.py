@@ -20,7 +20,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.browser.conftest import FLAGS
+from demo.process import CHROMIUM_FLAGS
 from tests.integration.served import ROOT, START_WAIT, free_port
 from tests.needs import find
 from tests.proxies.fault_process import FaultProxy
@@ -259,7 +259,7 @@ def main() -> None:
         plan.write_text(json.dumps(texts))
         peers = [stack.enter_context(_serving(library, folder, plan)) for library in LIBRARIES]
         playwright = stack.enter_context(sync_playwright())
-        browser = playwright.chromium.launch(executable_path=find("chromium"), args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=find("chromium"), args=CHROMIUM_FLAGS)
         stack.callback(browser.close)
         for number, case in enumerate(cases):
             results[case.title] = _run(case, f"c{number}", peers, browser, texts["up"])
