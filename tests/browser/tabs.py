@@ -132,10 +132,13 @@ class View:
     ) -> Status:
         """Wait until a condition holds, and return the status that met it."""
         deadline = time.monotonic() + timeout
+        pause = 10.0
         while not condition(status := self.status()):
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {timeout} s: {what}; the last: {status}")
-            self.tab.page.wait_for_timeout(10)
+            # Each look is work for four processes: what takes long is looked at less often.
+            self.tab.page.wait_for_timeout(pause)
+            pause = min(1.2 * pause, 50)
         return status
 
     def do(self, code: str, *values: Any) -> Any:
