@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from demo.process import CHROMIUM_FLAGS, ROOT, START_WAIT, DemoProcess
 from tests.documents import README
+from tests.needs import find
 
 from .served import MODES, free_port
 
@@ -42,12 +43,22 @@ def demo() -> Iterator[DemoProcess]:
         print(running.log())
 
 
-@pytest.fixture
-def browser(need: Callable[[str], str]) -> Iterator[Browser]:
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=need("chromium"), args=CHROMIUM_FLAGS)
-        yield chromium
-        chromium.close()
+        launched = playwright.chromium.launch(executable_path=find("chromium"), args=CHROMIUM_FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def browser(request: pytest.FixtureRequest, need: Callable[[str], str]) -> Iterator[Browser]:
+    """One for all; no profile of a test's outlives it."""
+    need("chromium")
+    launched: Browser = request.getfixturevalue("chromium")
+    yield launched
+    for context in launched.contexts:
+        context.close()
 
 
 class Visitor:
