@@ -30,6 +30,10 @@ class _Lists(dict[Any, Any]):
         return ()
 
 
+class _NotConnected(KeyError, ValueError):
+    """A stock manager raises the former where others are in the namespace, else the latter."""
+
+
 def share(manager: Any, lock: Any) -> Any:
     """Let threads share the tables of a manager, one at a time.
 
@@ -77,7 +81,7 @@ def _entering(manager: Any, lock: Any) -> Callable[..., Any]:
     def enter(sid: str, namespace: str, room: Any, eio_sid: str | None = None) -> Any:
         with lock:
             if eio_sid is None and not in_namespace(manager, namespace, sid):
-                raise KeyError(sid)
+                raise _NotConnected(sid)
             return stock(sid, namespace, room, eio_sid)
 
     return enter

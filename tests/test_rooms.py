@@ -112,6 +112,16 @@ def test_who_is_gone_leaves_no_empty_room() -> None:
     assert list(manager.rooms["/"]) == [None, "id-0", "a"]
 
 
+@pytest.mark.parametrize("namespace", ["/", "/none"])
+def test_who_is_not_there_is_told_of_as_by_a_stock_manager(namespace: str) -> None:
+    stock = socketio.Manager()
+    stock.rooms = {"/": {None: {}}}
+    with pytest.raises((KeyError, ValueError)) as told:
+        stock.enter_room("nobody", namespace, "b")
+    with pytest.raises(told.type):
+        make(Lock()).enter_room("nobody", namespace, "b")
+
+
 def test_who_goes_through_a_room_does_so_without_the_lock() -> None:
     lock = Lock()
     manager = make(lock)
