@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, request
 from flask_socketio import SocketIO
 
-from fallback_transport import FallbackTransport
+from fallback_transport import FallbackTransport, RequestFailed
 from fallback_transport.testing import ConnectionFailed, TestClient
 from tests.documents import MIGRATING
 from tests.example import console, serving
@@ -35,6 +35,35 @@ def test_a_flask_socketio_app_keeps_its_handlers() -> None:
         client.emit("upload", "photo", b"123")
         client.reconnect()
         assert client.received("stored") == [("photo", 3)]
+
+
+def test_handlers_of_one_client_run_in_order_and_a_call_without_a_listener_fails_at_once() -> None:
+    app = Flask(__name__)
+    socketio = SocketIO(app, async_mode="threading")
+    FallbackTransport(app, server=socketio)
+    seen: list[Any] = []
+
+    @socketio.on("ask")
+    def ask() -> None:
+        seen.append(socketio.call("question", to=request.sid))
+
+    @socketio.on("wait")
+    def wait() -> None:
+        socketio.sleep(100)
+        seen.append("waited")
+
+    socketio.on("stop")(lambda: seen.append("stopped"))
+    socketio.on("disconnect")(lambda reason: seen.append(reason))
+    with TestClient(app) as client:
+        client.emit("ask")
+        assert isinstance(seen.pop(), RequestFailed)
+        client.emit("wait")
+        client.emit("stop")
+        client.close()
+        client.advance(99)
+        assert seen == []
+        client.advance(1)
+        assert seen == ["waited", "stopped", "client disconnect"]
 
 
 def test_without_its_two_lines_it_is_flask_socketios() -> None:
