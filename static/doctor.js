@@ -253,7 +253,7 @@
 
   Examination.prototype.stop = function () {
     this._stopped = true;
-    this._timers.slice().forEach(function (timer) { root.clearTimeout(timer); });
+    this._timers.forEach(function (timer) { root.clearTimeout(timer); });
     this._requests.slice().forEach(function (request) { request.abort(); });
     this._leave();
   };

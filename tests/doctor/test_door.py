@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from email.message import Message
 from http.cookiejar import CookieJar
@@ -13,9 +16,15 @@ from urllib.request import Request
 from urllib.response import addinfourl
 
 import pytest
+from websockets.client import ClientProtocol
+from websockets.frames import Close, CloseCode, Opcode
+from websockets.uri import parse_uri
 
 from fallback_transport.doctor import door
 from fallback_transport.doctor.door import (
+    MAX_HOLD,
+    MAX_MESSAGES,
+    MAX_SILENCE,
     MAX_WAITING,
     MAX_WAITING_PER_ADDRESS,
     MAX_WAITING_PER_RUN,
@@ -24,6 +33,7 @@ from fallback_transport.doctor.door import (
     DoctorDoor,
     Stream,
 )
+from fallback_transport.doctor.findings import MAX_MESSAGE, PROOF
 from fallback_transport.doctor.runs import (
     LIFETIME,
     MAX_HANDSHAKES,
@@ -34,6 +44,8 @@ from fallback_transport.doctor.runs import (
     valid_name,
 )
 from fallback_transport.polling import Answer
+from fallback_transport.runtime import UnsuitableServer
+from fallback_transport.websocket import SUBPROTOCOL
 from tests.fakes import FakeRuntime
 
 RUN = "a-run-of-the-tests"
@@ -109,7 +121,7 @@ def test_a_run_begins_with_a_cookie_and_the_clock(desk: Desk) -> None:
     assert isinstance(answer, Answer)
     facts = json.loads(answer.body[:-2])
     assert {**facts, "time": 0} == {"number": 1, "library": "9.9", "body": 123_456, "time": 0}
-    assert facts["time"] > 1.7e12
+    assert abs(facts["time"] / 1000 - time.time()) < 3600
     cookie = dict(answer.headers)["Set-Cookie"]
     assert cookie == "fallback_transport_doctor=1; Max-Age=600; HttpOnly; SameSite=Strict"
 
@@ -244,6 +256,24 @@ def test_few_wait_at_once(desk: Desk) -> None:
     assert not desk.door._waiting
 
 
+def test_a_place_is_for_the_next_one_who_waits(desk: Desk) -> None:
+    for _ in range(2):
+        for _ in range(MAX_WAITING_PER_RUN):
+            desk.runtime.spawn(lambda: desk.answers.append(desk.do("hold", seconds=9)))
+        desk.runtime.advance(10)
+    for number in range(MAX_WAITING_PER_ADDRESS):
+        seconds = 9 if number else 1
+        hold = {"run": f"another-run-{number:06}", "address": "10.2.1.1", "seconds": seconds}
+        desk.runtime.spawn(lambda hold=hold: desk.answers.append(desk.do("hold", **hold)))
+    desk.runtime.advance(2)
+    # One place of this address is free, and no more.
+    for number in range(2):
+        desk.hold(number, "10.2.1.1", run="a-later-run")
+    desk.runtime.run()
+    found = [answer.status for answer in desk.answers if isinstance(answer, Answer)]
+    assert found == [200] * (2 * MAX_WAITING_PER_RUN + 1) + [503]
+
+
 def test_an_address_where_many_wait_is_in_nobody_elses_way(desk: Desk) -> None:
     for number in range(MAX_WAITING):
         desk.hold(number // MAX_WAITING_PER_RUN, "10.2.1.1")
@@ -269,6 +299,9 @@ def test_an_address_where_many_wait_is_in_nobody_elses_way(desk: Desk) -> None:
         (b'{"run":"a-run-of-the-tests"}', "a command has a number"),
         (b'{"run":"a-run-of-the-tests","number":true,"do":"echo"}', "a command has a number"),
         (b'{"run":"a-run-of-the-tests","number":-1,"do":"echo"}', "a command has a number"),
+        (b'{"run":"a-run-of-the-tests","number":1000000000,"do":"echo"}', "a command has a number"),
+        (b'{"run":"a-run-of-the-tests","number":0}', "an unknown command"),
+        (b'{"run":"a-run-of-the-tests","number":999999999}', "an unknown command"),
         (b'{"run":"a-run-of-the-tests","number":1}', "an unknown command"),
         (b'{"run":"a-run-of-the-tests","number":1,"do":{}}', "an unknown command"),
         (
@@ -352,6 +385,135 @@ def test_a_stripped_handshake_and_a_plain_request_are_told_apart(desk: Desk) -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("came", "headers"),
+    [
+        ("upgrade", {"HTTP_UPGRADE": "WebSocket"}),
+        ("connection", {"HTTP_CONNECTION": "keep-alive, Upgrade"}),
+        ("key", {"HTTP_SEC_WEBSOCKET_KEY": "k"}),
+        ("", {"HTTP_UPGRADE": "h2c", "HTTP_CONNECTION": "close"}),
+    ],
+)
+def test_each_part_of_a_handshake_is_seen_by_itself(
+    desk: Desk, came: str, headers: dict[str, str]
+) -> None:
+    desk.websocket(**headers)
+    [seen] = desk.seen()["handshakes"]
+    assert [part for part in ("upgrade", "connection", "key") if seen[part]] == came.split()
+
+
+class Browser:
+    """One end of a connection whose handshake a door is given; it serves the other in a thread."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.sock, self.served = socket.socketpair()
+        self.framing = ClientProtocol(
+            parse_uri("ws://host.test/"),
+            subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+        )
+        request = self.framing.connect()
+        self.framing.send_request(request)
+        self.framing.data_to_send()
+        named = {f"HTTP_{name.upper().replace('-', '_')}": v for name, v in request.headers.items()}
+        query = {"REQUEST_METHOD": "GET", "QUERY_STRING": f"run={RUN}", "wsgi.input": io.BytesIO()}
+        self.environ: dict[str, Any] = {**query, **named, "werkzeug.socket": self.served}
+        self._events: list[Any] = []
+        self._thread = threading.Thread(
+            target=lambda: desk.door.websocket(self.environ, "10.1.1.1", desk.may_begin)
+        )
+
+    def __enter__(self) -> Browser:
+        self._thread.start()
+        assert self.next().status_code == 101
+        assert self.framing.subprotocol == SUBPROTOCOL
+        assert [len(self.next().data) for _ in PROOF] == list(PROOF)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+        self._thread.join()
+        self.served.close()
+
+    def next(self) -> Any:
+        """What comes next: the answer to the handshake, or a frame; None at the end."""
+        while not self._events:
+            data = self.sock.recv(65536)
+            if not data:
+                return None
+            self.framing.receive_data(data)
+            self._events += self.framing.events_received()
+        return self._events.pop(0)
+
+    def say(self, text: bytes, *, fin: bool = True, begins: bool = True) -> None:
+        """Send a message, or a part of one."""
+        if begins:
+            self.framing.send_text(text, fin)
+        else:
+            self.framing.send_continuation(text, fin)
+        self.flush()
+
+    def flush(self) -> None:
+        self.sock.sendall(b"".join(self.framing.data_to_send()))
+
+
+def test_each_message_is_answered_with_its_length(desk: Desk) -> None:
+    with Browser(desk) as browser:
+        for length in (*PROOF, MAX_MESSAGE, 0):
+            browser.say(b"x" * length)
+            assert browser.next().data == f"got {length}".encode()
+        browser.say(b"ab", fin=False)
+        # Which is none.
+        browser.framing.send_ping(b"ping")
+        browser.say(b"c", begins=False)
+        assert [browser.next().opcode, browser.next().data] == [Opcode.PONG, b"got 3"]
+        browser.framing.send_close(1000)
+        browser.flush()
+        assert browser.next().opcode is Opcode.CLOSE
+        assert browser.next() is None
+        # Longer than the longest silence that a client may choose.
+        assert browser.served.gettimeout() == MAX_SILENCE > MAX_HOLD
+    [seen] = desk.seen()["handshakes"]
+    assert (seen["status"], seen["down"], seen["closed"]) == (101, list(PROOF), 1000)
+    assert seen["up"] == [*PROOF, MAX_MESSAGE, 0, 3]
+    assert not desk.door._waiting
+
+
+def test_so_many_messages_are_answered_and_none_that_is_larger(desk: Desk) -> None:
+    with Browser(desk) as browser:
+        for _ in range(MAX_MESSAGES):
+            browser.say(b"x")
+            assert browser.next().data == b"got 1"
+        browser.say(b"x")
+        assert Close.parse(browser.next().data).code == CloseCode.POLICY_VIOLATION
+    with Browser(desk) as browser:
+        browser.say(b"x" * (MAX_MESSAGE + 1))
+        assert Close.parse(browser.next().data).code == CloseCode.MESSAGE_TOO_BIG
+    with Browser(desk):
+        # It is cut.
+        pass
+    many, large, cut = desk.seen()["handshakes"]
+    assert many["up"] == [1] * MAX_MESSAGES
+    assert large["up"] == cut["up"] == []
+    assert cut["closed"] is None
+    assert not desk.door._waiting
+
+
+def test_a_handshake_that_cannot_be_served_is_seen_with_its_status(desk: Desk) -> None:
+    browser = Browser(desk)
+    del browser.environ["werkzeug.socket"]
+    with pytest.raises(UnsuitableServer):
+        desk.door.websocket(browser.environ, "10.1.1.1", desk.may_begin)
+    for _ in range(MAX_WAITING_PER_RUN):
+        desk.runtime.spawn(lambda: desk.do("hold", seconds=9))
+    desk.runtime.run()
+    refused = desk.door.websocket(browser.environ, "10.1.1.1", desk.may_begin)
+    assert refused is not None
+    assert refused.status == 503
+    assert [each["status"] for each in desk.seen()["handshakes"]] == [501, 503]
+    browser.sock.close()
+    browser.served.close()
+
+
 def test_few_handshakes_are_remembered(desk: Desk) -> None:
     for _ in range(MAX_HANDSHAKES + 1):
         desk.websocket()
@@ -366,7 +528,7 @@ def test_a_websocket_without_a_run_is_refused(desk: Desk) -> None:
 
 def test_proxies_that_are_not_ours_are_seen() -> None:
     desk = Desk(trusted_proxies=1)
-    environ = {"HTTP_VIA": "1.1 box", "HTTP_X_FORWARDED_FOR": "10.0.0.1, 10.0.0.2 ,10.0.0.3"}
+    environ = {"HTTP_VIA": "1.1 box", "HTTP_X_FORWARDED_FOR": "10.0.0.1, , 10.0.0.2 ,10.0.0.3"}
     assert desk.seen(**environ)["proxies"] == {"x-forwarded-for": ["10.0.0.1", "10.0.0.2"]}
     long = desk.seen(HTTP_VIA=",".join(["x" * 200] * 50))["proxies"]["via"]
     assert [len(each) for each in long] == [100] * 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping
@@ -32,7 +33,10 @@ def merged(value: Any, change: Any) -> Any:
 
 @pytest.mark.parametrize("case", CASES["cases"], ids=lambda case: case["about"])
 def test_what_observations_mean(case: dict[str, Any]) -> None:
-    diagnosis = diagnose(merged(CASES["sound"], case["change"]))
+    observations = merged(CASES["sound"], case["change"])
+    before = copy.deepcopy(observations)
+    diagnosis = diagnose(observations)
+    assert observations == before
     assert [[each.code, each.text] for each in diagnosis.findings] == case["findings"]
     assert diagnosis.report()["verdict"] == case["verdict"]
     assert diagnosis.codes == [code for code, _ in case["findings"]]
@@ -50,6 +54,7 @@ def test_every_code_is_documented() -> None:
 def test_what_was_not_observed_is_no_reason_to_fail() -> None:
     assert diagnose({}).codes == ["ws-absent", "poll-blocked"]
     assert diagnose({}).transport == "none"
+    assert diagnose({"tls": {"error": None}}).codes == ["ws-absent", "poll-blocked"]
 
 
 def test_kinds_say_what_they_are_about() -> None:

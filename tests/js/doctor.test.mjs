@@ -23,7 +23,10 @@ function merged(value, change) {
 
 for (const { about, change, verdict, findings } of cases) {
   test(about, () => {
-    const found = diagnose(merged(sound, change), KINDS);
+    const observations = merged(sound, change);
+    const before = structuredClone(observations);
+    const found = diagnose(observations, KINDS);
+    assert.deepEqual(observations, before);
     assert.deepEqual(found.findings.map((each) => [each.code, each.text]), findings);
     assert.deepEqual(found.verdict, verdict);
     for (const each of found.findings) {
@@ -33,7 +36,9 @@ for (const { about, change, verdict, findings } of cases) {
 }
 
 test("what was not observed is no reason to fail", () => {
-  assert.deepEqual(diagnose({}, KINDS).findings.map((each) => each.code), ["ws-absent", "poll-blocked"]);
+  for (const observations of [{}, { tls: { error: null } }]) {
+    assert.deepEqual(diagnose(observations, KINDS).findings.map((each) => each.code), ["ws-absent", "poll-blocked"]);
+  }
 });
 
 test("without the sentences it judges all the same", () => {
@@ -41,6 +46,7 @@ test("without the sentences it judges all the same", () => {
   assert.deepEqual(findings.map((each) => each.severity), ["good", "good"]);
   assert.equal(verdict.transport, "websocket");
   assert.notEqual(verdict.text, "");
+  assert.deepEqual(diagnose({}, {}).findings.map((each) => each.severity), ["bad", "bad"]);
 });
 
 // The page has sentences of its own for every check, and leaves no finding unsaid.
