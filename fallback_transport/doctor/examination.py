@@ -436,7 +436,6 @@ class Examination:
                 raise http.client.IncompleteRead(content, response.length)
         encoding = response.headers.get("Content-Encoding")
         if encoding is not None:
-            self._polling.encoded = True
             unpacker = zlib.decompressobj(47)
             with contextlib.suppress(zlib.error):
                 content = unpacker.decompress(content, MAX_ANSWER)
@@ -452,6 +451,7 @@ class Examination:
             foreign = {"status": response.status, "type": kind}
             location = response.headers.get("Location")
             raise Failed(f"status {response.status}", response.status, foreign, location=location)
+        self._polling.encoded |= encoding is not None
         # Also refused is what was begun with status 200: an answer in pieces.
         if response.status != 200 or "error" in facts:
             refused = {"status": response.status, "error": str(facts.get("error", ""))}

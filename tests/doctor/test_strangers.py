@@ -99,6 +99,27 @@ def test_a_little_that_unpacks_to_much_is_no_answer() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "ours"),
+    [
+        ("200 OK", b'{"number":1}\n.', True),
+        ("503 Busy", b'{"error":"too many wait"}\n.', True),
+        ("502 Bad Gateway", b"<html>", False),
+        ("200 OK", b"<html>Log in", False),
+    ],
+)
+def test_only_a_doctors_answer_tells_that_answers_are_compressed(
+    status: str, said: bytes, ours: bool
+) -> None:
+    """Others compress what they say themselves."""
+    body = gzip.compress(said)
+    head = f"HTTP/1.1 {status}\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    with stranger(head.encode() + body, b"", 0) as route, contextlib.suppress(Failed):
+        examination = Examination(route, 1.0)
+        examination._ask({"do": "begin"}, SOON)
+    assert examination._polling.encoded is ours
+
+
 def test_json_that_is_too_deep_is_no_answer() -> None:
     deep = b"[" * 100_000 + b"\n."
     with (

@@ -154,6 +154,21 @@ test("each direction is proven by itself", () => {
   assert.equal(small.check("Messages from the server").said, "Only 1 B arrived.");
 });
 
+test("what comes of one direction early is not waited for, nor counted, again", () => {
+  for (const late of [/^x/, /^got/]) {
+    const doctor = new Doctor({ query: "?idle=1", onframe: (link, way, text) => way === "up" || link.sent.length > 3 || !late.test(text) || 6000 });
+    doctor.advance(5500);
+    // The network repeats it.
+    for (const size of [1, 1, 4096]) doctor.links[0].message(late.test("got") ? "x".repeat(size) : `got ${size}`);
+    const { up, down, ms } = doctor.finished().report.observations.websocket;
+    assert.deepEqual([doctor.codes, up, down], [["ws-ok", "poll-ok"], [1, 4096, 65536], [1, 4096, 65536]]);
+    assert.equal(ms, late.test("got") ? 6020 : 20);
+  }
+  const { ms } = new Doctor({ query: "?idle=1", onframe: (link, way, text) => text !== "got 4096" || 300 })
+    .finished().report.observations.websocket;
+  assert.equal(ms, 20);
+});
+
 test("a WebSocket that is closed amid the proof tells its code", () => {
   for (const [code, told] of [[1011, 1011], [1006, 1006], [undefined, 1006]]) {
     const doctor = new Doctor({ query: "?idle=1", onframe: () => false });
@@ -184,7 +199,7 @@ test("an idle WebSocket is alive if it answers within 5 s", () => {
 test("without a constructor there is no WebSocket", () => {
   const doctor = new Doctor({ query: "?idle=1", root: { WebSocket: undefined } }).finished();
   assert.deepEqual(doctor.codes, ["ws-absent", "poll-ok"]);
-  assert.equal(doctor.check("Support in this browser").word, "Problem");
+  assert.deepEqual([doctor.check("Support in this browser").word, doctor.check("Support in this browser").said], ["Problem", "There is none."]);
   assert.equal(doctor.check("Handshake").word, "Not tested");
   assert.equal(doctor.report.observations.websocket.handshake, null);
 });

@@ -269,6 +269,7 @@ function sockets(page) {
 
     close(code) {
       Object.assign(this, { over: true, left: code });
+      page.clock.schedule(2 * LATENCY, () => this.onclose && this.onclose({ code }));
     }
   };
 }
