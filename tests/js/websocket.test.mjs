@@ -29,12 +29,15 @@ for (const [url, seen] of [
 }
 
 // A face that is open, in a fake browser, and its server's session.
-function open() {
-  const page = new Page({ connect: false });
+function open({ readable = true, grant } = {}) {
+  const page = new Page({ connect: false, grant });
   const root = {
-    location: { protocol: "http:", href: "http://page.test/" }, URL,
+    location: { protocol: "http:", href: "http://page.test/" }, URL, setTimeout: (run) => page.environment.setTimeout(run, 0),
     FileReader: function FileReader() {
-      this.readAsArrayBuffer = () => page.clock.schedule(1, () => { this.result = new ArrayBuffer(1); this.onload(); });
+      this.readAsArrayBuffer = () => page.clock.schedule(1, () => {
+        this.result = new ArrayBuffer(1);
+        if (readable) this.onload(); else this.onerror();
+      });
     },
   };
   const face = new (load([], { self: root }).WebSocket)("/fallback", [], { environment: page.environment });
@@ -154,4 +157,76 @@ test("a page whose Event is a library's hears what it always does", () => {
   page.until(() => heard.length > 1, "closed", 10_000);
   assert.deepEqual(heard, [["open", "Event"], ["close", "CloseEvent"]]);
   assert.deepEqual(page.environment.errors, []);
+});
+
+// What a face hears from now on.
+function heard(face) {
+  const all = [];
+  for (const type of ["open", "message", "error", "close"]) face.addEventListener(type, (event) => all.push(event));
+  return all;
+}
+
+test("a Blob that cannot be read fails it, and what is behind it is not sent", () => {
+  const { face, page } = open({ readable: false });
+  const events = heard(face);
+  face.send("before");
+  face.send(new Blob(["b"]));
+  face.send("behind");
+  page.until(() => events.length > 1, "closed").advance(10_000);
+  assert.deepEqual(events.map(({ type, code, wasClean }) => [type, code, wasClean]),
+    [["error", undefined, undefined], ["close", 1006, false]]);
+  assert.equal(face.readyState, 3);
+  assert.deepEqual(page.peer.events.map(([, data]) => data), ["before"]);
+  assert.equal(page.environment.timers(), 0);
+});
+
+test("what is larger than a message may be closes it with 1009, behind what was sent before", () => {
+  const { face, page } = open({ grant: { message: 1000 } });
+  const events = heard(face);
+  face.send("before");
+  face.send("x".repeat(970));
+  face.send("x".repeat(1000));
+  assert.equal(face.readyState, 2);
+  face.send("behind");
+  page.until(() => face.readyState === 3, "closed").advance(100);
+  assert.deepEqual(events.map(({ type, code, reason, wasClean }) => [type, code, reason, wasClean]), [["close", 1009, "", true]]);
+  assert.deepEqual(page.peer.events.map(([, data]) => data.length), [6, 970]);
+  // Neither was given to the network.
+  assert.equal(face.bufferedAmount, 1006);
+});
+
+test("where the browser has no EventTarget a page can make, listeners are called as it would", () => {
+  const { face, page } = open();
+  const seen = [];
+  const both = () => seen.push("one");
+  const gone = () => seen.push("gone");
+  face.onmessage = function () { seen.push(this === face); };
+  face.addEventListener("message", both);
+  face.addEventListener("message", both);
+  face.addEventListener("message", () => seen.push("once"), { once: true });
+  face.addEventListener("message", { handleEvent(event) { seen.push(event.target === face, this !== face); } });
+  face.addEventListener("message", null);
+  face.addEventListener("message", () => {
+    face.removeEventListener("message", gone);
+    throw new Error("a page's own");
+  });
+  face.addEventListener("message", gone);
+  face.addEventListener("message", () => seen.push("last"));
+  page.peer.emit("message", "1");
+  page.until(() => seen.includes("last")).advance(10);
+  assert.deepEqual(seen.splice(0), [true, "one", "once", true, true, "last"]);
+  assert.deepEqual(page.environment.errors.map(String), ["Error: a page's own"]);
+  face.removeEventListener("message", both);
+  face.onmessage = null;
+  page.peer.emit("message", "2");
+  page.until(() => seen.includes("last"));
+  assert.deepEqual(seen, [true, true, "last"]);
+  assert.equal(face.dispatchEvent({ type: "nothing", defaultPrevented: true }), false);
+  assert.equal(face.dispatchEvent({ type: "nothing" }), true);
+  face.removeEventListener("nothing", both);
+  for (const value of [false, undefined]) {
+    face.onerror = () => value;
+    const event = { type: "error", preventDefault() { this.defaultPrevented = true; } };
+    assert.equal(face.dispatchEvent(event), value !== false);
+  }
 });
