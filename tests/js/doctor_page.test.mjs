@@ -73,6 +73,23 @@ test("beside each check stands what was seen", () => {
   assert.match(doctor.id("took").textContent, /^Finished in 60\.\d s: no problems, no notes\.$/);
 });
 
+test("what is said has the figures that were seen", () => {
+  for (const [ahead, said] of [
+    [999, "Right, to the second."], [-999, "Right, to the second."], [1000, "1 s ahead of the server's."],
+    [-2400, "2 s behind the server's."],
+  ]) assert.equal(new Doctor({ query: "?idle=1", ahead }).finished().check("Clock of this device").said, said);
+  const slow = new Doctor({ query: "?idle=1", post: first("echo", 1, { after: 1000 }) }).finished();
+  assert.equal(slow.check("Round trip").said, "Half of them within 20 ms, the longest 1 s.");
+  const first4096 = new Doctor({ query: "?idle=1", onframe: (link, way, text) => text.length < 65536 }).finished();
+  assert.equal(first4096.check("Messages from the server").said, "Only 1 B and 4 kB arrived.");
+  const none = new Doctor({ query: "?idle=1", onframe: () => false }).finished();
+  assert.equal(none.check("Messages to the server").said, "None arrived.");
+  assert.match(none.id("took").textContent, /: 1 problem, no notes\.$/);
+  for (const [idle, said] of [[59, "59 s"], [60, "1 min"], [90, "90 s"], [120, "2 min"]]) {
+    assert.equal(new Doctor({ query: `?idle=${idle}` }).finished().check("Idle WebSocket").said, `Still open after ${said} of silence.`);
+  }
+});
+
 // -- WebSocket
 
 test("a handshake has 5 s", () => {
@@ -92,6 +109,7 @@ test("a handshake has 5 s", () => {
       assert.deepEqual([websocket.seconds, websocket.plain], [5, { status: 426, ours: true }]);
       assert.ok(doctor.links[0].over);
       assert.equal(doctor.links[0].onopen, null);
+      assert.match(doctor.check("Handshake").said, /^No answer in 5 s\. /);
     }
   }
 });
