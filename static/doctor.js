@@ -580,7 +580,7 @@
       self._command(command, 0, PATIENCE, function (answer) {
         if (!answer.facts) {
           seen.failed += 1;
-          seen.why = answer.status ? "status " + answer.status : "no answer";
+          seen.why = answer.why || (answer.status ? "status " + answer.status : "no answer");
         }
         if (answer.facts || left === 1) {
           done(answer);
@@ -605,7 +605,13 @@
           seen.refused = { status: answer.status, error: String(answer.facts.error) };
         }
         // Also refused is what was begun with status 200: an answer in pieces.
-        if (answer.status !== 200 || !answer.ours || answer.facts.error) { answer.facts = null; }
+        if (answer.status !== 200 || !answer.ours || answer.facts.error) {
+          answer.facts = null;
+        } else if (answer.facts.number !== sent.number) {
+          // A cache's, which goes by the address alone.
+          answer.facts = null;
+          answer.why = "the answer to another request came, as from a cache";
+        }
         if (!self._stopped) { done(answer); }
       });
   };

@@ -382,10 +382,14 @@ class Examination:
         line = json.dumps(facts) + "\n"
         body = (line + self._padding[: max(0, size - len(line))]).encode()
         try:
-            return self._send("POST", "/poll", body, patience)
+            answered = self._send("POST", "/poll", body, patience)
         except Failed as failed:
             self._polling.refused = failed.refused or self._polling.refused
             raise
+        if answered.facts.get("number") != facts.get("number"):
+            # A cache's, which goes by the address alone.
+            raise Failed("the answer to another request came, as from a cache")
+        return answered
 
     def _send(self, method: str, path: str, body: bytes | None, patience: float) -> Answered:
         """One request on a connection of its own, so that nothing is repeated unasked.

@@ -15,7 +15,14 @@ from typing import Any
 import pytest
 from flask import Flask
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
+from playwright.sync_api import (
+    APIResponse,
+    Browser,
+    BrowserContext,
+    Page,
+    Route,
+    sync_playwright,
+)
 
 from fallback_transport import FallbackTransport
 from tests.engines.playwright_engines import launch_firefox
@@ -318,6 +325,27 @@ def test_a_stream_that_the_server_refuses_says_nothing_of_the_network(
         visit = Visit(context, server.url).finished()
         assert visit.words()["Answers in pieces"] == "Not tested"
         assert "poll-buffered" not in [each["code"] for each in visit.report()["findings"]]
+
+
+def test_behind_a_cache_that_goes_by_the_address_alone_polling_does_not_work(
+    browser: Browser, server: Served
+) -> None:
+    """Each request but the first is answered as that one was."""
+    first: list[APIResponse] = []
+
+    def cached(route: Route) -> None:
+        first[:] = first or [route.fetch()]
+        route.fulfill(response=first[0])
+
+    with closing(browser.new_context()) as context:
+        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
+        context.add_init_script(KEPT)
+        context.route("**/doctor/poll", cached)
+        visit = Visit(context, server.url).finished()
+        codes = [each["code"] for each in visit.report()["findings"]]
+        assert codes == ["ws-ok", "poll-blocked"]
+        assert "the answer to another request came, as from a cache" in visit.text("#verdict")
+        assert visit.complaints == []
 
 
 def test_of_a_server_that_cannot_be_reached_nothing_is_in_order(

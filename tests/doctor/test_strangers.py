@@ -66,6 +66,17 @@ def test_an_answer_without_end_is_none() -> None:
     assert failed.value.foreign is not None
 
 
+@pytest.mark.parametrize("what", ["echo", "serial"])
+def test_the_answer_to_another_request_is_none(what: str) -> None:
+    """As a cache gives it that goes by the address alone."""
+    with (
+        stranger(OK + b'\r\n{"number":9,"library":"","body":1,"time":1}\n.', b"", 0) as route,
+        pytest.raises(Failed, match="the answer to another request") as failed,
+    ):
+        Examination(route, 1.0)._ask({"do": what}, SOON, numbered=what == "echo")
+    assert failed.value.foreign is failed.value.refused is None
+
+
 @pytest.mark.parametrize("begin", [b"", b"{", b'{"number":1}\n'])
 def test_what_is_cut_is_no_whole_answer_and_no_strangers(begin: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
