@@ -75,7 +75,8 @@ class Network(Examination):
         spread, ms = changed.pop("spread", 1000.0), changed.pop("ms", 20.0)
         if changed.pop("bare", False):
             del headers[HEADER]
-        return Answered({**facts, **changed}, headers, ms, spread)
+        number = {"number": command["number"]} if "number" in command else {}
+        return Answered({**number, **facts, **changed}, headers, ms, spread)
 
     @property
     def polling(self) -> dict[str, Any]:

@@ -340,7 +340,7 @@ test("a header that is dropped once is dropped", () => {
     for (const at of [1, 5, 8]) {
       let count = 0;
       const post = (command) => command.do === "echo" && ++count === at
-        ? { text: `${JSON.stringify(echo)}\n.`, headers } : undefined;
+        ? { text: `${JSON.stringify({ ...echo, number: command.number })}\n.`, headers } : undefined;
       const { polling } = new Doctor({ query: "?idle=1", post }).finished().report.observations;
       assert.deepEqual([polling.header, polling.cookie], [header, cookie]);
     }

@@ -158,7 +158,8 @@ export class Doctor {
 
   // What the server answers to a command.
   answer(command, body) {
-    const whole = (facts, size = 0) => `${JSON.stringify(facts)}\n`.padEnd(size - 1, "y") + ".";
+    const { number } = command;
+    const whole = (facts, size = 0) => `${JSON.stringify({ number, ...facts })}\n`.padEnd(size - 1, "y") + ".";
     switch (command.do) {
       case "begin": return whole({ library: "9.9", body: this.behind.body, time: this.clock.now });
       case "echo": return whole({ bytes: body.length, header: true, cookie: true });
