@@ -19,6 +19,11 @@ from websockets.http11 import Request
 from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # pragma: no cover - there is no wheel for every platform
+    from websockets.utils import apply_mask
+
 from .conversation import Conversation
 from .protocol.codec import decode, decode_binary, encode, encode_frames
 from .protocol.codes import CloseCode
@@ -46,6 +51,11 @@ READ_BYTES = 16384
 # See `protocol.state.CLOSED`.
 _OPEN, _CLOSING, _CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 _CONT, _TEXT, _BINARY, _PING = Opcode.CONT, Opcode.TEXT, Opcode.BINARY, Opcode.PING
+
+#: The first byte of a message in one frame (RFC 6455, section 5.2), and what it is; the bit that
+#: says in the second that it is masked.
+_WHOLE = {0x80 | _TEXT: _TEXT, 0x80 | _BINARY: _BINARY}
+_MASKED = 0x80
 
 _UNPRINTABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _MAX_HANDSHAKE_HEADER = 4096
@@ -95,6 +105,7 @@ class WebSocketConnection:
         "_pings",
         "_plain",
         "_registry",
+        "_unframed",
         "emptied",
         "wake",
     )
@@ -129,6 +140,8 @@ class WebSocketConnection:
         self._opcode = _TEXT
         self._failed = False
         self._pings = 0
+        #: How many bytes the framing has in which it has found no frame yet; 0 between two frames.
+        self._unframed = 0
         self._closing: tuple[End | None, int, str] | None = None
         #: Whether there is nothing to write but what the session has: the framing, a kilobyte
         #: that would have to come into the cache, need not be asked.
@@ -140,8 +153,13 @@ class WebSocketConnection:
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the peer, the handshake's request first; empty for the stream's end."""
+        if data and self._plain and self._unframed == 0 and not self._fragments:
+            data = self._whole(data)
+            if not data:
+                return
         with self._lock:
             if data:
+                self._unframed += len(data)
                 self._framing.receive_data(data)
             else:
                 self._framing.receive_eof()
@@ -248,6 +266,7 @@ class WebSocketConnection:
             Side.SERVER, max_size=self._registry.grant.body, logger=framing_logger
         )
         self._framing.writes += opening.data_to_send()
+        self._unframed = 0
 
     def _close(self, end: End | None, code: int, reason: str) -> None:
         # Only noted here: the session's lock is held, and the writer takes them the other way.
@@ -290,8 +309,36 @@ class WebSocketConnection:
             self._framing.send_text(encode(end).encode())
         self._framing.send_close(code, reason)
 
+    def _whole(self, data: bytes) -> bytes:
+        """Take what nearly all is: whole messages, each in one frame; what is left is for `Frame`.
+
+        Only while the framing is open, between two messages. Its parser, which may stop at each
+        byte, takes as long for a frame as all else that is done before the handler is called.
+        """
+        at, end = 0, len(data)
+        while end - at >= 6:
+            opcode = _WHOLE.get(data[at])
+            size, begin = data[at + 1] - _MASKED, at + 6
+            if size == 126 and end - at >= 8:
+                size, begin = data[at + 2] << 8 | data[at + 3], at + 8
+                if size > self._registry.grant.body:
+                    break
+            elif size > 125:
+                break
+            if opcode is None or size < 0 or begin + size > end:
+                break
+            at = begin + size
+            if self._closing is None:
+                self._opcode = opcode
+                self._message(apply_mask(data[begin:at], data[begin - 4 : begin]))
+        return data[at:]
+
     def _frame(self, frame: Frame) -> bool:
         """Take a frame; whether it was the last of a message."""
+        size = len(frame.data)
+        # As a client writes it, masked; one that writes its length in more bytes than it needs is
+        # never between two frames again, as far as is known here.
+        self._unframed -= size + (6 if size < 126 else 8 if size < 65536 else 14)
         if frame.opcode in (_TEXT, _BINARY):
             self._opcode = frame.opcode
         elif frame.opcode is not _CONT:
@@ -382,7 +429,7 @@ def _told(hello: Hello) -> dict[str, Any]:
 def _header(opcode: int, size: int) -> bytes:
     """RFC 6455, section 5.2: a frame's, that is a whole message and not masked."""
     if size < 126:
-        return bytes((0x80 | opcode, size))
+        return ((0x80 | opcode) << 8 | size).to_bytes(2, "big")
     if size < 65536:
         return struct.pack("!BBH", 0x80 | opcode, 126, size)
     return struct.pack("!BBQ", 0x80 | opcode, 127, size)
