@@ -26,7 +26,7 @@ _LINE = re.compile(rb"(?:(POST)|GET) ((?:/[!-~]*)?/(?(1)poll|ws)) HTTP/1\.1\r\n"
 _LENGTH = re.compile(rb"\r\nContent-Length: ([0-9]{1,%d})\r\n" % MAX_DIGITS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Head:
     """The head of a session request.
 
@@ -52,9 +52,15 @@ class Head:
     gzip: bool
     before: bytes = b""
     behind: bytes = b""
+    #: The last that was found again, up to its body, and what was found: whoever polls asks for
+    #: as much each time.
+    _same: bytes = b""
+    _found: tuple[int, int] = (0, 0)
 
     def again(self, buffer: bytes | bytearray) -> tuple[int, int] | None:
         """Where the body begins and ends, if `buffer` has this head, but for its length."""
+        if self._same and buffer.startswith(self._same):
+            return self._found
         if not self.before or not buffer.startswith(self.before):
             return None
         begin = len(self.before)
@@ -63,7 +69,10 @@ class Head:
         if end < 0 or not digits.isdigit() or not buffer.startswith(self.behind, end):
             return None
         body, length = end + len(self.behind), int(digits)
-        return (body, body + length) if length <= self.gateway.registry.grant.body else None
+        if length > self.gateway.registry.grant.body:
+            return None
+        self._same, self._found = bytes(buffer[:body]), (body, body + length)
+        return self._found
 
 
 class SessionHeads:
