@@ -658,3 +658,21 @@ def test_parts_within_parts_are_not_taken_apart(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(MalformedEnvelope):
         decode(f"a0 s1{SEPARATOR}" + "p0/9," * 1000 + end)
     assert len(looked) <= 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a5 r3",
+        "a5 r3 q1",
+        "a5 r3 s1\x1emx",
+        "iname kkey t1 n1 a5 r3 c1",
+        "iname kkey t1 n1 a5 r3 s1 c1\x1emx",
+        # Numbers without messages, and messages without their numbers.
+        "iname kkey t1 n1 a5 s1 c1",
+        "iname kkey t1 n1 a5 c1\x1emx",
+    ],
+)
+def test_what_a_pattern_lets_pass_keeps_the_rules_of_an_envelope(text: str) -> None:
+    with pytest.raises(MalformedEnvelope):
+        decode(text)
