@@ -425,8 +425,6 @@
     this.received = 0;
     // How many units of message `received` + 1 the server has, in parts.
     this.got = 0;
-    // How often the marks have risen.
-    this.moved = 0;
     this.bytes = 0;
     // What is unconfirmed; the first of it, so many, have numbers.
     this.items = [];
@@ -468,18 +466,15 @@
       this.confirmed += gone.length;
       this.numbered -= gone.length;
       var highest = Math.max(received, this.confirmed);
-      var news = gone.length || highest > this.received;
       if (highest > this.received) {
         this.received = highest;
         this.got = 0;
       }
-      if (received === this.received && got > this.got) {
-        this.got = got;
-        news = true;
-      }
-      if (news) { this.moved += 1; }
+      if (received === this.received && got > this.got) { this.got = got; }
       this._release();
     },
+
+    marks: function () { return [this.confirmed, this.received, this.got].join(); },
 
     // The bytes that the server does not have, or has not confirmed.
     left: function () {
@@ -586,6 +581,8 @@
       if (size > this.limit) { throw failure(TOO_LARGE, "a message beyond the grant", true); }
     },
 
+    marks: function () { return [this.handled, this.received, this.got].join(); },
+
     // Message `seq` is handled: how many bytes it had.
     done: function (seq) {
       var size = this.sizes[seq] || 0;
@@ -616,7 +613,6 @@
     // Who closed the session first, "local" or "peer"; and whether it is over.
     this.closedBy = null;
     this.closed = false;
-    this._peerClose = Infinity;
     this._closeDeadline = Infinity;
     this._unstatedBytes = 0;
     this.commits = 0;
@@ -645,7 +641,10 @@
     handled: function (seq, now) {
       this._unstatedBytes += this.inbox.done(seq);
       this._scheduleAck(now);
-      if (this.inbox.handled >= this._peerClose && !this.closed) { this._finish(); }
+      // The peer's close is the last that was received.
+      if (this.closedBy === "peer" && this.inbox.handled === this.inbox.received && !this.closed) {
+        this._finish();
+      }
     },
 
     // Close behind all that was sent; confirmed by the server, or given up after 5 s.
@@ -725,7 +724,6 @@
         if (self.closedBy) { self._finish(); }
         self.closedBy = "peer";
         if (self.closed) { return; }
-        self._peerClose = item.seq;
         self.events.push({ type: "close", seq: item.seq, code: item.code, reason: item.reason });
       });
       if (this.closed) { return; }
@@ -903,7 +901,7 @@
       var unit = this._unit(seq, items);
       var announces = connection === this._toAnnounce;
       connection.handled = this.inbox.handled;
-      connection.stated = this._marks();
+      connection.stated = this.inbox.marks();
       connection.ackAt = Infinity;
       this._unstatedBytes = 0;
       if (announces || connection.transport === POLLING) { unit.commit = connection.commit; }
@@ -916,7 +914,6 @@
 
     _finish: function () {
       this.closed = true;
-      this.unattachedSince = Infinity;
       this.events.push({
         type: "closed", code: this.code, reason: this.reason,
         unconfirmed: this.outbox.items.filter(function (item) { return !item.code; })
@@ -932,12 +929,10 @@
 
     _scheduleAck: function (now) {
       var connection = this.carrier;
-      if (connection && connection.ackAt === Infinity && connection.stated !== this._marks()) {
+      if (connection && connection.ackAt === Infinity && connection.stated !== this.inbox.marks()) {
         connection.ackAt = now + ACK_DELAY;
       }
-    },
-
-    _marks: function () { return [this.inbox.handled, this.inbox.received, this.inbox.got].join(); }
+    }
   };
 
   // --- Socket.IO packets (protocol 5), and ours of type 7 --------------------------------------
@@ -1666,7 +1661,7 @@
       }
 
       // Other with all that is new in an answer.
-      function progress() { return machine.outbox.moved + machine._marks(); }
+      function progress() { return machine.outbox.marks() + machine.inbox.marks(); }
 
       function sent() {
         clear(STALL);
@@ -1950,7 +1945,7 @@
       if (timers[MISSING] || !isUnreceived()) { return; }
       var watched = socket;
       var buffered = socket.ws.bufferedAmount;
-      var moved = machine.outbox.moved;
+      var marks = machine.outbox.marks();
       var asked = question();
       set(MISSING, patience(), function (late) {
         if (socket !== watched || !isUnreceived()) { return; }
@@ -1962,7 +1957,7 @@
           // The answer may be in the queue behind this: once, it gets more time.
           socket.spared = true;
         } else if (!(socket.ws.bufferedAmount < buffered) && question() === asked &&
-            machine.outbox.moved === moved) {
+            machine.outbox.marks() === marks) {
           // A question waits behind all that was sent before; while that moves, the path is but slow.
           doubt();
         }
