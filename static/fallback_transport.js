@@ -618,6 +618,7 @@
     this.commits = 0;
     this._nextAsk = 0;
     this.requests = 0;
+    // The connection whose commit the server is to hear of.
     this._toAnnounce = null;
   }
 
@@ -686,7 +687,7 @@
 
     ask: function (attempt) {
       var connection = this.connections[attempt];
-      if (connection) { connection.asks.push({ number: ++this._nextAsk }); }
+      connection.asks.push({ number: ++this._nextAsk });
     },
 
     // Take an envelope; throws what ends the connection, or, if it is `fatal`, the session.
@@ -1152,9 +1153,9 @@
     if (!source || !source.getRandomValues) { return null; }
     var bytes = new Uint8Array(16);
     source.getRandomValues(bytes);
-    var text = toBase64(bytes).replace(/\+/g, "-").replace(/\//g, "_").slice(0, 22);
+    var text = [].join.call(bytes, ".");
     // edbrowse's source gives zeros: everybody would have the same nonce.
-    return /[^A]/.test(text) ? text : null;
+    return /[1-9]/.test(text) ? text : null;
   }
 
   // A unit; for what is none of ours (a login page, a gateway's error, a cut body) an empty one.
@@ -1887,21 +1888,28 @@
 
       // Send what the machine has, while the browser's own buffer is not full of it already.
       connection.kick = function () {
-        var unit;
-
         function put(frame) { ws.send(isText(frame) ? frame : frame.buffer); }
 
+        // First: what is sent just now must not look like a buffer that drains.
+        watch();
+        attend();
         // Closed already, though not told yet: a browser complains of what is sent then.
-        while (carrier === connection && ws.readyState < 2 && !(ws.bufferedAmount >= 1000000) &&
-            (unit = machine.pull(connection.attempt, now()))) {
+        while (ws.readyState < 2) {
+          if (ws.bufferedAmount >= 1000000) {
+            set(DRAIN, 50, flush);
+            return;
+          }
+          var unit = machine.pull(connection.attempt, now());
+          if (!unit) { return; }
           if (unit.ask === undefined) { connection.activeAt = now(); }
           encodeFrames(unit).forEach(put);
         }
-        if (ws.bufferedAmount >= 1000000) { set(DRAIN, 50, flush); }
       };
 
       connection.stop = function () {
         clear(GREETING);
+        clear(ASKING);
+        clear(MISSING);
         ws.onopen = ws.onmessage = ws.onclose = ws.onerror = null;
         // Without a code, which old WebKit refuses.
         ws.close();
@@ -1909,9 +1917,9 @@
     }
 
     // The silence after which a WebSocket is asked: with the time for its answer within a keepalive.
-    function pauseOf(connection) {
+    function pauseOf() {
       var keepalive = machine.grant.keepalive;
-      return Math.min(connection.pause, allowed("idle"),
+      return Math.min(socket.pause, allowed("idle"),
         Math.max(keepalive / 2, keepalive - patience()));
     }
 
@@ -1920,35 +1928,28 @@
 
     // Ask a WebSocket that has fallen silent: soon if it has brought messages, then ever later.
     function attend() {
-      var asked = socket;
-      if (!asked || carrier !== asked || question()) { return; }
-      var due = asked.heardAt + pauseOf(asked);
+      if (question()) { return; }
+      var due = socket.heardAt + pauseOf();
       // One timer for many messages: it is set anew when it fires, or has to fire earlier.
       if (timers[ASKING] && attentionAt <= due) { return; }
       attentionAt = due;
       set(ASKING, due - now(), function () {
-        if (carrier === asked && now() >= asked.heardAt + pauseOf(asked) && !question()) {
-          machine.ask(asked.attempt);
-        }
+        if (now() >= socket.heardAt + pauseOf() && !question()) { machine.ask(socket.attempt); }
         flush();
       });
     }
 
     // Whether something sent on the WebSocket is not received.
-    function isUnreceived() {
-      return carrier && carrier === socket &&
-        (machine.outbox.last() > machine.outbox.received || question());
-    }
+    function isUnreceived() { return machine.outbox.last() > machine.outbox.received || question(); }
 
     // While that is so: ask, and then doubt it.
     function watch() {
       if (timers[MISSING] || !isUnreceived()) { return; }
-      var watched = socket;
       var buffered = socket.ws.bufferedAmount;
       var marks = machine.outbox.marks();
       var asked = question();
       set(MISSING, patience(), function (late) {
-        if (socket !== watched || !isUnreceived()) { return; }
+        if (!isUnreceived()) { return; }
         if (!question()) {
           // What must be received once the answer comes.
           socket.expects = machine.carrier.nextSeq - 1;
@@ -2226,7 +2227,7 @@
 
     function drop() {
       // Last words: the acknowledgement of the server's close.
-      if (socket) { socket.kick(); }
+      if (carrier && carrier === socket) { socket.kick(); }
       Object.keys(timers).forEach(clear);
       if (carrier && carrier === poller && machine.closed && machine.carrier.ackAt < Infinity) {
         bequeath(encodeBody(machine.poll()));
@@ -2251,7 +2252,7 @@
     // A WebSocket that carried has died; too many young ones, and they count as unstable.
     function buried() {
       var code = socket.code;
-      var pause = pauseOf(socket);
+      var pause = pauseOf();
       // Until it was doubted: that it was kept for a while, as all there is, says nothing.
       var silence = (doubted || now()) - socket.activeAt;
       var isAsked = question();
@@ -2340,11 +2341,7 @@
 
     // Send what there is to send, on whatever carries.
     function flush() {
-      // First: what is sent just now must not look like a buffer that drains.
-      watch();
-      attend();
-      if (socket) { socket.kick(); }
-      if (poller) { poller.kick(); }
+      if (carrier) { carrier.kick(); }
       tick();
     }
 

@@ -87,5 +87,5 @@ test("zeros are no nonce: of a random source that is a stub, nothing is taken", 
     return JSON.parse(bodies[0].split("\x1e")[0]);
   };
   assert.equal(hello(0).nonce, undefined);
-  assert.equal(hello(255).nonce, "_____________________w");
+  assert.equal(hello(255).nonce, "255.255.255.255.255.255.255.255.255.255.255.255.255.255.255.255");
 });
