@@ -1573,12 +1573,11 @@
       var pause = ATTENTION * timing.alive;
       var heldUntil = 0;
 
-      connection.transport = POLLING;
       connection.attempt = ++attempt;
       connection.startedAt = now();
       connection.kick = kick;
 
-      sending.abort = post(SENDING, encodeBody(hello(connection)),
+      sending.abort = post(SENDING, encodeBody(hello(connection, POLLING)),
         Math.min(timing.request, greeting(0) * Math.pow(2, retries)), function (status, text) {
           var unit = read(decodeBody, text);
           sending.abort = null;
@@ -1830,7 +1829,6 @@
       // When it has opened.
       var opened = 0;
 
-      connection.transport = WEBSOCKET;
       connection.attempt = ++attempt;
       connection.startedAt = now();
       // How long silence may last before we ask.
@@ -1841,7 +1839,7 @@
 
       ws.binaryType = "arraybuffer";
       ws.onopen = function () {
-        ws.send(encode(hello(connection)));
+        ws.send(encode(hello(connection, WEBSOCKET)));
         opened = now();
       };
       ws.onerror = broken;
@@ -1981,8 +1979,8 @@
 
     // -- What the connections report
 
-    function hello(connection) {
-      return extend(machine.hello(connection.attempt, connection.transport, sessionNonce, now(), helloBytes),
+    function hello(connection, transport) {
+      return extend(machine.hello(connection.attempt, transport, sessionNonce, now(), helloBytes),
         { client: extend({ library: FallbackTransport.version, why: reason() }, face && face.client) });
     }
 
