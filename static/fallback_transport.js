@@ -2042,7 +2042,16 @@
         suspicion = reason;
       }
       discard(connection);
-      turnedAway(end || {});
+      var code = end && end.code;
+      // Another process of the server answers for ours: three times running, and ours is gone.
+      if (code === MISDIRECTED && !carrier && !(++strangers % 3)) {
+        lostFrom[machine.id.split(".")[0]] = now() + timing.death;
+        // A move, which may be taken back soon.
+        if (machine.settled) { lostFrom = {}; }
+        giveUp(GONE, "another server process answers");
+      } else if (FINAL.indexOf(code) >= 0 && !socket && !poller) {
+        giveUp(code, end.reason);
+      }
       if (former !== machine || machine.closed) { return; }
       if (carrier) {
         if (suspicion && polledAt >= connection.startedAt) { judge(suspicion); }
@@ -2058,16 +2067,6 @@
       }
       changed();
       tick();
-    }
-
-    function turnedAway(end) {
-      // Another process of the server answers for ours: three times running, and ours is gone.
-      if (end.code === MISDIRECTED && !carrier && !(++strangers % 3)) {
-        lostFrom[machine.id.split(".")[0]] = now() + timing.death;
-        giveUp(GONE, "another server process answers");
-      } else if (FINAL.indexOf(end.code) >= 0 && !socket && !poller) {
-        giveUp(end.code, end.reason);
-      }
     }
 
     function giveUp(code, reason) {
@@ -2104,8 +2103,10 @@
     // Take an envelope; false if the session or the connection ended for it.
     function receive(connection, unit) {
       if (!take(connection, unit)) { return false; }
-      // It has led to the same process for a while: that it led to another one before was a move.
-      if (connection.startedAt < now() - timing.margin) { lostFrom = {}; }
+      // It has led to the same process for a while: that it led to another one before was a move, and
+      // so it is if it does so next.
+      machine.settled = connection.startedAt < now() - timing.margin;
+      if (machine.settled) { lostFrom = {}; }
       var isNews = troubled || suspicion;
       retries = strangers = doubted = 0;
       troubled = false;
@@ -2550,19 +2551,19 @@
 
     // -- What the session tells
 
-    function reset(next) {
+    function reset() {
       callbacks = {};
       nextId = 1;
       incoming = refusal = null;
       isAccepted = isResumed = reopens = false;
-      return next;
     }
 
     function start(spread) {
       var auth = options.auth;
       var next = new ClientMachine(now());
       next.send(encodePacket(CONNECT, namespace, "", typeof auth === "function" ? auth() : auth));
-      begin(reset(next), spread);
+      reset();
+      begin(next, spread);
     }
 
     function received(event) {

@@ -1243,6 +1243,22 @@ test("a page that is sent to another server process for less than a minute comes
   }
 });
 
+test("a page whose server process is out of reach for a few seconds comes back to it, and goes on", () => {
+  for (const transports of [["websocket", "polling"], ["polling"]]) {
+    const page = new Page({ options: { transports } }).opened().talks();
+    const first = page.server.tag;
+    for (let resets = 1; resets < 5; resets++) {
+      // On its own process for a while, on the other one for as long as a few checks take.
+      page.advance(resets % 2 ? 30_000 : 4000);
+      page.peer.emit("message", "ends the held one");
+      page.server.restart({ tag: resets % 2 ? "other" : first });
+      for (const link of page.network.open) link.cut();
+      page.until(() => page.count("reset") === resets, `${resets}`, MINUTE);
+      page.opened().talks();
+    }
+  }
+});
+
 test("behind a process that restarts another one may answer, and again when it is back", () => {
   for (const transports of [["websocket", "polling"], ["polling"]]) {
     const page = new Page({ options: { transports } }).opened();
