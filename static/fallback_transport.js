@@ -2537,16 +2537,15 @@
         return true;
       } catch (error) {
         window.setTimeout(function () { throw error; }, 0);
-        return false;
       }
     }
 
     function dispatch(type, event) {
-      var handler = session["on" + type];
       event.type = type;
       event.target = session;
-      (typeof handler === "function" ? [handler] : []).concat(list(typed, type))
-        .forEach(function (listener) { guard(listener, [event]); });
+      [session["on" + type]].concat(list(typed, type)).forEach(function (listener) {
+        if (typeof listener === "function") { guard(listener, [event]); }
+      });
     }
 
     // -- What the session tells
@@ -2632,10 +2631,12 @@
 
       if (!all.length) { refuse("no listener for " + name); }
       all.forEach(function (listener) {
-        // Also what it returns may be impossible to send.
+        // Also what it returns may be impossible to send. A promise is; but who takes `reply` replies later.
         if (!guard(function () {
           var value = listener.apply(session, values.concat(open ? reply : []));
-          if (value !== undefined) { reply(value); }
+          if (value !== undefined && !(Object(value).then && listener.length > values.length)) {
+            reply(value);
+          }
         })) { refuse("the listener raised"); }
       });
     }
@@ -2646,7 +2647,6 @@
 
     function over(event) {
       var open = callbacks;
-      var refused = refusal;
       var told = {
         code: event.code, reason: event.reason,
         // Closed by one side, and known to the other.
@@ -2656,7 +2656,7 @@
       };
       // A new session begins by itself where the server has lost this one; not where the page has closed.
       // As codes that somebody closes with they are the application's own.
-      var isReset = machine._closeDeadline === Infinity && !refused && !face &&
+      var isReset = machine._closeDeadline === Infinity && !refusal && !face &&
         (event.code === SERVICE_RESTART || (!machine.closedBy && (event.code === GONE || event.code === INACTIVE)));
       if (isReset) {
         session.state = "reconnecting";
@@ -2671,7 +2671,7 @@
         drop();
       }
       fail(open, failure(event.code, "the session ended: " + event.code + " " + event.reason));
-      if (refused) { told.data = refused.data; }
+      if (refusal) { told.data = refusal.data; }
       // As a WebSocket does: what went wrong first, then that it is over.
       if (!isReset && !told.wasClean && event.code !== GOING_AWAY) {
         dispatch("error", extend({}, told));

@@ -262,13 +262,28 @@ both("an event that asks for nothing gets no reply, and its listener no reply fu
 
 both("a promise is no reply: an error is, unless the listener has replied or nobody has asked", (transport) => {
   const page = open(transport);
-  page.session.on("x", async (value, reply) => { if (value > 1) reply(value); });
+  page.session.on("x", async (...values) => { if (values[0] > 1) values[1](values[0]); });
   page.peer.ask(1, "x", 1);
   page.peer.ask(2, "x", 2);
   page.peer.emit("x", 1);
   page.advance(500);
   assert.deepEqual(page.peer.replies, [["7", 1, { code: 1011, message: "the listener raised" }], ["3", 2, [2]]]);
   assert.deepEqual(page.environment.errors.splice(0).map((error) => error.code), ["unserialisable"]);
+  page.quiet();
+});
+
+both("an async listener that takes the reply function replies by it, later, as one of Socket.IO's does", async (transport) => {
+  const page = open(transport);
+  page.session.on("x", async (value, reply) => {
+    await null;
+    reply(value);
+  });
+  page.peer.ask(1, "x", "later");
+  page.advance(500);
+  assert.deepEqual(page.peer.replies, []);
+  await null;
+  page.advance(500);
+  assert.deepEqual(page.peer.replies, [["3", 1, ["later"]]]);
   page.quiet();
 });
 
