@@ -266,7 +266,7 @@
     for (var at = 0, end; !at || at < items.length; at = end) {
       var first = items[at] || { data: "" };
       var head = at ? { ack: unit.ack, received: unit.received, got: unit.got } : extend({}, unit);
-      if (items.length) { head.seq = unit.seq + at; }
+      if (items[0]) { head.seq = unit.seq + at; }
       end = at + 1;
       if (isText(first.data)) {
         while (end < items.length && isText(items[end].data)) { end++; }
@@ -539,7 +539,7 @@
         if (seq + i <= this.received) { continue; }
         if (item.total) {
           // Whatever is behind an unfinished one comes again.
-          item = fresh.length && item.offset ? null : this._add(item);
+          item = fresh[0] && item.offset ? null : this._add(item);
           if (!item) { break; }
         }
         this._limited(item.size);
@@ -795,7 +795,7 @@
         agenda.push([connection.heardAt +
           (isSocket ? silence : Math.min(silence, grant.inactivity)), drop]);
         if (!connection.commit) { agenda.push([connection.openedAt + CANDIDATE_WAIT, drop]); }
-        if (isSocket && !connection.asks.length) {
+        if (isSocket && !connection.asks[0]) {
           agenda.push([connection.heardAt + grant.keepalive, function () { self.ask(attempt); }]);
         }
         // That is for `pull`.
@@ -894,7 +894,7 @@
     _unit: function (seq, items) {
       return {
         ack: this.inbox.handled, received: this.inbox.received,
-        seq: items.length ? seq : undefined, got: this.inbox.got || undefined, messages: items
+        seq: items[0] ? seq : undefined, got: this.inbox.got || undefined, messages: items
       };
     },
 
@@ -1033,7 +1033,7 @@
     items.forEach(function (item) {
       if (isText(item.data)) {
         packets.push(decodePacket(item.data));
-      } else if (packets.length) {
+      } else if (packets[0]) {
         packets[packets.length - 1].attachments.push(item.data);
       }
     });
@@ -1435,7 +1435,7 @@
       if (visible.length + hidden.length <= HOLDERS || multiplexes()) { return Infinity; }
       // A hidden page's timers are slow: it has no turn, but asks when something wakes it. Where all
       // are hidden one has a turn all the same: answers are not slow, and with them it wakes the rest.
-      var turns = visible.length ? visible : hidden.slice(0, 1);
+      var turns = visible[0] ? visible : hidden.slice(0, 1);
       var groups = Math.ceil(turns.length / HOLDERS);
       var index = turns.indexOf(ownKey);
       var rest = Math.min(MISSED, restedAt + MISSED - time);
@@ -1865,7 +1865,7 @@
           // When the server asked last.
           if (unit.ask !== undefined) { connection.askedAt = now(); }
           // Who was answered waits longer with the next question.
-          if (unit.answer !== undefined) { connection.pause *= 2; }
+          if (unit.answer !== undefined) { connection.pause = 2 * pauseOf(connection); }
           if (unit.seq) { connection.pause = timing.alive; }
           receive(connection, unit);
           // A question is answered at once: in a hidden page a timer may take a second, or a minute.
@@ -2255,22 +2255,25 @@
       // Until it was doubted: that it was kept for a while, as all there is, says nothing.
       var silence = (doubted || now()) - socket.activeAt;
       var isAsked = question();
-      var idle = isAsked ? pause : silence;
       var known = allowed("idle");
       var age = now() - socket.committedAt;
-      if (age >= timing.death) { probes = 0; }
+      if (age >= timing.death) {
+        probes = 0;
+        // Since the last message it has borne far longer ones: it was not for this silence.
+        if (silence < socket.pause / 3) { return; }
+      }
       // No fault of the path. Firefox closes it where a link leads to a download. Or the server gave up a
       // page that did not answer, but its question has just come through: it was the page that was busy or
       // asleep. Or silent for longer than we are: the page slept, and could not ask.
-      if ((code === GOING_AWAY && age > timing.late) ||
-          code === SERVICE_RESTART || code === SUPERSEDED ||
+      if (code === SERVICE_RESTART || code === SUPERSEDED ||
+          (code === GOING_AWAY && age > timing.late) ||
           (code === INACTIVE && now() - socket.askedAt < 1000) || silence > pause + timing.late) {
         return;
       }
       // Without a word, that is by a network that allows no such silence. Where a question found it,
       // it may have been since any time after the one before, which was half as long.
-      if (idle >= timing.minWait && (!code || code === ABNORMAL)) {
-        learn("idle", isAsked ? idle / 2 : 0.8 * idle);
+      if ((isAsked ? pause : silence) >= timing.minWait && (!code || code === ABNORMAL)) {
+        learn("idle", isAsked ? pause / 2 : 0.8 * silence);
         // If that was all, it will not happen again.
         if (known === Infinity) { return; }
       }

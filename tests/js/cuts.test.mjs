@@ -301,6 +301,24 @@ for (const seconds of TIMES) {
   }
 }
 
+test("one that lives for minutes, whatever flows, is not asked ever more often", () => {
+  for (const minutes of [2, 5]) {
+    const page = new Page({ before: (made) => { cutsOld(made, minutes * MINUTE); } }).on("websocket");
+    const sent = () => page.network.links.reduce((sum, link) => sum + link.sent.length, 0);
+    page.advance(60 * MINUTE);
+    const links = page.network.links.length;
+    const before = sent();
+    page.advance(60 * MINUTE);
+    const opened = page.network.links.length - links;
+    assert.ok(Math.abs(opened - 60 / minutes) <= 1, `${opened}`);
+    // 24 s apart; and with each new one a hello, a commit, what follows a message, and what was
+    // learned from one that ended in an unusual silence.
+    assert.ok(sent() - before <= 60 * MINUTE / 24_000 + 12 * opened, `${minutes}: ${sent() - before}`);
+    assert.equal(page.session.transport, "websocket");
+    page.talks();
+  }
+});
+
 test("unstable is remembered by the next page, which does not probe; news of the network makes it", () => {
   const first = new Page({ before: (page) => { cutsOld(page, 3000); } }).on("websocket");
   first.until(() => verdict(first), "a verdict");
