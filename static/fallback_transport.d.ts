@@ -257,8 +257,8 @@ export interface Session {
 
   /**
    * Call `listener` for each message of this name (`"message"`: the unnamed ones). If the server
-   * asked, what it returns is the reply; to answer later it returns nothing, or a promise, and calls
-   * its last argument, a `Reply`.
+   * asked, what it returns is the reply, or what the promise gives that it returns; to answer otherwise
+   * it returns nothing and calls its last argument, a `Reply`.
    */
   on(name: string, listener: (this: Session, ...data: any[]) => unknown): this;
   /** No longer; without a listener, none of this name. */

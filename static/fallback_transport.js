@@ -266,7 +266,7 @@
     for (var at = 0, end; !at || at < items.length; at = end) {
       var first = items[at] || { data: "" };
       var head = at ? { ack: unit.ack, received: unit.received, got: unit.got } : extend({}, unit);
-      if (items[0]) { head.seq = unit.seq + at; }
+      if (items.length) { head.seq = unit.seq + at; }
       end = at + 1;
       if (isText(first.data)) {
         while (end < items.length && isText(items[end].data)) { end++; }
@@ -539,7 +539,7 @@
         if (seq + i <= this.received) { continue; }
         if (item.total) {
           // Whatever is behind an unfinished one comes again.
-          item = fresh[0] && item.offset ? null : this._add(item);
+          item = fresh.length && item.offset ? null : this._add(item);
           if (!item) { break; }
         }
         this._limited(item.size);
@@ -795,7 +795,7 @@
         agenda.push([connection.heardAt +
           (isSocket ? silence : Math.min(silence, grant.inactivity)), drop]);
         if (!connection.commit) { agenda.push([connection.openedAt + CANDIDATE_WAIT, drop]); }
-        if (isSocket && !connection.asks[0]) {
+        if (isSocket && !connection.asks.length) {
           agenda.push([connection.heardAt + grant.keepalive, function () { self.ask(attempt); }]);
         }
         // That is for `pull`.
@@ -894,7 +894,7 @@
     _unit: function (seq, items) {
       return {
         ack: this.inbox.handled, received: this.inbox.received,
-        seq: items[0] ? seq : undefined, got: this.inbox.got || undefined, messages: items
+        seq: items.length ? seq : undefined, got: this.inbox.got || undefined, messages: items
       };
     },
 
@@ -1033,7 +1033,7 @@
     items.forEach(function (item) {
       if (isText(item.data)) {
         packets.push(decodePacket(item.data));
-      } else if (packets[0]) {
+      } else if (packets.length) {
         packets[packets.length - 1].attachments.push(item.data);
       }
     });
@@ -1435,7 +1435,7 @@
       if (visible.length + hidden.length <= HOLDERS || multiplexes()) { return Infinity; }
       // A hidden page's timers are slow: it has no turn, but asks when something wakes it. Where all
       // are hidden one has a turn all the same: answers are not slow, and with them it wakes the rest.
-      var turns = visible[0] ? visible : hidden.slice(0, 1);
+      var turns = visible.length ? visible : hidden.slice(0, 1);
       var groups = Math.ceil(turns.length / HOLDERS);
       var index = turns.indexOf(ownKey);
       var rest = Math.min(MISSED, restedAt + MISSED - time);
@@ -1865,7 +1865,7 @@
           // When the server asked last.
           if (unit.ask !== undefined) { connection.askedAt = now(); }
           // Who was answered waits longer with the next question.
-          if (unit.answer !== undefined) { connection.pause = 2 * pauseOf(connection); }
+          if (unit.answer !== undefined) { connection.pause = 2 * pauseOf(); }
           if (unit.seq) { connection.pause = timing.alive; }
           receive(connection, unit);
           // A question is answered at once: in a hidden page a timer may take a second, or a minute.
@@ -2632,15 +2632,27 @@
 
       function refuse(text) { guard(respond, [ERROR, { code: INTERNAL_ERROR, message: text }]); }
 
+      function attempt(callback, value) {
+        if (!guard(callback, value)) { refuse("the listener raised"); }
+      }
+
+      // Also what a listener returns, or promises, may be impossible to send.
+      function give(value) {
+        if (value !== undefined) { reply(value); }
+      }
+
       if (!all.length) { refuse("no listener for " + name); }
       all.forEach(function (listener) {
-        // Also what it returns may be impossible to send. A promise is; but who takes `reply` replies later.
-        if (!guard(function () {
+        attempt(function () {
           var value = listener.apply(session, values.concat(open ? reply : []));
-          if (value !== undefined && !(Object(value).then && listener.length > values.length)) {
-            reply(value);
+          if (open && Object(value).then) {
+            value.then(function (found) { attempt(give, [found]); }, function (error) {
+              attempt(function () { throw error; });
+            });
+          } else {
+            give(value);
           }
-        })) { refuse("the listener raised"); }
+        });
       });
     }
 

@@ -260,30 +260,33 @@ both("an event that asks for nothing gets no reply, and its listener no reply fu
   page.quiet();
 });
 
-both("a promise is no reply: an error is, unless the listener has replied or nobody has asked", (transport) => {
+both("what a listener promises is the reply, and an error if it fails or cannot be sent", async (transport) => {
   const page = open(transport);
-  page.session.on("x", async (...values) => { if (values[0] > 1) values[1](values[0]); });
-  page.peer.ask(1, "x", 1);
-  page.peer.ask(2, "x", 2);
-  page.peer.emit("x", 1);
-  page.advance(500);
-  assert.deepEqual(page.peer.replies, [["7", 1, { code: 1011, message: "the listener raised" }], ["3", 2, [2]]]);
+  const later = async (ask) => {
+    ask();
+    page.advance(500);
+    assert.deepEqual(page.peer.replies, []);
+    // Whatever was promised is known by then.
+    await new Promise((done) => { setImmediate(done); });
+    page.advance(500);
+    return page.peer.replies.splice(0);
+  };
+  const raised = (id) => [["7", id, { code: 1011, message: "the listener raised" }]];
+  page.session.on("gives", async (value) => value + 1);
+  page.session.on("calls", async (value, reply) => { await null; reply(value, 2); });
+  page.session.on("both", async (value, reply) => { await null; reply(value); return "late"; });
+  page.session.on("fails", async () => { throw new Error("broken"); });
+  page.session.on("cannot", async () => 1n);
+  page.session.on("nothing", async () => {});
+  assert.deepEqual(await later(() => { page.peer.ask(1, "gives", 1); }), [["3", 1, [2]]]);
+  assert.deepEqual(await later(() => { page.peer.ask(2, "calls", 1); }), [["3", 2, [1, 2]]]);
+  assert.deepEqual(await later(() => { page.peer.ask(3, "both", 1); }), [["3", 3, [1]]]);
+  assert.deepEqual(await later(() => { page.peer.ask(4, "fails"); }), raised(4));
+  assert.deepEqual(page.environment.errors.splice(0).map((error) => error.message), ["broken"]);
+  assert.deepEqual(await later(() => { page.peer.ask(5, "cannot"); }), raised(5));
   assert.deepEqual(page.environment.errors.splice(0).map((error) => error.code), ["unserialisable"]);
-  page.quiet();
-});
-
-both("an async listener that takes the reply function replies by it, later, as one of Socket.IO's does", async (transport) => {
-  const page = open(transport);
-  page.session.on("x", async (value, reply) => {
-    await null;
-    reply(value);
-  });
-  page.peer.ask(1, "x", "later");
-  page.advance(500);
-  assert.deepEqual(page.peer.replies, []);
-  await null;
-  page.advance(500);
-  assert.deepEqual(page.peer.replies, [["3", 1, ["later"]]]);
+  assert.deepEqual(await later(() => { page.peer.ask(6, "nothing"); }), []);
+  assert.deepEqual(await later(() => { page.peer.emit("gives", 1); }), []);
   page.quiet();
 });
 
