@@ -1891,9 +1891,9 @@
         // First: what is sent just now must not look like a buffer that drains.
         watch();
         attend();
-        // Closed already, though not told yet: a browser complains of what is sent then.
-        while (ws.readyState < 2) {
-          if (ws.bufferedAmount >= 1000000) {
+        for (;;) {
+          // Closed already, though not told yet: a browser complains of what is sent then.
+          if (ws.readyState > 1 || ws.bufferedAmount >= 1000000) {
             set(DRAIN, 50, flush);
             return;
           }

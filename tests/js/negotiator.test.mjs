@@ -965,6 +965,21 @@ test("a full buffer is waited for with one timer", () => {
   once(page);
 });
 
+test("a WebSocket that is closing, and does not say so yet, is not looked at in circles", () => {
+  const page = new Page().on("websocket").talks().advance(1000);
+  const { clock, network: { link } } = page;
+  page.peer.emit("message", "the last");
+  page.until(() => page.messages.includes("the last"));
+  // The server's close frame has come. That its TCP connection ends has not: the acknowledgement,
+  // which is due, cannot be sent.
+  link.socket.readyState = 2;
+  const before = clock._order;
+  page.advance(1000);
+  assert.ok(clock._order - before < 100, `${clock._order - before} things happen in a second`);
+  link._end(1001);
+  once(page.on("websocket").talks());
+});
+
 // --- Sleep and news of the network ---------------------------------------------------------------
 
 test("a sleep on a WebSocket: asked at once, and left", () => {
