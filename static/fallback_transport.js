@@ -2259,8 +2259,8 @@
       var age = now() - socket.committedAt;
       if (age >= timing.death) {
         probes = 0;
-        // Since the last message it has borne far longer ones: it was not for this silence.
-        if (silence < socket.pause / 3) { return; }
+        // It has borne far longer silences of the server: not for this one.
+        if (now() - socket.heardAt < socket.pause / 3) { return; }
       }
       // No fault of the path. Firefox closes it where a link leads to a download. Or the server gave up a
       // page that did not answer, but its question has just come through: it was the page that was busy or

@@ -250,6 +250,21 @@ test("silently: the question finds it, and the next WebSocket asks twice as ofte
   page.talks();
 });
 
+test("silently, and the page's own message finds it: it teaches no less", () => {
+  const page = new Page({ random: () => 0.01 }).on("websocket").advance(2 * MINUTE);
+  const { link } = page.network;
+  const { length } = link.received;
+  page.until(() => link.received.length > length, "a question is answered, and the next one far");
+  page.advance(20_000);
+  link.swallow();
+  page.talks();
+  page.until(() => page.network.link !== link && page.session.transport === "websocket", "a probe has brought it back");
+  page.advance(MINUTE);
+  const sent = page.network.link.sent.length;
+  page.advance(5 * MINUTE);
+  assert.ok(page.network.link.sent.length - sent >= 24, "asked every 12 s, no longer every 24 s");
+});
+
 test("never asked more often than every two seconds", () => {
   let cuts;
   const page = new Page({ random: () => 0.999, before: (made) => { cuts = cutsIdle(made, () => 1900); } }).on("websocket");
