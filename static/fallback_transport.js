@@ -2259,7 +2259,7 @@
       var age = now() - socket.committedAt;
       if (age >= timing.death) {
         probes = 0;
-        // It has borne far longer silences of the server: not for this one.
+        // It has borne far longer ones of the server: not for this.
         if (now() - socket.heardAt < socket.pause / 3) { return; }
       }
       // No fault of the path. Firefox closes it where a link leads to a download. Or the server gave up a
@@ -2636,7 +2636,7 @@
         if (!guard(callback, value)) { refuse("the listener raised"); }
       }
 
-      // Also what a listener returns, or promises, may be impossible to send.
+      // What it returns, or promises, may be impossible to send.
       function give(value) {
         if (value !== undefined) { reply(value); }
       }
@@ -2645,7 +2645,7 @@
       all.forEach(function (listener) {
         attempt(function () {
           var value = listener.apply(session, values.concat(open ? reply : []));
-          if (open && Object(value).then) {
+          if (open && typeof Object(value).then === "function") {
             value.then(function (found) { attempt(give, [found]); }, function (error) {
               attempt(function () { throw error; });
             });

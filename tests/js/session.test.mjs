@@ -278,6 +278,7 @@ both("what a listener promises is the reply, and an error if it fails or cannot 
   page.session.on("fails", async () => { throw new Error("broken"); });
   page.session.on("cannot", async () => 1n);
   page.session.on("nothing", async () => {});
+  page.session.on("data", () => ({ then: 1 }));
   assert.deepEqual(await later(() => { page.peer.ask(1, "gives", 1); }), [["3", 1, [2]]]);
   assert.deepEqual(await later(() => { page.peer.ask(2, "calls", 1); }), [["3", 2, [1, 2]]]);
   assert.deepEqual(await later(() => { page.peer.ask(3, "both", 1); }), [["3", 3, [1]]]);
@@ -287,6 +288,9 @@ both("what a listener promises is the reply, and an error if it fails or cannot 
   assert.deepEqual(page.environment.errors.splice(0).map((error) => error.code), ["unserialisable"]);
   assert.deepEqual(await later(() => { page.peer.ask(6, "nothing"); }), []);
   assert.deepEqual(await later(() => { page.peer.emit("gives", 1); }), []);
+  page.peer.ask(7, "data");
+  page.advance(500);
+  assert.deepEqual(page.peer.replies, [["3", 7, [{ then: 1 }]]], "no promise");
   page.quiet();
 });
 
