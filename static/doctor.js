@@ -610,6 +610,8 @@
         } else if (answer.facts.number !== sent.number) {
           // A cache's, which goes by the address alone.
           answer.facts = null;
+          answer.ours = false;
+          answer.status = 0;
           answer.why = "the answer to another request came, as from a cache";
         }
         if (!self._stopped) { done(answer); }

@@ -231,6 +231,27 @@ def test_sizes(
     assert network.polling["failed"] == 0
 
 
+@pytest.mark.parametrize(("times", "passed"), [(2, 256_000), (3, 4000)])
+def test_a_request_that_comes_cut_has_not_passed(
+    times: int, passed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [times]
+
+    def become(command: dict[str, Any], body: bytes) -> Fate:
+        if len(body) == 16_000 and left[0]:
+            left[0] -= 1
+            return {"bytes": 15_999}
+        return None
+
+    network = Network(monkeypatch, become)
+    network._requests()
+    found = network.polling["body"]
+    if passed == 4000:
+        assert found == {"passed": 4000, "refused": 16_000, "status": 200}
+    else:
+        assert found == {"passed": passed, "refused": None, "status": None}
+
+
 @pytest.mark.parametrize(("most", "passed"), [(64_000, 64_000), (63_999, 16_000)])
 def test_what_the_server_does_not_take_is_not_tried(
     most: int, passed: int, monkeypatch: pytest.MonkeyPatch

@@ -49,7 +49,8 @@ class Element {
 // Options:
 // - `query`, `protocol`: of the page's address
 // - `post(command, body)`: what becomes of a command; nothing if it is answered, else an object of
-//     status, text, headers: this is the answer; 0 if the connection ends
+//     status, text, headers: this is the answer; 0 if the connection ends; `text(whole)`, if it is
+//       a function, makes it of the server's
 //     after: ms until it is there        lost: it never is
 //     spread: ms from its first byte to its last
 // - `learn(count)`: likewise of the GET of the sentences, the first of which is 1
@@ -204,7 +205,9 @@ function requests(page) {
       const { status = 200, after = wait, lost = false, headers = {}, ...rest } = fate || {};
       if (lost) return;
       let text = rest.text;
-      page.clock.schedule(Math.min(LATENCY, after), () => { text ??= answer(); });
+      page.clock.schedule(Math.min(LATENCY, after), () => {
+        text = typeof text === "function" ? text(answer()) : text ?? answer();
+      });
       spread = rest.spread ?? (status === 200 ? spread : 0);
       page.clock.schedule(after, () => this.onprogress && page.open.has(this) && this.onprogress());
       page.clock.schedule(after + spread, () => {
