@@ -319,7 +319,7 @@ class WebSocketConnection:
         while end - at >= 6:
             opcode = _WHOLE.get(data[at])
             size, begin = data[at + 1] - _MASKED, at + 6
-            if size == 126 and end - at >= 8:
+            if size == 126:
                 size, begin = data[at + 2] << 8 | data[at + 3], at + 8
                 if size > self._registry.grant.body:
                     break

@@ -48,6 +48,7 @@ PARTS = {
         "tests/test_hub_gateway.py",
         "tests/test_runtime_hub.py",
         "tests/test_session_heads.py",
+        "tests/test_websocket.py",
         "tests/testing/test_client.py",
     ),
     # Both transports over real sockets, on eventlet's hub, over WSGI, on gevent, in threads.
@@ -70,6 +71,7 @@ INSIDE = (
     "tests/test_conversation.py::test_a_defect_",
     "tests/test_hub_gateway.py::test_a_held_poll_is_answered_when_its_time_is_over_whatever_its_session_does",
     "tests/test_session_heads.py::test_remembered_heads_are_bounded",
+    "tests/test_websocket.py::test_pings_that_are_counted_while_their_pongs_go_hold_up_nobody",
 )
 
 pytestmark = pytest.mark.requires("compiler")

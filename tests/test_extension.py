@@ -84,6 +84,10 @@ def test_the_defaults_are_the_protocols() -> None:
     assert Options().bounds == Bounds()
 
 
+def test_a_poll_is_held_for_at_most_half_of_the_time_for_which_a_session_lives_unheard() -> None:
+    assert [Options(inactivity=seconds).grant.wait for seconds in (49, 51)] == [24.5, 25.0]
+
+
 def test_options_reach_their_places(app: flask.Flask) -> None:
     made(
         app,

@@ -218,6 +218,19 @@ def test_whole_messages_are_not_taken_to_the_framing() -> None:
     assert line.layers[0].log == ["0", "one", "one"]
 
 
+@pytest.mark.parametrize("size", [20, 125, 126, 65535, 65536])
+def test_behind_a_message_that_came_cut_whole_ones_are_taken_so_again(size: int) -> None:
+    line = Line()
+    text = b"a0 s2\x1em".ljust(size, b"x")
+    frame = Frame(TEXT, text).serialize(mask=True)
+    line.heard()
+    line.connection.receive(frame[:7])
+    line.connection.receive(frame[7:])
+    line.connection._lock = None
+    line.send((TEXT, b"a0 s3\x1emwhole", True))
+    assert line.layers[0].log == ["0", text[7:].decode(), "whole"]
+
+
 def test_a_connection_that_is_dropped_says_why_and_once() -> None:
     line = Line()
     for code in (4409, 4408):
