@@ -226,7 +226,8 @@
     this._see = see;
     this._done = done;
     this._run = randomName();
-    this._number = 0;
+    // No other run's: a cache may have kept what that was answered.
+    this._number = Math.floor(Math.random() * 1e8);
     this._library = null;
     this._bodies = BODIES;
     this._answered = false;

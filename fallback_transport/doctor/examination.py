@@ -139,7 +139,8 @@ class Examination:
         self._largest: int = max(BODIES)
         self._padding = secrets.token_urlsafe(max(BODIES))
         self._lock = threading.Lock()
-        self._number = 0
+        # No other run's: a cache may have kept what that was answered.
+        self._number = secrets.randbelow(10**8)
         self._polling = _Polling()
 
     def observe(self) -> dict[str, Any]:

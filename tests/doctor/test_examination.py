@@ -323,6 +323,19 @@ def test_a_header_that_is_dropped_once_is_dropped(
     assert (network.polling["header"], network.polling["cookie"]) == (header, cookie)
 
 
+def test_what_a_cache_has_kept_of_an_earlier_run_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its clock is of then, and its first requests are others than this one's."""
+    earlier = Network(monkeypatch)
+    assert earlier._begin() is not None
+    earlier._small("echo")
+    for command, _, _ in earlier.asked:
+        network = Network(monkeypatch, lambda *asked, kept=command: {"number": kept["number"]})
+        assert network._begin() is None
+        assert network.polling["why"] == "the answer to another request came, as from a cache"
+
+
 @pytest.mark.parametrize("ahead", [0, 60, -3600])
 def test_the_clock_is_compared_with_the_middle_between_question_and_answer(
     ahead: int, monkeypatch: pytest.MonkeyPatch

@@ -46,7 +46,7 @@ test("on a sound network", () => {
   assert.equal(doctor.links[0].protocol, "fallback.v1");
   // Each request has a number of its own, but those that must be equal.
   const numbers = doctor.commands.filter((each) => each.do !== "serial").map((each) => each.number);
-  assert.deepEqual(numbers, numbers.map((_, at) => at + 1));
+  assert.deepEqual(numbers, numbers.map((_, at) => numbers[0] + at));
   assert.deepEqual(doctor.commands.filter((each) => each.do === "serial").map((each) => "number" in each), [false, false]);
   assert.deepEqual(doctor.commands.filter((each) => each.size > 300).map((each) => each.size), [1000, 4000, 16000, 64000, 256000]);
   assert.deepEqual([doctor.timers.size, doctor.open.size], [0, 0]);
@@ -406,6 +406,13 @@ test("the clock is compared with the middle between question and answer", () => 
     // The server's was read 10 ms after it was asked.
     assert.equal(doctor.report.observations.clock.ahead, (ahead + 190) / 1000);
   }
+});
+
+test("what a cache has kept of an earlier run is no answer, nor is the clock that of then", () => {
+  const [begin] = new Doctor({ query: "?idle=1" }).finished().commands;
+  const text = (whole) => whole.replace(/"number":\d+/, `"number":${begin.number}`);
+  const { polling, clock } = new Doctor({ query: "?idle=1", ahead: 60_000, post: () => ({ text }) }).finished().report.observations;
+  assert.deepEqual([polling.why, clock], ["the answer to another request came, as from a cache", null]);
 });
 
 test("a page that slept and found fault examines once more, as soon as it is seen", () => {
