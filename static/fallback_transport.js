@@ -90,10 +90,9 @@
   var LARGEST_ANSWER = 500000;
   var LEAST_ANSWER = 1000;
   // How long after an answer was cut, or a request refused or swallowed, more is tried again, at first:
-  // nobody knows whether it was for its size. An answer that is cut has come in part already, and is
-  // lost.
-  var CUT_FOR = 60000;
+  // nobody knows whether it was for its size. Longer behind an answer that is cut again.
   var REFUSED_FOR = 5000;
+  var CUT_FOR = 60000;
   // What is smaller than a packet of the network is not swallowed for its size.
   var PACKET = 1000;
   // So often a WebSocket of a page tries the server before it counts as out of reach: for a second, if
@@ -1254,7 +1253,7 @@
     var attentionAt = 0;
     // Of polls: how large hellos, requests and answers may be; until when waits are short.
     var helloBytes = HELLO_BYTES;
-    var posts = new Limit(REQUEST_BYTES, LEAST_PART, REFUSED_FOR);
+    var posts = new Limit(REQUEST_BYTES, LEAST_PART, 0);
     var answers = new Limit(LARGEST_ANSWER, LEAST_ANSWER, CUT_FOR);
     var shortUntil = 0;
     var learned = {};
@@ -1515,30 +1514,29 @@
     }
 
     // How many bytes one answer, or one request, may have: fewer where such were cut or refused. After
-    // a while more is tried, ever less often where that fails.
+    // a while more is tried; where that fails, not before `rest`, then ever less often.
     function Limit(largest, least, rest) {
       var limit = this;
-      var pause = rest;
-      var failedAt = -Infinity;
+      var pause = REFUSED_FOR;
+      var next = 0;
 
       limit.size = largest;
-      limit.isTrial = false;
 
       // One that was full enough came through.
       limit.passed = function () {
-        if (now() - failedAt < pause) { return; }
+        if (now() < next) { return; }
         limit.isTrial = limit.size < largest;
-        if (limit.isTrial) { limit.size = Math.min(largest, 2 * limit.size); } else { pause = rest; }
+        if (limit.isTrial) { limit.size = Math.min(largest, 2 * limit.size); } else { pause = REFUSED_FOR; }
       };
 
-      // One did not: so many bytes are tried next. Where that is a guess, more is as soon as they pass.
+      // One did not: so many bytes are tried next. Where that is a guess, more is as soon as they pass; also
+      // behind a cut or a trial: they did not fail for their size, if less fails as well.
       limit.failed = function (bytes, isGuess) {
         if (limit.isTrial) {
-          pause = Math.min(timing.learned, 2 * pause);
-          isGuess = false;
+          pause = Math.min(timing.learned, Math.max(rest, 2 * pause));
+          isGuess = limit.isTrial = false;
         }
-        if (!isGuess) { failedAt = now(); }
-        limit.isTrial = false;
+        next = isGuess ? 0 : now() + pause;
         limit.size = Math.max(least, bytes);
       };
     }
