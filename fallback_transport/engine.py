@@ -152,6 +152,8 @@ class Engine:
         if type(server.manager) is socketio.Manager and "emit" not in vars(server.manager):
             emit = server.manager.emit = self._emit
         self.shortcut = Shortcut(server, emit)
+        #: The names of events that no handler takes, as far as they are logged.
+        self.strays: set[str] = set()
         os.register_at_fork(after_in_child=partial(_forked, weakref.ref(self)))
 
     def __getattr__(self, name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,12 +19,16 @@ from .packets import UnwritableReply
 from .protocol.codes import CloseCode
 from .protocol.message import Message
 
+logger = logging.getLogger("fallback_transport.session")
+
 _MAX_NAMESPACE = 256
 #: What a client's connection is told of by, and no event.
 RESERVED_EVENTS = frozenset({"connect", "disconnect"})
 #: Where a session has what its page gave as `auth`, whoever's connect handler is asked.
 AUTH = "fallback_transport.auth"
 _EARLY = "a packet before CONNECT"
+#: How many names of events that no handler takes are logged.
+_MAX_STRAYS = 20
 
 
 class EventHandler:
@@ -226,6 +231,8 @@ class EngineClient:
             call = handler.take, self._conversation, tuple(data[1:])
         else:
             call = self._server._handle_event, self._conversation.id, namespace, None, data
+            if handler is None and not self._is_taken(namespace or "/", data[0]):
+                self._stray(namespace, data[0])
         try:
             self._engine.runtime.call_handler(f"{data[0]!r:.100}", *call)
         except EventRefused:
@@ -251,6 +258,7 @@ class EngineClient:
         else:
             if session in unanswered:
                 self._answer_error(namespace, id, CloseCode.GONE, "no handler takes this event")
+                self._stray(namespace, data[0])
         finally:
             unanswered.discard(session)
 
@@ -262,6 +270,21 @@ class EngineClient:
             # Its traceback has nothing of the handler, which has returned.
             text = f"the reply to {data[0]!r:.100} cannot be written as JSON: {error}"
             raise TypeError(text) from None
+
+    def _is_taken(self, namespace: str, name: str) -> bool:
+        """Whether the application has anything that takes an event."""
+        server = self._server
+        handler, _ = server._get_event_handler(name, namespace, ())
+        return bool(handler or server._get_namespace_handler(namespace, ())[0])
+
+    def _stray(self, namespace: str | None, name: str) -> None:
+        """Log, once for each name, an event that no handler takes; it is misspelt, perhaps."""
+        strays = self._engine.strays
+        # Whoever chooses the names must not fill the log, nor the memory.
+        name = name[:100]
+        if self._addresses(namespace) and name not in strays and len(strays) < _MAX_STRAYS:
+            strays.add(name)
+            logger.warning("a page sent %r: no handler of %s takes it", name, namespace or "/")
 
     def _addresses(self, namespace: str | None) -> bool:
         """Whether an event is for the namespace that the client is connected to."""

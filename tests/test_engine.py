@@ -331,6 +331,33 @@ def test_an_event_that_nobody_handles_is_answered_with_an_error(house: House) ->
     assert chatter.texts == [error, "3/chat,2[1]"]
 
 
+def test_the_log_names_an_event_that_no_handler_takes_once(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.server.on("known", lambda sid: 1)
+    house.server.on("*", lambda event, sid: None, namespace="/any")
+    house.server.register_namespace(socketio.Namespace("/chat"))
+    plain, any_event = house.connected(), house.connected(namespace="/any")
+    chatter = house.connected(namespace="/chat")
+    for peer, namespace in ((any_event, "/any"), (chatter, "/chat")):
+        peer.emit("unknown", namespace=namespace)
+        peer.emit("unknown", id=1, namespace=namespace)
+    plain.emit("known")
+    plain.emit("unknown", namespace="/elsewhere")
+    assert caplog.messages == []
+    for id in (None, None, 1):
+        plain.emit("knwon", id=id)
+    plain.emit("asked", id=2)
+    for number in range(100):
+        plain.emit(f"{number} {'x' * 1000}")
+    assert len(caplog.messages) == 20
+    assert caplog.messages[:2] == [
+        "a page sent 'knwon': no handler of / takes it",
+        "a page sent 'asked': no handler of / takes it",
+    ]
+    assert max(map(len, caplog.messages)) < 200
+
+
 def test_a_namespace_class_answers_what_it_does_not_handle(house: House) -> None:
     """python-socketio's own way, and its clients'."""
     house.server.register_namespace(socketio.Namespace("/chat"))
