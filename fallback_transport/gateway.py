@@ -79,6 +79,11 @@ def _open(environ: dict[str, Any]) -> WSGIApplication | None:
     return None
 
 
+def _is_ours(environ: dict[str, Any]) -> bool:
+    """Whether the handshake asks for our protocol."""
+    return SUBPROTOCOL in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
     """What the gateway is told.
@@ -158,6 +163,7 @@ class Gateway:
         self._lock = runtime.lock()
         self._ungreeted = Unproven[str](options.max_ungreeted, options.max_ungreeted_per_address)
         self._handshakes = itertools.count()
+        self._said_missed = False
 
     def run_on(self, runtime: Runtime) -> None:
         """Run on another runtime from now on."""
@@ -184,20 +190,42 @@ class Gateway:
         """Whether the door `name` in the path `place` is one of ours."""
         near = self.nearness(place)
         if near is not Nearness.BELOW:
+            if name == "ws" and not self._mount_of(place):
+                self._missed(place, environ)
             return near is Nearness.MOUNT
         if name == "ws":
-            return SUBPROTOCOL in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
+            return _is_ours(environ)
         return name == "poll" and self._is_poll(environ)
 
     def nearness(self, place: str) -> Nearness:
         """Where the path `place` is, to our mounts."""
         if place in self.mounts and place != "/":
             return Nearness.MOUNT
-        mounts = [m for m in self._mounts if (place + "/").startswith(m.rstrip("/") + "/")]
-        mount = max(mounts, key=len, default="")
+        mount = self._mount_of(place)
         if mount not in self._options.paths:
             return Nearness.ELSEWHERE
         return Nearness.MOUNT if place == mount.rstrip("/") else Nearness.BELOW
+
+    def _mount_of(self, place: str) -> str:
+        """The mount at or below which the path `place` is, be it another gateway's; "" if none."""
+        mounts = [m for m in self._mounts if (place + "/").startswith(m.rstrip("/") + "/")]
+        return max(mounts, key=len, default="")
+
+    def _missed(self, place: str, environ: dict[str, Any]) -> None:
+        """Say, once, that a page looks for sessions where there are none.
+
+        Of an application's gateways, one does: the first mount's.
+        """
+        first = next(iter(self._mounts)) in self.mounts
+        if self._said_missed or not first or not _is_ours(environ):
+            return
+        self._said_missed = True
+        logger.warning(
+            "a page looks for sessions at %.80r, and they are at %s: the URL of its connect(), the "
+            "option path, or the prefix that a proxy strips or adds is another",
+            place,
+            ", ".join(self._mounts),
+        )
 
     def is_beside(self, path: str) -> bool:
         """Whether something else than a session's door is there, or may be."""

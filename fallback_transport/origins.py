@@ -64,8 +64,12 @@ class Origins:
             # With what it was compared with: a proxy may have changed that.
             compared = f"{environ.get('wsgi.url_scheme')}://{environ.get('HTTP_HOST', '')}"
             proxied = self._same(origin, _sent_to(environ)[1])
-            cure = "; by X-Forwarded-Host and -Proto it would be: see ProxyFix" if proxied else ""
-            logger.warning("origin %.80r is not allowed to ask %.80r%s", origin, compared, cure)
+            cure = (
+                "by X-Forwarded-Host and -Proto it would be: see ProxyFix"
+                if proxied
+                else "where it may, the option origins names it, or a proxy is to pass on its Host"
+            )
+            logger.warning("origin %.80r is not allowed to ask %.80r; %s", origin, compared, cure)
         return None
 
     def trusts(self, environ: dict[str, Any]) -> bool:

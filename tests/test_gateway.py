@@ -274,6 +274,28 @@ def test_the_longest_mount_of_the_application_gets_the_request() -> None:
     assert isinstance(doors.ask("/deeper/poll", HELLO).unit, Welcome)
 
 
+@pytest.mark.parametrize("mount", ["/chat", "/news"])
+def test_the_log_says_once_where_pages_look_for_sessions_in_vain(
+    mount: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the gateways of an application one does, and only of what is no other's mount."""
+    doors = Doors(paths=(mount,), mounts={"/chat": 1, "/news": 2})
+    ours = {"HTTP_SEC_WEBSOCKET_PROTOCOL": "fallback.v1"}
+    for place in ("/chat", "/chat/5", "/news", "/news/5"):
+        doors.ask(place + "/ws", method="GET", **ours)
+    doors.ask("/fallback/ws", method="GET", HTTP_SEC_WEBSOCKET_PROTOCOL="chat")
+    assert "looks for sessions" not in caplog.text
+    caplog.clear()
+    for _ in range(2):
+        assert doors.ask("/app/chat/ws", method="GET", **ours).body == b"the app"
+        doors.ask("/fallback/ws", method="GET", **ours)
+    told = [
+        "a page looks for sessions at '/app/chat', and they are at /chat, /news: the URL of its "
+        "connect(), the option path, or the prefix that a proxy strips or adds is another"
+    ]
+    assert caplog.messages == (told if mount == "/chat" else [])
+
+
 # -- polls ----------------------------------------------------------------------------
 
 
@@ -672,14 +694,17 @@ def test_a_host_that_werkzeug_cannot_read_is_not_trusted(monkeypatch: pytest.Mon
     assert doors.hello(HTTP_HOST="a..b", HTTP_ORIGIN="http://a..b").status == 403
 
 
+NAMED = "where it may, the option origins names it, or a proxy is to pass on its Host"
+
+
 @pytest.mark.parametrize(
     ("forwarded", "cure"),
     [
-        ({}, ""),
-        ({"HTTP_X_FORWARDED_HOST": "other.example"}, ""),
+        ({}, NAMED),
+        ({"HTTP_X_FORWARDED_HOST": "other.example"}, NAMED),
         (
             {"HTTP_X_FORWARDED_HOST": "shop.example", "HTTP_X_FORWARDED_PROTO": "https"},
-            "; by X-Forwarded-Host and -Proto it would be: see ProxyFix",
+            "by X-Forwarded-Host and -Proto it would be: see ProxyFix",
         ),
     ],
 )
@@ -687,7 +712,7 @@ def test_the_log_says_what_an_origin_was_compared_with(
     doors: Doors, caplog: pytest.LogCaptureFixture, forwarded: dict[str, str], cure: str
 ) -> None:
     assert doors.hello(HTTP_ORIGIN=SHOP, HTTP_HOST="127.0.0.1:5000", **forwarded).status == 403
-    asked = "origin 'https://shop.example' is not allowed to ask 'http://127.0.0.1:5000'"
+    asked = "origin 'https://shop.example' is not allowed to ask 'http://127.0.0.1:5000'; "
     assert caplog.messages == [asked + cure]
 
 
