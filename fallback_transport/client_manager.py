@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import socketio
@@ -200,7 +201,10 @@ class ManagerHealth:
     @classmethod
     def of(cls, manager: Any, runtime: Runtime) -> ManagerHealth | None:
         """That of a server's manager; None for one that has no connection to listen on."""
-        if not isinstance(manager, socketio.PubSubManager) or manager.write_only:
+        if not isinstance(manager, socketio.PubSubManager):
+            return None
+        if manager.write_only:
+            manager.initialize = partial(_deaf, manager.initialize)
             return None
         return cls(manager, runtime)
 
@@ -330,6 +334,15 @@ def _next(listening: Iterator[Any]) -> Any:
         return next(listening, _NOTHING)
     finally:
         _listens.reset(token)
+
+
+def _deaf(initialize: Callable[[], None]) -> None:
+    """Called at the first client: a process without any, which only emits, is right to be so."""
+    logger.warning(
+        "with write_only=True this process does not hear what others emit: leave it out where "
+        "clients are served"
+    )
+    initialize()
 
 
 class _Ears:

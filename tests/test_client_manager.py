@@ -235,6 +235,22 @@ def test_others_have_no_connection() -> None:
     assert ManagerHealth.of(Manager(runtime, write_only=True), runtime) is None
 
 
+def test_the_log_says_where_clients_are_served_that_hear_no_other_process(
+    log: pytest.LogCaptureFixture,
+) -> None:
+    """At the first client: a worker that makes the same application, and emits, has none."""
+    manager = Manager(FakeRuntime(), write_only=True)
+    server = socketio.Server(async_mode="threading", client_manager=manager)
+    engine = Engine(server, FakeRuntime())
+    assert engine.manager_health is None
+    server.emit("event")
+    assert log.messages == []
+    for sid in ("one", "two"):
+        server._handle_eio_connect(sid, {})
+    [told] = log.messages
+    assert told.startswith("with write_only=True this process does not hear what others emit")
+
+
 class Redis(socketio.RedisManager):
     """One that publishes into a list; what cannot be written it logs, and no more."""
 
