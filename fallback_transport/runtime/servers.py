@@ -421,6 +421,8 @@ _HEADER_DEFECTS = (
 _AWAY = (ConnectionError, TimeoutError)
 #: Where what is wrong with a request is quoted in what the servers say of it; no apostrophe.
 _QUOTED = re.compile(r"""\W*(?<!\w\w)['"].*""", re.DOTALL)
+#: How a TLS handshake begins: a record of version 3.
+_TLS = "\x16\x03"
 
 
 def _misfit(headers: Message) -> str | None:
@@ -465,4 +467,6 @@ def _strict(handler: Any, parse: Callable[[], Any]) -> bool:
 def _log_refused(handler: Any, problem: object) -> None:
     """Say what is wrong, and not with what: that is the client's, a cookie or a key perhaps."""
     unquoted = _QUOTED.sub("", str(problem))
+    if str(getattr(handler, "requestline", "")).startswith(_TLS):
+        unquoted = "TLS, where there is none: the URL begins with http: or ws:, not https: or wss:"
     logger.warning("refused as HTTP: %.200r, from %s", unquoted, handler.client_address[0])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 
@@ -162,6 +164,19 @@ def test_what_is_refused_as_http_is_not_quoted_for_it_may_be_secret(server: Serv
     lines = [line for line in server.log().splitlines() if "refused as HTTP" in line]
     assert all(line.endswith(", from 127.0.0.1") for line in lines)
     assert secret not in server.log()
+
+
+@pytest.mark.parametrize("mode", SERVERS)
+def test_a_url_with_https_where_there_is_no_tls_is_told_of(mode: str) -> None:
+    with Served(mode) as server:
+        context = ssl.create_default_context()
+        with (
+            socket.create_connection(("127.0.0.1", server.port)) as plain,
+            pytest.raises((ssl.SSLError, OSError)),
+            context.wrap_socket(plain, server_hostname="localhost"),
+        ):
+            pass
+        eventually(lambda: "refused as HTTP: 'TLS, where there is none: " in server.log())
 
 
 @pytest.mark.parametrize("mode", MODE_PARAMS)
