@@ -119,7 +119,7 @@ export interface Timing {
 
 /** Why a transport is used: of long polling, what is known of WebSocket. */
 export type Reason =
-  /** Nothing is connected. */
+  /** Nothing is connected; the text has what the last poll was answered. */
   | "none"
   /** WebSocket is used. */
   | "works"

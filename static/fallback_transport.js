@@ -1123,7 +1123,7 @@
     this.reason = reason;
     this.text = text;
     // When the verdict expires, in milliseconds of Date; a probe may lift it before.
-    this.expires = expires;
+    this.expires = expires || null;
   }
 
   // Not by assignment: a page may have frozen Object.prototype.
@@ -1267,6 +1267,8 @@
     var suspicion = null;
     var verdict = null;
     var retries = 0;
+    // What the last poll was answered that brought no welcome, while there is no connection.
+    var setback = "";
     var strangers = 0;
     // The processes that sessions were lost from while others answered, and until when that counts:
     // one that was out of reach may come back. Ids begin with their names.
@@ -1587,6 +1589,7 @@
           } else {
             // The next one is to get through, whatever this died of.
             helloBytes = LEAST_PART;
+            setback = ": status " + status + " from " + pollUrl;
             lost(connection, null, unit);
           }
         });
@@ -1994,6 +1997,7 @@
         return;
       }
       troubled = false;
+      setback = "";
       session.protocol = welcome.protocol || session.protocol;
       if (!take(connection, welcome)) { return; }
       if (connection === socket) {
@@ -2326,11 +2330,11 @@
     }
 
     function why() {
-      if (!carrier) { return new Why(null, "none", "no connection", null); }
-      if (carrier === socket) { return new Why(WEBSOCKET, "works", "WebSocket: works", null); }
+      if (!carrier) { return new Why(null, "none", "no connection" + setback); }
+      if (carrier === socket) { return new Why(WEBSOCKET, "works", "WebSocket: works"); }
       return new Why(POLLING, reason(), "long polling: " +
         SENTENCES[reason()].replace("{s}", timing.welcome / 1000),
-        !suspicion && verdict ? verdict.expires : null);
+        !suspicion && verdict && verdict.expires);
     }
 
     // -- Running
@@ -2829,7 +2833,7 @@
     // Begin, or go on with what the page before has left.
     recall();
     if (!canOpen() && !allows(POLLING)) {
-      throw failure("unsupported", "this browser has no transport");
+      throw failure("unsupported", "this browser has no such transport");
     }
     var left = resumes && takeBack();
     if (left && left.isOurs) {

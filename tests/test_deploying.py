@@ -51,6 +51,23 @@ def test_the_redis_that_is_asked_for_is_the_one_that_is_tested() -> None:
     assert f'pip install "{package}"' in DEPLOYING.section("Emitting from another process")
 
 
+def test_what_a_page_and_the_log_say_is_what_the_table_has() -> None:
+    sources = (*ROOT.glob("fallback_transport/*.py"), ROOT / "static" / "fallback_transport.js")
+    said = re.sub(r'["\s]+', " ", "".join(path.read_text() for path in sources))
+    texts = [
+        text
+        for row in table(DEPLOYING.section("When it does not work"))
+        for text in code(row[0])
+        if "FallbackTransport is" not in text
+    ]
+    assert len(texts) > 8
+    for text in texts:
+        # In parts there: "no connection" + ": status " + status + " from " + its URL.
+        parts = re.split(r": status \d+ from …|(?<=^long polling: )", text)
+        assert all(part.strip() in said for part in parts), text
+    assert ': status " + status + " from "' in sources[-1].read_text()
+
+
 @pytest.mark.requires("redis")
 def test_another_process_emits() -> None:
     where = "redis://127.0.0.1:6379/0"

@@ -1106,9 +1106,31 @@ test("transports: WebSocket alone", () => {
   once(page);
 });
 
+for (const [status, text] of [[404, "no such page"], [200, "<html>please log in</html>"], [0, ""]]) {
+  test(`where a poll is answered by ${status} and no welcome, why says so until there is one`, () => {
+    const page = new Page({ before: ({ network }) => {
+      network.websocket = "refused";
+      network.onpost = () => ({ status, text });
+    } });
+    assert.equal(String(page.session.why), "no connection");
+    page.advance(10_000);
+    const { why } = page.session;
+    assert.equal(String(why), `no connection: status ${status} from http://page.test/fallback/poll`);
+    assert.deepEqual([why.transport, why.reason, why.expires, page.session.state], [null, "none", null, "connecting"]);
+    page.network.onpost = () => undefined;
+    page.opened();
+    page.session.close();
+    page.advance(1000);
+    assert.equal(String(page.session.why), "no connection");
+    once(page);
+  });
+}
+
 test("transports that cannot be are refused at the call", () => {
   assert.throws(() => new Page({ options: { transports: [] } }), { code: "unsupported" });
-  assert.throws(() => new Page({ options: { transports: ["pigeon"] } }), { code: "unsupported" });
+  assert.throws(() => new Page({ options: { transports: ["pigeon"] } }), {
+    code: "unsupported", message: "this browser has no such transport",
+  });
   assert.throws(() => new Page({ options: { transports: ["websocket"] }, webSocket: false }), { code: "unsupported" });
 });
 
