@@ -253,12 +253,14 @@ class Registry:
         Handlers have `timeout` seconds to finish what is received by now; all
         else goes on meanwhile. Then no more of them begin, and each session is closed
         with 1012, behind what was sent on it. Returns once the clients have confirmed and
-        `on_disconnect` has run everywhere, or the wait for a confirmed close is over.
+        `on_disconnect` has run everywhere, or the wait for a confirmed close is over; behind
+        handlers that have had all of `timeout` it is not waited for.
         """
         with self._lock:
             self._draining = True
         began = self.runtime.now()
         logger.info("draining: %d sessions, at most %.1f s for their handlers", len(self), timeout)
+        handled = {each.id: each.machine.inbox.handled for each in self.all()}
         due = [(each, each.machine.inbox.received) for each in self.all()]
         while due := [(each, seq) for each, seq in due if not each.has_handled(seq)]:
             if self.runtime.now() >= began + timeout:
@@ -275,8 +277,9 @@ class Registry:
         for each in self._in_batches():
             each.retire(CloseCode.SERVICE_RESTART, "the server restarts")
         until = self.runtime.now() + CLOSE_WAIT + DRAIN_MARGIN
-        # Whose handlers had no time enough have had all there is.
-        slow = {each.id for each in busy}
+        # A handler that runs since the beginning has had all the time; one that began behind others
+        # has as long as the clients have to confirm.
+        slow = {each.id for each in busy if each.machine.inbox.handled == handled.get(each.id)}
         while (self._sessions or self._alive - slow) and self.runtime.now() < until:
             self.runtime.sleep(DRAIN_LOOK)
         took, left = self.runtime.now() - began, len(self._alive)

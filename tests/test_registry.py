@@ -582,6 +582,41 @@ def test_a_handler_that_never_returns_does_not_hold_up_a_drain() -> None:
     assert len(peer.machine.outbox) == 2
 
 
+def test_a_handler_that_began_late_is_waited_for_beyond_the_time() -> None:
+    """Behind others: it has not had all the time, and `on_disconnect` comes behind it."""
+    desk = Drained()
+    peer = desk.peer()
+    peer.send("2", "2", "2")
+    peer.exchange()
+    desk.drain(3)
+    desk.runtime.advance(3.1)
+    peer.exchange()
+    assert peer.closed == RESTARTS
+    desk.runtime.advance(0.5)
+    assert desk.took is None
+    desk.runtime.advance(0.5)
+    assert desk.took is not None
+    assert 4 <= desk.took < 4.1
+    assert desk.layers[0].handled == ["0", "2", "2"]
+    assert [end[:2] for end in desk.layers[0].ends] == [RESTARTS]
+    # It could say no more: its client was told that it is unconfirmed, like the one behind it.
+    assert len(peer.machine.outbox) == 2
+
+
+def test_a_late_handler_that_never_returns_does_not_hold_up_a_drain() -> None:
+    desk = Drained()
+    peer = desk.peer()
+    peer.send("2", "1e9")
+    peer.exchange()
+    desk.drain(3)
+    desk.runtime.advance(3.1)
+    peer.exchange()
+    assert peer.closed == RESTARTS
+    desk.runtime.advance(5.2)
+    assert desk.took is not None
+    assert 8 <= desk.took < 8.4
+
+
 def test_an_on_disconnect_that_never_returns_does_not_hold_up_a_drain() -> None:
     desk = Drained()
     peer = desk.peer()
