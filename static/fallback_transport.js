@@ -642,7 +642,7 @@
       this._unstatedBytes += this.inbox.done(seq);
       this._scheduleAck(now);
       // The peer's close is the last that was received.
-      if (this.closedBy === "peer" && this.inbox.handled === this.inbox.received && !this.closed) {
+      if (!this.closed && this.closedBy === "peer" && this.inbox.handled === this.inbox.received) {
         this._finish();
       }
     },
@@ -657,6 +657,9 @@
       this.reason = reason;
       this._closeDeadline = now + CLOSE_WAIT;
     },
+
+    // Whether the server has all, with our close behind it.
+    isLeft: function () { return this.closedBy === "local" && !this.outbox.items.length; },
 
     abort: function (code, reason) {
       if (this.closed) { return; }
@@ -684,10 +687,7 @@
       if (!this.carrier) { this.unattachedSince = now; }
     },
 
-    ask: function (attempt) {
-      var connection = this.connections[attempt];
-      connection.asks.push({ number: ++this._nextAsk });
-    },
+    ask: function (attempt) { this.connections[attempt].asks.push({ number: ++this._nextAsk }); },
 
     // Take an envelope; throws what ends the connection, or, if it is `fatal`, the session.
     receive: function (attempt, unit, now) {
@@ -729,16 +729,15 @@
       if (this.closed) { return; }
       // Also where nothing is new: another connection may have to carry the ack now.
       this._scheduleAck(now);
-      if (this.closedBy === "local" && !this.outbox.items.length) { this._finish(); }
+      if (this.isLeft()) { this._finish(); }
     },
 
     // What is to be sent on a WebSocket now, or null; call it until it is.
     pull: function (attempt, now) {
       var connection = this.connections[attempt];
       var outbox = this.outbox;
-      if (!connection || connection.transport !== WEBSOCKET) { return null; }
-      var carries = connection === this.carrier;
       var items = [];
+      var carries = connection === this.carrier;
       if (carries && !this.closed) {
         // Go on behind what the server has received.
         if (connection.nextSeq <= outbox.received) { this._rewind(connection); }
@@ -880,7 +879,7 @@
       var last = this.outbox.last();
       if (this.closed) { return; }
       this.outbox.confirm(Math.min(end.ack, last), Math.min(end.received, last));
-      if (this.closedBy === "local" && !this.outbox.items.length) {
+      if (this.isLeft()) {
         this._finish();
       } else {
         // It has our close, and has closed as well.
@@ -900,14 +899,15 @@
     _envelope: function (connection, seq, items) {
       var unit = this._unit(seq, items);
       var announces = connection === this._toAnnounce;
+      var polls = connection.transport === POLLING;
       connection.handled = this.inbox.handled;
       connection.stated = this.inbox.marks();
       connection.ackAt = Infinity;
       this._unstatedBytes = 0;
-      if (announces || connection.transport === POLLING) { unit.commit = connection.commit; }
+      if (announces || polls) { unit.commit = connection.commit; }
       if (announces) {
         this._toAnnounce = null;
-        if (connection.keyless && connection.transport === WEBSOCKET) { unit.proof = this.key; }
+        if (connection.keyless && !polls) { unit.proof = this.key; }
       }
       return unit;
     },
@@ -1930,12 +1930,13 @@
       if (question()) { return; }
       var due = socket.heardAt + pauseOf();
       // One timer for many messages: it is set anew when it fires, or has to fire earlier.
-      if (timers[ASKING] && attentionAt <= due) { return; }
-      attentionAt = due;
-      set(ASKING, due - now(), function () {
-        if (now() >= socket.heardAt + pauseOf() && !question()) { machine.ask(socket.attempt); }
-        flush();
-      });
+      if (!timers[ASKING] || attentionAt > due) {
+        attentionAt = due;
+        set(ASKING, due - now(), function () {
+          if (now() >= socket.heardAt + pauseOf() && !question()) { machine.ask(socket.attempt); }
+          flush();
+        });
+      }
     }
 
     // Whether something sent on the WebSocket is not received.
@@ -2044,12 +2045,12 @@
         suspicion = reason;
       }
       discard(connection);
-      var code = end && end.code;
+      end = end || {};
+      var code = end.code;
       // Another process of the server answers for ours: three times running, and ours is gone.
       if (code === MISDIRECTED && !carrier && !(++strangers % 3)) {
-        lostFrom[machine.id.split(".")[0]] = now() + timing.death;
-        // A move, which may be taken back soon.
-        if (machine.settled) { lostFrom = {}; }
+        // Unless it is a move, which may be taken back soon.
+        if (!machine.settled) { lostFrom[machine.id.split(".")[0]] = now() + timing.death; }
         giveUp(GONE, "another server process answers");
       } else if (FINAL.indexOf(code) >= 0 && !socket && !poller) {
         giveUp(code, end.reason);
@@ -2442,7 +2443,7 @@
     }
 
     // Call `listener(data…, reply)` for each message of this name. If the server asked, what it
-    // returns is the reply; to answer later it returns nothing and calls `reply(value…)`.
+    // returns, or promises, is the reply; else it returns nothing and calls `reply(value…)`.
     this.on = function (name, listener) {
       named[":" + name] = list(named, name).concat(listener);
       return session;
@@ -2635,26 +2636,23 @@
       function refuse(text) { guard(respond, [ERROR, { code: INTERNAL_ERROR, message: text }]); }
 
       function attempt(callback, value) {
-        if (!guard(callback, value)) { refuse("the listener raised"); }
+        if (!guard(callback, [value])) { refuse("the listener raised"); }
       }
 
       // What it returns, or promises, may be impossible to send.
       function give(value) {
-        if (value !== undefined) { reply(value); }
+        if (open && value && typeof value.then === "function") {
+          value.then(function (found) { attempt(give, found); }, function (error) {
+            attempt(function () { throw error; });
+          });
+        } else if (value !== undefined) {
+          reply(value);
+        }
       }
 
       if (!all.length) { refuse("no listener for " + name); }
       all.forEach(function (listener) {
-        attempt(function () {
-          var value = listener.apply(session, values.concat(open ? reply : []));
-          if (open && typeof Object(value).then === "function") {
-            value.then(function (found) { attempt(give, [found]); }, function (error) {
-              attempt(function () { throw error; });
-            });
-          } else {
-            give(value);
-          }
-        });
+        attempt(function () { give(listener.apply(session, values.concat(open ? reply : []))); });
       });
     }
 
@@ -2667,8 +2665,7 @@
       var told = {
         code: event.code, reason: event.reason,
         // Closed by one side, and known to the other.
-        wasClean: machine.closedBy === "peer" ||
-          (machine.closedBy === "local" && !machine.outbox.items.length),
+        wasClean: machine.closedBy === "peer" || machine.isLeft(),
         unconfirmed: readable(event.unconfirmed)
       };
       // A new session begins by itself where the server has lost this one; not where the page has closed.
@@ -2705,8 +2702,9 @@
       if (isAccepted && (works || !reopens)) { session.state = works ? "open" : "reconnecting"; }
       session.transport = reason.transport;
       // The first news is of a transport; after that, also that there is none.
-      if (lastWhy !== reason.transport + reason.reason && (carrier || lastWhy)) {
-        lastWhy = reason.transport + reason.reason;
+      var news = reason.transport + reason.reason;
+      if (lastWhy !== news && (carrier || lastWhy)) {
+        lastWhy = news;
         dispatch("transport", { transport: reason.transport, why: reason });
       }
       if (reopens && works) {
@@ -2833,7 +2831,7 @@
     // Begin, or go on with what the page before has left.
     recall();
     if (!canOpen() && !allows(POLLING)) {
-      throw failure("unsupported", "this browser has no such transport");
+      throw failure("unsupported", "no such transport");
     }
     var left = resumes && takeBack();
     if (left && left.isOurs) {

@@ -77,6 +77,11 @@ both("messages, bytes and questions go both ways, and it closes", (transport) =>
   page.peer.emit("message", Uint8Array.of(7));
   page.until(() => page.messages.length > 1, "bytes from the server");
   assert.deepEqual(new Uint8Array(page.messages[1]), Uint8Array.of(7));
+  // As a promise of the page's own may be made.
+  page.session.on("later", (value) => ({ then: (give) => give(value + 1) }));
+  page.peer.ask(1, "later", 1);
+  page.until(() => page.peer.replies.length, "what was promised");
+  assert.deepEqual(page.peer.replies, [["3", 1, [2]]]);
   const { counters } = page.session;
   assert.deepEqual(Object.keys(counters), ["sent", "acknowledged", "received", "handled"]);
   assert.ok(counters.sent > 4 && counters.handled > 2, JSON.stringify(counters));

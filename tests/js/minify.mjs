@@ -35,7 +35,7 @@ const PLATFORM = `
   prototype constructor length apply call hasOwnProperty toString toJSON get value
   charAt charCodeAt fromCharCode indexOf slice splice split join concat push pop shift sort
   replace test exec filter map forEach some every reduce keys create defineProperties
-  parse stringify min max abs floor ceil round pow random now
+  parse stringify min max abs floor ceil round pow random now then
   buffer byteLength byteOffset set subarray
   setTimeout clearTimeout Date Math XMLHttpRequest WebSocket localStorage sessionStorage
   top document hidden createElement href performance getEntriesByName nextHopProtocol

@@ -1129,7 +1129,7 @@ for (const [status, text] of [[404, "no such page"], [200, "<html>please log in<
 test("transports that cannot be are refused at the call", () => {
   assert.throws(() => new Page({ options: { transports: [] } }), { code: "unsupported" });
   assert.throws(() => new Page({ options: { transports: ["pigeon"] } }), {
-    code: "unsupported", message: "this browser has no such transport",
+    code: "unsupported", message: "no such transport",
   });
   assert.throws(() => new Page({ options: { transports: ["websocket"] }, webSocket: false }), { code: "unsupported" });
 });

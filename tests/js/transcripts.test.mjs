@@ -171,6 +171,9 @@ class Replay {
   }
 
   pull(attempt) {
+    // Who polls, or is gone, is not asked: a negotiator pulls only for the WebSocket that carries.
+    const connection = this.machine.connections[attempt];
+    if (!connection || connection.transport !== "websocket") return null;
     const unit = this.machine.pull(attempt, this.now);
     return unit && this.library.encodeFrames(unit).map(writeData);
   }
