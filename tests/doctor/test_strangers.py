@@ -36,6 +36,10 @@ def stranger(begin: bytes, then: bytes, pause: float) -> Iterator[Route]:
             while then:
                 sock.sendall(then)
                 time.sleep(pause)
+            # Closed with a part of the request unread, it would be a reset, and no answer.
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(65536):
+                pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=answer)
