@@ -1,23 +1,22 @@
-"""The only place that knows the bytes.
+"""Units as texts and bytes, and back; with `segments`, the only place that knows the bytes.
 
 A text on the wire is a *head* and then segments, separated by U+001E. The head
 is a JSON object (hello, welcome, end) or a line of tokens, each a letter and
-its value (``a12 s13 c2``). Each segment begins with a letter that says what it
-is. ``PROTOCOL.md`` draws all of it; the transcripts in ``tests/transcripts``
-test both halves against the same texts.
+its value (``a12 s13 c2``). ``PROTOCOL.md`` draws all of it; the transcripts in
+``tests/transcripts`` test both halves against the same texts.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from .envelope import End, Envelope, Grant, Hello, PollRequest, Unit, Welcome
-from .errors import MalformedEnvelope, MessageRefused, UnsupportedVersion
+from .errors import MalformedEnvelope, UnsupportedVersion
 from .message import SEPARATOR, Carried, Close, Message, Part
+from .segments import TEXT_PART, read_segments, text_part
 
 VERSION = 1
 
@@ -45,10 +44,6 @@ _POLL = re.compile(
     r"(?=\x1e|\Z)",
     re.ASCII,
 )
-_PLACE = "([0-9]{1,15})/([0-9]{1,15}),"
-_TEXT_PART = re.compile(f"p{_PLACE}m", re.ASCII)
-#: Of any other kind that there are parts of; of parts there are none: each would be copied whole.
-_PART = re.compile(f"{_PLACE}(?=[eb])", re.ASCII)
 _NAME = re.compile(rf"{_NAMED}\Z", re.ASCII)
 #: RFC 7230's token, which is what RFC 6455 makes a subprotocol's name of.
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -223,47 +218,6 @@ def _number(text: object) -> int:
     return int(text)
 
 
-def _segments(segments: Iterable[str]) -> tuple[Carried, ...]:
-    try:
-        # Nearly all are plain.
-        return tuple([Message(s[1:]) if s[:1] == "m" else _item(s) for s in segments])
-    except MessageRefused as error:
-        raise MalformedEnvelope("a segment that is no text") from error
-
-
-def _item(segment: str) -> Carried:
-    """What is no plain text message, of those that a segment may hold."""
-    kind = segment[:1]
-    if kind == "p" and (place := _TEXT_PART.match(segment)):
-        return _text_part(segment, place)
-    content = segment[1:]
-    try:
-        # Python's decoder lets surplus padding pass.
-        if kind == "b" and len(content) % 4 == 0:
-            return Message(base64.b64decode(content, validate=True))
-        if kind == "e":
-            value = json.loads(content)
-            if isinstance(value, str):
-                return Message(value)
-        if kind == "c":
-            code, reason = json.loads(content)
-            if type(code) is int and isinstance(reason, str):
-                return Close(code, reason)
-        if kind == "p" and (place := _PART.match(content)):
-            inner = _item(content[place.end() :])
-            assert isinstance(inner, Message), "by its kind"
-            return Part(inner.data, int(place[1]), int(place[2]))
-    # json's own errors, base64's, a wrong count and a bad code are all ValueErrors.
-    except (ValueError, TypeError, RecursionError, MessageRefused) as error:
-        raise MalformedEnvelope(f"a segment of kind {kind!r} cannot be read") from error
-    raise MalformedEnvelope("a segment of unknown kind")
-
-
-def _text_part(text: str, place: re.Match[str]) -> Part:
-    # Of what is large there is much: it is copied once.
-    return Part(text[place.end() :], int(place[1]), int(place[2]))
-
-
 def _read_tokens(line: str) -> dict[str, str]:
     values: dict[str, str] = {}
     for token in line.split(" "):
@@ -432,7 +386,7 @@ def _json_unit(text: str, segments: list[str]) -> Hello | Welcome | End:
         received=_integer(head, "received", 0),
         seq=_integer(head, "seq") if "seq" in head else None,
         # Behind the version: another one's may be of kinds that are unknown here.
-        messages=_segments(segments),
+        messages=read_segments(segments),
         got=_integer(head, "got", 0),
     )
     attempt = _integer(head, "attempt")
@@ -460,13 +414,13 @@ def decode(text: str) -> Unit:
         handled, received, seq, ask, answer = usual.groups()
         if seq is None:
             return _matched(handled, received, ask=ask, answer=answer)
-        place = _TEXT_PART.match(text, usual.end())
+        place = TEXT_PART.match(text, usual.end())
         if place is not None and text.find(SEPARATOR, place.end()) < 0:
             # Nor is it looked through letter by letter, as `split` does.
-            return _matched(handled, received, seq, (_text_part(text, place),))
+            return _matched(handled, received, seq, (text_part(text, place),))
         segments = text[usual.end() :].split(SEPARATOR, _MAX_MESSAGES)
         if len(segments) <= _MAX_MESSAGES:
-            return _matched(handled, received, seq, _segments(segments))
+            return _matched(handled, received, seq, read_segments(segments))
     poll = _POLL.match(text)
     if poll is not None and poll.end() == len(text):
         return _poll(poll, ())
@@ -475,12 +429,12 @@ def decode(text: str) -> Unit:
     if len(segments) > _MAX_MESSAGES:
         raise MalformedEnvelope(f"more than {_MAX_MESSAGES} messages")
     if poll is not None:
-        return _poll(poll, _segments(segments))
+        return _poll(poll, read_segments(segments))
     if len(head) > _MAX_HEAD:
         raise MalformedEnvelope("a head that is too long")
     if head.startswith("{"):
         return _json_unit(head, segments)
-    return _token_unit(head, _segments(segments))
+    return _token_unit(head, read_segments(segments))
 
 
 def decode_body(body: bytes) -> Unit:

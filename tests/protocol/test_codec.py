@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fallback_transport.protocol import codec
+from fallback_transport.protocol import codec, segments
 from fallback_transport.protocol.codec import (
     END_MARK,
     FEW,
@@ -570,13 +570,13 @@ objects = st.dictionaries(
     st.sampled_from([*fields, "reason", "session", "client", "grant", "protocol"]),
     st.just(1) | names | json_values,
 ).map(json.dumps)
-segments = st.builds(
+any_segment = st.builds(
     str.__add__, st.sampled_from("mebc") | st.text(max_size=1), st.text() | objects
 )
 almost = st.builds(
     lambda head, rest: SEPARATOR.join([head, *rest]),
     heads | objects | st.text(),
-    st.lists(segments, max_size=3),
+    st.lists(any_segment, max_size=3),
 )
 
 
@@ -653,8 +653,8 @@ def test_parts_within_parts_are_not_taken_apart(monkeypatch: pytest.MonkeyPatch,
         looked.append(segment)
         return item(segment)
 
-    item = codec._item
-    monkeypatch.setattr(codec, "_item", look)
+    item = segments._item
+    monkeypatch.setattr(segments, "_item", look)
     with pytest.raises(MalformedEnvelope):
         decode(f"a0 s1{SEPARATOR}" + "p0/9," * 1000 + end)
     assert len(looked) <= 1
