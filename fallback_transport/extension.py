@@ -147,8 +147,8 @@ class FallbackTransport(Handlers):
         `drain_on_sigterm`, or call it in a thread or a task while that server still serves.
 
         Args:
-            timeout: seconds for the handlers; None for the option `drain`. One that began behind
-                others has 5 s more, and `on_disconnect` runs behind it.
+            timeout: seconds for the handlers; None for the option `drain`. One that began
+                meanwhile has 5 s more, and `on_disconnect` runs behind it.
 
         Raises:
             RuntimeError: before `init_app`, or several apps have one.

@@ -260,7 +260,7 @@ class Registry:
             self._draining = True
         began = self.runtime.now()
         logger.info("draining: %d sessions, at most %.1f s for their handlers", len(self), timeout)
-        handled = {each.id: each.machine.inbox.handled for each in self.all()}
+        handled = {each.id: each.machine.inbox.handled for each in self.all() if each.busy}
         due = [(each, each.machine.inbox.received) for each in self.all()]
         while due := [(each, seq) for each, seq in due if not each.has_handled(seq)]:
             if self.runtime.now() >= began + timeout:
@@ -277,8 +277,8 @@ class Registry:
         for each in self._in_batches():
             each.retire(CloseCode.SERVICE_RESTART, "the server restarts")
         until = self.runtime.now() + CLOSE_WAIT + DRAIN_MARGIN
-        # A handler that runs since the beginning has had all the time; one that began behind others
-        # has as long as the clients have to confirm.
+        # A handler that runs since the beginning has had all the time; one that began later has as
+        # long as the clients have to confirm.
         slow = {each.id for each in busy if each.machine.inbox.handled == handled.get(each.id)}
         while (self._sessions or self._alive - slow) and self.runtime.now() < until:
             self.runtime.sleep(DRAIN_LOOK)

@@ -603,6 +603,32 @@ def test_a_handler_that_began_late_is_waited_for_beyond_the_time() -> None:
     assert len(peer.machine.outbox) == 2
 
 
+def test_a_handler_that_began_on_an_idle_session_is_waited_for_beyond_the_time() -> None:
+    """While another session's is waited for: it has not had all the time, either."""
+    desk = Drained()
+    held, peer = desk.peer(), desk.peer()
+    held.send("1e9")
+    held.exchange()
+    desk.drain(3)
+    # What it does not acknowledge for long would cost it its connection.
+    desk.runtime.advance(0.3)
+    peer.exchange()
+    desk.runtime.advance(2.6)
+    peer.send("1")
+    peer.exchange()
+    desk.runtime.advance(0.2)
+    held.exchange()
+    peer.exchange()
+    assert held.closed == peer.closed == RESTARTS
+    desk.runtime.advance(0.7)
+    assert desk.took is None
+    desk.runtime.advance(0.2)
+    assert desk.took is not None
+    assert 3.9 <= desk.took < 4
+    assert desk.layers[1].handled == ["0", "1"]
+    assert [end[:2] for end in desk.layers[1].ends] == [RESTARTS]
+
+
 def test_a_late_handler_that_never_returns_does_not_hold_up_a_drain() -> None:
     desk = Drained()
     peer = desk.peer()
