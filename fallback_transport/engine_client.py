@@ -284,7 +284,7 @@ class EngineClient:
         name = name[:100]
         if self._addresses(namespace) and name not in strays and len(strays) < _MAX_STRAYS:
             strays.add(name)
-            logger.warning("a page sent %r: no handler of %s takes it", name, namespace or "/")
+            logger.warning("a page sent %r: no handler of %r takes it", name, namespace or "/")
 
     def _addresses(self, namespace: str | None) -> bool:
         """Whether an event is for the namespace that the client is connected to."""

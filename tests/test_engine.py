@@ -352,10 +352,20 @@ def test_the_log_names_an_event_that_no_handler_takes_once(
         plain.emit(f"{number} {'x' * 1000}")
     assert len(caplog.messages) == 20
     assert caplog.messages[:2] == [
-        "a page sent 'knwon': no handler of / takes it",
-        "a page sent 'asked': no handler of / takes it",
+        "a page sent 'knwon': no handler of '/' takes it",
+        "a page sent 'asked': no handler of '/' takes it",
     ]
     assert max(map(len, caplog.messages)) < 200
+
+
+def test_a_page_forges_no_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither by the event's name nor by the namespace's, where it may choose that."""
+    house = House(namespaces="*")
+    namespace = "/any\nCRITICAL forged"
+    house.connected(namespace=namespace).emit("\nCRITICAL, too", namespace=namespace)
+    [told] = caplog.messages
+    assert told.startswith("a page sent ")
+    assert "\n" not in told
 
 
 def test_a_namespace_class_answers_what_it_does_not_handle(house: House) -> None:
