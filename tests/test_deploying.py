@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import socketio
-from flask import Flask
+from flask import Flask, redirect, request
 
 from fallback_transport import FallbackTransport
 from fallback_transport.metrics import Metrics
@@ -66,6 +66,30 @@ def test_what_a_page_and_the_log_say_is_what_the_table_has() -> None:
         parts = re.split(r": status \d+ from …|(?<=^long polling: )", text)
         assert all(part.strip() in said for part in parts), text
     assert ': status " + status + " from "' in sources[-1].read_text()
+
+
+def test_what_an_application_answers_where_no_session_is_served_is_in_the_table() -> None:
+    def status(*, catch_all: bool = False, refusal: Any = None) -> int:
+        app = Flask("elsewhere")
+        if catch_all:
+            app.add_url_rule("/<path:path>", "page", lambda path: "a page")
+        app.before_request(lambda: refusal if request.method == "POST" else None)
+        app.add_url_rule("/login", "login", lambda: "log in", methods=["GET"])
+        FallbackTransport(app, path="/sessions")
+        client = app.test_client()
+        return client.post("/fallback/poll", data="[]", follow_redirects=True).status_code
+
+    missing, page, refused = (
+        row[0] + row[1]
+        for row in table(DEPLOYING.section("When it does not work"))
+        if re.search(r"status (404|200|403)", row[0])
+    )
+    assert str(status()) in missing
+    assert str(status(catch_all=True)) in missing
+    assert str(status(refusal=redirect("/login", 303))) in page
+    assert str(status(refusal=("log in first", 401))) in refused
+    assert "`before_request`" in page
+    assert "`before_request`" in refused
 
 
 @pytest.mark.requires("redis")
