@@ -104,8 +104,8 @@ class Registry:
         self._uncommitted = Unproven[Conversation](
             capacity.uncommitted, capacity.uncommitted_per_address
         )
-        #: Those whose last handler has not returned.
-        self._alive: set[str] = set()
+        #: Those whose last handler has not returned, also of sessions that are over.
+        self._alive: dict[str, Conversation] = {}
         self._draining = False
         self._nonces: dict[str, tuple[str, _Said]] = {}
         self._nonce_of: dict[str, str] = {}
@@ -260,7 +260,8 @@ class Registry:
             self._draining = True
         began = self.runtime.now()
         logger.info("draining: %d sessions, at most %.1f s for their handlers", len(self), timeout)
-        handled = {each.id: each.machine.inbox.handled for each in self.all() if each.busy}
+        alive = list(self._alive.values())
+        handled = {each.id: each.machine.inbox.handled for each in alive if each.busy}
         due = [(each, each.machine.inbox.received) for each in self.all()]
         while due := [(each, seq) for each, seq in due if not each.has_handled(seq)]:
             if self.runtime.now() >= began + timeout:
@@ -268,7 +269,7 @@ class Registry:
             self.runtime.sleep(DRAIN_LOOK)
         for each in self._in_batches():
             each.rest()
-        busy = self.all()
+        busy = list(self._alive.values())
         while busy := [each for each in busy if each.busy]:
             if self.runtime.now() >= began + timeout:
                 logger.warning("draining: the handlers of %d sessions go on", len(busy))
@@ -280,7 +281,7 @@ class Registry:
         # A handler that runs since the beginning has had all the time; one that began later has as
         # long as the clients have to confirm.
         slow = {each.id for each in busy if each.machine.inbox.handled == handled.get(each.id)}
-        while (self._sessions or self._alive - slow) and self.runtime.now() < until:
+        while (self._sessions or self._alive.keys() - slow) and self.runtime.now() < until:
             self.runtime.sleep(DRAIN_LOOK)
         took, left = self.runtime.now() - began, len(self._alive)
         logger.info("drained in %.1f s; %d sessions have handlers that go on", took, left)
@@ -353,7 +354,7 @@ class Registry:
         self._stats.opened()
         self._sessions[conversation.id] = conversation
         self._uncommitted.add(address, conversation.id, conversation)
-        self._alive.add(conversation.id)
+        self._alive[conversation.id] = conversation
         return conversation
 
     # -- for its conversations ---------------------------------------------------
@@ -374,7 +375,7 @@ class Registry:
     def gone(self, conversation: Conversation) -> None:
         """See `conversation.Owner`."""
         with self._lock:
-            self._alive.discard(conversation.id)
+            self._alive.pop(conversation.id, None)
 
     def forget(self, conversation: Conversation) -> None:
         """See `conversation.Owner`."""

@@ -629,6 +629,40 @@ def test_a_handler_that_began_on_an_idle_session_is_waited_for_beyond_the_time()
     assert [end[:2] for end in desk.layers[1].ends] == [RESTARTS]
 
 
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_handler_has_its_time_also_where_its_session_is_over(meanwhile: bool) -> None:
+    desk = Drained()
+    peer = desk.peer()
+    peer.send("8")
+    peer.exchange()
+    [session] = desk.registry.all()
+    if meanwhile:
+        desk.drain(10)
+    session.abort(CloseCode.NORMAL, "over")
+    if not meanwhile:
+        desk.drain(10)
+    desk.runtime.advance(7.9)
+    assert desk.took is None
+    desk.runtime.advance(0.2)
+    assert desk.took is not None
+    assert 8 <= desk.took < 8.1
+    assert desk.layers[0].handled == ["0", "8"]
+    assert [end[:2] for end in desk.layers[0].ends] == [(CloseCode.NORMAL, "over")]
+
+
+def test_a_handler_that_never_returns_has_no_more_where_its_session_is_over() -> None:
+    desk = Drained()
+    peer = desk.peer()
+    peer.send("1e9")
+    peer.exchange()
+    desk.registry.all()[0].abort(CloseCode.NORMAL, "over")
+    desk.drain(3)
+    desk.runtime.advance(2.9)
+    assert desk.took is None
+    desk.runtime.advance(0.2)
+    assert desk.took is not None
+
+
 def test_a_late_handler_that_never_returns_does_not_hold_up_a_drain() -> None:
     desk = Drained()
     peer = desk.peer()

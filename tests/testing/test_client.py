@@ -877,7 +877,7 @@ def test_other_processes_have_another_clock() -> None:
 
 
 def test_a_transport_that_serves_already_stays_as_it_is(application: Application) -> None:
-    application.transport._made().registry._alive.add("a session in real time")
+    application.transport._made().registry._alive["a session in real time"] = object()
     with pytest.raises(RuntimeError, match="sessions already"):
         application.client()
 
