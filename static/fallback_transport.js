@@ -1488,7 +1488,7 @@
         if (!status) { xhr.abort(); }
         // Asked for only where it may be: from another origin a browser complains of it.
         if (status >= 400) { heed(xhr.getResponseHeader("Retry-After")); }
-        done(status, status ? xhr.responseText : "", begun);
+        done(status || 0, status ? xhr.responseText : "", begun);
       }
 
       // What is large takes longer: a slow path carries 8 bytes a millisecond.

@@ -1106,11 +1106,14 @@ test("transports: WebSocket alone", () => {
   once(page);
 });
 
-for (const [status, text] of [[404, "no such page"], [200, "<html>please log in</html>"], [0, ""]]) {
-  test(`where a poll is answered by ${status} and no welcome, why says so until there is one`, () => {
+for (const [status, what, fate] of [
+  [404, "by a page", { text: "no such page" }], [200, "by a page", { text: "<html>please log in</html>" }],
+  [0, "by a reset", {}], [0, "never", { lost: true }],
+]) {
+  test(`where a poll is answered ${what} (${status}) and by no welcome, why says so until there is one`, () => {
     const page = new Page({ before: ({ network }) => {
       network.websocket = "refused";
-      network.onpost = () => ({ status, text });
+      network.onpost = () => fate.lost ? fate : { status, ...fate };
     } });
     assert.equal(String(page.session.why), "no connection");
     page.advance(10_000);
