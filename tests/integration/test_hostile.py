@@ -564,7 +564,7 @@ framed("a commit 0", "lives", frame(TEXT, b"a0 c0"), lines=0)
 framed("an ACK of unknown id", "lives", frame(TEXT, b"a0 s2\x1em399[1]"), lines=0)
 framed("an ACK of huge id", "lives", frame(TEXT, b"a0 s2\x1em3" + b"9" * 100 + b"[1]"), lines=0)
 framed("an error reply of unknown id", "lives", frame(TEXT, b"a0 s2\x1em799{}"), lines=0)
-framed("an event that nobody handles", "lives", frame(TEXT, b'a0 s2\x1em2["nobody"]'), lines=0)
+framed("an event that nobody handles", "lives", frame(TEXT, b'a0 s2\x1em2["nobody"]'))
 framed(
     "an event with more arguments than its handler",
     "lives",
