@@ -489,6 +489,17 @@ class Drained(Desk):
         self.runtime.spawn(run)
         self.runtime.run()
 
+    def overrun(self, *texts: str) -> Peer:
+        """A client whose handlers, of these texts, a drain of 3 s has given their time."""
+        peer = self.peer()
+        peer.send(*texts)
+        peer.exchange()
+        self.drain(3)
+        self.runtime.advance(3.1)
+        peer.exchange()
+        assert peer.closed == RESTARTS
+        return peer
+
     @property
     def took(self) -> float | None:
         """Seconds that the drain took, once it is over."""
@@ -567,13 +578,7 @@ def test_what_comes_without_end_does_not_hold_up_a_drain() -> None:
 
 def test_a_handler_that_never_returns_does_not_hold_up_a_drain() -> None:
     desk = Drained()
-    peer = desk.peer()
-    peer.send("1e9", "0")
-    peer.exchange()
-    desk.drain(3)
-    desk.runtime.advance(3.1)
-    peer.exchange()
-    assert peer.closed == RESTARTS
+    peer = desk.overrun("1e9", "0")
     # The client has confirmed, and nobody else is waited for.
     desk.runtime.advance(0.1)
     assert desk.took is not None
@@ -585,13 +590,7 @@ def test_a_handler_that_never_returns_does_not_hold_up_a_drain() -> None:
 def test_a_handler_that_began_late_is_waited_for_beyond_the_time() -> None:
     """Behind others: it has not had all the time, and `on_disconnect` comes behind it."""
     desk = Drained()
-    peer = desk.peer()
-    peer.send("2", "2", "2")
-    peer.exchange()
-    desk.drain(3)
-    desk.runtime.advance(3.1)
-    peer.exchange()
-    assert peer.closed == RESTARTS
+    peer = desk.overrun("2", "2", "2")
     desk.runtime.advance(0.5)
     assert desk.took is None
     desk.runtime.advance(0.5)
@@ -665,13 +664,7 @@ def test_a_handler_that_never_returns_has_no_more_where_its_session_is_over() ->
 
 def test_a_late_handler_that_never_returns_does_not_hold_up_a_drain() -> None:
     desk = Drained()
-    peer = desk.peer()
-    peer.send("2", "1e9")
-    peer.exchange()
-    desk.drain(3)
-    desk.runtime.advance(3.1)
-    peer.exchange()
-    assert peer.closed == RESTARTS
+    desk.overrun("2", "1e9")
     desk.runtime.advance(5.2)
     assert desk.took is not None
     assert 8 <= desk.took < 8.4
