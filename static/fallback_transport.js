@@ -2635,15 +2635,15 @@
 
       function refuse(text) { guard(respond, [ERROR, { code: INTERNAL_ERROR, message: text }]); }
 
-      function attempt(callback, value) {
+      function run(callback, value) {
         if (!guard(callback, [value])) { refuse("the listener raised"); }
       }
 
       // What it returns, or promises, may be impossible to send.
       function give(value) {
         if (open && value && typeof value.then === "function") {
-          value.then(function (found) { attempt(give, found); }, function (error) {
-            attempt(function () { throw error; });
+          value.then(function (found) { run(give, found); }, function (error) {
+            run(function () { throw error; });
           });
         } else if (value !== undefined) {
           reply(value);
@@ -2652,7 +2652,7 @@
 
       if (!all.length) { refuse("no listener for " + name); }
       all.forEach(function (listener) {
-        attempt(function () { give(listener.apply(session, values.concat(open ? reply : []))); });
+        run(function () { give(listener.apply(session, values.concat(open ? reply : []))); });
       });
     }
 
