@@ -39,6 +39,7 @@ class ApplicationSide:
     __slots__ = (
         "_application",
         "_backlog",
+        "_dirty",
         "_large",
         "_on_over",
         "_patience",
@@ -79,6 +80,8 @@ class ApplicationSide:
         # Short, and mostly empty: an empty deque is 600 bytes.
         self._units: list[Unit] = []
         self._working = False
+        #: Whether `_flush` is to be called at the end of the turn.
+        self._dirty = False
         self._resting = self._retired = False
         #: The last message of an event with as many attachments as messages are granted: it comes
         #: alone, and is one more than these.
@@ -129,7 +132,7 @@ class ApplicationSide:
                 self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
             self._wake()
 
-    def send_each(self, messages: list[Message]) -> None:
+    def send_each(self, messages: list[Message], *, ends: bool) -> None:
         """Send messages of which none belongs to the others: see `runtime.Batch`."""
         with self.lock:
             try:
@@ -141,7 +144,10 @@ class ApplicationSide:
                 for message in messages:
                     self.send([message])
                 return
-            self._wake()
+            if not ends or self._dirty:
+                self._wake()
+                return
+        self._flush()
 
     def offer(self, messages: list[Message], latest: str | None = None) -> Waiter | None:
         """Send messages as `send` does; those that there is no room for wait, if they may.
@@ -296,6 +302,10 @@ class ApplicationSide:
 
     def _wake(self) -> None:
         """There may be something to send."""
+        raise NotImplementedError
+
+    def _flush(self) -> None:
+        """Send what there is: the turn ends."""
         raise NotImplementedError
 
     def _gone(self) -> None:

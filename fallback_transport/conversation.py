@@ -40,7 +40,7 @@ class Attachment(Protocol):
     """What a transport does for one connection; none of it may wait."""
 
     def wake(self) -> None:
-        """There may be something to pull, or a held poll to answer."""
+        """Pull what there is, or answer a held poll: the turn ends. The session's lock is free."""
 
     def drop(self, code: int, reason: str) -> None:
         """The connection no longer belongs to the session."""
@@ -86,7 +86,6 @@ class Conversation(ApplicationSide):
         "__weakref__",
         "_attachments",
         "_carriage",
-        "_dirty",
         "_owner",
         "_scheduled",
         "_unseen",
@@ -112,8 +111,6 @@ class Conversation(ApplicationSide):
         self._attachments: dict[int, Attachment] = {}
         #: The requests of connections that the application sees once they are committed.
         self._unseen: dict[int, dict[str, Any]] | None = None
-        #: Whether `_flush` is to be called at the end of the turn.
-        self._dirty = False
         #: The deadline that `schedule` was asked for.
         self._scheduled = math.inf
         self._application = application(self)
@@ -264,10 +261,13 @@ class Conversation(ApplicationSide):
         """What is to be sent on a WebSocket now."""
         with self.lock:
             try:
-                return self.machine.pull(attempt, self.runtime.now())
+                envelope = self.machine.pull(attempt, self.runtime.now())
             except Exception:
                 self._failed()
                 return None
+            # From now on it is waited for.
+            self._schedule()
+            return envelope
 
     def mute(self) -> None:
         """In a fork: nothing goes out on connections that are its parent's."""
@@ -392,16 +392,21 @@ class Conversation(ApplicationSide):
             self.runtime.at_end_of_turn(self._flush)
 
     def _flush(self) -> None:
-        # So that one envelope, or the one poll that is held, has all of it.
-        self._settle()
-        with self.lock:
-            self._dirty = False
-            try:
-                for attachment in tuple(self._attachments.values()):
-                    attachment.wake()
-            except Exception:
+        if self.runtime.batch.items:
+            # So that one envelope, or the one poll that is held, has all of it.
+            self.runtime.batch.end()
+        # Whoever has something more to send from here on asks for another flush.
+        self._dirty = False
+        try:
+            # In one go: another thread may let a connection in.
+            for attachment in list(self._attachments.values()):
+                attachment.wake()
+        except Exception:
+            with self.lock:
                 self._failed()
-            self._schedule()
+        if self.machine.soonest < self._scheduled:
+            with self.lock:
+                self._schedule()
 
     def _schedule(self) -> None:
         soonest = self.machine.soonest

@@ -347,6 +347,7 @@ class Gateway:
                 self.registry,
                 request,
                 origin,
+                driver.flush,
                 driver.wake,
                 driver.closing,
                 address=address,

@@ -183,15 +183,18 @@ class PollingConnection:
         """There may be a held request to answer."""
         if self._conversation is None:
             return
-        machine, now = self._conversation.machine, self._conversation.runtime.now()
-        if self._greeted is not None and machine.outbox.last > machine.outbox.received:
-            self.give_welcome()
-        if not self._held:
+        if self._greeted is None and not self._held:
             return
-        number = machine.due(self._attempt, now)
-        if number is not None:
-            limit = machine.limit(self._attempt)
-            self._give(number, machine.answer(self._attempt, now, waiting=True, limit=limit))
+        with self._conversation.lock:
+            machine, now = self._conversation.machine, self._conversation.runtime.now()
+            if self._greeted is not None and machine.outbox.last > machine.outbox.received:
+                self.give_welcome()
+            if not self._held:
+                return
+            number = machine.due(self._attempt, now)
+            if number is not None:
+                limit = machine.limit(self._attempt)
+                self._give(number, machine.answer(self._attempt, now, waiting=True, limit=limit))
 
     def drop(self, code: int, reason: str) -> None:
         """The connection no longer carries the session."""

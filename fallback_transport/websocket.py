@@ -82,6 +82,7 @@ class WebSocketConnection:
         registry: where its hello is taken to.
         environ: makes the request that handlers will see, of the hello.
         origin, address: the request's origin, and whom a new session counts for.
+        flush: called at the end of a turn in which its session may have something to say.
         woken: called, from anywhere, when there may be something to write.
         closing: called once, from anywhere, when this side begins to close.
         greeted: called when its hello has come.
@@ -106,6 +107,7 @@ class WebSocketConnection:
         "_plain",
         "_registry",
         "_unframed",
+        "_woken",
         "emptied",
         "wake",
     )
@@ -115,6 +117,7 @@ class WebSocketConnection:
         registry: Registry,
         environ: Callable[[Hello], dict[str, Any]],
         origin: str,
+        flush: Callable[[], None],
         woken: Callable[[], None],
         closing: Callable[[], None],
         *,
@@ -124,8 +127,9 @@ class WebSocketConnection:
         self._registry = registry
         self._environ = environ
         self._origin = origin
-        #: There may be something to pull (see `conversation.Attachment`).
-        self.wake = woken
+        #: The turn ends (see `conversation.Attachment`).
+        self.wake = flush
+        self._woken = woken
         self._on_closing = closing
         self._address = address
         self._on_greeted = greeted or _nothing
@@ -181,14 +185,14 @@ class WebSocketConnection:
             self._plain = False
             if frames and self._conversation is not None:
                 self._conversation.heard(self._attempt)
-            self.wake()
+            self._woken()
 
     def closed(self) -> None:
         """The stream is gone, for whatever reason."""
         if self._conversation is not None:
             self._conversation.detach(self._attempt, self)
         # Circles, that would wait for the garbage collector.
-        self.wake = self._on_closing = self._on_greeted = _nothing
+        self.wake = self._woken = self._on_closing = self._on_greeted = _nothing
         self._framing.parser.close()
         self._framing.parser_exc = None
         error: BaseException | None = self._framing.handshake_exc
@@ -273,7 +277,7 @@ class WebSocketConnection:
         if self._closing is None:
             self._closing = end, code, reason
             self._on_closing()
-        self.wake()
+        self._woken()
 
     def _fail(self, code: int, reason: str) -> None:
         """The peer broke a rule: say so, here and there."""

@@ -19,7 +19,7 @@ from fallback_transport.protocol.errors import MessageRefused, SequenceGap
 from fallback_transport.protocol.events import Transport
 from fallback_transport.protocol.message import Close, Message
 from fallback_transport.protocol.reliability import Bounds
-from fallback_transport.protocol.server import Poll, ServerMachine, Verdict
+from fallback_transport.protocol.server import DOUBT, Poll, ServerMachine, Verdict
 from tests.fakes import FakeRuntime
 
 WEBSOCKET, POLLING = Transport.WEBSOCKET, Transport.POLLING
@@ -403,7 +403,7 @@ def test_what_asks_for_an_answer_wakes_its_connection(
     "say",
     [
         lambda conversation: conversation.send([Message("one")]),
-        lambda conversation: conversation.send_each([Message("one"), Message("two")]),
+        lambda conversation: conversation.send_each([Message("one"), Message("two")], ends=False),
         lambda conversation: conversation.offer([Message("one")]),
         lambda conversation: conversation.close(4000, "bye"),
     ],
@@ -856,6 +856,14 @@ def test_it_asks_for_its_next_deadline(room: Room) -> None:
     room.receive("one")
     # The ack of it may wait that long.
     assert room.owner.scheduled[-1] == pytest.approx(now + 0.2)
+
+
+def test_it_waits_for_what_it_has_just_sent(room: Room) -> None:
+    room.conversation.send([Message("news")])
+    room.runtime.run()
+    room.owner.scheduled.clear()
+    assert room.pulled() == ["news"]
+    assert room.owner.scheduled == [pytest.approx(room.runtime.now() + DOUBT, abs=0.01)]
 
 
 # -- the log ----------------------------------------------------------------------------

@@ -16,9 +16,12 @@ class Target:
 
     def __init__(self) -> None:
         self.calls: list[list[Any]] = []
+        #: Whether the turn ended with the last.
+        self.ended = False
 
-    def send_each(self, items: list[Any]) -> None:
+    def send_each(self, items: list[Any], *, ends: bool) -> None:
         self.calls.append(items)
+        self.ended = ends
 
 
 class Turn:
@@ -47,6 +50,7 @@ def test_what_the_same_are_sent_is_handed_over_once() -> None:
     assert len(turn.flushes) == 1
     turn.end()
     assert [target.calls for target in targets] == [[sent], [sent]]
+    assert all(target.ended for target in targets)
     # The next turn is another.
     turn.batch.add(targets, sent[:1])
     turn.end()
@@ -75,6 +79,7 @@ def test_whoever_must_not_wait_has_it_handed_over() -> None:
     turn.batch.hand_over()
     assert not turn.batch.items
     assert target.calls == [[message(1)]]
+    assert not target.ended
 
 
 @pytest.mark.parametrize(("count", "size"), [(MAX_ITEMS, 10), (8, MAX_BYTES // 8)])
@@ -97,7 +102,7 @@ def test_where_there_are_no_turns_it_is_handed_over_at_once() -> None:
 
 def test_ones_defect_is_logged_and_the_others_get_theirs(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Target):
-        def send_each(self, items: list[Any]) -> None:
+        def send_each(self, items: list[Any], *, ends: bool) -> None:
             raise RuntimeError("told to")
 
     turn, target = Turn(), Target()

@@ -69,7 +69,13 @@ class Line:
         )
         self.closings = self.woken = 0
         self.connection = WebSocketConnection(
-            self.registry, lambda hello: {}, "", self._wake, self._close, address="10.0.0.1"
+            self.registry,
+            lambda hello: {},
+            "",
+            self._wake,
+            self._wake,
+            self._close,
+            address="10.0.0.1",
         )
         self._framing = Protocol(Side.CLIENT)
         self.connection.receive(handshake(ENVIRON))
@@ -325,7 +331,7 @@ def test_pings_that_are_counted_while_their_pongs_go_hold_up_nobody(
     with monkeypatch.context() as patch:
         patch.setattr(WebSocketConnection, "_control", count)
         patch.setattr(Conversation, "pull", ask)
-        connection.wake = wake
+        connection._woken = wake
         line.send(*[(PING, b"", True)] * (MAX_PINGS + 1))
     assert connection.behind
     # As who wakes does.

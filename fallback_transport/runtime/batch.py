@@ -25,8 +25,13 @@ class Item(Protocol):
 class Target(Protocol):
     """Who is sent something."""
 
-    def send_each(self, items: list[Any]) -> None:
-        """Take all of it, which came one by one."""
+    def send_each(self, items: list[Any], *, ends: bool) -> None:
+        """Take all of it, which came one by one.
+
+        Args:
+            ends: the turn does, and with it all that it is sent in it, if nothing else was said to
+                be flushed: it is to be written now, not when each of the others has it.
+        """
 
 
 T = TypeVar("T", bound=Target)
@@ -63,17 +68,27 @@ class Batch(Generic[T]):
         if len(self.items) >= MAX_ITEMS or self._size >= MAX_BYTES:
             self.hand_over()
         elif begins:
-            self._at_end_of_turn(self.hand_over)
+            self._at_end_of_turn(self.end)
 
     def hand_over(self) -> None:
         """Let them have what was put off."""
+        self._hand_over(ends=False)
+
+    def end(self) -> None:
+        """The turn ends: the same, and each writes what it has while it is at hand.
+
+        What a target is takes kilobytes: to come back to each of many is to wait for the memory.
+        """
+        self._hand_over(ends=True)
+
+    def _hand_over(self, *, ends: bool) -> None:
         if not self.items:
             return
         targets, items = self._targets, self.items
         self._targets, self.items, self._size = [], [], 0
         for target in targets:
             try:
-                target.send_each(items)
+                target.send_each(items, ends=ends)
             except Exception:
                 # One target's defect must not keep the others from what they are sent.
                 logger.exception("what was sent to several did not reach one of them")

@@ -21,7 +21,7 @@ from fallback_transport.protocol import codec
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import End, Envelope, PollRequest
 from fallback_transport.protocol.errors import MessageRefused
-from fallback_transport.protocol.server import REPEATED
+from fallback_transport.protocol.server import DOUBT, REPEATED
 from tests.client.fixtures import BINDING_PARAMS, MODE_PARAMS, TRANSPORTS, served_fixture
 from tests.client.flow import carry
 from tests.client.links import PollingLink
@@ -182,6 +182,24 @@ def test_a_large_answer_is_compressed_where_it_is_accepted(served: Served) -> No
     polling.send(event("message", "short"))
     short = post(served.port, polling.waiting(5.0), {"Accept-Encoding": "gzip"})
     assert short.headers["Content-Encoding"] is None
+
+
+# -- a WebSocket that goes nowhere -----------------------------------------------------
+
+
+def test_one_message_that_does_not_arrive_is_noticed_soon(served: Served) -> None:
+    """Of a page at rest, that only listens: nothing else happens in its session."""
+    with raw_websocket(served.port) as mute:
+        mute.open()
+        # What was waited for as it began has its time, too.
+        time.sleep(2 * DOUBT)
+        RawPolling.open(served.port).send(event("broadcast", {"data": "news"}))
+        before = time.monotonic()
+        [news] = mute.until_messages(1)
+        end, code, reason = mute.ended()
+        assert time.monotonic() - before < 2 * DOUBT + 3.0
+    assert news == '2["broadcast","news"]'
+    assert (end, code, reason) == (None, 4408, "what was sent is not received")
 
 
 # -- polls that are repeated, aborted, late --------------------------------------------
