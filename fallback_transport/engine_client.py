@@ -187,7 +187,8 @@ class EngineClient:
         if not named or data[0] in RESERVED_EVENTS:
             raise MalformedPacket("an event without a name, or with a reserved one")
         if id is None:
-            return Unit(seqs, self._event, (namespace, data))
+            # Nearly always: without its `__new__`, which is in Python.
+            return tuple.__new__(Unit, (seqs, self._event, (namespace, data), False))
         return Unit(seqs, self._question, (namespace, id, data))
 
     def _error_reply(self, seq: int, text: str) -> Unit:

@@ -8,7 +8,7 @@ or reads on from its first byte.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 try:
     import httptools
@@ -20,7 +20,7 @@ except ImportError:  # pragma: no cover - there is no wheel for every platform
 MAX_INTERNED = 4096
 MAX_INTERNED_VALUE = 256
 
-HEAD_END = b"\r\n\r\n"
+HEAD_END: Final = b"\r\n\r\n"
 #: What parsers disagree on: a line feed alone, a carriage return or NUL amid a line, a line
 #: that goes on with the one before, a blank before the colon.
 AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0|\n[ \t]|\n[^:\r]*[ \t]:")

@@ -11,7 +11,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .conversation import Conversation
 from .protocol.codec import decode_body, encode_body
@@ -27,18 +27,18 @@ logger = logging.getLogger("fallback_transport.polling")
 
 #: Seconds after which a client that was turned away may come again; up to twice as many, at
 #: random, because those that are turned away together must not come again together.
-RETRY_AFTER = 5
+RETRY_AFTER: Final = 5
 #: The same where a server restarts. Its clients come again spread over 5 s, and behind a balancer
 #: some to the process that ends: they are not to be silent for longer than if it had crashed.
-RESTART_AFTER = 2
+RESTART_AFTER: Final = 2
 #: Seconds for which the welcome to a new session waits for its first messages (the answer to
 #: CONNECT, what on_connect sends): long enough for a handler that does not wait itself, and far
 #: less than the round trip that it saves.
-WELCOME_WAIT = 0.01
+WELCOME_WAIT: Final = 0.01
 #: Beyond a held poll's own time: its answer is due by then, whatever happens.
-HOLD_MARGIN = 10.0
+HOLD_MARGIN: Final = 10.0
 #: How many requests of one number are held for the same answer; beyond, the oldest is let go.
-MAX_JOINED = 4
+MAX_JOINED: Final = 4
 
 _STATUS = {
     CloseCode.MALFORMED: 400,
@@ -80,7 +80,8 @@ def answer(
     the bodies of errors.
     """
     if not isinstance(unit, End) or unit.session:
-        return Answer(200, encode_body(unit), weighs=weighs)
+        # Nearly always: without its `__new__`, which is in Python.
+        return tuple.__new__(Answer, (200, encode_body(unit), (), False, weighs))
     status = _STATUS.get(CloseCode(unit.code), 200)
     after = RESTART_AFTER if unit.code == CloseCode.SERVICE_RESTART else RETRY_AFTER
     return Answer(status, encode_body(unit), retry_after(after) if status == 503 else (), unread)

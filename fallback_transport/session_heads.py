@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from .gateway import Gateway, Nearness
 from .heads import read_head
@@ -17,10 +17,10 @@ from .websocket import SUBPROTOCOL
 
 #: How many heads are remembered with what they mean, and how long: browsers repeat theirs to
 #: the byte, but for the length. A few MB at most.
-REMEMBERED = 512
+REMEMBERED: Final = 512
 MAX_REMEMBERED = 2048
 #: Of a body's length.
-MAX_DIGITS = 12
+MAX_DIGITS: Final = 12
 
 _LINE = re.compile(rb"(?:(POST)|GET) ((?:/[!-~]*)?/(?(1)poll|ws)) HTTP/1\.1\r\n")
 _LENGTH = re.compile(rb"\r\nContent-Length: ([0-9]{1,%d})\r\n" % MAX_DIGITS)

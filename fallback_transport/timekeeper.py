@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 import math
-from typing import Protocol
+from typing import Final, Protocol
 
 from .runtime import Alarm, Runtime
 
@@ -15,9 +15,9 @@ logger = logging.getLogger("fallback_transport.session")
 RETRY = 0.05
 #: By so many seconds a timer may be late; beyond, the process was busy, and what came meanwhile is
 #: still to be read.
-LATENESS = 0.1
+LATENESS: Final = 0.1
 #: Seconds from which on a deadline is far away: beyond an ack's, a doubt's, a close's.
-FAR = 10.0
+FAR: Final = 10.0
 
 
 class Timed(Protocol):

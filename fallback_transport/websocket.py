@@ -12,7 +12,7 @@ import logging
 import re
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
@@ -40,22 +40,31 @@ framing_logger.setLevel(logging.WARNING)
 
 SUBPROTOCOL = "fallback.v1"
 #: How many fragments one message may have: RFC 6455 knows no limit, and empty ones cost no bytes.
-MAX_FRAGMENTS = 4096
+MAX_FRAGMENTS: Final = 4096
 #: How many pings may wait for their pongs to be written; beyond, nothing more is read.
-MAX_PINGS = 256
+MAX_PINGS: Final = 256
 #: How many pings may come before the hello.
-MAX_EARLY_PINGS = 8
+MAX_EARLY_PINGS: Final = 8
 #: Little, because a hub serves nobody else while what was read is taken apart.
 READ_BYTES = 16384
 
 # See `protocol.state.CLOSED`.
-_OPEN, _CLOSING, _CLOSED = State.OPEN, State.CLOSING, State.CLOSED
-_CONT, _TEXT, _BINARY, _PING = Opcode.CONT, Opcode.TEXT, Opcode.BINARY, Opcode.PING
+_OPEN: Final = State.OPEN
+_CLOSING: Final = State.CLOSING
+_CLOSED: Final = State.CLOSED
+_CONT: Final = Opcode.CONT
+_TEXT: Final = Opcode.TEXT
+_BINARY: Final = Opcode.BINARY
+_PING: Final = Opcode.PING
 
 #: The first byte of a message in one frame (RFC 6455, section 5.2), and what it is; the bit that
 #: says in the second that it is masked.
-_WHOLE = {0x80 | _TEXT: _TEXT, 0x80 | _BINARY: _BINARY}
-_MASKED = 0x80
+_WHOLE: Final = {0x80 | _TEXT: _TEXT, 0x80 | _BINARY: _BINARY}
+_MASKED: Final = 0x80
+#: Of short messages the whole headers, by their opcode and size.
+_SHORT: Final[dict[int, list[bytes]]] = {
+    code: [bytes((0x80 | code, n)) for n in range(126)] for code in (_TEXT, _BINARY)
+}
 
 _UNPRINTABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _MAX_HANDSHAKE_HEADER = 4096
@@ -433,7 +442,7 @@ def _told(hello: Hello) -> dict[str, Any]:
 def _header(opcode: int, size: int) -> bytes:
     """RFC 6455, section 5.2: a frame's, that is a whole message and not masked."""
     if size < 126:
-        return ((0x80 | opcode) << 8 | size).to_bytes(2, "big")
+        return _SHORT[opcode][size]
     if size < 65536:
         return struct.pack("!BBH", 0x80 | opcode, 126, size)
     return struct.pack("!BBQ", 0x80 | opcode, 127, size)

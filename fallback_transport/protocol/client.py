@@ -6,6 +6,8 @@ decided above it.
 
 from __future__ import annotations
 
+from typing import Final
+
 from .connection import Connection
 from .envelope import End, Envelope, Grant, Hello, PollRequest, Welcome
 from .errors import MessageRefused
@@ -16,10 +18,10 @@ from .reliability import Bounds
 from .state import State
 
 #: How much of a replay rides inside a hello; the rest follows the welcome.
-HELLO_BYTES = 16_000
+HELLO_BYTES: Final = 16_000
 #: How much one sending request carries, unless the server's limit is lower.
-REQUEST_BYTES = 256_000
-REQUEST_MESSAGES = 500
+REQUEST_BYTES: Final = 256_000
+REQUEST_MESSAGES: Final = 500
 
 
 class ClientMachine(SessionMachine):

@@ -11,40 +11,40 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from .envelope import End, Envelope, Grant, Hello, PollRequest, Unit, Welcome
 from .errors import MalformedEnvelope, UnsupportedVersion
 from .message import SEPARATOR, Carried, Close, Message, Part
 from .segments import TEXT_PART, read_segments, text_part
 
-VERSION = 1
+VERSION: Final = 1
 
 #: Ends every polling body, so that a body cut by a proxy that also corrected
 #: the Content-Length is recognised.
-END_MARK = SEPARATOR + "."
-_END = END_MARK.encode()
+END_MARK: Final = SEPARATOR + "."
+_END: Final = END_MARK.encode()
 
 #: JavaScript counts exactly up to 2**53; fifteen digits stay below.
-MAX_NUMBER = 10**15 - 1
+MAX_NUMBER: Final = 10**15 - 1
 
 _COUNT = "[1-9][0-9]{0,14}"
 _MARK = f"0|{_COUNT}"
 _NAMED = "[A-Za-z0-9._-]{1,64}"
-_NUMBER = re.compile(rf"(?:{_MARK})\Z", re.ASCII)
+_NUMBER: Final = re.compile(rf"(?:{_MARK})\Z", re.ASCII)
 # What nearly every unit of a client begins with, read in one go: an envelope with marks, and the
 # number of its messages if it has any, or else what keeps a quiet connection alive; and a polling
 # request. All in the order in which pages write it.
-_USUAL = re.compile(
+_USUAL: Final = re.compile(
     rf"a({_MARK})(?: r({_MARK}))?(?: s({_COUNT})\x1e|(?: q({_MARK}))?(?: p({_MARK}))?\Z)", re.ASCII
 )
-_POLL = re.compile(
+_POLL: Final = re.compile(
     rf"i({_NAMED}) k({_NAMED}) t({_MARK}) n({_MARK})"
     rf"(?: w({_MARK}))?(?: b({_MARK}))? a({_MARK})(?: r({_MARK}))?(?: s({_COUNT}))?(?: c({_MARK}))?"
     r"(?=\x1e|\Z)",
     re.ASCII,
 )
-_NAME = re.compile(rf"{_NAMED}\Z", re.ASCII)
+_NAME: Final = re.compile(rf"{_NAMED}\Z", re.ASCII)
 #: RFC 7230's token, which is what RFC 6455 makes a subprotocol's name of.
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PROTOCOL = re.compile(rf"(?=.{{1,256}}\Z){_TOKEN}\Z")
@@ -55,15 +55,15 @@ _FACTS = {
     "url": re.compile(r"/[!\"$-~]{0,2047}\Z"),
     "protocols": re.compile(rf"(?=.{{1,1024}}\Z){_TOKEN}(?:, ?{_TOKEN})*\Z"),
 }
-_MAX_HEAD = 4096
-_MAX_BINARY_HEAD = 192
+_MAX_HEAD: Final = 4096
+_MAX_BINARY_HEAD: Final = 192
 #: Empty messages cost two bytes on the way, and hundreds once they have arrived.
-_MAX_MESSAGES = 4096
+_MAX_MESSAGES: Final = 4096
 #: Makes a named tuple of valid fields; its class, which is called in Python, takes thrice as long.
 _new: Any = tuple.__new__
 
 #: From so many messages on, their segments are kept together for the next recipient of the same.
-FEW = 4
+FEW: Final = 4
 
 #: The last messages that several may be sent, and their segments.
 _joined: tuple[tuple[Carried, ...], str] = ((Message(""),), "m")
@@ -86,11 +86,15 @@ def _marks(envelope: Envelope) -> dict[str, int]:
 
 def _tokens(envelope: Envelope) -> str:
     ack, received, seq, _, commit, key, ask, answer, got = envelope
-    line = f"a{ack}" if received == ack else f"a{ack} r{received}"
-    if got:
-        line = f"{line} g{got}"
-    if seq is not None:
-        line = f"{line} s{seq}"
+    if received == ack and not got:
+        # Nearly always.
+        line = f"a{ack}" if seq is None else f"a{ack} s{seq}"
+    else:
+        line = f"a{ack}" if received == ack else f"a{ack} r{received}"
+        if got:
+            line = f"{line} g{got}"
+        if seq is not None:
+            line = f"{line} s{seq}"
     if commit is not None:
         line = f"{line} c{commit}"
     if key is not None:
@@ -305,6 +309,10 @@ def _matched(
 
 
 def _poll(head: re.Match[str], messages: tuple[Carried, ...]) -> PollRequest:
+    attempt: str
+    number: str
+    wait: str | None
+    limit: str | None
     id, key, attempt, number, wait, limit, handled, received, seq, commit = head.groups()
     fields = (
         id,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .message import Item
 
@@ -21,7 +21,8 @@ class Transport(Enum):
 
 
 #: See `state.CLOSED`.
-WEBSOCKET, POLLING = Transport.WEBSOCKET, Transport.POLLING
+WEBSOCKET: Final = Transport.WEBSOCKET
+POLLING: Final = Transport.POLLING
 
 
 class MessageReceived(NamedTuple):

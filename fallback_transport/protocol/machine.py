@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
+from typing import Final
 
 from .codes import CloseCode
 from .connection import Connection
@@ -36,21 +37,21 @@ from .reliability import Bounds, Inbox, Outbox
 from .state import CLOSED, CLOSING, Input, State, transition
 
 #: Seconds within which a close must be confirmed; then it is reported as unconfirmed.
-CLOSE_WAIT = 5.0
+CLOSE_WAIT: Final = 5.0
 #: Seconds for which a welcomed connection may stay a candidate.
-CANDIDATE_WAIT = 10.0
+CANDIDATE_WAIT: Final = 10.0
 #: How many connections may be candidates at once.
-MAX_CANDIDATES = 3
+MAX_CANDIDATES: Final = 3
 #: Seconds that an acknowledgement may wait for a message to ride with.
-ACK_DELAY = 0.2
+ACK_DELAY: Final = 0.2
 #: Seconds of silence beyond two keepalives after which a connection counts as dead.
-SILENCE_MARGIN = 5.0
+SILENCE_MARGIN: Final = 5.0
 #: How many questions of a peer that does not read are kept; one unanswered is enough to know.
-MAX_ANSWERS = 8
+MAX_ANSWERS: Final = 8
 #: How much one envelope on a WebSocket carries: large enough to make its head cheap, small
 #: enough to let an acknowledgement or a probe through soon on a slow path.
-ENVELOPE_BYTES = 64_000
-ENVELOPE_MESSAGES = 256
+ENVELOPE_BYTES: Final = 64_000
+ENVELOPE_MESSAGES: Final = 256
 
 
 class By(Enum):
@@ -385,7 +386,8 @@ class SessionMachine:
                 if isinstance(item, Close):
                     events += self._peer_closed(number, item)
                 elif self._closed_by is None:
-                    events.append(MessageReceived(number, item.data))
+                    # Without its `__new__`, which is in Python.
+                    events.append(tuple.__new__(MessageReceived, (number, item.data)))
         # Also where nothing is new: another connection may have to carry the ack now.
         self._schedule_ack(now)
         if self.state is CLOSING and self._closed_by is By.LOCAL and not len(self.outbox):

@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
+from typing import Final
 
 from .codes import valid_close
 from .errors import MalformedEnvelope, MessageRefused
 
 #: RFC 20's "record separator". JSON text never contains it raw, so Socket.IO
 #: packets pass as they are; any other text that does contain it is escaped.
-SEPARATOR = "\x1e"
+SEPARATOR: Final = "\x1e"
 
 
 class Message:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from .errors import (
     ImpossibleMark,
@@ -295,7 +295,7 @@ class Outbox:
 
 
 #: So many pieces of a message become one: each weighs as much as 60 characters beside its own.
-MANY_PIECES = 256
+MANY_PIECES: Final = 256
 
 
 class _Partial:

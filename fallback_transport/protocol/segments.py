@@ -10,14 +10,15 @@ import base64
 import json
 import re
 from collections.abc import Iterable
+from typing import Final
 
 from .errors import MalformedEnvelope, MessageRefused
 from .message import Carried, Close, Message, Part
 
 _PLACE = "([0-9]{1,15})/([0-9]{1,15}),"
-TEXT_PART = re.compile(f"p{_PLACE}m", re.ASCII)
+TEXT_PART: Final = re.compile(f"p{_PLACE}m", re.ASCII)
 #: Of any other kind that there are parts of; of parts there are none: each would be copied whole.
-_PART = re.compile(f"{_PLACE}(?=[eb])", re.ASCII)
+_PART: Final = re.compile(f"{_PLACE}(?=[eb])", re.ASCII)
 
 
 def read_segments(segments: Iterable[str]) -> tuple[Carried, ...]:

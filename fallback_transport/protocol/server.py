@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .codes import CloseCode
 from .connection import Connection, PollConnection
@@ -43,30 +43,34 @@ class Verdict(NamedTuple):
     releases: int | None = None
 
 
+#: What nearly all are.
+_ANSWERED: Final = Verdict(ANSWER)
+_PARKED: Final = Verdict(PARK)
+
 #: Seconds for which a session lives after its last hello while its client has never committed:
 #: long enough for the slowest repetition of a hello, and not for a stranger to fill the server.
-UNCOMMITTED_WAIT = 30.0
+UNCOMMITTED_WAIT: Final = 30.0
 #: Seconds after which a held request that comes again is the work of a browser, which repeats by
 #: itself what a proxy has cut: held again it would be cut again, and the client would never know.
-REPEATED = 2.0
+REPEATED: Final = 2.0
 #: The most bytes of messages in one answer, whatever the request wants.
-ANSWER_BYTES = 500_000
-ANSWER_MESSAGES = 1000
+ANSWER_BYTES: Final = 500_000
+ANSWER_MESSAGES: Final = 1000
 #: How much of a replay rides inside a welcome. Little: a hello cannot say, as a request can,
 #: that the path cuts what is long, and a resume must not fail of it each time.
-GREETING_BYTES = 16_000
+GREETING_BYTES: Final = 16_000
 
 
 #: Seconds after which a server asks for what it has sent on a WebSocket and is not received, and
 #: again as many after which it drops it. An ack takes 0.2 s and a round trip; what is left is for
 #: a page that is busy, and with half a second to the next message all of it stays within 3 s.
-DOUBT = 1.0
+DOUBT: Final = 1.0
 #: Round trips that count as much, if they take longer.
-DOUBT_ROUND_TRIPS = 4
+DOUBT_ROUND_TRIPS: Final = 4
 #: The most seconds that a round trip counts as: what took longer was asleep, or its peer was.
-LONGEST_ROUND_TRIP = 5.0
+LONGEST_ROUND_TRIP: Final = 5.0
 #: Bytes a second that the slowest path carries: what is large takes its time.
-SLOW = 8_000
+SLOW: Final = 8_000
 
 
 class ServerMachine(SessionMachine):
@@ -183,7 +187,7 @@ class ServerMachine(SessionMachine):
         if not isinstance(connection, PollConnection) or connection is not self.carrier:
             return events, Verdict(REFUSE)
         if request.wait is None or self.state is CLOSED:
-            return events, Verdict(ANSWER)
+            return events, _ANSWERED
         return events, self._wait(connection, request.number, request.wait, request.limit, now)
 
     def returns(self, request: PollRequest) -> bool:
@@ -321,13 +325,13 @@ class ServerMachine(SessionMachine):
             return Verdict(EMPTY)
         connection.limit = limit
         if self._has_output() or self._half_credit_used(connection) or wait <= 0:
-            return Verdict(ANSWER, releases=parked)
+            return _ANSWERED if parked is None else Verdict(ANSWER, parked)
         connection.parked = number
         connection.parked_at = now
         connection.parked_until = now + min(wait, self.grant.wait)
         connection.heard_at = connection.parked_until
         self.soonest = min(self.soonest, connection.parked_until)
-        return Verdict(PARK, releases=parked)
+        return _PARKED if parked is None else Verdict(PARK, parked)
 
     def _read(self, connection: Connection, size: int, *, whole: bool = False) -> Envelope:
         seq, offset = self._resume()

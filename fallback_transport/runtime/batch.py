@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 logger = logging.getLogger("fallback_transport.runtime")
 
 #: How much is put off; beyond, it is handed over at once. About what one envelope on a WebSocket
 #: carries: with more, a target would cost as much again.
-MAX_ITEMS = 256
-MAX_BYTES = 65_536
+MAX_ITEMS: Final = 256
+MAX_BYTES: Final = 65_536
 
 
 class Item(Protocol):

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     import greenlet
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fallback_transport.runtime")
 
 #: Seconds of work after which a task, or a turn, that never waits gives way to the others.
-TURN = 0.005
+TURN: Final = 0.005
 #: How many workers are kept while there is nothing to do.
 MAX_IDLE = 64
 
 #: How many connections are written to together: a thousandth of a second, by which the first waits.
-MAX_WRITES = 100
+MAX_WRITES: Final = 100
 
 #: Seconds for which eventlet's hub may wait at once: `epoll` takes no more than 24.8 days, and
 #: where that is more, the hub fails, and everything with it.
-MAX_WAIT = 1e6
+MAX_WAIT: Final = 1e6
 
 T = TypeVar("T")
 

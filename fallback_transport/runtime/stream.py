@@ -6,18 +6,18 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from .hub import Hub
 
 logger = logging.getLogger("fallback_transport.runtime")
 
 #: How much is read at once. Little, because a hub serves nobody else while it is taken apart.
-READ_BYTES = 16_384
+READ_BYTES: Final = 16_384
 #: The same, of what is only kept for now.
-READ_AHEAD = 65_536
+READ_AHEAD: Final = 65_536
 #: How much may wait for the end of the turn.
-MAX_QUEUED = 16_384
+MAX_QUEUED: Final = 16_384
 
 
 class Stream:
