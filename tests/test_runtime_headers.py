@@ -95,8 +95,6 @@ def test_no_header_at_all_is_plain() -> None:
         b"Content-Length:\r\n\r\n",
         b"Content-Length: 1, 1\r\n\r\n",
         b"Content-Length: " + b"1" * 19 + b"\r\n\r\n",
-        b"Host: the end",
-        b"",
     ],
 )
 def test_what_is_out_of_the_ordinary_goes_to_the_parser(text: bytes) -> None:
@@ -118,7 +116,7 @@ BENT = [
 @pytest.mark.parametrize("line", BENT)
 def test_a_bent_line_is_nobodys(line: bytes) -> None:
     with pytest.raises(ValueError, match="amid a line"):
-        read(b"X: y\r\n" + line + b"\r\n")
+        read(b"X: y\r\n" + line + b"\r\n\r\n")
 
 
 @pytest.mark.parametrize("line", BENT)
@@ -134,6 +132,18 @@ def test_lines_are_looked_at_on_their_way_to_a_parser(line: bytes) -> None:
     assert lines.readline(99) == b""
     assert lines.bent
     assert read == text
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"Host: a", b"Host: a\r\n", b"Host: a\r\nContent-Length: 1\r"]
+)
+def test_what_the_end_of_the_stream_cuts_is_no_head(text: bytes) -> None:
+    with pytest.raises(ValueError, match="without an end"):
+        read(text)
+    lines = Lines(io.BytesIO(text))
+    while lines.readline(99):
+        assert not lines.cut
+    assert lines.cut
 
 
 def test_the_bounds_are_those_of_the_parser() -> None:

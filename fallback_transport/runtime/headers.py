@@ -28,6 +28,9 @@ _HOST = re.compile(rb"(?:^|\n)host:", re.IGNORECASE)
 _BARE = re.compile(rb"\r(?!\n)|\0")
 #: Why a head that has it is refused.
 BENT = "a carriage return or NUL amid a line"
+#: And one that the stream's end cuts, which those parsers take for a whole one: a path, a length or
+#: an origin may be half of what was meant, and what would have forbidden it not there yet.
+CUT = "a head without an end"
 
 
 def is_bent(text: bytes) -> bool:
@@ -44,13 +47,14 @@ class Lines:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        #: Whether one of them was.
-        self.bent = False
+        #: Whether one of them was bent, and whether the stream has ended before the head.
+        self.bent = self.cut = False
 
     def readline(self, size: int = -1) -> bytes:
         """The next line."""
         line = self._file.readline(size)
         self.bent = self.bent or is_bent(line)
+        self.cut = not line
         return line
 
 
@@ -85,7 +89,7 @@ def read_headers(file: BinaryIO, parse: Callable[[BinaryIO], Any]) -> Any:
     """The headers that come next in `file`: `PlainHeaders`, or what `parse` makes of them.
 
     Raises:
-        ValueError: there is a carriage return or NUL amid a line.
+        ValueError: there is a carriage return or NUL amid a line, or no end.
         whatever `parse` raises.
     """
     lines: list[bytes] = []
@@ -99,6 +103,9 @@ def read_headers(file: BinaryIO, parse: Callable[[BinaryIO], Any]) -> Any:
     # One length at most, and no coding: where this body ends is beyond doubt. So is one host.
     doubtful = len(lengths) > 1 or (lengths and not _NUMBER.fullmatch(lengths[0].strip(b" \t")))
     if doubtful or not _PLAIN.fullmatch(text) or len(_HOST.findall(text)) > 1:
+        if not lines[-1]:
+            # First: it may be cut behind a line's carriage return.
+            raise ValueError(CUT)
         if is_bent(text):
             raise ValueError(BENT)
         return parse(io.BytesIO(text))

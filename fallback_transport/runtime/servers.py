@@ -15,7 +15,7 @@ from email.message import Message
 from http.client import HTTPException
 from typing import Any
 
-from .headers import BENT, Lines, is_bent, read_headers
+from .headers import BENT, CUT, Lines, is_bent, read_headers
 from .hub import Hub
 from .hub_server import ACCEPT_PAUSE, HubServer
 from .stream import Stream
@@ -457,7 +457,7 @@ def _strict(handler: Any, parse: Callable[[], Any]) -> bool:
     finally:
         handler.rfile = file
     bent = lines.bent or is_bent(handler.raw_requestline)
-    problem = BENT if bent else _misfit(handler.headers)
+    problem = CUT if lines.cut else BENT if bent else _misfit(handler.headers)
     if problem is not None:
         handler.close_connection = True
         handler.send_error(400, problem)

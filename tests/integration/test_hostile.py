@@ -759,6 +759,15 @@ for bent in ("X: a\rY: b", "X: a\r", "X: a\0b"):
 http("a length behind a carriage return", "400", POST + b"X: a\rContent-Length: 3\r\n\r\nabc")
 http("a carriage return in the request line", "400", POST.replace(b" HTTP", b"\rHTTP") + LENGTH)
 http("two hosts", "400", POST + b"Host: other.test\r\nContent-Length: 3\r\n\r\nabc")
+for name, cut in {
+    "a cut host": b"GET /fallback/fallback_transport.js HTTP/1.1\r\nHost: 127.0",
+    "a cut length": POST + b"Content-Length: 3",
+    "a cut origin": POST + b"Origin: http://127.0.0.1",
+    "a head without its last line": POST + b"Content-Length: 0\r\n",
+}.items():
+    http(name, "400", cut, finish=True)
+# As of HTTP/0.9, whose answers are bare bodies: a whole script is none of them.
+http("a cut path", "400|cut", b"GET /fallback/fallback_transport.js", finish=True)
 http(
     "a header of 70 kB",
     "400|431",
