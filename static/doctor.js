@@ -628,7 +628,6 @@
       self._clear(timer);
       timer = null;
       self._requests.splice(self._requests.indexOf(request), 1);
-      request.onreadystatechange = request.onprogress = function () {};
       try { text = request.responseText || ""; } catch (error) { /* there is none */ }
       answer = {
         status: request.readyState === 4 ? request.status : 0, ms: now() - started, spread: first ? now() - first : 0,

@@ -73,6 +73,8 @@ test("beside each check stands what was seen", () => {
   }
   assert.equal(doctor.check("Round trip").time, "160 ms");
   assert.equal(doctor.check("A request that waits").time, "60 s");
+  doctor.id("copy-text").onclick();
+  assert.equal(doctor.copied, doctor.id("report").textContent);
   assert.match(doctor.id("took").textContent, /^Finished in 60\.\d s: no problems, no notes\.$/);
 });
 
@@ -208,6 +210,7 @@ test("an idle WebSocket is alive if it answers within 5 s", () => {
     assert.deepEqual(doctor.report.observations.websocket.idle, { asked: 9, alive, seconds: 9 });
     assert.deepEqual(doctor.codes, alive ? ["ws-ok", "poll-ok"] : ["ws-ok", "ws-cut-idle", "poll-ok"]);
     assert.equal(doctor.check("Idle WebSocket").word, alive ? "OK" : "Note");
+    assert.equal(doctor.check("Idle WebSocket").said, `${alive ? "Still open" : "Over"} after 9 s of silence.`);
     // For so long nothing is said.
     assert.deepEqual(doctor.links[0].sent.map((each) => each.size), [1, 4096, 65536, 1]);
     assert.ok(doctor.links[0].sent[3].at - doctor.links[0].sent[2].at >= 9000);
@@ -247,12 +250,35 @@ test("a small request has 5 s", () => {
 });
 
 test("what is no whole answer of the server's is a failed one", () => {
-  for (const text of ["", "{}", "{}\n", "{}.", '"text"\n.', "null\n.", "{\n.", '{"error":"too many wait"}\n.']) {
+  // The third and the fourth lack their last character, and the line's end.
+  for (const text of ["", "{}", (whole) => whole.slice(0, -1), (whole) => whole.replace("\n", ""), '"text"\n.', "null\n.", "{\n."]) {
     const doctor = new Doctor({ query: "?idle=1", post: first("echo", 1, { text }) }).finished();
-    assert.equal(doctor.report.observations.polling.failed, 1, text);
-    assert.deepEqual(doctor.report.observations.polling.refused,
-      /error/.test(text) ? { status: 200, error: "too many wait" } : null);
+    const { failed, why, foreign, refused } = doctor.report.observations.polling;
+    assert.deepEqual([failed, why, foreign, refused], [1, "status 200", { status: 200, type: null }, null], String(text));
   }
+  const post = first("echo", 1, { text: '{"error":"too many wait"}\n.' });
+  const { failed, why, foreign, refused } = new Doctor({ query: "?idle=1", post }).finished().report.observations.polling;
+  assert.deepEqual([failed, why, foreign, refused], [1, "status 200", null, { status: 200, error: "too many wait" }]);
+});
+
+test("an old browser is examined all the same", () => {
+  // What it does not send fails at once, and not for want of an answer.
+  const silent = new Doctor({ query: "?idle=1", post: () => "threw" });
+  silent.until(() => silent.state === "finished", 4999);
+  assert.deepEqual(silent.codes, ["ws-ok", "poll-blocked"]);
+  const timeless = new Doctor({ query: "?idle=1", root: { performance: undefined } }).finished();
+  assert.deepEqual([timeless.codes, timeless.report.observations.polling.round_trips], [["ws-ok", "poll-ok"], Array(8).fill(20)]);
+  const whole = new Doctor({ query: "?idle=1" });
+  const { XMLHttpRequest } = whole.root;
+  whole.root.XMLHttpRequest = class extends XMLHttpRequest {
+    constructor() {
+      super();
+      delete this.onprogress;
+    }
+  };
+  whole.id("options").onsubmit();
+  whole.finished();
+  assert.deepEqual([whole.codes, whole.check("Answers in pieces").word], [["ws-ok", "poll-ok"], "Not tested"]);
 });
 
 test("a request that waits is held, cut, or refused by the server itself", () => {
@@ -275,6 +301,8 @@ test("a request that waits is held, cut, or refused by the server itself", () =>
     assert.equal(doctor.codes.includes("poll-cut"), hold !== null && !hold.alive);
     assert.equal(doctor.check("A request that waits").word, hold === null ? "Not tested" : hold.alive ? "OK" : "Note");
     assert.deepEqual(doctor.count("hold"), fate.after === 999 ? 3 : 1);
+    // What is late is not waited for any more, nor does it keep a connection.
+    assert.equal(doctor.open.size, 0);
   }
 });
 
@@ -361,6 +389,9 @@ test("a header that is dropped once is dropped", () => {
 test("an answer that is compressed on the way is", () => {
   const post = first("echo", 1, { headers: { "Content-Encoding": "gzip" } });
   assert.ok(new Doctor({ query: "?idle=1", post }).finished().codes.includes("compressed"));
+  // Somebody else's is no matter.
+  const foreign = first("echo", 1, { text: "<html>", headers: { "Content-Encoding": "gzip" } });
+  assert.ok(!new Doctor({ query: "?idle=1", post: foreign }).finished().codes.includes("compressed"));
 });
 
 // -- The whole
@@ -381,6 +412,7 @@ test("where nothing is answered the server cannot be reached; by anything else, 
     assert.deepEqual([doctor.count("begin"), doctor.commands.length, doctor.report.library], [3, 3, null]);
     assert.equal(doctor.report.observations.clock, null);
     assert.equal(doctor.check("Round trip").word, "Problem");
+    assert.equal(doctor.check("Handshake").word, options.socket ? "Problem" : "OK");
     for (const title of ["Clock of this device", "Large requests", "Repeated requests", "Proxies and interception", "A request that waits"]) {
       assert.equal(doctor.check(title).word, "Not tested");
     }

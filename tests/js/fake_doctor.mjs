@@ -1,6 +1,7 @@
 // The doctor's page without a browser: as much of a document as it needs, one fake clock, and a
 // server behind a network that can be broken. Nothing here sleeps.
 
+import assert from "node:assert/strict";
 import fs from "node:fs";
 
 import { Clock } from "./fake_environment.mjs";
@@ -50,7 +51,7 @@ class Element {
 // - `query`, `protocol`: of the page's address
 // - `post(command, body)`: what becomes of a command; nothing if it is answered, else an object of
 //     status, text, headers: this is the answer; 0 if the connection ends; `text(whole)`, if it is
-//       a function, makes it of the server's
+//       a function, makes it of the server's. Or "threw": the browser does not send it
 //     after: ms until it is there        lost: it never is
 //     spread: ms from its first byte to its last
 // - `learn(count)`: likewise of the GET of the sentences, the first of which is 1
@@ -158,12 +159,13 @@ export class Doctor {
   count(what) { return this.commands.filter((each) => each.do === what).length; }
 
   // What the server answers to a command.
-  answer(command, body) {
+  answer(command, body, headers) {
+    assert.equal(headers["Content-Type"], "text/plain;charset=UTF-8");
     const { number } = command;
     const whole = (facts, size = 0) => `${JSON.stringify({ number, ...facts })}\n`.padEnd(size - 1, "y") + ".";
     switch (command.do) {
       case "begin": return whole({ library: "9.9", body: this.behind.body, time: this.clock.now });
-      case "echo": return whole({ bytes: body.length, header: true, cookie: true });
+      case "echo": return whole({ bytes: body.length, header: headers["X-Fallback-Transport-Doctor"] === "1", cookie: true });
       case "serial": return whole({ serial: ++this.serial });
       case "give": return whole({}, command.bytes);
       case "seen": return whole({ seen: { handshakes: this.handshakes, plain: 0, repeated: 1, proxies: {}, secure: false, ...this.behind.seen } });
@@ -198,7 +200,11 @@ function requests(page) {
         const command = JSON.parse(body.slice(0, body.indexOf("\n")));
         page.commands.push({ ...command, size: body.length, at: page.clock.now });
         fate = page.behind.post(command, body);
-        answer = () => page.answer(command, body);
+        if (fate === "threw") {
+          page.open.delete(this);
+          throw new Error("NetworkError");
+        }
+        answer = () => page.answer(command, body, this.headers);
         if (command.do === "hold") wait += command.seconds * 1000;
         if (command.do === "stream") spread = 1000;
       }
