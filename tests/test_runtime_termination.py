@@ -1,4 +1,4 @@
-"""What SIGTERM does in a process whose standard error is no file."""
+"""What SIGTERM does in a process whose standard error is no file, or that handles it itself."""
 
 from __future__ import annotations
 
@@ -52,3 +52,62 @@ def test_a_standard_error_that_is_no_file_keeps_nobody_from_being_told(
         check=False,
     )
     assert (process.stdout, process.returncode) == ("drained\n", int(never)), process.stderr
+
+
+#: A process that has a handler of its own, and says what happens in which order.
+OWN = """
+import os, signal, socket, threading
+from fallback_transport.runtime.termination import Termination
+
+def own(number, frame):
+    print("own", flush=True)
+    voice.send(b"!")
+
+def take():
+    signal.signal(signal.SIGTERM, own)
+
+def send():
+    # In the main thread it returns when the handler has.
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def drain():
+    print("drained", flush=True)
+    if {again}:
+        send()
+        ears.recv(1)
+
+def spawn(task):
+    tasks.append(threading.Thread(target=task, daemon=True))
+    tasks[0].start()
+
+def over():
+    # In turns: a signal that comes just before a wait does not end it.
+    while tasks[0].is_alive():
+        tasks[0].join(0.1)
+
+ears, voice = socket.socketpair()
+tasks = []
+termination = Termination(drain, 30, socket.socketpair, spawn, lambda seconds: None)
+{steps}
+"""
+
+
+@pytest.mark.parametrize(
+    ("steps", "again", "seen"),
+    [
+        ("take(); termination.then(os.abort); send()", False, "own"),
+        ("termination.then(os.abort); take(); over(); send()", False, "own"),
+        ("take(); termination.go_first(); send(); over(); send()", False, "drained own own"),
+        ("take(); termination.go_first(); send(); over()", True, "drained own own"),
+    ],
+    ids=["run", "it comes later", "it comes next", "it comes amid"],
+)
+def test_a_handler_of_the_applications_own_stays(steps: str, again: bool, seen: str) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", OWN.format(again=again, steps=steps)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (process.stdout.split(), process.returncode) == (seen.split(), 0), process.stderr
