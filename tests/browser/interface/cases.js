@@ -90,10 +90,10 @@ const CASES = {
 
   "protocols that are none": () => {
     throws("SyntaxError", () => make("/echo", new Array(2)), "holes");
-    for (const protocols of ["", "a b", "a,b", "é", "a\u0000", ["x", "x"], ["x", "X"], ["ok", ""], "(", "a/b", null].slice(0, -1)) {
+    for (const protocols of ["", "a b", "a,b", "é", "a\u0000", ["x", "x"], ["x", "X"], ["X", "x"], {}, ["ok", ""], "(", "a/b", null].slice(0, -1)) {
       throws("SyntaxError", () => make("/echo", protocols), JSON.stringify(protocols));
     }
-    for (const protocols of [[], "fine", ["a", "b"], "!#$%&'*+-.^_`|~", new Set(["a"]), undefined]) make("/echo", protocols).close();
+    for (const protocols of [[], "Fine", ["a", "b"], "!#$%&'*+-.^_`|~", new Set(["a"]), undefined]) make("/echo", protocols).close();
   },
 
   "path, query and protocols reach the server": async () => {
