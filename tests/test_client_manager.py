@@ -16,7 +16,14 @@ from typing import Any
 import pytest
 import socketio
 
-from fallback_transport.client_manager import FIRST_WAIT, INTERVAL, PAUSE, PROBE, ManagerHealth
+from fallback_transport.client_manager import (
+    FIRST_WAIT,
+    INTERVAL,
+    MAX_WAITING,
+    PAUSE,
+    PROBE,
+    ManagerHealth,
+)
 from fallback_transport.engine import Engine
 from fallback_transport.engine_client import EngineClient
 from fallback_transport.packets import Packet
@@ -402,3 +409,46 @@ class TestOfAnotherThread:
         assert self.published(house) == []
         house.runtime.run()
         assert self.published(house) == [[{"of": {"number": number}}] for number in range(3)]
+
+    def test_one_after_the_other_and_what_comes_later_too(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        house, seconds = House(), iter([2, 0, 0, 0])
+        monkeypatch.setattr(type(house.runtime), "elsewhere", True)
+        monkeypatch.setattr(house.runtime, "at_home", lambda function: function())
+        published: list[Any] = []
+
+        def encode(data: Any) -> str:
+            if data["method"] != PROBE:
+                house.runtime.sleep(next(seconds))
+                published.extend(data["data"])
+            return json.dumps(data)
+
+        house.manager.network.encode = encode
+        for number in range(3):
+            house.manager.emit("news", number)
+        house.runtime.advance(1)
+        assert published == []
+        house.runtime.advance(2)
+        assert published == [0, 1, 2]
+        house.manager.emit("news", 3)
+        house.runtime.run()
+        assert published == [0, 1, 2, 3]
+
+    def test_whoever_emits_waits_where_as_much_waits_as_may(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        house, waited = House(), []
+        monkeypatch.setattr(type(house.runtime), "elsewhere", True)
+        monkeypatch.setattr(house.runtime, "at_home", lambda function: function())
+
+        def pause() -> None:
+            waited.append(number)
+            house.runtime.run()
+
+        monkeypatch.setattr(house.runtime, "pause", pause, raising=False)
+        for number in range(MAX_WAITING + 1):
+            house.manager.emit("news", number)
+        assert waited == [MAX_WAITING]
+        house.runtime.run()
+        assert self.published(house) == [[number] for number in range(MAX_WAITING + 1)]
