@@ -172,6 +172,8 @@ test("a Blob that cannot be read fails it, and what is behind it is not sent", (
   face.send("before");
   face.send(new Blob(["b"]));
   face.send("behind");
+  // Nor can the next one, of which nothing is told.
+  face.send(new Blob(["c"]));
   page.until(() => events.length > 1, "closed").advance(10_000);
   assert.deepEqual(events.map(({ type, code, wasClean }) => [type, code, wasClean]),
     [["error", undefined, undefined], ["close", 1006, false]]);
@@ -229,4 +231,65 @@ test("where the browser has no EventTarget a page can make, listeners are called
     const event = { type: "error", preventDefault() { this.defaultPrevented = true; } };
     assert.equal(face.dispatchEvent(event), value !== false);
   }
+});
+
+// Some to one server, of which one connects at a time, in a fake browser.
+function several(count, options) {
+  const page = new Page({ connect: false });
+  const root = { location: { protocol: "http:", href: "http://page.test/" }, URL };
+  const { WebSocket } = load([], { self: root });
+  const faces = Array.from({ length: count }, (_, number) =>
+    new WebSocket(`/fallback/${number}`, [], { environment: page.environment, ...options }));
+  return { page, faces, events: faces.map(heard) };
+}
+
+for (const number of [0, 1]) {
+  test(`closed at any moment it leaves nothing open, nor holds up the others: number ${number} of 3`, () => {
+    for (let steps = 0, wasOpen = false; !wasOpen; steps++) {
+      const { page, faces, events } = several(3);
+      for (let i = 0; i < steps; i++) page.clock._step();
+      wasOpen = faces[number].readyState === 1;
+      faces[number].close();
+      page.until(() => faces.every((face, at) => face.readyState === (at === number ? 3 : 1)), `after ${steps} steps`);
+      page.advance(10_000);
+      events.forEach((all, at) => assert.deepEqual(all.map(({ type, wasClean }) => [type, wasClean]),
+        at !== number ? [["open", undefined]]
+          : wasOpen ? [["open", undefined], ["close", true]] : [["error", undefined], ["close", false]]));
+      const left = [...page.server.sessions.values()].filter((session) => !session.over);
+      assert.deepEqual([left.length, page.environment.sockets.size], [2, 2], `after ${steps} steps`);
+      page.quiet();
+    }
+  });
+}
+
+test("what closes, or could not begin, takes nobody's turn", () => {
+  const { page, faces } = several(3);
+  page.until(() => faces[0].readyState === 1);
+  faces[0].close();
+  page.until(() => faces[1].readyState === 1 && faces[2].readyState === 1);
+  const none = several(2, { transports: [] });
+  none.page.advance(100);
+  for (const all of none.events) assert.deepEqual(all.map(({ type }) => type), ["error", "close"]);
+});
+
+test("what the server sends that is neither text nor bytes comes as JSON", () => {
+  const { face, page } = open();
+  const events = heard(face);
+  page.peer.emit("message", { a: [1] });
+  page.until(() => events.length > 0);
+  assert.equal(events[0].data, '{"a":[1]}');
+});
+
+test("behind close it hears no message, and when the page goes nothing", () => {
+  const { face, page } = open();
+  const events = heard(face);
+  face.addEventListener("message", () => face.close());
+  for (const text of ["1", "2"]) page.peer.emit("message", text);
+  page.until(() => face.readyState === 3).advance(100);
+  assert.deepEqual(events.map(({ type, data }) => [type, data]), [["message", "1"], ["close", undefined]]);
+  const going = open();
+  const silent = heard(going.face);
+  going.page.environment.fire("pagehide", { persisted: false });
+  going.page.advance(10_000);
+  assert.deepEqual([silent, going.face.readyState], [[], 3]);
 });
