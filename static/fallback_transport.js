@@ -3054,12 +3054,9 @@
       });
     }
 
-    // The session ends by itself, and the page hears no more of it.
+    // The session ends by itself: what it still tells comes behind `over`.
     function leave(code) {
-      if (!session) { return; }
-      session.onopen = session.onclose = null;
-      session.off("message");
-      own.end(code, "");
+      if (session) { own.end(code, ""); }
     }
 
     // Hand to the session what is ready, in order.
