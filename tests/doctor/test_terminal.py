@@ -285,6 +285,13 @@ def test_a_wrong_value_is_told_with_its_cure(
 
 
 @pytest.mark.parametrize(
+    ("given", "idle"), [([], 5), (["--idle", "0.1"], 0.1), (["--idle", "300"], 300)]
+)
+def test_the_seconds_of_silence(given: list[str], idle: float) -> None:
+    assert terminal._parser().parse_args(["doctor", "http://host.test/", *given]).idle == idle
+
+
+@pytest.mark.parametrize(
     ("name", "proxy"),
     [
         ("HTTP_PROXY", "socks5://10.0.0.1:1080"),
