@@ -3184,7 +3184,7 @@
   };
 
   function inside(page) {
-    if (!(Object(page).$ instanceof Face)) { throw new TypeError("this is no WebSocket"); }
+    if (!(Object(page).$ instanceof Face)) { throw new TypeError("no WebSocket"); }
     return page.$;
   }
 
@@ -3272,7 +3272,7 @@
   }
 
   function numbered(object) {
-    ["CONNECTING", "OPEN", "CLOSING", "CLOSED"].forEach(function (name, number) {
+    "CONNECTING OPEN CLOSING CLOSED".split(" ").forEach(function (name, number) {
       fix(object, name, number, { enumerable: true });
     });
     return object;
@@ -3287,7 +3287,7 @@
 
   // A new one, of the class that was called: `page` is of it, whatever its `constructor` says.
   function make(page, values) {
-    if (!(page instanceof PageWebSocket)) { throw new TypeError("new is missing"); }
+    if (!(page instanceof PageWebSocket)) { throw new TypeError("no new"); }
     if (!values.length) { throw new TypeError("no URL"); }
     // A session asks for it, be it of another copy of this file: the browser's.
     if (/fallback.v1/.test(values[1])) { return new original(values[0], values[1]); }
@@ -3332,7 +3332,7 @@
       return arguments[1] === undefined ? new Native(url) : new Native(url, arguments[1]);
     });
 
-    if (Native && root.Symbol && root.Symbol.hasInstance) {
+    if (Native && root.Symbol) {
       fix(Installed, root.Symbol.hasInstance, function (value) {
         return this.prototype.isPrototypeOf(value) || (this === Installed && value instanceof Native);
       });
@@ -3350,6 +3350,8 @@
       }
     }
 
+    // As the browser's own is: a page that lists the window's members does not see it.
+    if (!("WebSocket" in root)) { fix(root, "WebSocket", 0, { writable: true, configurable: true }); }
     members.constructor = root.WebSocket = Installed;
     return undo;
   }

@@ -540,6 +540,8 @@ const CASES = {
     try {
       const Installed = window.WebSocket;
       same(Installed === Native, false);
+      const { writable, enumerable, configurable } = Object.getOwnPropertyDescriptor(window, "WebSocket");
+      same([writable, enumerable, configurable], [true, false, true], "the property");
       const ours = new Installed(`${MOUNT}/tell`);
       same((await next(ours, "message")).data, "/mount/tell ");
       same([ours instanceof Installed, ours.constructor === Installed, Installed.OPEN], [true, true, 1]);
