@@ -1267,8 +1267,9 @@
     var suspicion = null;
     var verdict = null;
     var retries = 0;
-    // What the last poll was answered that brought no welcome, while there is no connection.
+    // What the last poll was answered that brought no welcome, while there is no connection; and when.
     var setback = "";
+    var awayAt = -Infinity;
     var strangers = 0;
     // The processes that sessions were lost from while others answered, and until when that counts:
     // one that was out of reach may come back. Ids begin with their names.
@@ -1590,6 +1591,7 @@
             // The next one is to get through, whatever this died of.
             helloBytes = LEAST_PART;
             setback = ": status " + status + " from " + pollUrl;
+            awayAt = now();
             lost(connection, null, unit);
           }
         });
@@ -1836,21 +1838,19 @@
       connection.pause = timing.alive;
       connection.ws = ws;
 
-      function broken() { lost(connection, opened ? "closed" : "refused"); }
-
       ws.binaryType = "arraybuffer";
       ws.onopen = function () {
         ws.send(encode(hello(connection, WEBSOCKET)));
         opened = now();
       };
-      ws.onerror = broken;
-      ws.onclose = function (event) {
+      ws.onerror = ws.onclose = function (event) {
         connection.code = event.code;
-        broken();
+        lost(connection, opened ? "closed" : "refused");
       };
       // Where it is all there is, nothing else tells how slow the path is.
       setPatience(GREETING, greeting(allows(POLLING) ? 0 : Math.min(3, retries)), function () {
-        lost(connection, opened ? "silent" : "unanswered");
+        // Behind an outage Firefox keeps it waiting, for up to a minute after the last that failed.
+        lost(connection, opened ? "silent" : now() - awayAt < timing.death ? null : "unanswered");
       });
 
       ws.onmessage = function (event) {

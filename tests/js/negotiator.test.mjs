@@ -605,6 +605,28 @@ test("a slow probe leaves polling as it is", () => {
   once(page);
 });
 
+test("behind an outage a WebSocket may be kept waiting by the browser for a minute: no verdict", () => {
+  for (const keeps of [50_000, Infinity]) {
+    const page = new Page({ random: () => 0.5 }).on("websocket");
+    page.network.down = true;
+    page.network.link.cut();
+    page.advance(40_000);
+    page.network.down = false;
+    // Firefox makes a WebSocket wait where several have failed, and says nothing of it.
+    page.network.onsocket = () => (page.time - back < keeps ? "unanswered" : "ok");
+    const back = page.time;
+    page.on("polling");
+    page.advance(back + 45_000 - page.time);
+    assert.ok(page.network.links.filter(({ at, fate }) => at > back && fate === "unanswered").length > 1, "tried");
+    assert.equal(verdict(page), null);
+    assert.equal(page.session.why.reason, "proving");
+    // What is not answered later is the network's doing.
+    page.advance(100_000);
+    assert.equal(page.session.why.reason, keeps === Infinity ? "unanswered" : "works");
+    once(page.talks());
+  }
+});
+
 test("after WebSocket worked for long, probes begin anew", () => {
   const page = new Page({ random: () => 0.999999, before: ({ network }) => { network.websocket = "refused"; } }).opened();
   page.advance(8 * MINUTE);
