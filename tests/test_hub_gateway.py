@@ -584,6 +584,22 @@ def test_a_websocket_that_never_says_hello_is_closed() -> None:
     assert not place.gateway._ungreeted
 
 
+def test_a_websocket_that_swallows_the_first_message_in_a_while_is_left_within_seconds() -> None:
+    place = Place()
+    place.runtime.at_end_of_turn = place.hub.at_end_of_turn
+    client = place.client()
+    client.send(handshake() + frame(TEXT, hello().encode()))
+    client.send(frame(TEXT, b"a0 c1"))
+    place.advance(15.0)
+    [conversation] = place.registry.all()
+    conversation.send([Message("news")])
+    place.advance(1.1)
+    assert client.received.endswith(b" q1")
+    place.advance(1.1)
+    assert b"what was sent is not received" in client.received
+    assert client.closed
+
+
 # -- who serves ------------------------------------------------------------------------------
 
 
