@@ -185,7 +185,7 @@ class Options:
             number = getattr(self, name)
             if number is None and name == "max_held_polls":
                 continue
-            if not isinstance(number, int) or number < 1:
+            if type(number) is not int or number < 1:
                 raise ValueError(f"{name} must be a whole number above 0: {number!r}")
         for name in GRANTED:
             if getattr(self, name) > MAX_NUMBER:

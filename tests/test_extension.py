@@ -205,6 +205,8 @@ def test_an_unknown_configuration_key_names_those_there_are(app: flask.Flask) ->
         ("max_message", "1000", "max_message must be a whole number"),
         ("credit_messages", 1.5, "credit_messages must be a whole number"),
         ("max_sessions", -1, "max_sessions must"),
+        ("max_sessions", True, "max_sessions must be a whole number above 0: True"),
+        ("credit_bytes", True, "credit_bytes must be a whole number"),
         ("max_held_polls", 0, "max_held_polls must"),
         ("max_message", 10**15, "max_message must be at most 999999999999999: 1000000000000000"),
         ("max_body", 10**15, "max_body must be at most"),
