@@ -693,6 +693,20 @@ def test_what_several_are_sent_keeps_its_place_among_the_rest(house: House) -> N
     assert two.closed == (CloseCode.NORMAL, "disconnected by the server")
 
 
+def test_one_that_confirms_what_it_was_not_sent_yet_is_in_nobodys_way(house: House) -> None:
+    """What replaces that was put in the place of another message, or raised in the `emit`."""
+    liar, other = house.connected(), house.connected()
+    for number in (1, 2):
+        with only_latest("a key"):
+            house.server.emit("to", number)
+        house.runtime.run()
+        last = liar.conversation.machine.outbox.last
+        liar.conversation.receive(1, Envelope(last, last))
+    other.exchange()
+    assert other.events == [["to", 2]]
+    assert liar.conversation.open
+
+
 @pytest.mark.parametrize("end", ["close", "refuse", "retire", "abort"])
 def test_what_all_are_sent_is_before_the_end_of_one(house: House, end: str) -> None:
     peer, other = house.connected(), house.connected()

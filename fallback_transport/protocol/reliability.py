@@ -159,8 +159,12 @@ class Outbox:
         highest = max(received, self.confirmed)
         if highest > self.received:
             self.received, self.got, rose = highest, 0, True
+            if highest > self.sent:
+                # Nobody has it who was not sent it; but whoever says so keeps that.
+                self.sent = highest
         if got > self.got and received == self.received:
             self.got, rose = got, True
+            self.sent = max(self.sent, received + 1)
         if self._held:
             self._release()
         return rose

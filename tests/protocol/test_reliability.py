@@ -677,6 +677,25 @@ def test_what_has_been_read_is_replaced_by_nothing() -> None:
     assert [item.data for item in box.unconfirmed()] == ["y=2", "x=4", "y=3"]
 
 
+@pytest.mark.parametrize(
+    ("marks", "left"),
+    [
+        ((2, 2), ["a", "x=2"]),
+        ((0, 2), ["b", "x=1", "a", "x=2"]),
+        # Of that which takes its place there may be less.
+        ((1, 1, 2), ["x=1", "a", "x=2"]),
+    ],
+)
+def test_what_a_peer_claims_before_it_was_read_is_replaced_by_nothing(
+    marks: tuple[int, ...], left: list[str]
+) -> None:
+    box = keyed("b", "x=1", "a")
+    box.confirm(*marks)
+    assert not box.awaits("x")
+    box.append([m("x=2")], latest="x")
+    assert [item.data for item in box.unconfirmed()] == left
+
+
 def test_what_belongs_together_is_not_replaced() -> None:
     box = keyed("x=1")
     box.append([m("x=2"), m("attached")], latest="x")
