@@ -3287,7 +3287,7 @@
 
   // A new one, of the class that was called: `page` is of it, whatever its `constructor` says.
   function make(page, values) {
-    if (!(page instanceof PageWebSocket)) { throw new TypeError("no new"); }
+    if (!(page instanceof PageWebSocket)) { throw new TypeError("new is missing"); }
     if (!values.length) { throw new TypeError("no URL"); }
     // A session asks for it, be it of another copy of this file: the browser's.
     if (/fallback.v1/.test(values[1])) { return new original(values[0], values[1]); }
