@@ -67,10 +67,11 @@ INSIDE = (
     "tests/protocol/test_codec.py::test_parts_within_parts_",
     # Has a weak reference to a conversation.
     "tests/test_registry.py::test_nothing_is_kept_of_a_session_that_is_over",
-    # Replace methods of a class, and a function of a module.
+    # Replace methods of a class or an object, and a function of a module.
     "tests/test_conversation.py::test_a_defect_",
     "tests/test_hub_gateway.py::test_a_held_poll_is_answered_when_its_time_is_over_whatever_its_session_does",
     "tests/test_session_heads.py::test_remembered_heads_are_bounded",
+    "tests/test_websocket.py::test_a_session_that_ends_before_its_welcome_says_just_that",
     "tests/test_websocket.py::test_pings_that_are_counted_while_their_pongs_go_hold_up_nobody",
 )
 

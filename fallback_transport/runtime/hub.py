@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fallback_transport.runtime")
 
 #: Seconds of work after which a task, or a turn, that never waits gives way to the others.
-TURN: Final = 0.005
+TURN = 0.005
 #: How many workers are kept while there is nothing to do.
 MAX_IDLE = 64
 
