@@ -35,6 +35,13 @@ ended.wait(30)
 """
 
 
+def said_by(program: str) -> subprocess.CompletedProcess[str]:
+    """A process that has ended, and what it has said."""
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
 @pytest.mark.parametrize("never", [False, True], ids=["drain that ends", "drain that never does"])
 @pytest.mark.parametrize(
     "error",
@@ -44,13 +51,7 @@ ended.wait(30)
 def test_a_standard_error_that_is_no_file_keeps_nobody_from_being_told(
     error: str, never: bool
 ) -> None:
-    process = subprocess.run(
-        [sys.executable, "-c", PROCESS.format(error=error, never=never)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    process = said_by(PROCESS.format(error=error, never=never))
     assert (process.stdout, process.returncode) == ("drained\n", int(never)), process.stderr
 
 
@@ -103,11 +104,5 @@ termination = Termination(drain, 30, socket.socketpair, spawn, lambda seconds: N
     ids=["run", "it comes later", "it comes next", "it comes amid"],
 )
 def test_a_handler_of_the_applications_own_stays(steps: str, again: bool, seen: str) -> None:
-    process = subprocess.run(
-        [sys.executable, "-c", OWN.format(again=again, steps=steps)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    process = said_by(OWN.format(again=again, steps=steps))
     assert (process.stdout.split(), process.returncode) == (seen.split(), 0), process.stderr
