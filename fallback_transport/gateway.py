@@ -347,9 +347,7 @@ class Gateway:
                 self.registry,
                 request,
                 origin,
-                driver.flush,
-                driver.wake,
-                driver.closing,
+                driver,
                 address=address,
                 greeted=lambda: self.greeted(key),
             )

@@ -457,9 +457,7 @@ class HubConnection:
             gateway.registry,
             request,
             head.origin,
-            driver.flush,
-            driver.wake,
-            driver.closing,
+            driver,
             address=address,
             greeted=greeted,
         )

@@ -12,11 +12,12 @@ import logging
 import re
 import struct
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
-from websockets.protocol import Protocol, Side, State
+from websockets.protocol import Protocol as Framing
+from websockets.protocol import Side, State
 from websockets.server import ServerProtocol
 
 try:
@@ -84,6 +85,29 @@ class BadHandshake(Exception):
         self.headers = headers
 
 
+class Driver(Protocol):
+    """What drives a connection; none of it may wait."""
+
+    def flush(self) -> None:
+        """Write what there is: the turn ends."""
+
+    def wake(self) -> None:
+        """There may be something to write; called from anywhere."""
+
+    def closing(self) -> None:
+        """This side begins to close; called once, from anywhere."""
+
+
+class _Over:
+    """What drives a connection that is over."""
+
+    def flush(self) -> None: ...
+
+    def wake(self) -> None: ...
+
+    def closing(self) -> None: ...
+
+
 class WebSocketConnection:
     """One WebSocket of a session, from its handshake to its end.
 
@@ -91,9 +115,7 @@ class WebSocketConnection:
         registry: where its hello is taken to.
         environ: makes the request that handlers will see, of the hello.
         origin, address: the request's origin, and whom a new session counts for.
-        flush: called at the end of a turn in which its session may have something to say.
-        woken: called, from anywhere, when there may be something to write.
-        closing: called once, from anywhere, when this side begins to close.
+        driver: what drives it.
         greeted: called when its hello has come.
     """
 
@@ -103,12 +125,12 @@ class WebSocketConnection:
         "_attempt",
         "_closing",
         "_conversation",
+        "_driver",
         "_environ",
         "_failed",
         "_fragments",
         "_framing",
         "_lock",
-        "_on_closing",
         "_on_greeted",
         "_opcode",
         "_origin",
@@ -116,9 +138,7 @@ class WebSocketConnection:
         "_plain",
         "_registry",
         "_unframed",
-        "_woken",
         "emptied",
-        "wake",
     )
 
     def __init__(
@@ -126,9 +146,7 @@ class WebSocketConnection:
         registry: Registry,
         environ: Callable[[Hello], dict[str, Any]],
         origin: str,
-        flush: Callable[[], None],
-        woken: Callable[[], None],
-        closing: Callable[[], None],
+        driver: Driver,
         *,
         address: str = "",
         greeted: Callable[[], None] | None = None,
@@ -136,14 +154,11 @@ class WebSocketConnection:
         self._registry = registry
         self._environ = environ
         self._origin = origin
-        #: The turn ends (see `conversation.Attachment`).
-        self.wake = flush
-        self._woken = woken
-        self._on_closing = closing
+        self._driver = driver
         self._address = address
         self._on_greeted = greeted or _nothing
         self._lock = registry.runtime.lock()
-        self._framing: Protocol = ServerProtocol(
+        self._framing: Framing = ServerProtocol(
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
             logger=framing_logger,
         )
@@ -194,14 +209,14 @@ class WebSocketConnection:
             self._plain = False
             if frames and self._conversation is not None:
                 self._conversation.heard(self._attempt)
-            self._woken()
+            self._driver.wake()
 
     def closed(self) -> None:
         """The stream is gone, for whatever reason."""
         if self._conversation is not None:
             self._conversation.detach(self._attempt, self)
         # Circles, that would wait for the garbage collector.
-        self.wake = self._woken = self._on_closing = self._on_greeted = _nothing
+        self._driver, self._on_greeted = _Over(), _nothing
         self._framing.parser.close()
         self._framing.parser_exc = None
         error: BaseException | None = self._framing.handshake_exc
@@ -253,6 +268,10 @@ class WebSocketConnection:
 
     # -- the session's side (see `conversation.Attachment`) ------------------------
 
+    def wake(self) -> None:
+        """The turn ends."""
+        self._driver.flush()
+
     def drop(self, code: int, reason: str) -> None:
         """The connection no longer belongs to the session."""
         self._close(None, code, reason)
@@ -275,7 +294,7 @@ class WebSocketConnection:
             self._warn(repr(str(opening.handshake_exc)))
             return
         opening.parser.close()
-        self._framing = Protocol(
+        self._framing = Framing(
             Side.SERVER, max_size=self._registry.grant.body, logger=framing_logger
         )
         self._framing.writes += opening.data_to_send()
@@ -285,8 +304,8 @@ class WebSocketConnection:
         # Only noted here: the session's lock is held, and the writer takes them the other way.
         if self._closing is None:
             self._closing = end, code, reason
-            self._on_closing()
-        self._woken()
+            self._driver.closing()
+        self._driver.wake()
 
     def _fail(self, code: int, reason: str) -> None:
         """The peer broke a rule: say so, here and there."""

@@ -72,9 +72,7 @@ class Line:
             self.registry,
             lambda hello: {},
             "",
-            self._wake,
-            self._wake,
-            self._close,
+            self,
             address="10.0.0.1",
         )
         self._framing = Protocol(Side.CLIENT)
@@ -94,11 +92,18 @@ class Line:
         self.layers.append(Layer(conversation))
         return self.layers[-1]
 
-    def _close(self) -> None:
+    # -- as its driver --
+
+    def flush(self) -> None:
+        pass
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def closing(self) -> None:
         self.closings += 1
 
-    def _wake(self) -> None:
-        self.woken += 1
+    # -- what a test does --
 
     def send(self, *frames: tuple[Opcode, bytes, bool]) -> None:
         """Frames, each with whether it is the last of its message; then every task runs."""
@@ -331,7 +336,7 @@ def test_pings_that_are_counted_while_their_pongs_go_hold_up_nobody(
     with monkeypatch.context() as patch:
         patch.setattr(WebSocketConnection, "_control", count)
         patch.setattr(Conversation, "pull", ask)
-        connection._woken = wake
+        patch.setattr(line, "wake", wake)
         line.send(*[(PING, b"", True)] * (MAX_PINGS + 1))
     assert connection.behind
     # As who wakes does.
