@@ -267,14 +267,10 @@ class ServerMachine(SessionMachine):
         return inactivity if self.committed else min(UNCOMMITTED_WAIT, inactivity)
 
     def _sent(self, connection: Connection, items: tuple[Carried, ...], now: float) -> None:
-        if connection is not self.carrier:
-            return
         for item in items:
             connection.unreceived += item.size
-        if connection.doubt_at is None:
-            connection.sent_at = now
-            connection.doubt_at = now + self._patience(connection)
-            self.soonest = min(self.soonest, connection.doubt_at)
+        if connection is self.carrier and connection.doubt_at is None:
+            self._watch(connection, now)
 
     def _sender(self) -> Connection | None:
         if self.carrier is not None:
@@ -301,7 +297,11 @@ class ServerMachine(SessionMachine):
         before = self.carrier
         if before is not None and before is not connection:
             events += self._drop(before, CloseCode.SUPERSEDED, "another connection carries", now)
-        return [*self._attach(connection, commit), *events]
+        events = [*self._attach(connection, commit), *events]
+        if connection.doubt_at is None and connection.next > self._resume():
+            # Sent before the commit, and not received by then: it is waited for from here on.
+            self._watch(connection, now)
+        return events
 
     def _has_output(self) -> bool:
         return self.outbox.last > self.outbox.received
@@ -366,9 +366,13 @@ class ServerMachine(SessionMachine):
         else:
             # Where messages flow, something always is under way; but not what is confirmed.
             connection.unreceived = min(connection.unreceived, self.outbox.bytes)
-            connection.sent_at = now
-            connection.doubt_at = now + self._patience(connection)
-            self.soonest = min(self.soonest, connection.doubt_at)
+            self._watch(connection, now)
+
+    def _watch(self, connection: Connection, now: float) -> None:
+        """From now on what was sent on it is waited for."""
+        connection.sent_at = now
+        connection.doubt_at = now + self._patience(connection)
+        self.soonest = min(self.soonest, connection.doubt_at)
 
     def _timeout(self, connection: Connection, now: float) -> list[Event]:
         doubt = connection.doubt_at if connection is self.carrier else None

@@ -202,6 +202,18 @@ def test_one_message_that_does_not_arrive_is_noticed_soon(served: Served) -> Non
     assert (end, code, reason) == (None, 4408, "what was sent is not received")
 
 
+def test_what_came_before_the_commit_and_did_not_arrive_is_noticed_as_soon(served: Served) -> None:
+    """The first that a page is sent, mostly: of a session that says nothing more."""
+    with raw_websocket(served.port) as mute:
+        mute.greet(new_hello())
+        mute.until_messages(1)
+        mute.send(Envelope(commit=1))
+        before = time.monotonic()
+        ended = mute.ended()
+        assert time.monotonic() - before < 2 * DOUBT + 3.0
+    assert ended == (None, 4408, "what was sent is not received")
+
+
 # -- polls that are repeated, aborted, late --------------------------------------------
 
 

@@ -634,6 +634,33 @@ def test_the_doubt_of_what_is_sent_on_a_websocket_is_a_deadline() -> None:
     assert server.deadline() == 0.5 + 25
 
 
+def test_what_was_sent_before_the_commit_is_waited_for_from_the_commit_on() -> None:
+    """The page asks now and then, and is answered: else nothing would ever miss the first news."""
+    server = opening()
+    greet(server, 1)
+    send(server, "a")
+    assert say(server) == "a0 s1|ma"
+    # It was sent to a candidate; and how long a round trip takes is known with the commit.
+    hear(server, 1, "a0 c1", now=0.5)
+    patience = 4 * 0.5 + 1 / SLOW
+    assert server.deadline() == 0.5 + patience
+    assert server.timeout(0.5 + patience) == []
+    assert say(server, now=3.0) == "a0 q1"
+    assert hear(server, 1, "a0 p1", now=3.1)[1:] == [
+        ConnectionDropped(1, 4408, "what was sent does not arrive")
+    ]
+
+
+def test_what_is_received_by_the_commit_is_not_waited_for() -> None:
+    server = opening()
+    greet(server, 1)
+    send(server, "a")
+    say(server)
+    hear(server, 1, "a0 r1 c1", now=0.5)
+    assert server.connections[1].doubt_at is None
+    assert server.deadline() == 0.5 + 25
+
+
 def test_a_doubt_is_put_off_by_progress_alone() -> None:
     """Where one direction is swallowed, the other may bring ever so much."""
     server = attached(WEBSOCKET)
