@@ -1461,9 +1461,15 @@
     // A poll has brought nothing: no turn is missed before long.
     function rested() { restedAt = date(); }
 
-    // This page is shown or hidden, or others came, went, or were renewed, which wakes the hidden.
+    // This page is shown or hidden, or others came, went, or were renewed, which wakes the hidden. Or
+    // the WebSocket of one works: a browser opens one after the other, and what was judged may have been
+    // the time that ours was kept waiting.
     function heard(event) {
-      if (!event.key || !event.key.indexOf(turnsUnder)) { turn(); }
+      if (!event.key || !event.key.indexOf(turnsUnder)) {
+        turn();
+      } else if (carrier && !event.newValue && event.key === verdictUnder) {
+        hurry();
+      }
     }
 
     function turn() { if (carrier && carrier.turn) { carrier.turn(); } }
@@ -1909,7 +1915,7 @@
         clear(GREETING);
         clear(ASKING);
         clear(MISSING);
-        ws.onopen = ws.onmessage = ws.onclose = ws.onerror = null;
+        ws.onopen = ws.onmessage = ws.onerror = ws.onclose = null;
         // Without a code, which old WebKit refuses.
         ws.close();
       };
@@ -2005,7 +2011,7 @@
         discard(poller);
         clear(HEDGE);
         clear(PROBE);
-        if (verdict) { judge(null); }
+        judge(null);
       } else {
         if (carrier && !doubted) {
           discard(poller);
@@ -2315,8 +2321,7 @@
       try {
         var kept = JSON.parse(window.localStorage.getItem(verdictUnder));
         var left = kept.expires - now();
-        if (options.remember !== false && left > 0 && left <= timing.verdict &&
-            SENTENCES.hasOwnProperty(kept.reason)) {
+        if (left > 0 && left <= timing.verdict && SENTENCES.hasOwnProperty(kept.reason)) {
           verdict = kept;
         }
       } catch (error) {
@@ -2829,7 +2834,7 @@
     }
 
     // Begin, or go on with what the page before has left.
-    recall();
+    if (options.remember !== false) { recall(); }
     if (!canOpen() && !allows(POLLING)) {
       throw failure("unsupported", "no such transport");
     }

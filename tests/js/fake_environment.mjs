@@ -382,12 +382,12 @@ export class FakeStorage {
     this._check();
     if (String(value).length > this.quota) throw new Error("QuotaExceededError");
     this.items.set(key, String(value));
-    this._tell(key, page);
+    this._tell(key, String(value), page);
   }
 
   removeItem(key, page) {
     this._check();
-    if (this.items.delete(key)) this._tell(key, page);
+    if (this.items.delete(key)) this._tell(key, null, page);
   }
 
   // As one page sees it: what it writes, the browser tells to all others.
@@ -403,9 +403,9 @@ export class FakeStorage {
     };
   }
 
-  _tell(key, writer) {
+  _tell(key, newValue, writer) {
     for (const page of this.pages) {
-      if (page !== writer) page.clock.schedule(1, () => page.fire("storage", { key }), "storage");
+      if (page !== writer) page.clock.schedule(1, () => page.fire("storage", { key, newValue }), "storage");
     }
   }
 }

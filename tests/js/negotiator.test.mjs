@@ -627,6 +627,52 @@ test("behind an outage a WebSocket may be kept waiting by the browser for a minu
   }
 });
 
+test("where the WebSocket of one tab works, those of the others are tried again at once", () => {
+  // A browser opens one at a time: of tabs that come back together the last ones miss their time.
+  const before = ({ network }) => { network.websocket = "unanswered"; };
+  const tabs = [new Page({ random: () => 0.1, before })];
+  for (const late of [0.7, 0.8, 0.9]) tabs.push(new Page({ random: () => late, beside: tabs[0] }));
+  const judged = () => tabs.map((page) => page.session.why.reason);
+  const healed = () => tabs.every((page) => page.session.transport === "websocket");
+  tabs[0].advance(2600);
+  assert.deepEqual(judged(), ["unanswered", "unanswered", "unanswered", "unanswered"]);
+  tabs[0].network.websocket = "ok";
+  // The first one's probe.
+  tabs[0].until(() => tabs[0].session.transport === "websocket", "a probe", 4000).advance(1100);
+  assert.ok(healed(), String(judged()));
+  assert.equal(verdict(tabs[0]), null);
+
+  // One that had no verdict itself lifts what another one has kept.
+  const [first, second] = tabs[0].network.open;
+  tabs[0].network.websocket = "unanswered";
+  second.cut();
+  tabs[0].until(() => verdict(tabs[0]), "judged");
+  assert.deepEqual(judged().filter((reason) => reason !== "works"), ["unanswered"]);
+  tabs[0].network.websocket = "ok";
+  first.cut();
+  tabs[0].advance(1100);
+  assert.ok(healed(), String(judged()));
+  assert.equal(verdict(tabs[0]), null);
+  for (const page of tabs) page.quiet();
+});
+
+test("unstable: that the WebSocket of another tab works is no reason to try", () => {
+  const page = new Page({ random: () => 0.999 }).on("websocket");
+  for (let i = 0; i < 3; i++) {
+    page.advance(10_000).talks();
+    page.network.link.cut();
+    page.advance(100);
+  }
+  assert.equal(page.session.why.reason, "unstable");
+  const tried = page.network.links.length;
+  page.storage.removeItem(KEY);
+  page.environment.fire("storage", { key: KEY, newValue: null });
+  page.advance(MINUTE);
+  assert.equal(page.session.transport, "polling");
+  assert.equal(page.network.links.length, tried);
+  once(page);
+});
+
 test("after WebSocket worked for long, probes begin anew", () => {
   const page = new Page({ random: () => 0.999999, before: ({ network }) => { network.websocket = "refused"; } }).opened();
   page.advance(8 * MINUTE);
