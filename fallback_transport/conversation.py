@@ -1,7 +1,8 @@
 """One session in a server process: between its application and its connections, its machine.
 
 Everything happens under the session's lock, and nothing under it waits: what arrives goes through
-the machine, its events are acted on, and the connections are woken to pull what they may send.
+the machine, and its events are acted on. But the connections are woken without it, to pull what
+they may send: they have locks of their own, which come before it.
 """
 
 from __future__ import annotations
@@ -392,6 +393,7 @@ class Conversation(ApplicationSide):
             self.runtime.at_end_of_turn(self._flush)
 
     def _flush(self) -> None:
+        # Called without the lock.
         if self.runtime.batch.items:
             # So that one envelope, or the one poll that is held, has all of it.
             self.runtime.batch.end()

@@ -404,10 +404,11 @@ def test_what_asks_for_an_answer_wakes_its_connection(
     [
         lambda conversation: conversation.send([Message("one")]),
         lambda conversation: conversation.send_each([Message("one"), Message("two")], ends=False),
+        lambda conversation: conversation.send_each([Message("one"), Message("two")], ends=True),
         lambda conversation: conversation.offer([Message("one")]),
         lambda conversation: conversation.close(4000, "bye"),
     ],
-    ids=["send", "send_each", "offer", "close"],
+    ids=["send", "send_each", "send_each at the end", "offer", "close"],
 )
 @pytest.mark.parametrize("patience", [None, 10.0])
 def test_what_is_sent_wakes_the_connection_once(
@@ -418,6 +419,53 @@ def test_what_is_sent_wakes_the_connection_once(
     say(room.conversation)
     room.runtime.run()
     assert room.attached.woken - before == 1
+
+
+def test_what_comes_as_the_turn_ends_goes_with_what_was_sent_in_it(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushes: list[Callable[[], None]] = []
+    monkeypatch.setattr(room.runtime, "at_end_of_turn", flushes.append)
+    before = room.attached.woken
+    room.conversation.send([Message("to one")])
+    room.conversation.send_each([Message("to all")], ends=True)
+    assert room.attached.woken == before
+    [flush] = flushes
+    flush()
+    assert room.attached.woken - before == 1
+
+
+def test_what_is_sent_while_connections_pull_wakes_them_again(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another thread does, behind what this one pulls."""
+    conversation = room.conversation
+    outbox, seen = conversation.machine.outbox, [0]
+
+    def wake() -> None:
+        seen.append(outbox.last)
+        if outbox.last == 1:
+            conversation.send([Message("two")])
+
+    monkeypatch.setattr(room.attached, "wake", wake)
+    conversation.send([Message("one")])
+    room.runtime.run()
+    assert seen[-1] == outbox.last == 2
+
+
+def test_a_connection_that_ends_as_it_is_woken_keeps_the_others_from_nothing(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does whose stream is found closed."""
+    conversation, other = room.conversation, Attached()
+    room.greet(2, WEBSOCKET, other)
+    monkeypatch.setattr(room.attached, "wake", lambda: conversation.detach(1, room.attached))
+    other.woken = 0
+    conversation.send([Message("news")])
+    room.runtime.run()
+    assert other.woken
+    assert conversation.open
+    assert conversation.transport is None
 
 
 def test_who_has_committed_by_now_is_not_given_up(room: Room) -> None:
