@@ -17,8 +17,9 @@ from .stream import Stream
 
 #: How many connections are accepted before the others have their turn.
 ACCEPT_BATCH = 64
-#: Seconds until a server that could not accept a connection tries again.
-ACCEPT_PAUSE = 0.2
+#: Seconds until a server that could not accept a connection tries again. Short, because of those
+#: that waited for it most have left: each of these is accepted, too, and costs a descriptor's turn.
+ACCEPT_PAUSE = 0.01
 
 
 class HubServer:
@@ -54,7 +55,7 @@ class HubServer:
         self._green = greenio.GreenSocket
         self._streams: set[Stream] = set()
         # One of each, not one for each connection.
-        self._wsgi, self._gone = self._hand_over, self._streams.discard
+        self._wsgi, self._gone = self._hand_over, self._closed
         self._server = wsgi.Server(
             listener,
             listener.getsockname(),
@@ -64,6 +65,8 @@ class HubServer:
             debug=False,
         )
         self._watch: Any = None
+        #: What tries again to accept, after it could not.
+        self._retry: Any = None
         listener.setblocking(False)
 
     def start(self) -> None:
@@ -87,7 +90,7 @@ class HubServer:
             except OSError as error:
                 self._trouble(error)
                 self._pause()
-                self._hub.call_later(ACCEPT_PAUSE, self._accept_again)
+                self._retry = self._hub.call_later(ACCEPT_PAUSE, self._accept_again)
                 return
             sock.setblocking(False)
             self._hub.opened(sock.fileno())
@@ -99,8 +102,16 @@ class HubServer:
             self._watch = None
 
     def _accept_again(self) -> None:
+        self._retry = None
         if self._listener.fileno() >= 0:
             self.start()
+
+    def _closed(self, stream: Stream) -> None:
+        self._streams.discard(stream)
+        if self._retry is not None:
+            # Perhaps for want of the descriptor that is free now.
+            self._retry.cancel()
+            self._accept_again()
 
     def _open(self, sock: Any, address: Any, read: bytes) -> None:
         stream = Stream(self._hub, sock, address, self._wsgi, self._gone)

@@ -26,6 +26,7 @@ from fallback_transport.protocol.envelope import Envelope, Grant
 from fallback_transport.protocol.events import SessionClosed, Transport
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.protocol.server import UNCOMMITTED_WAIT, ServerMachine
+from tests.client.waiting import eventually
 
 from .outcomes import UNNOTICED, Bystander, over_http, over_websocket
 from .raw import (
@@ -1489,6 +1490,28 @@ def test_a_server_out_of_file_descriptors_goes_on(mode: str) -> None:
         log = server.log()
         assert "Traceback" not in log
         assert log.count("no connection can be accepted") == 1
+
+
+@pytest.mark.parametrize("mode", [*SERVERS, OVER_WSGI])
+def test_who_has_left_before_there_was_a_descriptor_holds_up_nobody(mode: str) -> None:
+    """What clients gave up before it was accepted is gone through without a pause each."""
+    with Served(mode) as server:
+        server.get("/state")
+        used = {int(name) for name in os.listdir(f"/proc/{server.pid}/fd")}
+        free = [number for number in range(1000) if number not in used]
+        _, most = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+        # One for a connection, and one for what the view opens.
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (free[1] + 1, most))
+        wires = [Wire(server.port) for _ in range(200)]
+        eventually(lambda: "no connection can be accepted" in server.log())
+        for wire in wires:
+            wire.close()
+        began = time.monotonic()
+        server.get("/state")
+        took = time.monotonic() - began
+        print(f"{mode}: {took:.2f} s behind 200 that have left")
+        assert took < UNNOTICED
+        assert server.log().count("no connection can be accepted") == 1
 
 
 def test_connections_that_no_thread_is_to_be_had_for() -> None:
