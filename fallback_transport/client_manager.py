@@ -191,12 +191,16 @@ class ManagerHealth:
         #: A twin of the manager with a connection of its own, so that nothing else is held up by a
         #: probe that is stuck.
         self._prober: Any = None
-        HomePublisher(manager, runtime)
+        manager.logger = _Ears(manager._get_logger(), self._failed, manager.logger is None)
         if isinstance(manager, socketio.RedisManager):
             WritableEmits(manager)
-        self._listen: Callable[[], Iterator[Any]] = manager._listen
+        #: By a client of its own: one that is replaced after it has published in vain, and then
+        #: collected as garbage, closes all of its connections, and that which listens.
+        self._listen: Callable[[], Iterator[Any]] = (
+            copy.copy(manager) if isinstance(manager, socketio.RedisManager) else manager
+        )._listen
+        HomePublisher(manager, runtime)
         manager._listen = self._messages
-        manager.logger = _Ears(manager._get_logger(), self._failed, manager.logger is None)
 
     @classmethod
     def of(cls, manager: Any, runtime: Runtime) -> ManagerHealth | None:

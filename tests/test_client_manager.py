@@ -337,6 +337,34 @@ def test_the_clients_of_all_processes_get_the_same(data: Any) -> None:
     assert sent[0] == sent[1] != []
 
 
+class RefusingRedis(socketio.RedisManager):
+    """One whose clients cannot publish; each of them is a new object, as redis-py's."""
+
+    def _redis_connect(self) -> None:
+        self.redis = SimpleNamespace(publish=self._refuse)
+        self.connected = True
+
+    def _refuse(self, *_: Any) -> None:
+        raise Broken
+
+    def _listen(self) -> Iterator[Any]:
+        self._redis_connect()
+        while True:
+            yield self.redis
+
+
+def test_who_publishes_in_vain_takes_no_client_from_who_listens() -> None:
+    manager = RefusingRedis()
+    server = socketio.Server(async_mode="threading", client_manager=manager, serializer=Packet)
+    engine = Engine(server, FakeRuntime())
+    listening = manager._listen()
+    # A client that nobody has any more closes what it has made.
+    listens = next(listening)
+    server.emit("news", 1)
+    assert next(listening) is listens
+    assert engine.manager_health.to_json()["error"] == "Broken"
+
+
 class SlowRedis(socketio.RedisManager):
     """One that has subscribed after a while; what is said before it does not hear."""
 
