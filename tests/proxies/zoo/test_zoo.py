@@ -176,6 +176,8 @@ def watch_websocket(hop: Hop, seconds: float) -> tuple[str, float | None]:
             return "silent", None
         connection.send("a0 c1")
         connection.recv(SILENCE)
+        # As pages do; else it is asked for.
+        connection.send("a1")
         started = time.monotonic()
         try:
             connection.recv(seconds)
