@@ -389,6 +389,9 @@ class Session:
             answer = self.ws.next_text() if self.ws else self.post("a0", wait=5000).text
             while "m0" not in answer:
                 answer = self.ws.next_text() if self.ws else self.post("a0", wait=5000).text
+            if self.ws:
+                # As pages do; else it is asked for.
+                self.ws.text("a1")
 
     def __enter__(self) -> Session:
         return self
