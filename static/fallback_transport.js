@@ -460,7 +460,8 @@
           (received === last || got >= partial.data.length))) {
         throw failure(PROTOCOL_ERROR, "an ack of what was not sent", true);
       }
-      var gone = this.items.splice(0, Math.max(0, handled - this.confirmed));
+      // Of a lower mark, less than none.
+      var gone = this.items.splice(0, handled - this.confirmed);
       this.bytes -= sizeOf(gone);
       this.confirmed += gone.length;
       this.numbered -= gone.length;
@@ -1605,7 +1606,7 @@
       // Do what is to be done: one waiting request always, one sending request when there is something.
       function kick() {
         if (carrier !== connection) { return; }
-        if (isFree(sending) && machine.outbox.last() > machine.outbox.received) { send(); }
+        if (isFree(sending) && isMissing()) { send(); }
         if (isFree(waiting) && !stalled) { wait(); }
       }
 
@@ -1945,17 +1946,19 @@
       }
     }
 
-    // Whether something sent on the WebSocket is not received.
-    function isUnreceived() { return machine.outbox.last() > machine.outbox.received || question(); }
+    // Whether something is not received, or waits for credit, of which the word may have been swallowed.
+    function isMissing() {
+      return question() || machine.outbox.items[machine.outbox.received - machine.outbox.confirmed];
+    }
 
     // While that is so: ask, and then doubt it.
     function watch() {
-      if (timers[MISSING] || !isUnreceived()) { return; }
+      if (timers[MISSING] || !isMissing()) { return; }
       var buffered = socket.ws.bufferedAmount;
       var marks = machine.outbox.marks();
       var asked = question();
       set(MISSING, patience(), function (late) {
-        if (!isUnreceived()) { return; }
+        if (!isMissing()) { return; }
         if (!question()) {
           // What must be received once the answer comes.
           socket.expects = machine.carrier.nextSeq - 1;

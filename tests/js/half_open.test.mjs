@@ -272,6 +272,59 @@ test("two questions within the time of one answer: each has its own time", () =>
   page.talks();
 });
 
+// All that has credit is received, and the rest waits for it: the page is told of nothing more.
+function heldByCredit(transport, held) {
+  const page = new Page({ grant: { messages: 10 }, options: { transports: [transport] } }).on(transport).advance(MINUTE);
+  page.peer.holds = true;
+  for (let i = 0; i < 20; i++) page.session.send(`${i}`);
+  page.advance(held);
+  assert.equal(page.peer.received, 11);
+  return page;
+}
+
+for (const held of [500, 10_000]) {
+  test(`the ack that grants more is swallowed, on WebSocket after ${held} ms: asked for within 2 s`, () => {
+    const page = heldByCredit("websocket", held);
+    const before = questions(page);
+    page.network.onframe = () => 0;
+    page.peer.holds = false;
+    page.peer.handle();
+    page.network.onframe = () => 1;
+    page.until(() => page.peer.events.length === 20, "all of it", 2000);
+    assert.ok(questions(page) - before <= 2, `${questions(page) - before} questions`);
+    assert.equal(page.network.links.length, 1);
+    page.talks();
+  });
+
+  test(`the ack that grants more is swallowed, on polling after ${held} ms: asked for within 2 s`, () => {
+    const page = heldByCredit("polling", held);
+    // The server ends the poll that it holds, and nobody hears of it.
+    const { carrier } = page.peer;
+    carrier.held.responds.fill(() => {});
+    page.peer.holds = false;
+    page.peer._handled();
+    page.peer._answerHeld(carrier, page.peer._answer(carrier, true));
+    page.until(() => page.peer.events.length === 20, "all of it", 2000);
+    page.talks();
+  });
+}
+
+test("a handler that takes a minute, and credit waited for: asked once a second, and no path is doubted", () => {
+  for (const transport of ["websocket", "polling"]) {
+    const page = heldByCredit(transport, 1000);
+    const count = () => (transport === "websocket" ? questions(page) : page.posts.length);
+    const before = count();
+    page.advance(MINUTE);
+    assert.ok(count() - before > 30 && count() - before < 100, `${count() - before}`);
+    assert.equal(page.session.state, "open");
+    assert.equal(page.network.links.length, transport === "websocket" ? 1 : 0);
+    page.peer.holds = false;
+    page.peer.handle();
+    page.until(() => page.peer.events.length === 20, "all of it", 2000);
+    page.talks();
+  }
+});
+
 // --- Long polling --------------------------------------------------------------------
 
 test("behind a message polls are short: 1.5 s, then twice as long each time", () => {
