@@ -899,14 +899,13 @@
 
     _envelope: function (connection, seq, items) {
       var unit = this._unit(seq, items);
-      var announces = connection === this._toAnnounce;
       var polls = connection.transport === POLLING;
       connection.handled = this.inbox.handled;
       connection.stated = this.inbox.marks();
       connection.ackAt = Infinity;
       this._unstatedBytes = 0;
-      if (announces || polls) { unit.commit = connection.commit; }
-      if (announces) {
+      if (polls || connection === this._toAnnounce) {
+        unit.commit = connection.commit;
         this._toAnnounce = null;
         if (connection.keyless && !polls) { unit.proof = this.key; }
       }
@@ -1870,14 +1869,17 @@
           welcomed(connection, unit);
         } else if (carrier === connection && isEnvelope(unit)) {
           connection.heardAt = connection.activeAt = now();
-          // When the server asked last.
-          if (unit.ask !== undefined) { connection.askedAt = now(); }
           // Who was answered waits longer with the next question.
           if (unit.answer !== undefined) { connection.pause = 2 * pauseOf(); }
           if (unit.seq) { connection.pause = timing.alive; }
           receive(connection, unit);
           // A question is answered at once: in a hidden page a timer may take a second, or a minute.
-          if (unit.ask === undefined) { flushSoon(); } else { flush(); }
+          if (unit.ask === undefined) {
+            flushSoon();
+          } else {
+            connection.askedAt = now();
+            flush();
+          }
         } else if (unit.session) {
           ended(unit);
         } else {
@@ -1929,6 +1931,15 @@
         Math.max(keepalive / 2, keepalive - patience()));
     }
 
+    // Ask the WebSocket that carries, unless that was done; its commit may have been swallowed, too.
+    function ask() {
+      if (question()) { return; }
+      machine._toAnnounce = machine.carrier;
+      // What must be received once the answer comes.
+      socket.expects = machine.carrier.nextSeq - 1;
+      machine.ask(socket.attempt);
+    }
+
     // The one that has waited longest for its answer.
     function question() { return machine.carrier && machine.carrier.asks[0]; }
 
@@ -1940,7 +1951,7 @@
       if (!timers[ASKING] || attentionAt > due) {
         attentionAt = due;
         set(ASKING, due - now(), function () {
-          if (now() >= socket.heardAt + pauseOf() && !question()) { machine.ask(socket.attempt); }
+          if (now() >= socket.heardAt + pauseOf()) { ask(); }
           flush();
         });
       }
@@ -1959,17 +1970,12 @@
       var asked = question();
       set(MISSING, patience(), function (late) {
         if (!isMissing()) { return; }
-        if (!question()) {
-          // What must be received once the answer comes.
-          socket.expects = machine.carrier.nextSeq - 1;
-          machine.ask(socket.attempt);
-        } else if (late > LATENESS && !socket.spared) {
-          // The answer may be in the queue behind this: once, it gets more time.
-          socket.spared = true;
-        } else if (!(socket.ws.bufferedAmount < buffered) && question() === asked &&
-            machine.outbox.marks() === marks) {
-          // A question waits behind all that was sent before; while that moves, the path is but slow.
-          doubt();
+        ask();
+        // A question waits behind all that was sent before; while that moves, the path is but slow.
+        if (question() === asked && machine.outbox.marks() === marks &&
+            !(socket.ws.bufferedAmount < buffered)) {
+          // The answer may be in the queue behind this, if it is late: once, it gets more time.
+          if (late > LATENESS && !socket.spared) { socket.spared = true; } else { doubt(); }
         }
         flush();
       });
@@ -2380,7 +2386,7 @@
         drop();
         connect();
       } else if (carrier === socket) {
-        if (!question()) { machine.ask(socket.attempt); }
+        ask();
       } else {
         poller.hurry();
         // Not for a sleep alone, where a WebSocket would open and break again.

@@ -325,6 +325,24 @@ test("a handler that takes a minute, and credit waited for: asked once a second,
   }
 });
 
+test("the commit alone is swallowed as polling gives way to WebSocket: said again with the question behind 1 s of silence", () => {
+  const page = new Page({ before: ({ network }) => { network.websocket = "refused"; } }).on("polling").advance(3000);
+  page.network.websocket = "ok";
+  let swallowed = 0;
+  page.network.onframe = ({ sent }, way) => {
+    if (way === "down" || swallowed || !/ c\d/.test(sent[sent.length - 1])) return 1;
+    swallowed += 1;
+    return 0;
+  };
+  page.environment.fire("online");
+  page.until(() => swallowed, "swallowed");
+  page.peer.emit("message", "x");
+  page.until(() => page.messages.length === 1, "the page got it", 2000);
+  assert.equal(page.session.transport, "websocket");
+  assert.equal(page.network.open.length, 1);
+  page.talks();
+});
+
 // --- Long polling --------------------------------------------------------------------
 
 test("behind a message polls are short: 1.5 s, then twice as long each time", () => {
