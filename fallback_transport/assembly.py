@@ -120,7 +120,8 @@ class Assembly:
 
     def drain_on_sigterm(self) -> None:
         """See `FallbackTransport.drain_on_sigterm`."""
-        self.engine.runtime.termination(self.drain_all, self._last_resort).go_first()
+        # Others may serve the app by then, whose drain takes longer.
+        self.engine.runtime.termination(self.drain_all, lambda: self._last_resort).go_first()
 
     def stats(self) -> dict[str, Any]:
         """See `FallbackTransport.stats`."""

@@ -29,7 +29,7 @@ def spawn(task):
     threading.Thread(target=task, daemon=True).start()
 
 patience = 0.5 if never else 30
-Termination(drain, patience, socket.socketpair, spawn, lambda seconds: None).then(ended.set)
+Termination(drain, lambda: patience, socket.socketpair, spawn, lambda seconds: None).then(ended.set)
 os.kill(os.getpid(), signal.SIGTERM)
 ended.wait(30)
 """
@@ -88,7 +88,7 @@ def over():
 
 ears, voice = socket.socketpair()
 tasks = []
-termination = Termination(drain, 30, socket.socketpair, spawn, lambda seconds: None)
+termination = Termination(drain, lambda: 30, socket.socketpair, spawn, lambda seconds: None)
 {steps}
 """
 

@@ -103,6 +103,26 @@ def test_run_drains_all_that_its_app_has(monkeypatch: pytest.MonkeyPatch) -> Non
         assert one.closed == two.closed == (1012, "the server restarts")
 
 
+def test_a_sigterm_leaves_time_for_those_that_came_after_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Any] = []
+
+    class Told:
+        def __init__(self, *args: Any) -> None:
+            told.append(args[1])
+
+        def go_first(self) -> None: ...
+
+    monkeypatch.setattr(Runtime, "termination", Told)
+    app = flask.Flask("two")
+    first = FallbackTransport(app, async_mode="threading", path="/a", drain=1.0)
+    first.drain_on_sigterm()
+    FallbackTransport(app, async_mode="threading", path="/b", drain=60.0)
+    [patience] = told
+    assert patience() == 60.0 + LAST_RESORT
+
+
 def test_a_session_says_itself_which_is_meant(apps: Apps) -> None:
     kept: list[Session] = []
     apps.transport.on_connect(kept.append)

@@ -400,7 +400,7 @@ class Runtime:
             ", ".join(self.patched()) or "nothing",
         )
 
-        stoppable = self.termination(drain, patience).then
+        stoppable = self.termination(drain, lambda: patience).then
         try:
             if front is not None:
                 serve_eventlet(app, host, port, stoppable, self.share, self.hub, front)
@@ -415,7 +415,7 @@ class Runtime:
             if self._deferral is not None:
                 self._deferral.stop()
 
-    def termination(self, drain: Callable[[], None], patience: float) -> Termination:
+    def termination(self, drain: Callable[[], None], patience: Callable[[], float]) -> Termination:
         """What SIGTERM is to do; see there."""
         return Termination(drain, patience, self._socket_pair, self.spawn, self.sleep)
 

@@ -19,7 +19,8 @@ class Termination:
 
     Args:
         drain: tells the sessions, beside everything else.
-        patience: seconds after the signal at which the process is ended, whatever it does.
+        patience: gives, at the signal, the seconds after it at which the process is ended,
+            whatever it does.
         socket_pair: makes two connected sockets, on which tasks can wait.
         spawn, sleep: the async mode's.
     """
@@ -27,7 +28,7 @@ class Termination:
     def __init__(
         self,
         drain: Callable[[], None],
-        patience: float,
+        patience: Callable[[], float],
         socket_pair: Callable[[], tuple[socket.socket, socket.socket]],
         spawn: Callable[[Callable[[], None]], None],
         sleep: Callable[[float], None],
@@ -74,7 +75,7 @@ class Termination:
                 # A fork, which has no sessions: at the other end of the pair is its parent.
                 _terminate()
                 return
-            _end_after(self._patience)
+            _end_after(self._patience())
             voice.send(b"!")
 
         def listen() -> None:
