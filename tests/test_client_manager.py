@@ -195,6 +195,9 @@ def test_what_raises_is_asked_again_after_a_pause(log: pytest.LogCaptureFixture)
     house = House()
     house.runtime.advance(1)
     house.manager.network.raises = True
+    house.runtime.advance(0.1)
+    # At once: no probe is missed yet.
+    assert (house.state, house.health.to_json()["error"]) == ("lost", "Broken")
     house.runtime.advance(60)
     assert (house.state, house.health.to_json()["error"]) == ("lost", "Broken")
     house.manager.network.raises = False
@@ -462,6 +465,19 @@ class TestOfAnotherThread:
         house.manager.emit("news", 3)
         house.runtime.run()
         assert published == [0, 1, 2, 3]
+
+    def test_what_cannot_be_published_is_told_and_keeps_nothing_else(
+        self, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+    ) -> None:
+        house = House()
+        monkeypatch.setattr(type(house.runtime), "elsewhere", True)
+        monkeypatch.setattr(house.runtime, "at_home", lambda function: function())
+        # To the thread that serves it is another's, which is gone; JSON has no sets.
+        for data in ({1}, "good"):
+            house.manager.emit("news", data)
+        house.runtime.run()
+        assert self.published(house) == [["good"]]
+        assert [level for level, _ in lines(log)] == ["ERROR"]
 
     def test_whoever_emits_waits_where_as_much_waits_as_may(
         self, monkeypatch: pytest.MonkeyPatch
