@@ -96,23 +96,19 @@ class Dispatcher:
             client = self.sessions.create(sid, namespace, auth)
             if handler is None:
                 return
-            try:
-                self._ask(environ, client, CONNECT, handler)
-            except ConnectionRefused as refused:
+            refused = self._ask(environ, client, CONNECT, handler)
+            if refused is not None:
+                code, reason = refused
                 raise socketio.exceptions.ConnectionRefusedError(
-                    refused.reason, {"code": refused.code, "reason": refused.reason}
-                ) from refused
+                    reason, {"code": code, "reason": reason}
+                )
 
         return connected
 
     def _resumed(self, namespace: str, handler: Callable[..., Any]) -> Resumed:
         def resumed(sid: str, environ: dict[str, Any]) -> tuple[int, str] | None:
             client, _ = self.client(sid, namespace)
-            try:
-                self._ask(environ, client, RESUME, handler)
-            except ConnectionRefused as refused:
-                return refused.code, refused.reason
-            return None
+            return self._ask(environ, client, RESUME, handler)
 
         return resumed
 
@@ -130,10 +126,17 @@ class Dispatcher:
 
     def _ask(
         self, environ: dict[str, Any], client: Session, name: str, handler: Callable[..., Any]
-    ) -> None:
-        """Whether a client is welcome; False is no, as it is to python-socketio."""
-        if self.call(environ, client, name, handler) is False:
-            raise ConnectionRefused
+    ) -> tuple[int, str] | None:
+        """Why a client is not welcome, or None; False is no, as it is to python-socketio."""
+        try:
+            if self.call(environ, client, name, handler) is False:
+                raise ConnectionRefused
+        except ConnectionRefused as refused:
+            return refused.code, refused.reason
+        except EventRefused as refused:
+            # Its error was handled, but nobody could say.
+            return refused.code, "the {} handler raised".format(name.removeprefix("\0"))
+        return None
 
     def call(
         self,
@@ -154,9 +157,6 @@ class Dispatcher:
                 if on_error is None:
                     raise
                 text = on_error(client, error, name.removeprefix("\0"))
-                if name in (CONNECT, RESUME):
-                    # There is no session for whom nobody could say whether it is welcome.
-                    raise
                 raise EventRefused(
                     CloseCode.INTERNAL_ERROR, str(text or "the handler raised")
                 ) from error

@@ -91,7 +91,7 @@ def test_false_refuses_as_it_does_in_python_socketio(transport: FallbackTranspor
 
 
 def test_a_resume_handler_that_raises_is_told_to_the_handler_of_errors(
-    transport: FallbackTransport,
+    transport: FallbackTransport, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[Any] = []
 
@@ -100,11 +100,12 @@ def test_a_resume_handler_that_raises_is_told_to_the_handler_of_errors(
         raise KeyError("no such user")
 
     transport.on_error(lambda client, error, name: told.append((repr(error), name)))
-    with TestClient(transport, raise_server_exceptions=False) as client:
+    with TestClient(transport) as client:
         client.cut()
         client.reconnect()
         assert client.closed == (1011, "the resume handler raised")
     assert told == [("KeyError('no such user')", "resume")]
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_a_client_that_was_refused_before_is_not_resumed(transport: FallbackTransport) -> None:
@@ -287,14 +288,15 @@ def test_errors_go_to_their_handler(
 
 
 def test_a_connect_handler_that_raises_still_ends_the_session(
-    transport: FallbackTransport,
+    transport: FallbackTransport, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[str] = []
     transport.on_error(lambda client, error, name: seen.append(name))
     transport.on_connect(lambda client: 1 / 0)
-    with TestClient(transport, raise_server_exceptions=False) as client:
+    with TestClient(transport) as client:
         assert client.closed == (1011, "the connect handler raised")
     assert seen == ["connect"]
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_to_refuse_is_no_error(transport: FallbackTransport) -> None:
