@@ -185,7 +185,9 @@ def test_what_is_no_probe_of_ours_goes_on() -> None:
         {"method": "fallback_transport.probe", "host_id": "another's"},
         7,
     ]
-    sent = [*map(json.dumps, others), "fallback_transport.probe", others[0]]
+    # An answer to a question of ours has our name, too.
+    answer = {"method": "callback", "host_id": house.manager.host_id}
+    sent = [*map(json.dumps, others), "fallback_transport.probe", others[0], answer]
     house.manager.wire.extend(sent)
     house.runtime.advance(1)
     assert (house.heard, house.state) == (sent, "connected")
