@@ -587,6 +587,21 @@ def test_a_handler_that_never_returns_does_not_hold_up_a_drain() -> None:
     assert len(peer.machine.outbox) == 2
 
 
+def test_who_has_a_handler_that_never_returns_has_as_long_to_confirm_as_others() -> None:
+    desk = Drained()
+    peer = desk.peer()
+    peer.send("1e9")
+    peer.exchange()
+    desk.drain(3)
+    desk.runtime.advance(4)
+    assert desk.took is None
+    peer.exchange()
+    assert peer.closed == RESTARTS
+    desk.runtime.advance(0.1)
+    assert desk.took is not None
+    assert 4 <= desk.took < 4.3
+
+
 def test_a_handler_that_began_late_is_waited_for_beyond_the_time() -> None:
     """Behind others: it has not had all the time, and `on_disconnect` comes behind it."""
     desk = Drained()
