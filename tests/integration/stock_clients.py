@@ -114,6 +114,10 @@ class PythonClient(_Events):
             "connect_error", lambda data=None: self.came("connect_error", data), namespace=namespace
         )
         client.on("connect", lambda: self.came("connect"), namespace=namespace)
+        # It would have a thread for each message, and handle them in whatever order those run.
+        engine = client.eio
+        trigger = engine._trigger_event
+        engine._trigger_event = lambda *args, **_: trigger(*args)
         client.connect(
             url,
             transports=list(transports) if transports else None,

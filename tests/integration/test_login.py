@@ -238,8 +238,8 @@ def test_nothing_secret_is_in_the_log(served: Served, user: str) -> None:
         socket.greet(replace(hello, attempt=3))
         socket.send(Envelope(1, 1, commit=9, key=polling.key + "x"))
         socket.ended()
-    log = served.log()
-    assert polling.id in log
+    # The last of it: a task or a thread writes the log, line by line.
+    log = eventually(lambda: polling.id in served.log() and served.log())
     nonce, cookie = hello.nonce or "", headers["Cookie"].partition("=")[2]
     for value in (polling.key, nonce, TOKEN, "hunter-two", cookie):
         assert value
