@@ -1209,7 +1209,7 @@ def over_credit(arena: Arena) -> str:
 @case("more bytes than the credit", "4429 session")
 def over_credit_in_bytes(arena: Arena) -> str:
     session = arena.session()
-    session.socket.text(SEPARATOR.join(["a0 s2", 'm2["sleep",2]']))
+    session.socket.text(SEPARATOR.join(["a0 s2", 'm2["sleep",60]']))
     # An event alone may have as many more as a message.
     for number in range(3, 27):
         session.socket.text(f"a0 s{number}\x1e" + 'm2["count","' + "x" * 900_000 + '"]')
