@@ -164,6 +164,8 @@ def test_a_websocket_on_which_something_always_comes_has_no_more_time(
                 for _ in itertools.count():
                     theirs.sendall(frame * 1000)
 
+        # Whenever the thread gets to run, the first are there.
+        theirs.sendall(frame * 1000)
         thread = threading.Thread(target=flood)
         thread.start()
         route = Route("http://host.test")
