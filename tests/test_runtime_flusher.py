@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 
 import pytest
 
@@ -77,6 +79,47 @@ def test_writes_come_behind_the_flushes_but_not_behind_too_many() -> None:
     spawned.runtime.run()
     kinds = [kind for kind, _ in done]
     assert kinds == ["flush"] * MAX_WRITES + ["write"] * MAX_WRITES + ["flush", "write"]
+
+
+def test_who_comes_as_the_task_looks_for_the_last_time_is_not_left_out() -> None:
+    """The task ends with its time, in which who has told it was held up, before it was woken."""
+    tasks: list[Callable[[], None]] = []
+    done: list[str] = []
+
+    class Over:
+        """Never set in time."""
+
+        def set(self) -> None: ...
+
+        def clear(self) -> None: ...
+
+        def wait(self, seconds: float) -> bool:
+            return False
+
+    class Watched(deque[Callable[[], None]]):
+        """Another thread comes as soon as it was found to be empty."""
+
+        def __bool__(self) -> bool:
+            found = len(self) > 0
+            if not found and not done:
+                done.append("came")
+                comer.start()
+                if flusher._told:
+                    # Nor does that thread tell; else it waits for the lock, which the task has.
+                    comer.join()
+            return found
+
+    flusher = Flusher(tasks.append, Over)
+    comer = threading.Thread(target=flusher.at_end_of_turn, args=(lambda: done.append("late"),))
+    flusher._flushes = Watched()
+    flusher.at_end_of_turn(lambda: None)
+    # Its flush went with those before it.
+    flusher._flushes.popleft()
+    tasks.pop()()
+    comer.join()
+    while tasks:
+        tasks.pop()()
+    assert done == ["came", "late"]
 
 
 def test_no_thread_is_left_out() -> None:

@@ -67,12 +67,12 @@ class Flusher:
         while True:
             told = self._event.wait(IDLE)
             with self._lock:
+                # First: from here on, whoever comes tells again.
+                self._told = False
                 if not told and not self._flushes:
-                    self._alive = self._told = False
+                    self._alive = False
                     return
                 self._event.clear()
-                # From here on, whoever comes tells again.
-                self._told = False
             while self._flushes:
                 flush = self._flushes.popleft()
                 try:
