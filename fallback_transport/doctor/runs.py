@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -65,7 +66,8 @@ class Run:
     def __init__(self, until: float, address: str) -> None:
         self.until = until
         self.address = address
-        self.serial = 0
+        # Where several processes answer in turn, each has this run, and no two the same serials.
+        self.serial = secrets.randbelow(2**52)
         self.plain = 0
         self.waiting = 0
         self._requests = 0
