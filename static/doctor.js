@@ -34,6 +34,8 @@
   // "Network Authentication Required" (RFC 6585, section 6): a gateway's login, and no failure.
   var LOGIN_REQUIRED = 511;
   var FORBIDDEN = 403;
+  // What the server says to a handshake that lacks a part.
+  var ALTERED = [400, 426];
 
   // --- Judging -----------------------------------------------------------------------------
 
@@ -87,7 +89,7 @@
     if (seen.handshake === "open") { return judgeOpened(seen, handshakes, finding); }
     if (seen.handshake === "unanswered") { return [finding("ws-unanswered", { seconds: tenths(seen.seconds) })]; }
     if (known(seen.tunnel)) { return [finding("ws-tunnel-refused", { status: seen.tunnel })]; }
-    if (handshakes.some(function (each) { return !(each.upgrade && each.connection && each.key); })) {
+    if (seen.status === 101 || handshakes.some(function (each) { return ALTERED.indexOf(each.status) >= 0; })) {
       return [finding("ws-stripped")];
     }
     // An origin that is not allowed is refused at both doors, unless somebody else is seen at this one.

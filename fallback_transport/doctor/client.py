@@ -83,6 +83,9 @@ class WebSocketClient:
         failed = self._framing.handshake_exc
         if failed is not None and not isinstance(failed, InvalidStatus):
             raise Ended(str(failed))
+        if failed is None and self._framing.subprotocol is None:
+            # No browser goes on without the one that it has asked for.
+            raise Ended("the answer names no subprotocol")
         return failed is None
 
     def send(self, text: str) -> None:

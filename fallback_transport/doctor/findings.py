@@ -28,6 +28,8 @@ HELD_BACK = 650
 LOGIN_REQUIRED = 511
 #: The server refuses the page's origin, and that at both doors.
 FORBIDDEN = 403
+#: The server takes it for no handshake: something on the way has left out a part.
+ALTERED = (400, 426)
 #: Seconds by which a clock may be off: beyond, certificates and logins begin to suffer.
 SKEW = 60
 
@@ -145,7 +147,7 @@ def _websocket(observations: Mapping[str, Any], seen: Mapping[str, Any]) -> Iter
         yield _finding("ws-unanswered", seconds=_tenths(seen.get("seconds")))
     elif seen.get("tunnel") is not None:
         yield _finding("ws-tunnel-refused", status=seen["tunnel"])
-    elif any(not (h["upgrade"] and h["connection"] and h["key"]) for h in handshakes):
+    elif seen.get("status") == 101 or any(h["status"] in ALTERED for h in handshakes):
         yield _finding("ws-stripped")
     elif refused := [h["status"] for h in handshakes if h["status"] != 101] or _unwelcome(
         observations, seen
