@@ -866,6 +866,8 @@
     this._find("copy-json").onclick = function () {
       self._copy(JSON.stringify(self._report, null, 2), "The report is copied, as JSON.");
     };
+    // Should it come back, from the browser's cache of pages, its connections were not.
+    root.onpagehide = function () { self._slept = true; };
     this._run();
     return this;
   };

@@ -463,6 +463,17 @@ test("a page that slept and found fault examines once more, as soon as it is see
   }
 });
 
+test("so does one that was left, for however short, and came back: the browser has closed its connections", () => {
+  for (const [ws, runs] of [["cut", 2], ["ok", 1]]) {
+    const doctor = new Doctor({ query: "?idle=5" }).advance(2000);
+    doctor.root.onpagehide();
+    if (ws === "cut") doctor.links[0].cut(1006);
+    doctor.advance(20_000);
+    assert.equal(doctor.count("begin"), runs);
+    assert.deepEqual(doctor.codes, ["ws-ok", "poll-ok"]);
+  }
+});
+
 test("of an examination that is stopped nothing is heard again", () => {
   // While it asks, and while it only waits.
   for (const [at, open] of [[65, 2], [8000, 1]]) {
