@@ -519,31 +519,36 @@
     });
   };
 
-  // Each size, up to the first that is refused, late, or fails as often as a small one may.
+  // Each size, up to the first that is refused, or fails as often as a small one may.
   Examination.prototype._limits = function (check, sizes, next, ask) {
-    var self = this, found = this.observations.polling[check] = { passed: 0, refused: null };
+    var self = this, seen = this.observations.polling, found = seen[check] = { passed: 0, refused: null };
     if (check === "body") { found.status = null; }
     this._see(check, "begin");
-    function attempt(place, tries) {
+    function attempt(place, tries, lost) {
       if (place === sizes.length || found.refused) {
         self._see(check, "end");
         next();
         return;
       }
       ask(sizes[place], function (passed, answer) {
+        // What is waited for in vain takes long, and once it may be lost.
+        var left = tries - (answer.late ? 2 : 1);
         if (passed) {
           found.passed = sizes[place];
-          attempt(place + 1, TRIES);
+          // It was not for their size that the others failed.
+          seen.requests += lost;
+          seen.failed += lost;
+          attempt(place + 1, TRIES, 0);
           return;
         }
-        if (tries === 1 || answer.late || answer.status === 413) {
+        if (left < 1 || answer.status === 413) {
           found.refused = sizes[place];
           if (check === "body") { found.status = answer.status || null; }
         }
-        attempt(place, tries - 1);
+        attempt(place, left, lost + 1);
       });
     }
-    attempt(0, TRIES);
+    attempt(0, TRIES, 0);
   };
 
   Examination.prototype._hold = function (next) {

@@ -312,18 +312,23 @@ class Examination:
 
     def _large(self, weight: int, command: dict[str, Any], size: int = 0) -> Failed | None:
         """A request that is tried as often as a small one, unless the answer is clear."""
-        for _ in range(TRIES):
+        left, lost = TRIES, 0
+        while True:
             try:
                 answered = self._ask(command, PATIENCE + weight / SLOWEST, size=size)
+                if not size or answered.facts.get("bytes") == size:
+                    # It was not for their size that the others failed.
+                    self._polling.requests += lost
+                    self._polling.failed += lost
+                    return None
+                failed = Failed("the request came cut", 200)
             except Failed as error:
                 failed = error
-                if failed.status == 413 or failed.late:
-                    break
-                continue
-            if not size or answered.facts.get("bytes") == size:
-                return None
-            failed = Failed("the request came cut", 200)
-        return failed
+            # What is waited for in vain takes long, and once it may be lost.
+            left -= 2 if failed.late else 1
+            if left < 1 or failed.status == 413:
+                return failed
+            lost += 1
 
     def _hold(self) -> None:
         failed, seconds = None, 0.0

@@ -201,7 +201,8 @@ def test_a_request_that_waits(
         (Failed("status 413", 413), 1, False, 1),
         (Failed("status 502", 502), 2, True, 3),
         (Failed("status 502", 502), 3, False, 3),
-        (_LOST, 1, False, 1),
+        (_LOST, 1, True, 2),
+        (_LOST, 2, False, 2),
     ],
 )
 def test_sizes(
@@ -227,8 +228,9 @@ def test_sizes(
         refused = {"passed": 4000, "refused": 16_000, "status": fate.status}
         assert network.polling["body"] == refused
         assert network.polling["answer"] == {"passed": 4000, "refused": 64_000}
-    # These are not counted.
-    assert network.polling["failed"] == 0
+    # What was lost is counted, of requests and of answers, where it was not for the size.
+    lost = 2 * (tries - 1) if passes else 0
+    assert (network.polling["requests"], network.polling["failed"]) == (11 + lost, lost)
 
 
 @pytest.mark.parametrize(("times", "passed"), [(2, 256_000), (3, 4000)])
