@@ -18,10 +18,8 @@ from typing import Any
 
 from .findings import HEADER, HELD_BACK
 from .route import Route, TunnelRefused, Unreachable, Untrusted
-from .websocket import PATIENCE, SLOWEST, Tell, WebSocketExamination
+from .websocket import PATIENCE, SLOWEST, TRIES, Tell, WebSocketExamination
 
-#: How often a small request is tried.
-TRIES = 3
 #: Seconds within which a held request that fails was not cut for being held.
 SOON = 1.0
 ROUND_TRIPS = 8
@@ -177,6 +175,8 @@ class Examination:
             self._requests()
         for thread in beside:
             thread.join()
+        self._polling.requests += websocket.lost
+        self._polling.failed += websocket.lost
         seen["server"] = self._seen() if works else None
         seen["polling"] = self._polling.to_json()
         return seen
@@ -275,8 +275,8 @@ class Examination:
             spread = max(spread, self._spread() or 0)
         rest["stream"] = None if spread is None else {"spread": spread}
         self._tell("stream", f"{rest['stream']}")
-        serials = [each and each.facts["serial"] for each in (self._serial(), self._serial())]
-        rest["cached"] = None if None in serials else serials[0] == serials[1]
+        one, two = (self._small("serial", numbered=False) for _ in range(2))
+        rest["cached"] = one.facts["serial"] == two.facts["serial"] if one and two else None
         self._tell("cache", f"{rest['cached']}")
         rest["body"] = self._bodies()
         rest["answer"] = self._answers()
@@ -285,9 +285,6 @@ class Examination:
     def _spread(self) -> int | None:
         stream = self._small("stream")
         return None if stream is None else round(stream.spread)
-
-    def _serial(self) -> Answered | None:
-        return self._small("serial", numbered=False)
 
     def _bodies(self) -> dict[str, Any]:
         found: dict[str, Any] = {"passed": 0, "refused": None, "status": None}

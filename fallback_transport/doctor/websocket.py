@@ -12,6 +12,8 @@ from .route import Route, TunnelRefused, Unreachable, Untrusted
 
 #: Seconds for a connection, for the handshake, for the proof, and for a small request.
 PATIENCE = 5.0
+#: How often a handshake is tried that is not answered but cut, and a small request.
+TRIES = 3
 #: Bytes a second of the slowest path that is waited for.
 SLOWEST = 8000
 
@@ -37,9 +39,20 @@ class WebSocketExamination:
         self._idle = idle
         self._headers = headers
         self._tell = tell
+        #: Handshakes that were cut before the one that was not.
+        self.lost = 0
 
     def observe(self) -> dict[str, Any]:
         """Make them, and return what was observed."""
+        for lost in range(TRIES):
+            seen = self._attempt()
+            # A network that loses some of all connections refuses none.
+            if seen["handshake"] != "failed" or "status" in seen or "tunnel" in seen:
+                self.lost = lost
+                break
+        return seen
+
+    def _attempt(self) -> dict[str, Any]:
         seen: dict[str, Any] = {"present": True, "handshake": "failed", "up": [], "down": []}
         began = time.monotonic()
         try:

@@ -80,6 +80,11 @@ class Network:
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def handshakes(self) -> int:
+        """How many the page makes: one that fails is tried again."""
+        return 3 if self.codes[0] in ("ws-refused", "ws-stripped") else 1
+
+    @property
     def broken(self) -> bool:
         """Whether it does something to each request, and not to the handshake alone."""
         return any("http" in rule.fault.acts_on and rule.on != "ws" for rule in self.rules)
@@ -202,7 +207,8 @@ def visits(browser: Browser, server: Served) -> Iterator[dict[str, Visit]]:
             before = proxy.statistics().websockets
             opened[network.name] = Visit(context, proxy.url)
             if "WebSocket" not in network.script:
-                proxy.wait_until(lambda now, before=before: now.websockets > before)
+                end = before + network.handshakes
+                proxy.wait_until(lambda now, end=end: now.websockets >= end)
         yield opened
 
 

@@ -13,6 +13,7 @@ from fallback_transport.doctor import examination as module
 from fallback_transport.doctor.examination import Answered, Examination, Failed, NoDoctor
 from fallback_transport.doctor.findings import HEADER
 from fallback_transport.doctor.route import Route, Unreachable
+from fallback_transport.doctor.websocket import WebSocketExamination
 
 #: Seconds of silence.
 IDLE = 9.0
@@ -349,6 +350,33 @@ def test_the_clock_is_compared_with_the_middle_between_question_and_answer(
     network = Network(monkeypatch, become)
     # The server's was read when it was asked, 200 ms before the middle.
     assert network._begin() == {"ahead": ahead + 0.2}
+
+
+@pytest.mark.parametrize(
+    ("attempts", "handshake", "lost"),
+    [
+        (["failed", "failed", "open"], "open", 2),
+        (["failed", "failed", "failed"], "failed", 0),
+        (["failed", "unanswered"], "unanswered", 1),
+        ([{"status": 403}], "failed", 0),
+        ([{"tunnel": 403}], "failed", 0),
+    ],
+)
+def test_a_handshake_that_is_cut_is_tried_three_times(
+    attempts: list[Any], handshake: str, lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = list(attempts)
+
+    def attempt(examination: WebSocketExamination) -> dict[str, Any]:
+        become = left.pop(0)
+        return (
+            {"handshake": become} if isinstance(become, str) else {"handshake": "failed", **become}
+        )
+
+    monkeypatch.setattr(WebSocketExamination, "_attempt", attempt)
+    seen = Network(monkeypatch).observe()
+    assert (seen["websocket"]["handshake"], left) == (handshake, [])
+    assert (seen["polling"]["requests"], seen["polling"]["failed"]) == (13 + lost, lost)
 
 
 def test_a_server_is_away_if_it_is_at_every_try(monkeypatch: pytest.MonkeyPatch) -> None:

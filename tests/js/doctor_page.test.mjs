@@ -119,6 +119,20 @@ test("a handshake has 5 s", () => {
   }
 });
 
+test("a handshake that fails is tried three times, and one that was lost is counted", () => {
+  for (const [times, codes, counted] of [
+    [2, ["ws-ok", "poll-ok", "poll-unreliable"], [15, 2]], [3, ["ws-refused", "poll-ok"], [13, 0]],
+  ]) {
+    let count = 0;
+    const doctor = new Doctor({ query: "?idle=1", socket: () => ++count > times ? "ok" : "refused" }).finished();
+    const { requests, failed } = doctor.report.observations.polling;
+    assert.deepEqual(doctor.codes, codes);
+    assert.deepEqual([doctor.links.length, requests, failed], [3, ...counted]);
+    // Each has its own time.
+    assert.equal(doctor.report.observations.websocket.seconds, 0.02);
+  }
+});
+
 test("where it fails, the plain path is asked, and says who answers there", () => {
   for (const [plain, seen, said] of [
     [undefined, { status: 426, ours: true }, "reaches the server."],
