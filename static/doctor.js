@@ -131,7 +131,8 @@
     var middle = median(trips);
     var hold = seen.hold, body = seen.body || {}, answer = seen.answer || {};
     var times = (observations.server || {}).repeated || 0;
-    var found = [finding("poll-ok", { ms: whole(middle) })];
+    var found = [seen.processes > 1 ? finding("several-processes", { processes: seen.processes })
+      : finding("poll-ok", { ms: whole(middle) })];
     function add(holds, code, data) { if (holds) { found.push(finding(code, data)); } }
     add(seen.failed, "poll-unreliable", { failed: orNull(seen.failed), requests: orNull(seen.requests) });
     add(middle > SLOW, "poll-slow");
@@ -218,7 +219,7 @@
       },
       polling: {
         requests: 0, failed: 0, round_trips: [], why: null, foreign: null, refused: null, stream: null, hold: null,
-        body: null, answer: null, header: null, cookie: null, cached: null, encoded: null
+        body: null, answer: null, header: null, cookie: null, processes: null, cached: null, encoded: null
       },
       clock: null,
       server: null
@@ -231,6 +232,7 @@
     // No other run's: a cache may have kept what that was answered.
     this._number = Math.floor(Math.random() * 1e8);
     this._library = null;
+    this._processes = {};
     this._bodies = BODIES;
     this._answered = false;
     this._stopped = false;
@@ -451,7 +453,7 @@
       self._small({ "do": "echo" }, function (answer) {
         if (answer.facts) {
           seen.round_trips.push(rounded(answer.ms, 10));
-          self._compareHeaders(answer);
+          self._compare(answer);
         } else if (!seen.round_trips.length) {
           self._see("headers", "skip");
           left = 1;
@@ -462,13 +464,15 @@
     trip(ROUND_TRIPS);
   };
 
-  Examination.prototype._compareHeaders = function (answer) {
+  Examination.prototype._compare = function (answer) {
     var seen = this.observations.polling, first = !seen.header, before = seen.header || { up: true, down: true };
     seen.header = { up: before.up && answer.facts.header, down: before.down && answer.header };
     // Who has switched cookies off knows it, and no network did it.
     if ((root.navigator || {}).cookieEnabled !== false) {
       seen.cookie = seen.cookie !== false && answer.facts.cookie;
     }
+    this._processes[answer.facts.process] = true;
+    seen.processes = Object.keys(this._processes).length;
     if (first) { this._see("headers", "end"); }
   };
 
@@ -741,8 +745,8 @@
         return (idle.alive ? "Still open after " : "Over after ") + duration(idle.seconds) + " of silence.";
       } },
     { name: "round-trip", group: "polling", title: "Round trip", trips: ROUND_TRIPS,
-      codes: ["unreachable", "poll-blocked", "poll-refused", "login-page", "proxy-credentials", "poll-unreliable",
-        "poll-slow"],
+      codes: ["unreachable", "poll-blocked", "poll-refused", "login-page", "proxy-credentials",
+        "several-processes", "poll-unreliable", "poll-slow"],
       say: sayRoundTrip },
     { name: "headers", group: "polling", title: "Headers and cookies", trips: 0,
       codes: ["headers-dropped", "cookies-dropped"],
@@ -781,7 +785,7 @@
   var MEANINGS = {
     websocket: "The application has the best connection there is.",
     polling: "The application works here all the same: by long polling, without WebSocket.",
-    none: "The application cannot be reached from here. Whoever runs this network, or support, can tell more " +
+    none: "The application does not work from here. Whoever runs this network, or support, can tell more " +
       "from the report."
   };
   var WORDS = {

@@ -119,7 +119,8 @@ class DoctorDoor:
             if what == "begin":
                 return self._begin(number)
             if what == "echo":
-                return _answer({"number": number, "bytes": len(body), **_arrived(environ)})
+                facts = {"bytes": len(body), "process": self.runs.process, **_arrived(environ)}
+                return _answer({"number": number, **facts})
             if what == "give":
                 size = int(_number(command, "bytes", MAX_GIVEN))
                 return _answer({"number": number}, size=size)

@@ -268,6 +268,7 @@ class Examination:
                 "down": all(echo.headers.get(HEADER) == "1" for echo in echoes),
             }
             rest["cookie"] = all(echo.facts["cookie"] for echo in echoes)
+            rest["processes"] = len({echo.facts.get("process") for echo in echoes})
         spread = self._spread()
         if spread is not None and spread < HELD_BACK:
             # The first pieces may have waited for a busy machine: what a network holds back, it
@@ -466,8 +467,7 @@ class Examination:
         if response.status != 200 or "error" in facts:
             refused = {"status": response.status, "error": str(facts.get("error", ""))}
             raise Failed(f"status {response.status}", response.status, refused=refused)
-        ms, spread = (now - began) * 1000, (now - first) * 1000
-        return Answered(facts, response.headers, ms, spread)
+        return Answered(facts, response.headers, (now - began) * 1000, (now - first) * 1000)
 
 
 @contextlib.contextmanager

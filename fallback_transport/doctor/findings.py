@@ -205,7 +205,10 @@ def _polling(observations: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterat
             yield _finding("poll-blocked", why=why)
         return
     median = trips[(len(trips) - 1) // 2]
-    yield _finding("poll-ok", ms=_whole(median))
+    if (processes := seen.get("processes") or 1) > 1:
+        yield _finding("several-processes", processes=processes)
+    else:
+        yield _finding("poll-ok", ms=_whole(median))
     if seen.get("failed"):
         yield _finding("poll-unreliable", failed=seen["failed"], requests=seen.get("requests"))
     if median > SLOW:

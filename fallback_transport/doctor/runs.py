@@ -117,6 +117,8 @@ class Runs:
         self._lock = make_lock()
         self._runs: dict[str, Run] = {}
         self._room = Unproven[str](MAX_RUNS, MAX_RUNS_PER_ADDRESS)
+        #: Tells this process from others that answer at its address.
+        self.process = ""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -130,6 +132,8 @@ class Runs:
     def begin(self, name: str, address: str) -> Run:
         """Begin a run; the same one, if it has begun meanwhile."""
         with self._lock:
+            # Not sooner: of an application that is loaded first, each fork has another.
+            self.process = self.process or secrets.token_hex(3)
             run = self._runs.get(name)
             if run is None:
                 while (oldest := self._room.obstacle(address)) is not None:

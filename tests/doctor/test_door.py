@@ -152,11 +152,15 @@ def test_a_browser_brings_the_cookie_back_wherever_the_doctor_is_for_it(
 
 def test_an_echo_tells_what_came(desk: Desk) -> None:
     facts = desk.facts("echo", padding=500)
+    process = facts.pop("process")
     assert facts == {"number": 1, "bytes": facts["bytes"], "header": False, "cookie": False}
     assert 500 < facts["bytes"] < 600
     cookie = "a=b; fallback_transport_doctor=1"
     facts = desk.facts("echo", HTTP_X_FALLBACK_TRANSPORT_DOCTOR="1", HTTP_COOKIE=cookie)
     assert (facts["header"], facts["cookie"]) == (True, True)
+    # Of whichever run, but of no other process.
+    assert facts["process"] == desk.facts("echo", run="another-run-00001")["process"] == process
+    assert Desk().facts("echo")["process"] != process
 
 
 def test_a_serial_rises(desk: Desk) -> None:

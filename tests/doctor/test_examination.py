@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from email.message import Message
@@ -114,6 +115,7 @@ def test_a_sound_network(monkeypatch: pytest.MonkeyPatch) -> None:
         "encoded": False,
         "header": {"up": True, "down": True},
         "cookie": True,
+        "processes": 1,
         "stream": {"spread": 1000},
         "cached": False,
         "body": {"passed": 256_000, "refused": None, "status": None},
@@ -350,6 +352,18 @@ def test_the_clock_is_compared_with_the_middle_between_question_and_answer(
     network = Network(monkeypatch, become)
     # The server's was read when it was asked, 200 ms before the middle.
     assert network._begin() == {"ahead": ahead + 0.2}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_how_many_processes_answer(processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = itertools.cycle(["one", "two"][:processes])
+
+    def become(command: dict[str, Any], body: bytes) -> Fate:
+        return {"process": next(names)} if command["do"] == "echo" else None
+
+    network = Network(monkeypatch, become)
+    network._requests()
+    assert network.polling["processes"] == processes
 
 
 @pytest.mark.parametrize(

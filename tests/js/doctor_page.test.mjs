@@ -32,7 +32,7 @@ test("on a sound network", () => {
       requests: 13, failed: 0, round_trips: Array(8).fill(20), why: null, foreign: null, refused: null,
       stream: { spread: 1000 }, hold: { asked: 7, alive: true, seconds: 7.02, status: null },
       body: { passed: 256000, refused: null, status: null }, answer: { passed: 500000, refused: null },
-      header: { up: true, down: true }, cookie: true, cached: false, encoded: false,
+      header: { up: true, down: true }, cookie: true, processes: 1, cached: false, encoded: false,
     },
     clock: { ahead: 0 },
     server: {
@@ -383,6 +383,14 @@ test("two equal requests have two answers, or there is a cache", () => {
     assert.equal(doctor.check("Cached answers").word, { true: "Problem", false: "OK", null: "Not tested" }[cached]);
     assert.equal(doctor.codes.includes("cached"), cached === true);
   }
+});
+
+test("several processes that answer in turn are told, where sessions that poll end", () => {
+  let count = 0;
+  const doctor = new Doctor({ query: "?idle=1", process: () => `of ${++count % 3}` }).finished();
+  assert.deepEqual([doctor.report.observations.polling.processes, doctor.codes], [3, ["ws-ok", "several-processes"]]);
+  assert.equal(doctor.report.verdict.transport, "websocket");
+  assert.deepEqual([doctor.check("Round trip").word, doctor.check("Headers and cookies").word], ["Problem", "OK"]);
 });
 
 test("a header that is dropped once is dropped", () => {

@@ -58,17 +58,18 @@ class Element {
 // - `plain`: likewise of the plain GET of the WebSocket's path
 // - `socket(link)`: "ok", "refused", "unanswered" or "threw"; `onframe(link, way, text)`: whether it
 //   arrives, or after how many ms more
-// - `ahead`: ms by which the page's clock is; `body`: bytes of the largest request
+// - `ahead`: ms by which the page's clock is; `body`: bytes of the largest request; `process()`: which one
+//   of the server's answers an echo
 // - `seen`: what the server says it saw besides; `root`: what else the browser has
 export class Doctor {
   constructor({
     query = "", protocol = "http:", post = () => {}, learn = () => {}, plain, socket = () => "ok", onframe = () => true, ahead = 0,
-    body = 300_000, seen = {}, root = {},
+    body = 300_000, process = () => "one", seen = {}, root = {},
   } = {}) {
     const clock = this.clock = new Clock();
     const page = this;
     Object.assign(this, { commands: [], open: new Set(), links: [], copied: null, learnt: 0, plains: 0, serial: 0 });
-    this.behind = { post, learn, plain, socket, onframe, ahead, body, seen };
+    this.behind = { process, post, learn, plain, socket, onframe, ahead, body, seen };
     this.handshakes = [];
     this.timers = new Map();
     this.ids = new Map([...HTML.matchAll(/<(\w+)[^>]* id="([\w-]+)"/g)].map(([, tag, id]) => [id, new Element(tag)]));
@@ -165,7 +166,7 @@ export class Doctor {
     const whole = (facts, size = 0) => `${JSON.stringify({ number, ...facts })}\n`.padEnd(size - 1, "y") + ".";
     switch (command.do) {
       case "begin": return whole({ library: "9.9", body: this.behind.body, time: this.clock.now });
-      case "echo": return whole({ bytes: body.length, header: headers["X-Fallback-Transport-Doctor"] === "1", cookie: true });
+      case "echo": return whole({ bytes: body.length, header: headers["X-Fallback-Transport-Doctor"] === "1", cookie: true, process: this.behind.process() });
       case "serial": return whole({ serial: ++this.serial });
       case "give": return whole({}, command.bytes);
       case "seen": return whole({ seen: { handshakes: this.handshakes, plain: 0, repeated: 1, proxies: {}, secure: false, ...this.behind.seen } });
