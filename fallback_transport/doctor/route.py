@@ -177,7 +177,10 @@ class Route:
             connection.close()
             if refused := _TUNNEL_STATUS.match(str(error)):
                 raise TunnelRefused(int(refused[1])) from error
-            raise Unreachable(_why(error)) from error
+            why = _why(error)
+            if proxy is not None and not isinstance(error, ssl.SSLError):
+                why = f"the proxy gives no connection ({why})"
+            raise Unreachable(why) from error
         except http.client.HTTPException as error:
             connection.close()
             raise Unreachable("the proxy's answer is none") from error

@@ -24,6 +24,8 @@ STATUS = {"websocket": 0, "polling": 1, "none": 2}
 NOTHING = 3
 #: Where the report could not be written.
 UNWRITTEN = 4
+#: Where it was interrupted, as a shell says it.
+INTERRUPTED = 130
 MAX_IDLE = 300.0
 
 #: RFC 9110, sections 5.6.2 and 5.5.
@@ -57,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NoDoctor as error:
         _say(f"fallback-transport doctor: {route.url}: {error}")
         return NOTHING
+    except KeyboardInterrupt:
+        _say("fallback-transport doctor: interrupted")
+        return INTERRUPTED
     diagnosis = diagnose(observations)
     if given.json:
         written = json.dumps(report(route, at, diagnosis, observations), indent=2)
@@ -132,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Examine the network between here and a server. It honours HTTPS_PROXY, "
         "HTTP_PROXY, NO_PROXY and SSL_CERT_FILE.",
         epilog="exit status: 0 WebSocket works, 1 only long polling, 2 neither, "
-        "3 there was nothing to examine, 4 the report could not be written",
+        "3 there was nothing to examine, 4 the report could not be written, 130 interrupted",
     )
     doctor.add_argument("url", help="where the sessions are, such as https://host/fallback")
     doctor.add_argument("--json", action="store_true", help="print the whole report as JSON")

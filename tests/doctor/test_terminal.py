@@ -20,7 +20,7 @@ from fallback_transport.doctor import terminal
 from fallback_transport.doctor.door import MAX_WAITING_PER_RUN
 from fallback_transport.doctor.examination import Examination, Failed
 from fallback_transport.doctor.findings import diagnose
-from fallback_transport.doctor.route import Route
+from fallback_transport.doctor.route import Route, Unreachable
 from tests.client.waiting import eventually
 from tests.documents import README
 from tests.example import serving
@@ -369,6 +369,30 @@ def test_what_a_network_writes_does_not_command_the_terminal(
     for printed in (shown, capsys.readouterr().err):
         assert r"\x1b[2J\x9b1A\nWebSocket works\u202e\ud800 na" in printed
         assert "na\u00efve" in printed
+
+
+def test_what_is_interrupted_says_so_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def observe(examination: Examination) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Examination, "observe", observe)
+    assert terminal.main(["doctor", "http://host.test/fallback"]) == 130
+    assert capsys.readouterr() == ("", "fallback-transport doctor: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "tunnel"),
+    [("http://host.test", False), ("http://host.test", True), ("https://h.test", False)],
+)
+def test_a_proxy_that_is_not_there_is_not_the_server(url: str, tunnel: bool) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    route = Route(url, proxies={"http": nobody, "https": nobody})
+    with pytest.raises(
+        Unreachable, match=r"^the proxy gives no connection \(connection refused\)$"
+    ):
+        route.connect(5, tunnel=tunnel)
 
 
 # -- networks ---------------------------------------------------------------------------
