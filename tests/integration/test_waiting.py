@@ -19,6 +19,7 @@ import pytest
 from tests.client.fixtures import BINDING_PARAMS, MODE_PARAMS, TRANSPORTS, unexpected
 from tests.client.links import PollingLink
 from tests.client.session import ClientSession
+from tests.client.waiting import eventually
 
 from .raw import SEPARATOR, Session
 from .served import Served
@@ -126,7 +127,7 @@ def test_who_makes_no_room_is_given_up(served: Served, clients: Any) -> None:
         code, reason = client.wait_closed(5)
         assert code == TOO_MANY
         assert f"after a wait of {PATIENCE:g} s" in reason
-    assert f"session {away.id} ended" in served.log()
+    eventually(lambda: f"session {away.id} ended" in served.log())
 
 
 def test_who_waits_goes_on_when_the_session_ends(served: Served, clients: Any) -> None:
