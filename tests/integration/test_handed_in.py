@@ -225,9 +225,10 @@ def the_chat(served: Served, open_client: Open, kind: str) -> None:
     assert client.wait_named("my_response") == [{"data": "Connected", "count": 0}]
     assert seen(served, client, "connect") == [[{"token": 1}]]
     # The session that Flask-SocketIO manages.
-    # One after the other: python-socketio has a task for each event of a stock client.
     client.emit("my_event", {"data": "one"})
-    client.wait_named("my_response", 2)
+    if not kind.startswith("ours"):
+        # One after the other: python-socketio has a task for each event of a stock client.
+        client.wait_named("my_response", 2)
     client.emit("my_event", {"data": NESTED})
     assert client.wait_named("my_response", 3)[1:] == [
         {"data": "one", "count": 1},
