@@ -17,8 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tests import measured
 from tests.needs import MissingError, compiler, node, npm
-from tests.soak import readme
 
 from . import compiled, plots, table
 from .generator import GeneratorError, Outcome
@@ -168,9 +168,7 @@ def main() -> int:
     add("--from", type=Path, dest="source", metavar="FILE", help="show what --json wrote")
     add("--json", type=Path, metavar="FILE", help="write all that was counted")
     add("--markdown", type=Path, metavar="FILE", help="write the tables")
-    add(
-        "--write-readme", action="store_true", help="put the tables into README.md, but the longest"
-    )
+    add("--write", action="store_true", help="the same into tests/MEASURED.md, but the longest")
     add("--plots", type=Path, metavar="DIR", help="draw cost against clients (needs matplotlib)")
     add("--targets", action="store_true", help="say which targets are met; 1 if one is missed")
     chosen = parser.parse_args()
@@ -208,8 +206,8 @@ def main() -> int:
         results = run(rows, subjects, repeat, seconds, kept, wanted)
     if chosen.markdown:
         chosen.markdown.write_text(table.markdown(results, sentence(found)) + "\n")
-    if chosen.write_readme:
-        readme.write("bench", table.summary(results, sentence(found)) + "\n")
+    if chosen.write:
+        measured.write("bench", table.summary(results, sentence(found)) + "\n", measured.FIGURES)
     if chosen.plots:
         for path in plots.draw(results, chosen.plots):
             print(path)

@@ -112,7 +112,7 @@ def targets_table(results: Results) -> str:
 
 
 def summary(results: Results, circumstances: str) -> str:
-    """What the README has: the most important, and how far the targets are."""
+    """What tests/MEASURED.md has: the most important, and how far the targets are."""
     main = main_table(results)
     legend = ["† The load generator may have been the limit, not the server."]
     return "\n\n".join(
@@ -120,9 +120,8 @@ def summary(results: Results, circumstances: str) -> str:
             main,
             *(legend if BOUND in main else []),
             circumstances,
-            "<details><summary>The targets</summary>",
+            "### The targets",
             targets_table(results),
-            "</details>",
         ]
     )
 

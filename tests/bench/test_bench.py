@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from tests import measured
 from tests.bench.__main__ import compilable, main, possible
 from tests.bench.__main__ import load as load_results
 from tests.bench.generator import Load, Outcome, generate, program
@@ -36,7 +37,6 @@ from tests.bench.targets import (
     asked_for,
     ratio,
 )
-from tests.soak import readme
 
 OUTCOME = Outcome(
     **dict.fromkeys(Outcome.__dataclass_fields__, 0)  # type: ignore[arg-type]
@@ -293,13 +293,13 @@ def test_the_command_measures_tells_and_keeps(
         assert name in told
     # And it can be shown again.
     written: dict[str, str] = {}
-    monkeypatch.setattr(readme, "write", lambda name, content: written.update({name: content}))
-    shown = ["bench", "--from", str(kept), "--markdown", str(text), "--write-readme"]
+    monkeypatch.setattr(measured, "write", lambda name, content, _: written.update({name: content}))
+    shown = ["bench", "--from", str(kept), "--markdown", str(text), "--write"]
     monkeypatch.setattr(sys, "argv", shown)
     assert main() == 0
     assert text.read_text().startswith(f"|  |  | {OURS} |")
     assert text.read_text().startswith(written["bench"].rstrip())
-    assert readme.replaced(readme.README.read_text(), "bench", written["bench"])
+    assert measured.replaced(measured.FIGURES.read_text(), "bench", written["bench"])
     found, circumstances = load_results(kept)
     assert circumstances["repeat"] == 1
     assert found.value("echo-1x1-32B", "websocket", OURS, CPU) is not None

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests import measured
 from tests.browser.tabs import Status, Tab, View
 from tests.integration.served import Served
 from tests.proxies.fault_process import FaultProxy
 from tests.proxies.faults import AcceptSilent, DropDown, DropUp, Fault, LostReply
 from tests.proxies.rules import Rule
-from tests.soak import readme
 
 pytestmark = pytest.mark.requires("chromium")
 
@@ -165,7 +165,7 @@ def test_a_half_open_websocket_is_left(tab: Callable[..., Tab], impatient_server
                 missed.append(f"{case}: {seconds:.1f} s")
         assert missed == []
         if os.environ.get("FALLBACK_TRANSPORT_WRITE_README"):
-            readme.write("half-open", table(times))
+            measured.write("half-open", table(times), measured.README)
         for view in views:
             status = view.status()
             assert [status.count(type) for type in ("open", "reset", "close")] == [1, 0, 0]

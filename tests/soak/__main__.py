@@ -7,9 +7,9 @@ import random
 import sys
 from pathlib import Path
 
+from tests import measured
 from tests.integration.served import MODES
 
-from . import readme
 from .pages import tabs
 from .run import Options, run
 
@@ -44,7 +44,7 @@ def main() -> None:
     say(f"the longest delay was that of {figures.report.slowest_is}")
     print(figures.line())
     if given.write_readme:
-        readme.write("soak", figures.line() + "\n")
+        measured.write("soak", figures.line() + "\n", measured.README)
     sys.exit(1 if figures.count else 0)
 
 

@@ -7,12 +7,13 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
+from tests import measured
 from tests.engines import ENGINES
 from tests.integration.served import Served
 from tests.proxies.zoo import ZOO, addresses
 from tests.zoo.cell import Cell, measure
 from tests.zoo.results import load, save
-from tests.zoo.table import README, put, render
+from tests.zoo.table import render
 
 #: Messages each way: two of every size and kind, and some.
 NUMBER = 80
@@ -79,15 +80,15 @@ def run(options: argparse.Namespace, results: dict[tuple[str, str], Cell]) -> li
 def main() -> None:
     options = arguments()
     results = load()
-    measured: list[Cell] = []
+    cells: list[Cell] = []
     if not options.render:
         if not addresses.inside():
             sys.exit("run it in the proxies' network: python -m tests.proxies.zoo.network …")
-        measured = run(options, results)
-    README.write_text(put(render(results), README.read_text()))
-    wrong = [cell for cell in measured if cell.problem(ZOO[cell.row].slow)]
+        cells = run(options, results)
+    measured.write("zoo", render(results), measured.FIGURES)
+    wrong = [cell for cell in cells if cell.problem(ZOO[cell.row].slow)]
     if wrong:
-        sys.exit(f"{len(wrong)} of {len(measured)} cells are not as they should be")
+        sys.exit(f"{len(wrong)} of {len(cells)} cells are not as they should be")
 
 
 if __name__ == "__main__":

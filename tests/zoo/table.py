@@ -1,4 +1,4 @@
-"""The results for a reader: Markdown between two marks in the README.
+"""The results for a reader: Markdown.
 
 A cell is ``W 0.04 s, 0/0/0`` or ``P 0.66 s, 0/0/0, c``: WebSocket or polling, the time until it
 was open, messages lost, repeated and reordered, and why not WebSocket, a letter of the legend.
@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from tests.engines import ENGINES
 from tests.proxies.zoo import ZOO
 from tests.zoo.cell import OPEN_WITHIN, SLOW_WITHIN, Cell
 from tests.zoo.results import Results
-
-README = Path(__file__).resolve().parents[2] / "README.md"
-BEGIN = "<!-- zoo: written by tests/run --zoo -->"
-END = "<!-- /zoo -->"
 
 _CELL = re.compile(r"([WP]) (\d+\.\d\d) s, (\d+)/(\d+)/(\d+)(?:, ([a-z]))?")
 _IMPOSSIBLE = re.compile(r"—, ([a-z])")
@@ -28,7 +23,7 @@ _WEBKIT = re.compile(r"AppleWebKit/(\d+)")
 
 
 class TableError(ValueError):
-    """The README has no such table, or one with something in it that must not be."""
+    """Something is in a table that must not be."""
 
 
 def render(results: Results) -> str:
@@ -45,18 +40,7 @@ def render(results: Results) -> str:
         lines.append(f"| {ZOO[row].title} | " + " | ".join(cells) + " |")
     lines.append("")
     lines += [f"- `{letter}`: {reason}" for reason, letter in legend.items()]
-    return "\n".join(lines)
-
-
-def put(text: str, readme: str) -> str:
-    """The README with another table in it."""
-    before, _, after = _parts(readme)
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
-
-
-def table_of(readme: str) -> str:
-    """The table that the README has."""
-    return _parts(readme)[1].strip()
+    return "\n".join([*lines, ""])
 
 
 def check(text: str) -> int:
@@ -84,15 +68,6 @@ def check(text: str) -> int:
                 raise TableError(f"{title}: {cell}: polling needs a reason, WebSocket none")
             measured += 1
     return measured
-
-
-def _parts(readme: str) -> tuple[str, str, str]:
-    try:
-        before, rest = readme.split(BEGIN)
-        inside, after = rest.split(END)
-    except ValueError:
-        raise TableError("the README has not one place for the table") from None
-    return before, inside, after
 
 
 def _rows(text: str) -> Iterator[tuple[str, list[str]]]:

@@ -1,4 +1,4 @@
-"""The README's table is the results', and says what it has to."""
+"""The table is the results', and says what it has to."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from tests import measured
 from tests.engines import ENGINES
 from tests.proxies.zoo import ZOO
 from tests.zoo.cell import Cell
 from tests.zoo.results import load
-from tests.zoo.table import README, TableError, check, put, render, table_of
+from tests.zoo.table import TableError, check, render
+
+TABLE = measured.between(measured.FIGURES.read_text(), "zoo")
 
 CELL = Cell(
     *("direct", "chromium"),
@@ -26,9 +29,9 @@ def rendered(cell: Cell) -> str:
     return render({(cell.row, cell.column): cell})
 
 
-def test_the_readme_has_what_was_measured() -> None:
+def test_the_document_has_what_was_measured() -> None:
     results = load()
-    assert table_of(README.read_text()) == render(results)
+    assert render(results) == TABLE
     # Every engine behind every proxy.
     assert set(results) == {(row, column) for row in ZOO for column in ENGINES}
     for cell in results.values():
@@ -38,12 +41,12 @@ def test_the_readme_has_what_was_measured() -> None:
 
 def test_every_cell_is_as_it_has_to_be() -> None:
     impossible = [cell for cell in load().values() if cell.impossible]
-    assert check(table_of(README.read_text())) == len(ZOO) * len(ENGINES) - len(impossible)
+    assert check(TABLE) == len(ZOO) * len(ENGINES) - len(impossible)
 
 
 def test_the_forms() -> None:
     assert "| P 0.04 s, 0/0/0, a |" in rendered(CELL)
-    assert rendered(CELL).endswith("- `a`: the WebSocket handshake was refused")
+    assert rendered(CELL).endswith("- `a`: the WebSocket handshake was refused\n")
     works = replace(CELL, transport="websocket", why="WebSocket: works")
     assert "| W 0.04 s, 0/0/0 |" in rendered(works)
     assert "| —, a |" in rendered(Cell("direct", "chromium", impossible="it is"))
@@ -67,10 +70,3 @@ def test_what_must_not_be_is_found(cell: Cell) -> None:
     assert cell.problem(0.0) is not None
     with pytest.raises(TableError):
         check(rendered(cell))
-
-
-def test_the_rest_of_the_readme_stays() -> None:
-    readme = README.read_text()
-    assert put(table_of(readme), readme) == readme
-    with pytest.raises(TableError):
-        table_of("no marks")

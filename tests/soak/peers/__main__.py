@@ -21,14 +21,14 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from demo.process import CHROMIUM_FLAGS
+from tests import measured
 from tests.integration.served import ROOT, START_WAIT, free_port
 from tests.needs import find
 from tests.proxies.fault_process import FaultProxy
-from tests.soak import readme
 from tests.soak.records import Record, read
 
 from .plan import CASES, DRAIN, PAUSE, Case, messages, mixed
-from .table import Result, markdown
+from .table import Result, figures, summary
 
 HERE = Path(__file__).parent
 #: Sessions of each library in each network, each in a profile of its own.
@@ -242,11 +242,13 @@ def _take(step: Any, peers: list[Peer]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.soak.peers",
-        description="Other libraries in the networks of the soak; prints a table in Markdown.",
+        description="Other libraries in the networks of the soak; prints tables in Markdown.",
     )
     parser.add_argument("--seed", help="of the messages and the mixed network; default: random")
     parser.add_argument("--only", metavar="TEXT", help="only the networks with TEXT in their name")
-    parser.add_argument("--write-readme", action="store_true", help="put the table into README.md")
+    parser.add_argument(
+        "--write-readme", action="store_true", help="put them into README.md and MEASURED.md"
+    )
     given = parser.parse_args()
     seed = given.seed or str(random.SystemRandom().randrange(2**32))
     print(f"seed {seed}", file=sys.stderr, flush=True)
@@ -271,10 +273,11 @@ def main() -> None:
         f"time, a text of 1 byte to 50 kB each {PAUSE} s and way, both ways; what has not come "
         f"{DRAIN:.0f} s after the last trouble is lost. {versions}. Seed {seed}."
     )
-    table = markdown(results, about)
-    print(table)
+    short, long = summary(results, about), figures(results)
+    print(short, long, sep="\n")
     if given.write_readme:
-        readme.write("peers", table)
+        measured.write("peers", short, measured.README)
+        measured.write("peers", long, measured.FIGURES)
 
 
 def browser_version() -> str:

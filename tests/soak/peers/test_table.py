@@ -7,7 +7,7 @@ import pytest
 from tests.soak.records import Record
 
 from .plan import CASES, MIXED_SECONDS, messages, mixed
-from .table import Result, markdown
+from .table import Result, figures, summary
 
 
 def records() -> list[Record]:
@@ -37,18 +37,20 @@ def test_all_is_counted() -> None:
     assert alone.silence == pytest.approx(10.0 - 1.1)
 
 
-def test_the_markdown_has_a_row_for_each_network_and_every_figure() -> None:
+def test_the_tables_have_a_row_for_each_network_and_every_figure() -> None:
     fine = Result(0.02, 100, 0, 0, 0, 1, 0.31)
     bad = Result(None, 1_200, 7, 2, 1, 3, 20.0)
-    text = markdown({"sound": {"ours": fine, "other": bad}}, "How.")
+    results = {"sound": {"ours": fine, "other": bad}}
+    text = summary(results, "How.")
     assert "| network | ours | other |\n|---|---|---|\n" in text
     assert (
         "| sound | all | 7 lost, 2 repeated, 1 reordered, not opened before the end, 3 connects |"
         in text
     )
+    assert text.endswith("\n\nHow.\n")
+    text = figures(results)
     assert "| sound | ours | 0.0 s | 100 | 0 | 0 | 0 | 1 | 0.3 s |" in text
     assert "| sound | other | not | 1,200 | 7 | 2 | 1 | 3 | 20.0 s |" in text
-    assert text.endswith("</details>\n")
     slow = Result(9.0, 100, 0, 0, 0, 1, 8.7)
     assert slow.cell() == "all, silent for 9 s"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from . import readme
+from tests import measured
 
 TEXT = "# A\n<!-- x: begin -->\nold\n<!-- x: end -->\nrest\n"
 
@@ -14,9 +14,9 @@ TEXT = "# A\n<!-- x: begin -->\nold\n<!-- x: end -->\nrest\n"
 def test_only_what_is_between_the_markers_changes(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text(TEXT)
-    readme.write("x", "| new |\n", path)
+    measured.write("x", "| new |\n", path)
     assert path.read_text() == "# A\n<!-- x: begin -->\n| new |\n<!-- x: end -->\nrest\n"
-    readme.write("x", "", path)
+    measured.write("x", "", path)
     assert path.read_text() == TEXT.replace("old\n", "")
 
 
@@ -28,11 +28,18 @@ def test_without_its_markers_nothing_is_written(text: str, tmp_path: Path) -> No
     path = tmp_path / "README.md"
     path.write_text(text)
     with pytest.raises(ValueError, match="once each"):
-        readme.write("x", "new\n", path)
+        measured.write("x", "new\n", path)
     assert path.read_text() == text
 
 
-@pytest.mark.parametrize("name", ["soak", "half-open", "peers"])
-def test_the_readme_has_the_markers(name: str) -> None:
-    text = readme.README.read_text()
-    assert readme.replaced(text, name, "new\n").count("new\n") == text.count("new\n") + 1
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        *((measured.README, name) for name in ("peers", "soak", "half-open")),
+        *((measured.FIGURES, name) for name in ("peers", "bench", "zoo")),
+    ],
+)
+def test_the_documents_have_the_markers(path: Path, name: str) -> None:
+    text = path.read_text()
+    assert measured.between(measured.replaced(text, name, "new\n"), name) == "new\n"
+    assert measured.replaced(text, name, measured.between(text, name)) == text
