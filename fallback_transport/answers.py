@@ -1,24 +1,27 @@
-"""Answers to ordinary requests, over WSGI: those of the doors, refusals, and the files."""
+"""HTTP answers, and how they are given over WSGI: those of the doors, refusals, and the files."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import re
 import socket
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from .files import load
-from .polling import Answer
 from .runtime import Runtime, UnsuitableServer, released, take_socket
 
 logger = logging.getLogger("fallback_transport.gateway")
 
 StartResponse = Callable[..., Any]
 
+#: Seconds after which a client that was turned away may come again; up to twice as many, at
+#: random, because those that are turned away together must not come again together.
+RETRY_AFTER: Final = 5
 #: Seconds for a client that is turned away to stop sending what nobody reads.
 LINGER = 5.0
 #: Bodies shorter than this are not compressed: the gain is under one packet.
@@ -33,12 +36,30 @@ PLAIN = (
     ("X-Content-Type-Options", "nosniff"),
 )
 
-
 #: For a page of ours: nothing of it is inline. To old browsers 'self' is no WebSocket.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
+
+
+class Answer(NamedTuple):
+    """An HTTP answer.
+
+    Args:
+        status: its status.
+        body: its body, in UTF-8.
+        headers: what it has beside the usual ones.
+        unread: the request's body was left where it is.
+        weighs: called with the bytes that the answer holds while it is written, and with
+            as many less than 0 once it is.
+    """
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    unread: bool = False
+    weighs: Callable[[int], None] | None = None
 
 
 def respond(
@@ -159,6 +180,11 @@ def refuse(status: int, text: str, environ: dict[str, Any], *headers: tuple[str,
     method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
     logger.warning("%.20r %.80r: %s %.120r", method, path, status, text)
     return Answer(status, text.encode() + b"\n", headers, unread=True)
+
+
+def retry_after(seconds: int = RETRY_AFTER) -> tuple[tuple[str, str], ...]:
+    """The header that says when a client that was turned away may come again."""
+    return (("Retry-After", str(random.randint(seconds, 2 * seconds))),)
 
 
 def wrong_method(environ: dict[str, Any], *allowed: str) -> Answer:

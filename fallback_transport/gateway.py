@@ -15,13 +15,22 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from .admission import Unproven, client_address
-from .answers import PLAIN, StartResponse, refuse, respond, respond_file, wrong_method
+from .answers import (
+    PLAIN,
+    Answer,
+    StartResponse,
+    refuse,
+    respond,
+    respond_file,
+    retry_after,
+    wrong_method,
+)
 from .doctor.door import DoctorDoor, Stream, refuse_command
 from .drivers import BlockingDriver
 from .files import FILES, keep
 from .metrics import Metrics
 from .origins import Origins
-from .polling import Answer, HeldPoll, PollingDoor, answer, retry_after
+from .polling import HeldPoll, PollingDoor, answer
 from .protocol.codec import END_MARK
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Hello

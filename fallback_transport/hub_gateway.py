@@ -14,11 +14,11 @@ from http import HTTPStatus
 from typing import Any
 
 from .admission import Unproven
-from .answers import COMPRESS_FROM, PLAIN, encoded
+from .answers import COMPRESS_FROM, PLAIN, Answer, encoded
 from .drivers import HELLO_WAIT, CallbackDriver
 from .gateway import Gateway
 from .heads import AMBIGUOUS, HEAD_END
-from .polling import Answer, HeldPoll
+from .polling import HeldPoll
 from .protocol.codec import END_MARK
 from .protocol.envelope import Hello
 from .request import plain_request

@@ -8,11 +8,11 @@ would be told by it.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from .answers import RETRY_AFTER, Answer, retry_after
 from .conversation import Conversation
 from .protocol.codec import decode_body, encode_body
 from .protocol.codes import CloseCode
@@ -25,11 +25,9 @@ from .registry import Registry
 
 logger = logging.getLogger("fallback_transport.polling")
 
-#: Seconds after which a client that was turned away may come again; up to twice as many, at
-#: random, because those that are turned away together must not come again together.
-RETRY_AFTER: Final = 5
-#: The same where a server restarts. Its clients come again spread over 5 s, and behind a balancer
-#: some to the process that ends: they are not to be silent for longer than if it had crashed.
+#: The same as `RETRY_AFTER` where a server restarts. Its clients come again spread over 5 s, and
+#: behind a balancer some to the process that ends: they are not to be silent for longer than if it
+#: had crashed.
 RESTART_AFTER: Final = 2
 #: Seconds for which the welcome to a new session waits for its first messages (the answer to
 #: CONNECT, what on_connect sends): long enough for a handler that does not wait itself, and far
@@ -52,25 +50,6 @@ _STATUS = {
 }
 
 
-class Answer(NamedTuple):
-    """An HTTP answer.
-
-    Args:
-        status: its status.
-        body: its body, in UTF-8.
-        headers: what it has beside the usual ones.
-        unread: the request's body was left where it is.
-        weighs: called with the bytes that the answer holds while it is written, and with
-            as many less than 0 once it is.
-    """
-
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-    unread: bool = False
-    weighs: Callable[[int], None] | None = None
-
-
 def answer(
     unit: Unit, *, unread: bool = False, weighs: Callable[[int], None] | None = None
 ) -> Answer:
@@ -85,11 +64,6 @@ def answer(
     status = _STATUS.get(CloseCode(unit.code), 200)
     after = RESTART_AFTER if unit.code == CloseCode.SERVICE_RESTART else RETRY_AFTER
     return Answer(status, encode_body(unit), retry_after(after) if status == 503 else (), unread)
-
-
-def retry_after(seconds: int = RETRY_AFTER) -> tuple[tuple[str, str], ...]:
-    """The header that says when a client that was turned away may come again."""
-    return (("Retry-After", str(random.randint(seconds, 2 * seconds))),)
 
 
 class HeldPoll:

@@ -18,7 +18,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from ..polling import Answer
+from ..answers import Answer
 from ..runtime import Runtime, make_lock, take_socket
 from ..websocket import READ_BYTES, SUBPROTOCOL, BadHandshake, framing_logger, handshake
 from .findings import HEADER, MAX_MESSAGE, PROOF

@@ -20,6 +20,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Close, CloseCode, Opcode
 from websockets.uri import parse_uri
 
+from fallback_transport.answers import Answer
 from fallback_transport.doctor import door
 from fallback_transport.doctor.door import (
     MAX_HOLD,
@@ -43,7 +44,6 @@ from fallback_transport.doctor.runs import (
     Runs,
     valid_name,
 )
-from fallback_transport.polling import Answer
 from fallback_transport.runtime import UnsuitableServer
 from fallback_transport.websocket import SUBPROTOCOL
 from tests.fakes import FakeRuntime
