@@ -28,6 +28,7 @@ from .answers import (
 from .doctor.door import DoctorDoor, Stream, refuse_command
 from .drivers import BlockingDriver
 from .files import FILES, keep
+from .handshake import BadHandshake, handshake, is_ours
 from .metrics import Metrics
 from .origins import Origins
 from .polling import HeldPoll, PollingDoor, answer
@@ -37,7 +38,7 @@ from .protocol.envelope import End, Hello
 from .registry import Registry
 from .request import CREDENTIALS, plain_request
 from .runtime import Runtime, UnsuitableServer, WSGIApplication, hurry, released, take_socket
-from .websocket import SUBPROTOCOL, BadHandshake, WebSocketConnection, handshake
+from .websocket import WebSocketConnection
 
 logger = logging.getLogger("fallback_transport.gateway")
 
@@ -86,11 +87,6 @@ Guard = Callable[[dict[str, Any]], "WSGIApplication | None"]
 def _open(environ: dict[str, Any]) -> WSGIApplication | None:
     """The guard that lets everybody in."""
     return None
-
-
-def _is_ours(environ: dict[str, Any]) -> bool:
-    """Whether the handshake asks for our protocol."""
-    return SUBPROTOCOL in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +199,7 @@ class Gateway:
                 self._missed(place, environ)
             return near is Nearness.MOUNT
         if name == "ws":
-            return _is_ours(environ)
+            return is_ours(environ)
         return name == "poll" and self._is_poll(environ)
 
     def nearness(self, place: str) -> Nearness:
@@ -226,7 +222,7 @@ class Gateway:
         Of an application's gateways, one does: the first mount's.
         """
         first = next(iter(self._mounts)) in self.mounts
-        if self._said_missed or not first or not _is_ours(environ):
+        if self._said_missed or not first or not is_ours(environ):
             return
         self._said_missed = True
         logger.warning(

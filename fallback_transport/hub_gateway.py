@@ -17,6 +17,7 @@ from .admission import Unproven
 from .answers import COMPRESS_FROM, PLAIN, Answer, encoded
 from .drivers import HELLO_WAIT, CallbackDriver
 from .gateway import Gateway
+from .handshake import BadHandshake, handshake
 from .heads import AMBIGUOUS, HEAD_END
 from .polling import HeldPoll
 from .protocol.codec import END_MARK
@@ -24,7 +25,7 @@ from .protocol.envelope import Hello
 from .request import plain_request
 from .runtime import CLIENT_WAIT, Deadlines, Runtime, Stream
 from .session_heads import REMEMBERED, Head, SessionHeads
-from .websocket import BadHandshake, WebSocketConnection, handshake
+from .websocket import WebSocketConnection
 
 #: A longer head is none of ours: `eventlet.wsgi` has bounds of its own.
 MAX_HEAD = 16_384

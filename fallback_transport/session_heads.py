@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from .gateway import Gateway, Nearness
+from .handshake import is_ours
 from .heads import read_head
 from .runtime import Stream
-from .websocket import SUBPROTOCOL
 
 #: How many heads are remembered with what they mean, and how long: browsers repeat theirs to
 #: the byte, but for the length. A few MB at most.
@@ -154,8 +154,7 @@ class SessionHeads:
         name = environ["PATH_INFO"].rpartition("/")[2]
         asked = environ["REQUEST_METHOD"], name, "CONTENT_LENGTH" in environ
         if asked == ("GET", "ws", False):
-            said = SUBPROTOCOL in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
-            fits = said or not below
+            fits = is_ours(environ) or not below
         else:
             kept = environ.get("HTTP_CONNECTION", "keep-alive").lower() == "keep-alive"
             fits = asked == ("POST", "poll", True) and kept

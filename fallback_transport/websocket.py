@@ -9,7 +9,6 @@ waits itself, so that blocking calls and callbacks on a hub can both drive it
 from __future__ import annotations
 
 import logging
-import re
 import struct
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -26,6 +25,7 @@ except ImportError:  # pragma: no cover - there is no wheel for every platform
     from websockets.utils import apply_mask
 
 from .conversation import Conversation
+from .handshake import SUBPROTOCOL
 from .protocol.codec import decode, decode_binary, encode, encode_frames
 from .protocol.codes import CloseCode
 from .protocol.envelope import End, Envelope, Hello
@@ -39,7 +39,6 @@ logger = logging.getLogger("fallback_transport.websocket")
 framing_logger = logging.getLogger("fallback_transport.websocket.framing")
 framing_logger.setLevel(logging.WARNING)
 
-SUBPROTOCOL = "fallback.v1"
 #: How many fragments one message may have: RFC 6455 knows no limit, and empty ones cost no bytes.
 MAX_FRAGMENTS: Final = 4096
 #: How many pings may wait for their pongs to be written; beyond, nothing more is read.
@@ -66,23 +65,6 @@ _MASKED: Final = 0x80
 _SHORT: Final[dict[int, list[bytes]]] = {
     code: [bytes((0x80 | code, n)) for n in range(126)] for code in (_TEXT, _BINARY)
 }
-
-_UNPRINTABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
-_MAX_HANDSHAKE_HEADER = 4096
-
-
-class BadHandshake(Exception):
-    """A request for a WebSocket that is none of RFC 6455, version 13.
-
-    Args:
-        status, reason: what it is answered with.
-        headers: and these.
-    """
-
-    def __init__(self, status: int, reason: str, *headers: tuple[str, str]) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.headers = headers
 
 
 class Driver(Protocol):
@@ -465,32 +447,3 @@ def _header(opcode: int, size: int) -> bytes:
     if size < 65536:
         return struct.pack("!BBH", 0x80 | opcode, 126, size)
     return struct.pack("!BBQ", 0x80 | opcode, 127, size)
-
-
-def handshake(environ: dict[str, Any]) -> bytes:
-    """The handshake's request as bytes, from a WSGI environ: just the part that RFC 6455 reads.
-
-    Raises:
-        BadHandshake: it is none; what is left of RFC 6455's rules is checked by `websockets`.
-    """
-    if environ["REQUEST_METHOD"] != "GET":
-        raise BadHandshake(405, "GET is the only method here", ("Allow", "GET"))
-    upgrades = environ.get("HTTP_UPGRADE", "").lower() == "websocket"
-    upgrades = upgrades and "upgrade" in environ.get("HTTP_CONNECTION", "").lower()
-    version = environ.get("HTTP_SEC_WEBSOCKET_VERSION")
-    if not upgrades or version != "13" or "HTTP_SEC_WEBSOCKET_KEY" not in environ:
-        # Also the drafts before RFC 6455, which sent two keys of another name, or none.
-        raise BadHandshake(
-            426,
-            "a WebSocket handshake of version 13 is expected here",
-            ("Upgrade", "websocket"),
-            ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Version", "13"),
-        )
-    lines = ["GET / HTTP/1.1"]
-    for name, value in environ.items():
-        if name in ("HTTP_CONNECTION", "HTTP_UPGRADE") or name.startswith("HTTP_SEC_WEBSOCKET_"):
-            if _UNPRINTABLE.search(value) or len(value) > _MAX_HANDSHAKE_HEADER:
-                raise BadHandshake(400, f"a header {name[5:]} that cannot be read")
-            lines.append(f"{name[5:].replace('_', '-')}: {value}")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")

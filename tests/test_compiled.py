@@ -39,6 +39,7 @@ PARTS = {
         "tests/test_context.py",
         "tests/test_conversation.py",
         "tests/test_dispatcher.py",
+        "tests/test_handshake.py",
         "tests/test_inspection.py",
         "tests/test_session.py",
         "tests/test_shortcut.py",

@@ -19,7 +19,7 @@ PACKAGE = "fallback_transport"
 # From the ground up. Modules on one floor do not import each other; those of
 # one subpackage do. "" is the package itself, which imports to export.
 FLOORS = [
-    {"catch_all", "endings", "failures", "packets", "protocol", "rooms", "version"},
+    {"catch_all", "endings", "failures", "handshake", "packets", "protocol", "rooms", "version"},
     {"runtime"},
     {"application", "backlog", "carriage", "request", "timekeeper"},
     {"replies"},

@@ -13,6 +13,7 @@ from websockets.utils import apply_mask
 
 from fallback_transport.application import Unit
 from fallback_transport.conversation import Conversation
+from fallback_transport.handshake import handshake
 from fallback_transport.protocol.codec import decode, decode_binary, encode
 from fallback_transport.protocol.envelope import End, Envelope, Grant, Hello, Welcome
 from fallback_transport.protocol.message import Message
@@ -22,23 +23,13 @@ from fallback_transport.websocket import (
     MAX_EARLY_PINGS,
     MAX_FRAGMENTS,
     MAX_PINGS,
-    BadHandshake,
     WebSocketConnection,
     _header,
-    handshake,
 )
 from tests.fakes import FakeRuntime
+from tests.test_handshake import ENVIRON
 
 TEXT, BINARY, CONT, PING = Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING
-ENVIRON = {
-    "REQUEST_METHOD": "GET",
-    "HTTP_HOST": "site.test",
-    "HTTP_UPGRADE": "WebSocket",
-    "HTTP_CONNECTION": "keep-alive, Upgrade",
-    "HTTP_SEC_WEBSOCKET_VERSION": "13",
-    "HTTP_SEC_WEBSOCKET_KEY": "AAAAAAAAAAAAAAAAAAAAAA==",
-    "HTTP_SEC_WEBSOCKET_PROTOCOL": "fallback.v1",
-}
 HELLO = encode(Hello(1, nonce="nonce", envelope=Envelope(0, 0, 1, (Message("0"),))))
 
 
@@ -342,38 +333,6 @@ def test_pings_that_are_counted_while_their_pongs_go_hold_up_nobody(
     # As who wakes does.
     connection.data_to_send()
     assert not connection.behind
-
-
-@pytest.mark.parametrize(
-    ("changed", "status"),
-    [
-        ({"REQUEST_METHOD": "POST"}, 405),
-        ({"HTTP_UPGRADE": "h2c"}, 426),
-        ({"HTTP_UPGRADE": None}, 426),
-        ({"HTTP_CONNECTION": "keep-alive"}, 426),
-        ({"HTTP_CONNECTION": None}, 426),
-        ({"HTTP_SEC_WEBSOCKET_VERSION": "8"}, 426),
-        ({"HTTP_SEC_WEBSOCKET_VERSION": None}, 426),
-        ({"HTTP_SEC_WEBSOCKET_KEY": None}, 426),
-        ({"HTTP_SEC_WEBSOCKET_EXTENSIONS": "x" * 4097}, 400),
-        ({"HTTP_SEC_WEBSOCKET_PROTOCOL": "a\r\nb: c"}, 400),
-        ({"HTTP_SEC_WEBSOCKET_PROTOCOL": "\u0430"}, 400),
-    ],
-)
-def test_what_is_no_handshake_is_told_so(changed: dict[str, str | None], status: int) -> None:
-    environ = {name: value for name, value in {**ENVIRON, **changed}.items() if value is not None}
-    with pytest.raises(BadHandshake) as caught:
-        handshake(environ)
-    assert caught.value.status == status
-    told = {405: ("Allow", "GET"), 426: ("Sec-WebSocket-Version", "13")}
-    assert status not in told or told[status] in caught.value.headers
-
-
-def test_a_handshake_is_what_rfc_6455_reads_of_it() -> None:
-    said = handshake({**ENVIRON, "HTTP_COOKIE": "a=secret", "HTTP_SEC_WEBSOCKET_X": "x" * 4096})
-    assert said.startswith(b"GET / HTTP/1.1\r\n")
-    assert b"secret" not in said
-    assert b"\r\nSEC-WEBSOCKET-X: " + b"x" * 4096 + b"\r\n" in said
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 1_000_000])

@@ -22,7 +22,8 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from ..websocket import READ_BYTES, SUBPROTOCOL, framing_logger
+from ..handshake import SUBPROTOCOL
+from ..websocket import READ_BYTES, framing_logger
 from .findings import MAX_MESSAGE
 
 

@@ -19,8 +19,9 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from ..answers import Answer
+from ..handshake import SUBPROTOCOL, BadHandshake, handshake
 from ..runtime import Runtime, make_lock, take_socket
-from ..websocket import READ_BYTES, SUBPROTOCOL, BadHandshake, framing_logger, handshake
+from ..websocket import READ_BYTES, framing_logger
 from .findings import HEADER, MAX_MESSAGE, PROOF
 from .runs import Handshake, Run, Runs, valid_name
 

@@ -18,13 +18,13 @@ from websockets.protocol import Protocol as Framing
 from websockets.protocol import Side
 from websockets.protocol import State as Stage
 
+from ..handshake import SUBPROTOCOL
 from ..protocol import codec
 from ..protocol.client import ClientMachine
 from ..protocol.envelope import End, Envelope, Hello, PollRequest, Unit, Welcome
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.events import Transport
 from ..protocol.state import State
-from ..websocket import SUBPROTOCOL
 from .tasks import Tasks
 
 _TEXT = {"Content-Type": "text/plain;charset=UTF-8"}

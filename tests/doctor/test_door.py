@@ -44,8 +44,8 @@ from fallback_transport.doctor.runs import (
     Runs,
     valid_name,
 )
+from fallback_transport.handshake import SUBPROTOCOL
 from fallback_transport.runtime import UnsuitableServer
-from fallback_transport.websocket import SUBPROTOCOL
 from tests.fakes import FakeRuntime
 
 RUN = "a-run-of-the-tests"
