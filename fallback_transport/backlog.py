@@ -1,4 +1,4 @@
-"""What a session has no room for yet: messages that wait, in order, and whoever emits them.
+"""What a session has no room for yet: messages that wait, in order.
 
 With the option ``when_full="wait"`` an `emit` that finds the outbox of a session full leaves its
 messages here. They are let in as the client confirms what is before them, and until then, or
@@ -8,7 +8,6 @@ until the session ends or its patience is over, the `emit` does not return.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -132,40 +131,3 @@ class Backlog:
     def _count(self, waiter: Waiter, sign: int) -> None:
         self._messages += sign * len(waiter.messages)
         self._bytes += sign * waiter.size
-
-
-class Emission:
-    """One `emit`: it offers its messages to every session before it waits for any.
-
-    Args:
-        joint: whether all that is sent meanwhile belongs to it.
-    """
-
-    def __init__(self, *, joint: bool = False) -> None:
-        self.joint = joint
-        self._waiters: list[Waiter] = []
-        #: All was offered: what a task still says that has inherited this, nobody would wait for.
-        self.over = False
-
-    def offer(self, holder: Holder, messages: list[Message], latest: str | None) -> None:
-        """Send messages to a session, or remember that they wait.
-
-        Raises:
-            MessageRefused: see `Conversation.send`.
-        """
-        waiter = holder.offer(messages, latest)
-        if waiter is not None:
-            self._waiters.append(waiter)
-
-    def wait(self, now: Callable[[], float]) -> None:
-        """Wait for the sessions that had no room. Who is interrupted sends nothing more."""
-        self.over = True
-        try:
-            for waiter in self._waiters:
-                waiter.done.wait(max(0.0, waiter.until - now()))
-                if not waiter.done.is_set():
-                    waiter.holder.expire(waiter)
-        finally:
-            for waiter in self._waiters:
-                if not waiter.done.is_set():
-                    waiter.holder.withdraw(waiter)

@@ -24,9 +24,9 @@ import socketio
 from engineio import packet as eio
 from socketio import packet as sio
 
-from .backlog import Emission
 from .client_manager import ErrorReplies, ManagerHealth
 from .conversation import Conversation
+from .emission import Emission, current_emission, latest_key
 from .endings import Endings
 from .failures import RequestFailed
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
@@ -58,32 +58,11 @@ _task_of: contextvars.ContextVar[Any] = contextvars.ContextVar(
     "fallback_transport.task_of", default=None
 )
 
-
-#: The key of the message that is being emitted, if it may replace the last of its key.
-_latest: contextvars.ContextVar[str | None] = contextvars.ContextVar(
-    "fallback_transport.latest", default=None
-)
-
 _NONE: dict[str, Any] = {}
 _PARTICIPANTS = socketio.Manager.get_participants
 
 #: For whatever waits for nobody.
 _IMPATIENT = contextlib.nullcontext()
-
-#: The `emit` that sends just now, if it can wait for sessions that have no room.
-_emission: contextvars.ContextVar[Emission | None] = contextvars.ContextVar(
-    "fallback_transport.emission", default=None
-)
-
-
-@contextlib.contextmanager
-def only_latest(key: str | None) -> Iterator[None]:
-    """What is emitted within replaces what has the same key and was not sent yet."""
-    token = _latest.set(key)
-    try:
-        yield
-    finally:
-        _latest.reset(token)
 
 
 def together(engines: list[Engine]) -> AbstractContextManager[None]:
@@ -294,18 +273,18 @@ class Engine:
         """
         if self.patience is None or not self.runtime.can_wait:
             return _IMPATIENT
-        emission = _emission.get()
+        emission = current_emission.get()
         if emission is not None and emission.joint and not emission.over:
             return _IMPATIENT
         return self._waiting(Emission(joint=joint), self.patience + HOME_MARGIN)
 
     @contextlib.contextmanager
     def _waiting(self, emission: Emission, timeout: float) -> Iterator[None]:
-        token = _emission.set(emission)
+        token = current_emission.set(emission)
         try:
             yield
         finally:
-            _emission.reset(token)
+            current_emission.reset(token)
             self.runtime.complete(lambda: emission.wait(self.runtime.now), timeout)
 
     def _emit(
@@ -330,7 +309,9 @@ class Engine:
             return
         group = self.shortcut.messages(event, data, namespace)
         recipients = self._recipients(namespace, to or room, skip_sid)
-        self.runtime.at_home(self._deliver, recipients, group, _latest.get(), _emission.get())
+        self.runtime.at_home(
+            self._deliver, recipients, group, latest_key.get(), current_emission.get()
+        )
 
     def _recipients(self, namespace: str, room: Any, skip_sid: Any) -> list[str]:
         """The engine's ids of those in a room or several, but for one or several."""
@@ -408,8 +389,8 @@ class Engine:
 
     def hand_over(self, conversation: Conversation, group: list[Message]) -> None:
         """Send messages that belong together; where there is no room, as who sends them waits."""
-        latest = _latest.get()
-        emission = None if self.patience is None else _emission.get()
+        latest = latest_key.get()
+        emission = None if self.patience is None else current_emission.get()
         if emission is None or emission.over:
             self.runtime.at_home(conversation.send, group, latest)
         else:

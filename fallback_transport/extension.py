@@ -17,7 +17,8 @@ from flask.app import Flask
 from flask.cli import FlaskGroup
 
 from .assembly import Assembly
-from .engine import only_latest, server_at_work, together
+from .emission import only_latest
+from .engine import server_at_work, together
 from .engine_client import RESERVED_EVENTS
 from .handlers import Handlers, Registration, not_plain, title
 from .options import Options, configured

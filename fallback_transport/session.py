@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from .conversation import Conversation
-from .engine import Engine, only_latest
+from .emission import only_latest
+from .engine import Engine
 from .engine_client import AUTH, RESERVED_EVENTS
 from .failures import RequestFailed
 from .protocol.codes import CloseCode, valid_close

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fallback_transport.backlog import Backlog, Emission, Waiter
+from fallback_transport.backlog import Backlog, Waiter
+from fallback_transport.emission import Emission
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import End
 from fallback_transport.protocol.errors import MessageRefused, OutboxFull

@@ -16,7 +16,8 @@ import pytest
 import socketio
 from socketio import packet as sio
 
-from fallback_transport.engine import Engine, only_latest, server_at_work
+from fallback_transport.emission import only_latest
+from fallback_transport.engine import Engine, server_at_work
 from fallback_transport.engine_client import EngineClient
 from fallback_transport.failures import RequestFailed
 from fallback_transport.packets import Packet

@@ -22,7 +22,7 @@ FLOORS = [
     {"catch_all", "endings", "failures", "handshake", "packets", "protocol", "rooms", "version"},
     {"runtime"},
     {"application", "backlog", "carriage", "request", "timekeeper"},
-    {"replies"},
+    {"emission", "replies"},
     {"application_side"},
     {"admission", "client_manager", "conversation", "files", "origins", "stats"},
     {"answers", "inspection", "registry", "shortcut"},
