@@ -40,7 +40,7 @@ class Assembly:
         options: see `Options`.
         handed_in: the application's own server; None for one that is made here.
         mounts: those of all that serve this app, also of what comes later.
-        together: gives all that serve this app, also of what comes later, and, once it is made,
+        serving: gives all that serve this app, also of what comes later, and, once it is made,
             this one: who serves it serves, and ends, them all.
 
     Raises:
@@ -54,10 +54,10 @@ class Assembly:
         options: Options,
         handed_in: Any,
         mounts: Collection[str],
-        together: Callable[[], Sequence[Assembly]],
+        serving: Callable[[], Sequence[Assembly]],
     ) -> None:
         self.app = app
-        self._together = together
+        self._serving = serving
         self.options = options
         self.origins = Origins(options.origins, partial(_trusted_hosts, app))
         self.server = _server(options, handed_in, self.origins)
@@ -86,20 +86,20 @@ class Assembly:
         )
         #: What came first has it: stock clients are not to find another server there.
         self.stock_path = options.socketio_path
-        if self.stock_path in [each.stock_path for each in together()]:
+        if self.stock_path in [each.stock_path for each in serving()]:
             self.stock_path = None
         own_stock_path = self.stock_path if handed_in is None else None
         self.gateway = self._put_in_front(own_stock_path, mounts)
 
     def serve(self, host: str, port: int) -> None:
         """Serve the app until the process ends; see `FallbackTransport.run`."""
-        app, runtime, together = self.app, self.engine.runtime, self._together()
-        for each in together:
+        app, runtime, serving = self.app, self.engine.runtime, self._serving()
+        for each in serving:
             if problem := each.engine.runtime.unpatched():
                 raise RuntimeError(problem)
             each.registry.alone_at(each.engine.runtime.place(host, port))
         outermost = app.wsgi_app if type(app).__call__ is Flask.__call__ else app
-        gateways = [each.gateway for each in together]
+        gateways = [each.gateway for each in serving]
         front = hub_binding(outermost, gateways, runtime, self.options.binding)
         runtime.serve(app, host, port, self.drain_all, self._last_resort, front)
 
@@ -112,7 +112,7 @@ class Assembly:
     def drain_all(self) -> None:
         """Drain all that serve the app, each in its own time, but together."""
         runtime = self.engine.runtime
-        drained = [(each, runtime.event()) for each in self._together()]
+        drained = [(each, runtime.event()) for each in self._serving()]
         for each, done in drained:
             runtime.submit(each._drain_and_tell, done)
         for _, done in drained:
@@ -143,7 +143,7 @@ class Assembly:
     @property
     def _last_resort(self) -> float:
         """The seconds after which `drain_all` must be over."""
-        return max(each.options.drain for each in self._together()) + LAST_RESORT
+        return max(each.options.drain for each in self._serving()) + LAST_RESORT
 
     def _drain_and_tell(self, done: Event) -> None:
         try:

@@ -35,9 +35,6 @@ from .rooms import share
 from .runtime import MAX_BYTES, Runtime
 from .shortcut import Shortcut, message_of
 
-#: The packet type, ours alone, that answers an event whose handler raised.
-ERROR = "7"
-
 #: Bytes of what is put off to the end of a turn, to be handed over with what else is sent to the
 #: same sessions. A quarter of what is put off at most: what is larger gains nothing by company.
 SMALL = 16_384

@@ -6,13 +6,13 @@ import json
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from socketio import packet as sio
 
 from .application import REPLY_PART, MalformedPacket, Unit
 from .conversation import Conversation
-from .engine import ERROR, Engine, connecting
+from .engine import Engine, connecting
 from .failures import EventRefused, RequestFailed
 from .inspection import check, suspect
 from .packets import UnwritableReply
@@ -20,6 +20,9 @@ from .protocol.codes import CloseCode
 from .protocol.message import Message
 
 logger = logging.getLogger("fallback_transport.session")
+
+#: The packet type, ours alone, that answers an event whose handler raised.
+ERROR_REPLY: Final = "7"
 
 _MAX_NAMESPACE = 256
 #: What a client's connection is told of by, and no event.
@@ -76,7 +79,7 @@ class EngineClient:
             return self._attachment(seq, data)
         if not isinstance(data, str):
             raise MalformedPacket("an attachment without its packet")
-        if data[:1] == ERROR:
+        if data[:1] == ERROR_REPLY:
             return self._error_reply(seq, data)
         try:
             event = self._engine.shortcut.read(data)
@@ -298,7 +301,7 @@ class EngineClient:
     def _answer_error(self, namespace: str | None, id: int, code: int, message: str) -> None:
         error = {"code": code, "message": message}
         prefix = "" if namespace in (None, "/") else f"{namespace},"
-        answer = Message(f"{ERROR}{prefix}{id}{json.dumps(error)}")
+        answer = Message(f"{ERROR_REPLY}{prefix}{id}{json.dumps(error)}")
         self._engine.hand_over(self._conversation, [answer])
 
     def _reply(self, namespace: str | None, id: int, data: list[Any]) -> None:

@@ -86,8 +86,7 @@ class FallbackTransport(Handlers):
         for path in options.paths:
             if path in mounted:
                 raise RuntimeError(f"the app has a FallbackTransport at {path} already")
-        together = partial(_together, mounted)
-        assembly = Assembly(app, options, self._handed_in, mounted, together)
+        assembly = Assembly(app, options, self._handed_in, mounted, partial(_serving, mounted))
         if not mounted:
             app.context_processor(lambda: {"fallback_transport": partial(script_tag, mounted)})
         mounted.update(dict.fromkeys(options.paths, self))
@@ -373,7 +372,8 @@ def _check_app(app: Any) -> None:
         raise TypeError(f"the app must be a Flask application, as Flask(__name__) is: {app!r}")
 
 
-def _together(mounted: dict[str, FallbackTransport]) -> list[Assembly]:
+def _serving(mounted: dict[str, FallbackTransport]) -> list[Assembly]:
+    """All that serve an app."""
     return list(dict.fromkeys(each._made() for each in mounted.values()))
 
 

@@ -25,7 +25,7 @@ from .answers import (
     retry_after,
     wrong_method,
 )
-from .doctor.door import DoctorDoor, Stream, refuse_command
+from .doctor.door import DoctorDoor, StreamedAnswer, refuse_command
 from .drivers import BlockingDriver
 from .files import FILES, keep
 from .handshake import BadHandshake, handshake, is_ours
@@ -411,7 +411,7 @@ class Gateway:
         address = self.address(environ)
         # As they are: what is compressed, something on the way has compressed.
         environ.pop("HTTP_ACCEPT_ENCODING", None)
-        taken: Answer | Stream | None
+        taken: Answer | StreamedAnswer | None
         if name == "doctor/poll" and environ["REQUEST_METHOD"] == "POST":
             hurry(self.runtime.mode, environ)
             body = self._body(environ)

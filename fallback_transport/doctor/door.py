@@ -53,7 +53,7 @@ _PADDING = secrets.token_urlsafe(48 * 1024).encode()
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class StreamedAnswer:
     """An answer in parts, with pauses."""
 
     headers: tuple[tuple[str, str], ...]
@@ -98,7 +98,7 @@ class DoctorDoor:
         body: bytes,
         address: str,
         may_begin: Callable[[], bool],
-    ) -> Answer | Stream:
+    ) -> Answer | StreamedAnswer:
         """Answer a command.
 
         Args:
@@ -128,7 +128,7 @@ class DoctorDoor:
             if what == "hold":
                 return self._hold(run, number, _number(command, "seconds", MAX_HOLD))
             if what == "stream":
-                return Stream(_HEADERS, self._stream(run, number))
+                return StreamedAnswer(_HEADERS, self._stream(run, number))
             if what == "seen":
                 return _answer({"number": number, "seen": run.seen(environ, self._trusted_proxies)})
             raise Refused(400, "an unknown command")

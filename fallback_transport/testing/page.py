@@ -15,7 +15,7 @@ from socketio import packet as sio
 from werkzeug.datastructures import Headers
 from werkzeug.test import Client as HTTPClient
 
-from ..engine import ERROR
+from ..engine_client import ERROR_REPLY
 from ..failures import RequestFailed
 from ..packets import Packet
 from ..protocol.client import ClientMachine
@@ -269,7 +269,7 @@ class Page:
         if isinstance(data, bytes):
             if self._partial.add_attachment(data):
                 self._packet(self._partial)
-        elif data[:1] == ERROR:
+        elif data[:1] == ERROR_REPLY:
             # The same shape as an ACK, with an object for the list.
             packet = sio.Packet(encoded_packet="3" + data[1:])
             self._reply(packet.id, RequestFailed(packet.data["message"]), None)
@@ -315,7 +315,7 @@ class Page:
             what = "the listener raised" if replies else f"no listener for {name}"
             namespace = "" if self._namespace == "/" else self._namespace + ","
             error = json.dumps({"code": CloseCode.INTERNAL_ERROR, "message": what})
-            self.machine.send([Message(f"{ERROR}{namespace}{number}{error}")], urgent=True)
+            self.machine.send([Message(f"{ERROR_REPLY}{namespace}{number}{error}")], urgent=True)
 
     def _answer(self, number: int, reply: Any) -> None:
         # None is nothing, as to python-socketio's client, and as `reply()` in a page.

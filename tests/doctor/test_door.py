@@ -32,7 +32,7 @@ from fallback_transport.doctor.door import (
     STREAM_BYTES,
     STREAM_GAP,
     DoctorDoor,
-    Stream,
+    StreamedAnswer,
 )
 from fallback_transport.doctor.findings import MAX_MESSAGE, PROOF
 from fallback_transport.doctor.runs import (
@@ -60,13 +60,15 @@ class Desk:
         self.number = 0
         self.asked = 0
         self.open = True
-        self.answers: list[Answer | Stream] = []
+        self.answers: list[Answer | StreamedAnswer] = []
 
     def may_begin(self) -> bool:
         self.asked += 1
         return self.open
 
-    def poll(self, body: bytes, address: str = "10.1.1.1", **environ: str) -> Answer | Stream:
+    def poll(
+        self, body: bytes, address: str = "10.1.1.1", **environ: str
+    ) -> Answer | StreamedAnswer:
         seen = {"wsgi.url_scheme": "http", **environ}
         return self.door.poll(seen, body, address, self.may_begin)
 
@@ -76,7 +78,9 @@ class Desk:
         assert answer.body.endswith(b"\n.")
         return answer.status, json.loads(answer.body[:-2])
 
-    def do(self, what: str, *, run: str = RUN, padding: int = 0, **more: Any) -> Answer | Stream:
+    def do(
+        self, what: str, *, run: str = RUN, padding: int = 0, **more: Any
+    ) -> Answer | StreamedAnswer:
         self.number += 1
         environ = {name: more.pop(name) for name in list(more) if name.isupper()}
         address = more.pop("address", "10.1.1.1")
@@ -195,7 +199,7 @@ def test_a_request_is_held(desk: Desk) -> None:
 
 def test_a_stream_has_pauses(desk: Desk) -> None:
     stream = desk.do("stream")
-    assert isinstance(stream, Stream)
+    assert isinstance(stream, StreamedAnswer)
     times: list[float] = []
     body: list[bytes] = []
 
@@ -230,7 +234,7 @@ def test_where_a_network_repeats_all_of_it_a_run_may_wait(desk: Desk) -> None:
         for _ in range(2):
             desk.runtime.spawn(hold)
             stream = desk.do("stream")
-            assert isinstance(stream, Stream)
+            assert isinstance(stream, StreamedAnswer)
             desk.runtime.spawn(read, stream.parts)
         desk.runtime.advance(2)
     assert len(bodies) == 4
@@ -251,7 +255,7 @@ def test_few_wait_at_once(desk: Desk) -> None:
     assert isinstance(refused, Answer)
     assert refused.status == 503
     stream = desk.do("stream")
-    assert isinstance(stream, Stream)
+    assert isinstance(stream, StreamedAnswer)
     assert json.loads(b"".join(stream.parts)[:-2]) == {"error": "too many wait"}
     for number in range(MAX_WAITING - MAX_WAITING_PER_RUN):
         run = number // MAX_WAITING_PER_RUN
