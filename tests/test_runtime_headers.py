@@ -9,14 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallback_transport.runtime.headers import (
-    MAX_LINE,
-    MAX_LINES,
-    Lines,
-    PlainHeaders,
-    is_bent,
-    read_headers,
-)
+from fallback_transport.runtime.headers import MAX_LINE, MAX_LINES, PlainHeaders, read_headers
+from fallback_transport.runtime.strictness import Lines, is_bent
 
 pywsgi = pytest.importorskip("gevent.pywsgi")
 

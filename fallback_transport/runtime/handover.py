@@ -10,7 +10,6 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from .servers import pywsgi_socket
 from .suitability import UnsuitableServer
 
 
@@ -79,3 +78,13 @@ def released(
         # pywsgi's word for a body whose rest is not to be read.
         environ["wsgi.input"]._chunked_input_error = True
     return []
+
+
+def pywsgi_socket(environ: dict[str, Any]) -> socket.socket | None:
+    """The socket of a request to gevent's pywsgi; None if it is another server's."""
+    if not environ.get("SERVER_SOFTWARE", "").startswith("gevent"):
+        return None
+    # It is kept behind the buffered reader, which an upgrade is given bare.
+    reader = getattr(environ["wsgi.input"], "rfile", environ["wsgi.input"])
+    sock: socket.socket | None = getattr(getattr(reader, "raw", None), "_sock", None)
+    return sock

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from .strictness import BENT, CUT, is_bent
+
 #: As in `http.client`: bytes of a line, and lines.
 MAX_LINE = 65536
 MAX_LINES = 100
@@ -24,38 +26,6 @@ _LENGTHS = re.compile(
 )
 _NUMBER = re.compile(rb"[0-9]{1,18}")
 _HOST = re.compile(rb"(?:^|\n)host:", re.IGNORECASE)
-#: What some parsers take for the end of a line, or of everything, and others do not.
-_BARE = re.compile(rb"\r(?!\n)|\0")
-#: Why a head that has it is refused.
-BENT = "a carriage return or NUL amid a line"
-#: And one that the stream's end cuts, which those parsers take for a whole one: a path, a length or
-#: an origin may be half of what was meant, and what would have forbidden it not there yet.
-CUT = "a head without an end"
-
-
-def is_bent(text: bytes) -> bool:
-    """Whether parsers disagree on where its lines end."""
-    return _BARE.search(text) is not None
-
-
-class Lines:
-    """A file whose lines a parser of headers reads, which are looked at on the way.
-
-    Args:
-        file: where they are.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        #: Whether one of them was bent, and whether the stream has ended before the head.
-        self.bent = self.cut = False
-
-    def readline(self, size: int = -1) -> bytes:
-        """The next line."""
-        line = self._file.readline(size)
-        self.bent = self.bent or is_bent(line)
-        self.cut = not line
-        return line
 
 
 class PlainHeaders:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import email.errors
 import io
 import logging
-import re
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
-from email.message import Message
 from http.client import HTTPException
 from typing import Any
 
-from .headers import BENT, CUT, Lines, is_bent, read_headers
+from .headers import read_headers
 from .hub import Hub
 from .hub_server import ACCEPT_PAUSE, HubServer
 from .stream import Stream
+from .strictness import BENT, is_bent, log_refused, misfit, parse_strictly
 from .wire import Reader, Wire
 
 logger = logging.getLogger("fallback_transport.runtime")
@@ -33,6 +31,8 @@ Stoppable = Callable[[Callable[[], None]], None]
 BACKLOG = 1024
 #: Seconds between two lines in the log about that.
 ACCEPT_QUIET = 10.0
+#: What is raised where a client has gone, or does not read.
+_AWAY = (ConnectionError, TimeoutError)
 #: Seconds for the last bytes on every connection, before a server that was drained ends.
 FAREWELL = 0.25
 
@@ -108,9 +108,9 @@ def serve_eventlet(
 
         def parse_request(self) -> bool:
             try:
-                return _strict(self, super().parse_request)
+                return parse_strictly(self, super().parse_request)
             except (eventlet.wsgi.HeaderLineTooLong, eventlet.wsgi.HeadersTooLarge) as error:
-                _log_refused(self, type(error).__name__)
+                log_refused(self, type(error).__name__)
                 raise
 
         def handle_one_response(self) -> None:
@@ -141,7 +141,7 @@ def serve_eventlet(
                 self.environ = None
 
         def log_error(self, format: str, *args: Any) -> None:
-            _log_refused(self, (format, *args)[-1])
+            log_refused(self, (format, *args)[-1])
 
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             pass
@@ -225,16 +225,6 @@ def serve_eventlet(
         raise SystemExit(serving.status)
 
 
-def pywsgi_socket(environ: dict[str, Any]) -> socket.socket | None:
-    """The socket of a request to gevent's pywsgi; None if it is another server's."""
-    if not environ.get("SERVER_SOFTWARE", "").startswith("gevent"):
-        return None
-    # It is kept behind the buffered reader, which an upgrade is given bare.
-    reader = getattr(environ["wsgi.input"], "rfile", environ["wsgi.input"])
-    sock: socket.socket | None = getattr(getattr(reader, "raw", None), "_sock", None)
-    return sock
-
-
 def serve_gevent(
     app: WSGIApplication,
     host: str,
@@ -262,7 +252,7 @@ def serve_gevent(
 
         def _parsed(self, file: Any) -> Any:
             headers = super().MessageClass(file, 0)
-            if problem := _misfit(headers):
+            if problem := misfit(headers):
                 raise ValueError(problem)
             return headers
 
@@ -285,7 +275,7 @@ def serve_gevent(
                 super().handle()
 
         def log_error(self, msg: str, *args: Any) -> None:
-            _log_refused(self, (msg, *args)[-1])
+            log_refused(self, (msg, *args)[-1])
 
         def log_request(self) -> None:
             pass
@@ -349,7 +339,7 @@ def serve_threads(
             self.rfile = Reader(self.connection)
 
         def parse_request(self) -> bool:
-            return _strict(self, super().parse_request)
+            return parse_strictly(self, super().parse_request)
 
         def connection_dropped(
             self, error: BaseException, environ: dict[str, Any] | None = None
@@ -360,7 +350,7 @@ def serve_threads(
         def log_error(self, format: str, *args: Any) -> None:
             # Not where no request came: browsers open connections in advance.
             if not isinstance(sys.exc_info()[1], TimeoutError):
-                _log_refused(self, (format, *args)[-1])
+                log_refused(self, (format, *args)[-1])
 
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             pass
@@ -405,68 +395,3 @@ class _AcceptTrouble:
         if now >= self._quiet_until:
             self._quiet_until = now + ACCEPT_QUIET
             logger.error("no connection can be accepted just now: %s", error)
-
-
-#: What Python's parser found and got over: a line that is no header, which for it ends the
-#: headers and so hides those behind it.
-_HEADER_DEFECTS = (
-    email.errors.MissingHeaderBodySeparatorDefect,
-    email.errors.InvalidHeaderDefect,
-    email.errors.FirstHeaderLineIsContinuationDefect,
-    email.errors.MisplacedEnvelopeHeaderDefect,
-)
-
-
-#: What is raised where a client has gone, or does not read.
-_AWAY = (ConnectionError, TimeoutError)
-#: Where what is wrong with a request is quoted in what the servers say of it; no apostrophe.
-_QUOTED = re.compile(r"""\W*(?<!\w\w)['"].*""", re.DOTALL)
-#: How a TLS handshake begins: a record of version 3.
-_TLS = "\x16\x03"
-
-
-def _misfit(headers: Message) -> str | None:
-    """Why a request's headers are not to be trusted, or None.
-
-    Two lengths, or a header that only one of two parsers sees, are how a
-    request is smuggled past a proxy inside another one.
-    """
-    if any(isinstance(defect, _HEADER_DEFECTS) for defect in headers.defects):
-        return "a line that is no header"
-    codings = headers.get_all("Transfer-Encoding", [])
-    if codings and [coding.strip(" \t").lower() for coding in codings] != ["chunked"]:
-        # Some servers take another for none, and the body for the next request.
-        return "a Transfer-Encoding that is not chunked"
-    lengths = headers.get_all("Content-Length", [])
-    if len(lengths) > 1 or (lengths and "Transfer-Encoding" in headers):
-        return "two lengths of one body"
-    if lengths and not re.fullmatch("[0-9]{1,18}", lengths[0].strip(" \t"), re.ASCII):
-        return "a Content-Length that is no number"
-    if len(headers.get_all("Host", [])) > 1:
-        return "several hosts"
-    return None
-
-
-def _strict(handler: Any, parse: Callable[[], Any]) -> bool:
-    """Whether `parse` finds a head that can be trusted; otherwise it is answered with 400."""
-    file = handler.rfile
-    handler.rfile = lines = Lines(file)
-    try:
-        if not parse():
-            return False
-    finally:
-        handler.rfile = file
-    bent = lines.bent or is_bent(handler.raw_requestline)
-    problem = CUT if lines.cut else BENT if bent else _misfit(handler.headers)
-    if problem is not None:
-        handler.close_connection = True
-        handler.send_error(400, problem)
-    return problem is None
-
-
-def _log_refused(handler: Any, problem: object) -> None:
-    """Say what is wrong, and not with what: that is the client's, a cookie or a key perhaps."""
-    unquoted = _QUOTED.sub("", str(problem))
-    if str(getattr(handler, "requestline", "")).startswith(_TLS):
-        unquoted = "TLS, where there is none: the URL begins with http: or ws:, not https: or wss:"
-    logger.warning("refused as HTTP: %.200r, from %s", unquoted, handler.client_address[0])

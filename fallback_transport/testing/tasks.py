@@ -27,7 +27,7 @@ from ..runtime import (
     UnsuitableServer,
     defer_nothing_here,
 )
-from ..runtime.servers import pywsgi_socket
+from ..runtime.handover import pywsgi_socket
 
 logger = logging.getLogger("fallback_transport.testing")
 
