@@ -179,38 +179,40 @@ def encode_frames(envelope: Envelope) -> list[str | bytes]:
         return [f"{_tokens(envelope)}{SEPARATOR}{joined}"]
     for item in messages:
         if not isinstance(item, Close) and type(item.data) is bytes:
-            break
-    else:
-        if len(messages) < FEW:
-            return [SEPARATOR.join([_tokens(envelope), *[item.segment for item in messages]])]
-        joined = SEPARATOR.join([item.segment for item in messages])
-        _joined = messages, joined
-        return [f"{_tokens(envelope)}{SEPARATOR}{joined}"]
-    frames: list[str | bytes] = []
-    head = _tokens(envelope).split(" ")
-    seq = envelope.seq or 0
-    texts: list[str] = []
+            return _mixed_frames(envelope)
+    if len(messages) < FEW:
+        return [SEPARATOR.join([_tokens(envelope), *[item.segment for item in messages]])]
+    joined = SEPARATOR.join([item.segment for item in messages])
+    _joined = messages, joined
+    return [f"{_tokens(envelope)}{SEPARATOR}{joined}"]
 
-    def tokens(number: int) -> str:
-        nonlocal head
-        line = " ".join(f"s{number}" if token[0] == "s" else token for token in head)
-        head = [token for token in head if token[0] in "args"]
-        return line
 
-    def end_run(after: int) -> None:
-        if texts:
-            frames.append(SEPARATOR.join([tokens(after - len(texts)), *texts]))
-            texts.clear()
-
-    for number, item in enumerate(envelope.messages, seq):
-        if not isinstance(item, Close) and isinstance(item.data, bytes):
-            end_run(number)
-            place = f" o{item.offset} u{item.total}" if isinstance(item, Part) else ""
-            frames.append((tokens(number) + place + SEPARATOR).encode() + item.data)
+def _mixed_frames(envelope: Envelope) -> list[str | bytes]:
+    """The same, where there are bytes among the messages."""
+    ack, received, _, messages, _, _, _, _, got = envelope
+    runs: list[list[Carried]] = []
+    for item in messages:
+        if runs and not (_is_binary(item) or _is_binary(runs[-1][0])):
+            runs[-1].append(item)
         else:
-            texts.append(item.segment)
-    end_run(seq + len(envelope.messages))
+            runs.append([item])
+    frames: list[str | bytes] = []
+    head, number = _tokens(envelope), envelope.seq or 0
+    for run in runs:
+        item = run[0]
+        if isinstance(item, Close) or not isinstance(item.data, bytes):
+            frames.append(SEPARATOR.join([head, *[each.segment for each in run]]))
+        else:
+            place = f" o{item.offset} u{item.total}" if isinstance(item, Part) else ""
+            frames.append((head + place + SEPARATOR).encode() + item.data)
+        number += len(run)
+        # What else the first says is said.
+        head = _tokens(_new(Envelope, (ack, received, number, (), None, None, None, None, got)))
     return frames
+
+
+def _is_binary(item: Carried) -> bool:
+    return not isinstance(item, Close) and isinstance(item.data, bytes)
 
 
 # -- decoding -----------------------------------------------------------------
