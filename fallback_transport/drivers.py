@@ -31,10 +31,12 @@ class BlockingDriver:
     def __init__(self, sock: socket.socket, runtime: Runtime) -> None:
         self._sock = sock
         self._runtime = runtime
+        #: Tells the writer that there may be something for it.
         self._wake = runtime.event()
-        self._read = runtime.event()
+        #: Tells the reader that what there was to say was taken, so that it need not wait.
         self._flushed = runtime.event()
-        self._written = runtime.event()
+        self._reader_over = runtime.event()
+        self._writer_over = runtime.event()
         self._connection: WebSocketConnection | None = None
         self._send = runtime.sender(sock)
         self._lock = runtime.lock()
@@ -68,13 +70,14 @@ class BlockingDriver:
                 self._flushed.set()
                 if not chunks:
                     break
-                self._give(b"".join(chunks), ending=b"" in chunks)
+                self._write_soon(b"".join(chunks), ending=b"" in chunks)
                 if connection.emptied:
                     break
         if self._blocked or connection.finished:
             self._wake.set()
 
-    def _give(self, data: bytes, *, ending: bool) -> None:
+    def _write_soon(self, data: bytes, *, ending: bool) -> None:
+        """With what others write in this turn, but for what is large or the end of the stream."""
         if self._queued:
             data, self._queued = self._queued + data, b""
         elif not ending and len(data) <= MAX_QUEUED:
@@ -92,6 +95,7 @@ class BlockingDriver:
             self._wake.set()
 
     def _write_now(self, data: bytes, *, ending: bool) -> None:
+        """As far as it goes; the rest is the writer's."""
         try:
             sent = self._send(data) if data else 0
         except OSError:
@@ -102,12 +106,12 @@ class BlockingDriver:
 
     def closing(self) -> None:
         """This side begins to close; a peer that does not read must not hold it up."""
-        self._runtime.submit(self._guard)
+        self._runtime.submit(self._end_late)
 
     def run(self, connection: WebSocketConnection) -> None:
         """Serve the connection; returns when it is over."""
         self._connection = connection
-        self._runtime.spawn(self._write, connection)
+        self._runtime.spawn(self._run_writer, connection)
         try:
             data = b"-"
             busy = 0.0
@@ -126,27 +130,30 @@ class BlockingDriver:
                 self._keep_pace(connection)
         finally:
             connection.closed()
-            self._read.set()
+            self._reader_over.set()
             self._wake.set()
-            self._written.wait(CLOSE_WAIT)
+            self._writer_over.wait(CLOSE_WAIT)
             _shut(self._sock)
 
     def _keep_pace(self, connection: WebSocketConnection) -> None:
-        while connection.behind and not self._written.is_set():
+        """Read no more while the peer causes answers faster than it takes them."""
+        while connection.behind and not self._writer_over.is_set():
             self._flushed.clear()
-            if connection.behind and not self._written.is_set():
+            if connection.behind and not self._writer_over.is_set():
                 self._flushed.wait()
 
-    def _guard(self) -> None:
-        if not self._written.wait(CLOSE_WAIT):
+    def _end_late(self) -> None:
+        """End the stream of a peer that has not let the writer finish in time."""
+        if not self._writer_over.wait(CLOSE_WAIT):
             _shut(self._sock)
 
-    def _write(self, connection: WebSocketConnection) -> None:
+    def _run_writer(self, connection: WebSocketConnection) -> None:
+        """In a task: write what did not go at once, see that the hello comes, and say goodbye."""
         deadline = self._runtime.now() + HELLO_WAIT
         try:
-            while not self._read.is_set():
+            while not self._reader_over.is_set():
                 self._wake.clear()
-                self._flush(connection)
+                self._write_waiting(connection)
                 if connection.finished:
                     self._part(connection)
                     return
@@ -162,7 +169,7 @@ class BlockingDriver:
         finally:
             with self._lock:
                 self._blocked = True
-            self._written.set()
+            self._writer_over.set()
             self._flushed.set()
             _shut(self._sock)
 
@@ -172,12 +179,13 @@ class BlockingDriver:
             # At once: until the stream ends, a browser waits for as much as 2 s with its `onclose`.
             return
         until = self._runtime.now() + CLOSE_WAIT
-        while not self._read.is_set() and self._runtime.now() < until:
+        while not self._reader_over.is_set() and self._runtime.now() < until:
             self._wake.wait(until - self._runtime.now())
             self._wake.clear()
-            self._flush(connection)
+            self._write_waiting(connection)
 
-    def _flush(self, connection: WebSocketConnection) -> None:
+    def _write_waiting(self, connection: WebSocketConnection) -> None:
+        """Write all there is, and wait for the peer to take it; nobody else writes meanwhile."""
         with self._lock:
             self._blocked = True
             # Where something is queued, nothing was blocked before it.
