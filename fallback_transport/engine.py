@@ -24,13 +24,14 @@ import socketio
 from engineio import packet as eio
 from socketio import packet as sio
 
-from .client_manager import ErrorReplies, ManagerHealth
+from .client_manager import ManagerHealth
 from .conversation import Conversation
 from .emission import Emission, current_emission, latest_key
 from .endings import Endings
 from .failures import RequestFailed
 from .protocol.codes import MAX_REASON_BYTES, CloseCode, valid_close
 from .protocol.message import Message
+from .publishing import ErrorReplies
 from .rooms import share
 from .runtime import MAX_BYTES, Runtime
 from .shortcut import Shortcut, message_of
