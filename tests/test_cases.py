@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import functools
 import re
+from itertools import chain
 
 import pytest
 
 from tests.needs import TESTS
 
 NUMBER = 56
+HOSTILE = "tests/integration/test_hostile.py"
+TABLES = TESTS / "integration" / "bad_input"
 CASES = re.findall(r"^(\d+)\. (.*)$", (TESTS / "cases.md").read_text(), re.MULTILINE)
 EACH = pytest.mark.parametrize(("number", "text"), CASES, ids=[number for number, _ in CASES])
 
@@ -33,9 +36,12 @@ def functions(path: str) -> frozenset[str]:
 
 @functools.cache
 def parameters(path: str) -> frozenset[str]:
-    """Every text of a Python file, f-strings as they are written."""
+    """Every text of a Python file and of its tables, f-strings as they are written."""
     found = set()
-    for node in ast.walk(ast.parse((TESTS.parent / path).read_text())):
+    tables = TABLES.glob("*.py") if path == HOSTILE else ()
+    for node in chain.from_iterable(
+        ast.walk(ast.parse(file.read_text())) for file in (TESTS.parent / path, *tables)
+    ):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.add(node.value)
         elif isinstance(node, ast.JoinedStr):
