@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fallback_transport.doctor import examination as module
-from fallback_transport.doctor.examination import Answered, Examination, Failed, NoDoctor
+from fallback_transport.doctor.examination import Examination, NoDoctor
+from fallback_transport.doctor.exchange import Answered, Failed
 from fallback_transport.doctor.findings import HEADER
 from fallback_transport.doctor.route import Route, Unreachable
 from fallback_transport.doctor.websocket import WebSocketExamination

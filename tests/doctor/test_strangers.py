@@ -17,7 +17,8 @@ from websockets.utils import accept_key
 
 from fallback_transport.doctor import websocket
 from fallback_transport.doctor.client import Ended, WebSocketClient
-from fallback_transport.doctor.examination import MAX_ANSWER, Examination, Failed
+from fallback_transport.doctor.examination import Examination
+from fallback_transport.doctor.exchange import MAX_ANSWER, Failed
 from fallback_transport.doctor.route import Route
 from fallback_transport.doctor.websocket import WebSocketExamination
 

@@ -18,7 +18,8 @@ import pytest
 
 from fallback_transport.doctor import terminal
 from fallback_transport.doctor.door import MAX_WAITING_PER_RUN
-from fallback_transport.doctor.examination import Examination, Failed
+from fallback_transport.doctor.examination import Examination
+from fallback_transport.doctor.exchange import Failed
 from fallback_transport.doctor.findings import diagnose
 from fallback_transport.doctor.route import Route, Unreachable
 from tests.client.waiting import eventually
