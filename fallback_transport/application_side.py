@@ -82,6 +82,7 @@ class ApplicationSide:
         self._working = False
         #: Whether `_flush` is to be called at the end of the turn.
         self._dirty = False
+        #: Whether no more handlers begin; whether one that returns confirms nothing any more.
         self._resting = self._retired = False
         #: The last message of an event with as many attachments as messages are granted: it comes
         #: alone, and is one more than these.
@@ -122,7 +123,7 @@ class ApplicationSide:
         Raises:
             MessageRefused: one is larger than any message may be.
         """
-        self._settle()
+        self._hand_over_batch()
         with self.lock:
             try:
                 self.machine.send(messages, latest=latest)
@@ -162,7 +163,7 @@ class ApplicationSide:
         if patience is None:
             self.send(messages, latest)
             return None
-        self._settle()
+        self._hand_over_batch()
         with self.lock:
             if not self.open:
                 return None
@@ -214,14 +215,14 @@ class ApplicationSide:
         Raises:
             ValueError: code or reason cannot go over the wire.
         """
-        self._settle()
+        self._hand_over_batch()
         with self.lock:
             self._act(self.machine.close(code, reason, self.runtime.now()))
             self._wake()
 
     def abort(self, code: int, reason: str) -> None:
         """End at once."""
-        self._settle()
+        self._hand_over_batch()
         with self.lock:
             self._act(self.machine.abort(code, reason))
 
@@ -274,7 +275,7 @@ class ApplicationSide:
             callback()
         return lambda: self._cancel(callback)
 
-    def _settle(self) -> None:
+    def _hand_over_batch(self) -> None:
         """See that it has what was sent to it and others before; from another thread, soon."""
         if self.runtime.batch.items:
             self.runtime.at_home(self.runtime.batch.hand_over)

@@ -181,11 +181,11 @@ class Assembly:
             # Flask-SocketIO looks for its app there; so do our handlers.
             {"flask.app": app},
             # Whichever stands in front, the longest mount gets the request.
-            mounts,
-            doctor,
-            _guard(app, options.doctor),
-            Metrics(self.stats) if options.metrics is not False else None,
-            _guard(app, options.metrics),
+            mounts=mounts,
+            doctor=doctor,
+            guard=_guard(app, options.doctor),
+            metrics=Metrics(self.stats) if options.metrics is not False else None,
+            metrics_guard=_guard(app, options.metrics),
         )
         if fix is None:
             app.wsgi_app = gateway  # type: ignore[method-assign]

@@ -152,7 +152,9 @@ class Conversation(ApplicationSide):
                 # Of a new session, nothing else has seen to it that it ends.
                 self._schedule()
                 return self.refused(error)
-            if hello.id is not None and (self._see(hello.attempt) is not None or not repeated):
+            if hello.id is not None and (
+                self._take_unseen(hello.attempt) is not None or not repeated
+            ):
                 # Its key is proven, and its messages count from here on. Where it is the same run
                 # of polls as one that is not seen yet, that one's hello has proved none.
                 self._resumed(environ(hello))
@@ -213,7 +215,7 @@ class Conversation(ApplicationSide):
             back = machine.returns(request)
             try:
                 events, verdict = machine.request(request, now)
-                if back or self._see(attempt) is not None:
+                if back or self._take_unseen(attempt) is not None:
                     # Seen as its commit is acted on; a hello that is not seen has proved no key.
                     seen = for_page_of(environ(Hello(attempt)), self.environ)
                     self._unseen = {**(self._unseen or {}), attempt: seen}
@@ -246,7 +248,7 @@ class Conversation(ApplicationSide):
         with self.lock:
             if self._attachments.get(attempt) is attachment:
                 del self._attachments[attempt]
-                self._see(attempt)
+                self._take_unseen(attempt)
                 self._act(self.machine.detach(attempt, self.runtime.now()))
                 self._account()
                 self._wake()
@@ -323,7 +325,7 @@ class Conversation(ApplicationSide):
             elif isinstance(event, ConnectionDropped):
                 self._account()
                 attachment = self._attachments.pop(event.attempt, None)
-                self._see(event.attempt)
+                self._take_unseen(event.attempt)
                 if attachment is not None:
                     attachment.drop(event.code, event.reason)
                 if not over:
@@ -342,7 +344,7 @@ class Conversation(ApplicationSide):
                     # Else it brings a page's last words, as the browser has closed its WebSocket.
                     before = carriage.switched(event.transport)
                     self._owner.carried(before, event.transport, carriage.why)
-                unseen = self._see(event.attempt)
+                unseen = self._take_unseen(event.attempt)
                 if unseen is not None:
                     self._resumed(unseen)
             elif isinstance(event, CloseReceived):
@@ -354,7 +356,7 @@ class Conversation(ApplicationSide):
         if inbox.pending > grant.messages or inbox.pending_bytes > grant.bytes:
             self._check_credit()
 
-    def _see(self, attempt: int) -> dict[str, Any] | None:
+    def _take_unseen(self, attempt: int) -> dict[str, Any] | None:
         """The request of a connection that the application has not seen, if there is one."""
         if self._unseen is None:
             return None

@@ -151,10 +151,10 @@ class Gateway:
         self.runtime = runtime
         self._stock = stock
         self._options = options
-        #: Where the sessions' doors are.
+        #: Where its sessions' doors are, and those of all gateways of the application.
         self.mounts = options.paths
+        self._all_mounts = options.paths if mounts is None else mounts
         self.extra = extra
-        self._mounts = options.paths if mounts is None else mounts
         self._doctor = doctor
         names = [*(_DOCTOR if doctor else ()), *(("metrics",) if metrics else ())]
         #: What is beside the sessions' doors, by its whole path.
@@ -207,13 +207,13 @@ class Gateway:
         if place in self.mounts and place != "/":
             return Nearness.MOUNT
         mount = self._mount_of(place)
-        if mount not in self._options.paths:
+        if mount not in self.mounts:
             return Nearness.ELSEWHERE
         return Nearness.MOUNT if place == mount.rstrip("/") else Nearness.BELOW
 
     def _mount_of(self, place: str) -> str:
         """The mount at or below which the path `place` is, be it another gateway's; "" if none."""
-        mounts = [m for m in self._mounts if (place + "/").startswith(m.rstrip("/") + "/")]
+        mounts = [m for m in self._all_mounts if (place + "/").startswith(m.rstrip("/") + "/")]
         return max(mounts, key=len, default="")
 
     def _missed(self, place: str, environ: dict[str, Any]) -> None:
@@ -221,7 +221,7 @@ class Gateway:
 
         Of an application's gateways, one does: the first mount's.
         """
-        first = next(iter(self._mounts)) in self.mounts
+        first = next(iter(self._all_mounts)) in self.mounts
         if self._said_missed or not first or not is_ours(environ):
             return
         self._said_missed = True
@@ -229,7 +229,7 @@ class Gateway:
             "a page looks for sessions at %.80r, and they are at %s: the URL of its connect(), the "
             "option path, or the prefix that a proxy strips or adds is another",
             place,
-            ", ".join(self._mounts),
+            ", ".join(self._all_mounts),
         )
 
     def is_beside(self, path: str) -> bool:

@@ -378,14 +378,14 @@ class HubConnection:
     def _answered(self) -> None:
         """Called once a held request has its answer, under its session's lock."""
         if self._held is not None and self._asks is not None:
-            self._asks.gateway.runtime.at_end_of_turn(self._settle)
+            self._asks.gateway.runtime.at_end_of_turn(self._answer_held)
 
     def overdue(self) -> None:
         """A request was held for as long as may be."""
         assert self._held is not None, "it was in the table"
         self._held.settle()
 
-    def _settle(self) -> None:
+    def _answer_held(self) -> None:
         held, head = self._held, self._asks
         assert held is not None, "held"
         assert held.answer is not None, "told of it"

@@ -16,8 +16,8 @@ RETRY = 0.05
 #: By so many seconds a timer may be late; beyond, the process was busy, and what came meanwhile is
 #: still to be read.
 LATENESS: Final = 0.1
-#: Seconds from which on a deadline is far away: beyond an ack's. A doubt's is: each session
-#: begins with one, and a time of its own for each of many that connect is 200 bytes.
+#: Seconds from which on a deadline is far away. An acknowledgement's is not, a doubt's is: each
+#: session begins with a doubt, and a time of its own for each of many that connect is 200 bytes.
 FAR: Final = 0.5
 
 

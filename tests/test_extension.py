@@ -387,7 +387,7 @@ def test_one_transport_at_several_paths(app: flask.Flask, runtime: FakeRuntime) 
     inner = gateway(app).app
     assert isinstance(inner, Gateway)
     # Each knows the other's mounts, though it was made first.
-    assert list(inner._mounts) == list(gateway(app)._mounts) == ["/", "/chat", "/deep"]
+    assert list(inner._all_mounts) == list(gateway(app)._all_mounts) == ["/", "/chat", "/deep"]
 
 
 def test_several_apps_do_not_mix(app: flask.Flask, runtime: FakeRuntime) -> None:

@@ -679,7 +679,7 @@ def test_several_gateways_of_one_app_are_all_served(gateway: Gateway) -> None:
     other = Place(paths=("/other",)).gateway
     other.runtime.mode = "eventlet"
     gateway.app = other
-    mounts = gateway._mounts = other._mounts = ("/fallback", "/other")
+    mounts = gateway._all_mounts = other._all_mounts = ("/fallback", "/other")
     assert mounts
     front = bound(gateway, [other, gateway])
     assert front is not None

@@ -60,7 +60,6 @@ ANSWER_MESSAGES: Final = 1000
 #: that the path cuts what is long, and a resume must not fail of it each time.
 GREETING_BYTES: Final = 16_000
 
-
 #: Seconds after which a server asks for what it has sent on a WebSocket and is not received, and
 #: again as many after which it drops it. An ack takes 0.2 s and a round trip; what is left is for
 #: a page that is busy, and with half a second to the next message all of it stays within 3 s.
@@ -203,9 +202,8 @@ class ServerMachine(SessionMachine):
             connection.keyless = not self.knows(envelope.key or "")
             if connection.keyless:
                 # Whoever repeats a hello may ask whether the server lives; nothing else counts.
-                envelope = Envelope(
-                    0, 0, None, (), envelope.commit, None, envelope.ask, envelope.answer
-                )
+                commit, ask, answer = envelope.commit, envelope.ask, envelope.answer
+                envelope = Envelope(commit=commit, ask=ask, answer=answer)
         if connection is None or connection.doubt_at is None:
             return super().receive(attempt, envelope, now)
         before = self._resume()

@@ -114,10 +114,10 @@ class Runtime:
         self.call_handler = HubWatch().call if self.mode == "eventlet" else _called
         self._home: Home | None = None
         self._hub: Hub | None = None
-        #: Calls what does not wait once all is done that is due now. Only eventlet's hub knows when
-        #: that is; in the other modes a task does it, once it runs.
+        #: Calls what does not wait once all is done that is due now, see `Hub`. Only eventlet's hub
+        #: knows when that is; in the other modes a task does it, once it runs (`Flusher`).
         self.at_end_of_turn: Callable[[Callable[[], None]], None] = _now
-        #: Called in that: calls what neither waits nor raises with others' soon.
+        #: Called by what is called so: writes, which neither wait nor raise, are called together.
         self.at_writes: Callable[[Callable[[], None]], None] = _now
         self._make_lock = make_lock
         if self.mode in ("eventlet", "gevent"):
