@@ -1191,8 +1191,10 @@
   var FLUSH = 14;
   var TICK = 15;
 
-  // What the page holds, and what it rides on: the variables are the session's state. All times of
-  // `timing` are in PROTOCOL.md, "Negotiation".
+  // What the page holds, and what it rides on: the variables are the session's state, nobody else's,
+  // and shorter than properties in the file that is served. In this order: time, turns, long polling,
+  // WebSocket, what connections report, opening, judging WebSocket, running, what the page calls and is
+  // told, and how it comes and goes. All times of `timing` are in PROTOCOL.md, "Negotiation".
   function Session(url, options, face) {
     var session = this;
     // For tests, another one.
