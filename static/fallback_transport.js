@@ -2754,6 +2754,8 @@
         drop();
         changed();
       } else {
+        // A WebSocket's page hears no more of it.
+        if (face) { face.readyState = 3; }
         // There is no later: who wants to keep what is unconfirmed has to do it now.
         giveUp(machine.code, machine.reason);
       }
@@ -3062,8 +3064,6 @@
       own.readyState = 3;
       // So has what was never open.
       var isClean = !settle() && !!event.wasClean;
-      // A page that goes hears no more.
-      if (event.code === GOING_AWAY && !event.wasClean) { return; }
       if (!isClean) { dispatch(0, "error"); }
       dispatch("CloseEvent", "close", {
         code: isClean ? event.code : ABNORMAL, reason: isClean ? event.reason : "", wasClean: isClean

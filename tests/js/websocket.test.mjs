@@ -290,6 +290,8 @@ test("behind close it hears no message, and when the page goes nothing", () => {
   const going = open();
   const silent = heard(going.face);
   going.page.environment.fire("pagehide", { persisted: false });
+  // At once: no task of a page that is gone runs.
+  assert.equal(going.face.readyState, 3);
   going.page.advance(10_000);
   assert.deepEqual([silent, going.face.readyState], [[], 3]);
 });

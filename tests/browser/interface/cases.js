@@ -453,6 +453,23 @@ const CASES = {
     await closed(ws);
   },
 
+  "of a frame that is removed": async () => {
+    const frame = document.createElement("iframe");
+    const loaded = next(frame, "load");
+    document.body.append(frame);
+    await loaded;
+    const script = frame.contentDocument.createElement("script");
+    script.src = "/mount/fallback_transport.js";
+    frame.contentDocument.head.append(script);
+    await next(script, "load");
+    const ws = new frame.contentWindow.FallbackTransport.WebSocket(`${MOUNT}/echo`, [], { transports });
+    const seen = [];
+    for (const type of ["message", "error", "close"]) ws.addEventListener(type, () => seen.push(type));
+    await next(ws, "open");
+    frame.remove();
+    same([ws.readyState, seen], [3, []]);
+  },
+
   "in a worker": async () => {
     const code = `importScripts("${location.origin}/mount/fallback_transport.js");
       const ws = new FallbackTransport.WebSocket("${MOUNT}/echo", [], { transports: ${JSON.stringify(transports)} });
