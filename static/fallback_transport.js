@@ -3269,7 +3269,7 @@
         throw domException("SyntaxError",
           "the reason must be at most " + MAX_REASON_BYTES + " bytes of UTF-8");
       }
-      own.close(code || NO_CODE, code ? reason : "");
+      own.close(code || (reason ? NORMAL : NO_CODE), reason);
     },
     send: function send(data) {
       var own = inside(this);

@@ -282,7 +282,7 @@ const CASES = {
 
   "close codes and reasons of the page": async () => {
     for (const [values, expected] of [
-      [[], [1005, ""]], [[undefined, "no code"], [1005, ""]], [[1000], [1000, ""]], [[3000, "r"], [3000, "r"]],
+      [[], [1005, ""]], [[undefined, "no code"], [1000, "no code"]], [[undefined, ""], [1005, ""]], [[1000], [1000, ""]], [[3000, "r"], [3000, "r"]],
       [[4999, "x" + "é".repeat(61)], [4999, "x" + "é".repeat(61)]], [[3000.5, "even"], [3000, "even"]], [[4000, "\ud800"], [4000, "\ufffd"]],
     ]) {
       const ws = await opened(`/echo?${JSON.stringify(values).length}`);
