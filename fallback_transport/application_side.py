@@ -99,8 +99,14 @@ class ApplicationSide:
 
     @property
     def transport(self) -> str | None:
-        """The name of the transport that carries the session now, or None."""
+        """The name of the transport that carries the session now, or will, as the newest that it
+        was welcomed on: handlers run before the client has committed it. None without either."""
         carrier = self.machine.transport
+        if carrier is None:
+            for each in list(self.machine.connections.values()):
+                # Whoever proved no key is not known to be the client.
+                if not each.keyless:
+                    carrier = each.transport
         return carrier.value if carrier else None
 
     @property

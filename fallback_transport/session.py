@@ -72,7 +72,8 @@ class Session:
 
     @property
     def transport(self) -> str | None:
-        """``"websocket"`` or ``"polling"``; None while no connection carries the session."""
+        """``"websocket"`` or ``"polling"``; None while it has no connection. Before the page has
+        confirmed one, as in `on_connect` perhaps, it is that on which it said hello."""
         try:
             return self._engine.transport(self._engine_id)
         except KeyError:
@@ -93,7 +94,7 @@ class Session:
 
     @property
     def connected(self) -> bool:
-        """Whether a connection carries the session just now."""
+        """Whether it has a connection just now."""
         return self.transport is not None
 
     @property

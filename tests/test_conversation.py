@@ -465,7 +465,7 @@ def test_a_connection_that_ends_as_it_is_woken_keeps_the_others_from_nothing(
     room.runtime.run()
     assert other.woken
     assert conversation.open
-    assert conversation.transport is None
+    assert conversation.machine.transport is None
 
 
 def test_who_has_committed_by_now_is_not_given_up(room: Room) -> None:
@@ -680,6 +680,17 @@ def test_only_its_own_connection_can_detach(room: Room) -> None:
     room.conversation.detach(1, room.attached)
     assert room.conversation.transport is None
     room.conversation.detach(1, room.attached)
+
+
+def test_until_a_commit_it_has_the_transport_that_it_was_welcomed_on_last(room: Room) -> None:
+    conversation = room.conversation
+    room.resume(2, POLLING)
+    assert conversation.transport == "websocket"
+    conversation.detach(1, room.attached)
+    assert conversation.transport == "polling"
+    # Of somebody who is not known to be the client.
+    room.resume(3, keyless=True)
+    assert conversation.transport == "polling"
 
 
 def test_hellos_and_envelopes_after_the_end_get_it(room: Room) -> None:

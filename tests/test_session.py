@@ -13,7 +13,10 @@ from werkzeug.test import EnvironBuilder
 from fallback_transport import ConnectionRefused, RequestFailed, Session
 from fallback_transport import session as module
 from fallback_transport.gateway import Gateway
+from fallback_transport.protocol.envelope import Envelope, Hello
 from fallback_transport.protocol.errors import MessageRefused
+from fallback_transport.protocol.events import Transport
+from fallback_transport.protocol.message import Message
 from tests.fakes import Peer
 from tests.place import Place
 
@@ -92,6 +95,25 @@ def test_a_session_that_is_detached_for_a_while(place: Place) -> None:
     peer.open()
     assert client.connected
     assert peer.events == [["kept", 1]]
+
+
+def test_on_connect_knows_the_transport_before_the_commit(place: Place) -> None:
+    told: list[Any] = []
+
+    @place.transport.on_connect(namespace="/early")
+    def connected(client: Session) -> None:
+        told.append((client.transport, client.connected, repr(client)))
+
+    assert isinstance(place.app.wsgi_app, Gateway)
+    peer = Peer(place.app.wsgi_app.registry, place.runtime)
+    connect = sio.Packet(sio.CONNECT, namespace="/early").encode()
+    hello = Hello(1, nonce="nonce", envelope=Envelope(seq=1, messages=(Message(connect),)))
+    conversation, _ = place.app.wsgi_app.registry.greet(
+        hello, Transport.POLLING, peer, lambda hello: {}, ""
+    )
+    place.runtime.run()
+    assert conversation is not None
+    assert told == [("polling", True, f"<Session {conversation.id} polling>")]
 
 
 def test_a_session_that_is_over_stays_what_it_was(place: Place) -> None:
