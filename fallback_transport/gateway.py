@@ -25,7 +25,7 @@ from .answers import (
     retry_after,
     wrong_method,
 )
-from .doctor.door import DoctorDoor, StreamedAnswer, refuse_command
+from .doctor.door import DoctorDoor, StreamedAnswer, guarded, refuse_command
 from .drivers import BlockingDriver
 from .files import FILES, keep
 from .handshake import BadHandshake, handshake, is_ours
@@ -427,7 +427,7 @@ class Gateway:
         else:
             taken = wrong_method(environ, "POST")
         if refusals:
-            return refusals[0](environ, start_response)
+            return refusals[0](environ, guarded(start_response))
         if taken is None:
             return released(environ, start_response)
         if isinstance(taken, Answer):

@@ -352,5 +352,16 @@ def refuse_command(
     return Answer(status, body, (*_HEADERS, *headers), unread)
 
 
+def guarded(start_response: Callable[..., Any]) -> Callable[..., Any]:
+    """For what the application answers whom it does not let in: so that it is taken for its own."""
+
+    def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+        # By 404 it says that there is no doctor.
+        own = () if status.startswith("404") else _HEADERS
+        return start_response(status, [*headers, *own], *more)
+
+    return start
+
+
 def _refusal(refused: Refused, *headers: tuple[str, str]) -> Answer:
     return refuse_command(refused.status, str(refused), *headers)

@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .exchange import Answered, Failed, exchange
@@ -45,16 +45,9 @@ class _Polling:
     rest: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "requests": self.requests,
-            "failed": self.failed,
-            "round_trips": self.round_trips,
-            "why": self.why,
-            "foreign": self.foreign,
-            "refused": self.refused,
-            "encoded": self.encoded,
-            **self.rest,
-        }
+        seen = asdict(self)
+        rest = seen.pop("rest")
+        return {**seen, **rest}
 
 
 class Examination:
@@ -178,10 +171,16 @@ class Examination:
             )
         # A login page may be at https, too, but not of the same host.
         host = re.escape(self._route.host)
-        https = re.match(rf"https://\[?{host}\]?(:[0-9]+)?(?=/|$)", failed.location or "", re.I)
-        if https is None or self._route.secure:
-            return None
-        return f"the site is to be asked by https: examine {https[0]}{self._route.page.path}"
+        location = failed.headers.get("Location", "")
+        https = re.match(rf"https://\[?{host}\]?(:[0-9]+)?(?=/|$)", location, re.I)
+        if https is not None and not self._route.secure:
+            return f"the site is to be asked by https: examine {https[0]}{self._route.page.path}"
+        if failed.headers.get(HEADER) == "1":
+            return (
+                f"the application does not let you in (status {failed.status}): give the cookie "
+                "of its login, as --header 'Cookie: name=value'"
+            )
+        return None
 
     def _is_there(self) -> bool:
         """Whether the doctor answers a GET: then it is the network that takes no POST."""

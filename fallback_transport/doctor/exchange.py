@@ -29,7 +29,7 @@ class Failed(Exception):
     Args:
         status: of the answer, if there was one.
         foreign: what else there was.
-        location: where that would send the client.
+        headers: of that.
         refused: the server's own refusal, if it is one.
         late: whether it was waited for in vain.
         away: whether there was nobody to ask.
@@ -42,7 +42,7 @@ class Failed(Exception):
         status: int | None = None,
         foreign: Mapping[str, Any] | None = None,
         *,
-        location: str | None = None,
+        headers: Message | None = None,
         refused: Mapping[str, Any] | None = None,
         late: bool = False,
         away: bool = False,
@@ -51,7 +51,7 @@ class Failed(Exception):
         super().__init__(why)
         self.status = status
         self.foreign = foreign
-        self.location = location
+        self.headers = Message() if headers is None else headers
         self.refused = refused
         self.late = late
         self.away = away
@@ -147,8 +147,8 @@ def _exchange(
     if not ours:
         kind = response.headers.get_content_type()
         foreign = {"status": response.status, "type": kind}
-        location = response.headers.get("Location")
-        raise Failed(f"status {response.status}", response.status, foreign, location=location)
+        why = f"status {response.status}"
+        raise Failed(why, response.status, foreign, headers=response.headers)
     encoded = encoding is not None
     # Also refused is what was begun with status 200: an answer in pieces.
     if response.status != 200 or "error" in facts:

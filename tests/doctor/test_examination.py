@@ -440,7 +440,10 @@ def test_a_page_that_is_not_there_is_no_doctor(
 def test_a_site_that_sends_everybody_to_its_https(
     url: str, location: str | None, told: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = Failed("status 301", 301, {"status": 301, "type": "text/plain"}, location=location)
+    headers = Message()
+    if location is not None:
+        headers["Location"] = location
+    failed = Failed("status 301", 301, {"status": 301, "type": "text/plain"}, headers=headers)
     network = Network(monkeypatch, first("begin", 3, failed), url)
     if told is None:
         assert network._begin() is None

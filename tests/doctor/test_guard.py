@@ -14,8 +14,8 @@ from werkzeug.serving import make_server
 
 from fallback_transport import FallbackTransport
 from fallback_transport.doctor import terminal
-from fallback_transport.doctor.examination import Examination
-from fallback_transport.doctor.findings import diagnose
+from fallback_transport.doctor.examination import Examination, NoDoctor
+from fallback_transport.doctor.findings import HEADER, diagnose
 from fallback_transport.doctor.route import Route
 
 RUN = "a-run-of-the-tests"
@@ -259,23 +259,35 @@ def served(balancer: Balancer) -> Iterator[str]:
 
 @pytest.mark.integration
 def test_the_terminal_logs_in_by_a_header(served: str) -> None:
-    stranger = diagnose(Examination(Route(served), 0.1).observe())
-    assert stranger.codes == ["ws-refused", "login-page"]
+    with pytest.raises(NoDoctor, match=r"does not let you in \(status 403\): give the cookie"):
+        Examination(Route(served), 0.1).observe()
     known = diagnose(Examination(Route(served), 0.1, {"X-Login": "me"}).observe())
     assert known.codes == ["ws-ok", "poll-ok"]
+
+
+@pytest.mark.parametrize("answer", ["/login", 401, 404])
+def test_what_it_says_to_a_run_is_known_for_the_applications(answer: Any) -> None:
+    def guard() -> Any:
+        return flask.redirect(answer) if answer == "/login" else flask.abort(answer)
+
+    site = Site(doctor=guard)
+    for told in (site.poll(), site.browser.get(f"/fallback/doctor/ws?run={RUN}")):
+        # One that says 404 hides its doctor.
+        assert told.headers.get(HEADER) == (None if answer == 404 else "1")
 
 
 @pytest.mark.integration
 def test_a_report_has_no_cookies_and_no_login(
     served: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for login in ("me", "me, secret"):
+    for login, status in (("me", 0), ("me, secret", terminal.NOTHING)):
         given = ("--header", f"X-Login: {login}", "--header", "Cookie: mine=secret")
-        terminal.main(["doctor", served, "--json", "--idle", "0.1", *given])
-        printed = capsys.readouterr().out
-        assert json.loads(printed)["observations"]["websocket"]["status"] in (101, 403)
-        assert "secret" not in printed
-        assert "where" not in printed
+        found = terminal.main(["doctor", served, "--json", "--idle", "0.1", *given])
+        printed, told = capsys.readouterr()
+        assert found == status
+        assert not printed or json.loads(printed)["observations"]["websocket"]["status"] == 101
+        assert "secret" not in printed + told
+        assert "where" not in printed + told
 
 
 @pytest.mark.integration
