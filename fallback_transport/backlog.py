@@ -99,11 +99,14 @@ class Backlog:
                 )
         index = self._index(waiter.latest) if len(waiter.messages) == 1 else None
         if index is not None:
-            # It has nothing to wait for any more: its message will never be sent.
-            replaced, self._waiters[index] = self._waiters[index], waiter
-            self._bytes += waiter.size - replaced.size
-            replaced.done.set()
-            return
+            replaced = self._waiters[index]
+            grown = waiter.size - replaced.size
+            if len(self._waiters) == 1 or self._bytes + grown <= self._bounds.bytes:
+                self._waiters[index] = waiter
+                self._bytes += grown
+                # It has nothing to wait for any more: its message will never be sent.
+                replaced.done.set()
+                return
         many = self._messages + len(waiter.messages) > self._bounds.messages
         # As in the outbox: what comes alone has room whatever its size.
         if self._waiters and (many or self._bytes + waiter.size > self._bounds.bytes):
@@ -125,8 +128,11 @@ class Backlog:
     def _index(self, latest: str | None) -> int | None:
         if latest is None:
             return None
-        same = (n for n, each in enumerate(self._waiters) if each.latest == latest)
-        return next(same, None)
+        for index, each in enumerate(self._waiters):
+            # What belongs together, as an event and its bytes, is not replaced.
+            if each.latest == latest and len(each.messages) == 1:
+                return index
+        return None
 
     def _count(self, waiter: Waiter, sign: int) -> None:
         self._messages += sign * len(waiter.messages)

@@ -105,6 +105,36 @@ def test_messages_that_belong_together_replace_nothing() -> None:
     assert waiting.drained() == ["1", "2", "3"]
 
 
+def test_messages_that_belong_together_are_not_replaced() -> None:
+    """As an event and its bytes: they were lost, and the bound was one message less for each."""
+    waiting = Waiting(Bounds(messages=4))
+    together = waiting.add("1", "2", latest="key")
+    assert not waiting.backlog.has_key("key")
+    waiting.add("3", latest="key")
+    new = waiting.add("4", latest="key")
+    assert not together.done.is_set()
+    assert waiting.backlog.has_key("key")
+    waiting.add("5")
+    with pytest.raises(OutboxFull, match="4 messages, 4 bytes wait for room"):
+        waiting.add("6")
+    waiting.backlog.remove(together)
+    assert waiting.backlog.first is new
+    assert waiting.drained() == ["4", "5"]
+
+
+def test_what_replaces_another_has_the_same_bound() -> None:
+    waiting = Waiting(Bounds(bytes=6))
+    waiting.add("1", latest="a")
+    # Alone, it has room whatever its size.
+    waiting.add("a lot more", latest="a")
+    waiting.add("123", latest="a")
+    waiting.add("4", latest="b")
+    waiting.add("456", latest="b")
+    with pytest.raises(OutboxFull, match="2 messages, 6 bytes wait for room"):
+        waiting.add("4567", latest="b")
+    assert waiting.drained() == ["123", "456"]
+
+
 # -- in a session ---------------------------------------------------------------------
 
 
