@@ -460,9 +460,21 @@ def test_a_session_names_its_namespace(transport: FallbackTransport) -> None:
     transport.on_message("hello", namespace="/deep")(
         lambda client, data: transport.emit("hello", data, to=client)
     )
+
+    @transport.on_message("rooms", namespace="/deep")
+    def rooms(client: Session, data: None) -> Any:
+        client.join("room")
+        inside = client.rooms
+        client.leave("room")
+        return set(inside) == {client.id, "room"}, client.rooms == [client.id]
+
+    transport.on_message("ask", namespace="/deep")(lambda client, data: client.request("who"))
     with TestClient(transport, namespace="/deep") as client:
+        client.on("who", lambda: "a page")
         client.emit("hello", 1)
         assert client.received("hello") == [1]
+        assert client.request("rooms") == (True, True)
+        assert client.request("ask") == "a page"
 
 
 def test_errors_of_a_namespace_go_to_its_own_handler(transport: FallbackTransport) -> None:

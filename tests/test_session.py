@@ -84,6 +84,18 @@ def test_who_is_looked_at_as_it_connects_keeps_what_it_has(
     assert sessions.get(client.id, "/") is client
 
 
+def test_who_goes_as_all_are_looked_for_is_passed_over(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another thread: the manager has named it already."""
+    (client, peer), manager = place.peer(), place.server.manager
+    named = [("gone", "gone"), (client.id, client.id)]
+    monkeypatch.setattr(manager, "get_participants", lambda namespace, room: iter(named))
+    place.transport.disconnect(lambda client: True, 4005, "enough")
+    peer.settle()
+    assert peer.closed == (4005, "enough")
+
+
 def test_a_session_that_is_detached_for_a_while(place: Place) -> None:
     client, peer = place.peer()
     peer.detach()
@@ -146,6 +158,17 @@ def test_a_stock_client_that_is_gone_stays_what_it_was(place: Place) -> None:
     assert client.rooms == []
     client.emit("late")
     client.close(4000, "late")
+
+
+def test_of_a_stock_client_one_namespace_is_closed(place: Place) -> None:
+    place.transport.on_connect(namespace="/deep")(place._connected)
+    _, sock = place.stock()
+    sock.handler("0/deep,")
+    deep = list(place.clients.values())[-1]
+    sock.packets.clear()
+    deep.close()
+    assert sock.sent == ["1/deep,"]
+    assert place.ends == []
 
 
 # -- sending --------------------------------------------------------------------------
@@ -424,6 +447,17 @@ def test_a_request_fails_behind_the_end_as_it_does_before(place: Place, kind: st
         sock.handler("1")
     with pytest.raises(RequestFailed, match="the session ended"):
         client.request("ask")
+
+
+def test_in_another_thread_nobody_is_asked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for what the thread that serves never wakes it for."""
+    client, peer = place.peer()
+    monkeypatch.setattr(type(place.runtime), "elsewhere", True)
+    with pytest.raises(RuntimeError, match=r"in async mode .* waits in the thread that serves"):
+        client.request("ask")
+    monkeypatch.setattr(type(place.runtime), "elsewhere", False)
+    peer.exchange()
+    assert peer.events == []
 
 
 def test_asking_in_the_first_and_last_handler_is_refused(place: Place) -> None:

@@ -1046,6 +1046,23 @@ def test_a_handler_waits_until_there_is_room() -> None:
         assert slow.received("news") == quick.received("news") == list(range(6))
 
 
+@pytest.mark.parametrize("to", ["one", "all"])
+def test_the_latest_that_waits_replaces_what_has_no_bytes_in_it(to: str) -> None:
+    application = Application(max_unconfirmed_messages=4, when_full="wait")
+    transport, sessions = application.transport, list[Session]()
+    transport.on_connect(sessions.append)
+    with application.client() as client:
+        emit = sessions[0].emit if to == "one" else transport.emit
+        client.cut()
+        for number in range(4):
+            emit("news", number)
+        for data in (b"4", "5", "6"):
+            transport.server.start_background_task(emit, "news", data, latest="news")
+        client.advance(1)
+        client.reconnect()
+        assert client.received("news") == [0, 1, 2, 3, b"4", "6"]
+
+
 @pytest.mark.parametrize("inactivity", [1, 3, 10])
 @pytest.mark.parametrize("over", KINDS)
 def test_who_is_there_is_not_away_however_short_the_inactivity(over: str, inactivity: int) -> None:
