@@ -19,15 +19,17 @@ WEBSOCKET, POLLING = Transport.WEBSOCKET, Transport.POLLING
 def test_the_line_adds_up(code: int, level: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     carriage = Carriage(100.0)
-    before = []
+    before, switches = [], []
     for now, to in [(101.0, WEBSOCKET), (103.0, POLLING), (104.0, POLLING), (107.0, WEBSOCKET)]:
         before.append(carriage.switched(to))
+        switches.append(carriage.switches)
         carriage.account(to, now)
     # For half a second nothing carries it.
     carriage.account(None, 108.0)
     carriage.account(WEBSOCKET, 108.5)
     assert before == [None, WEBSOCKET, POLLING, POLLING]
-    assert (carriage.connections, carriage.switches) == (4, 2)
+    assert switches == [0, 1, 1, 2]
+    assert carriage.connections == 4
     machine = ServerMachine(key="key", grant=Grant(), bounds=Bounds(), now=100.0)
     carriage.log_end("id", SessionClosed(code, "bye\n", ()), machine, 110.0)
     [record] = caplog.records

@@ -1401,6 +1401,7 @@ def test_a_client_manager_of_ones_own_works() -> None:
     ("reply", "answer"),
     [
         (['31["fine",{"more":1}]'], ("fine", {"more": 1})),
+        (["31[7,null,[]]"], (7, None, [])),
         (['71{"code":1011,"message":"its listener raised"}'], "its listener raised"),
         # As a text it is one line; but that is not what the page said.
         (['71{"code":1011,"message":"no\\nsuch\\nroom"}'], "no\nsuch\nroom"),

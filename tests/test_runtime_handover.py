@@ -37,6 +37,14 @@ def test_answers_to_polls_do_not_wait_on_pywsgi(sock: socket.socket, mode: str) 
     assert bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) == (mode == "gevent")
 
 
+def test_what_is_not_pywsgis_or_not_tcp_is_left_alone() -> None:
+    """Gunicorn's worker for gevent has a server of its own, and pywsgi may listen on a path."""
+    hurry("gevent", {"SERVER_SOFTWARE": "gunicorn/25.0", "wsgi.input": None})
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        hurry("gevent", pywsgi_environ(ours, upgrade=False))
+
+
 def test_gunicorns_socket_counts_though_eventlets_name_is_there_too() -> None:
     """socketio.WSGIApp adds it."""
     environ = {"gunicorn.socket": object(), "eventlet.input": object(), "wsgi.input": None}
