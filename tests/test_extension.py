@@ -24,10 +24,11 @@ from fallback_transport import ConnectionRefused, FallbackTransport, Session, as
 from fallback_transport.engine import Engine
 from fallback_transport.gateway import Gateway
 from fallback_transport.options import WHOLE_NUMBERS, Options
+from fallback_transport.packets import Packet
 from fallback_transport.protocol.codec import MAX_NUMBER
 from fallback_transport.protocol.envelope import Grant
 from fallback_transport.protocol.reliability import Bounds
-from fallback_transport.registry import Registry
+from fallback_transport.registry import Capacity, Registry
 from fallback_transport.testing import ConnectionFailed, TestClient
 from tests.fakes import FakeRuntime, Peer
 
@@ -89,7 +90,7 @@ def test_a_poll_is_held_for_at_most_half_of_the_time_for_which_a_session_lives_u
 
 
 def test_options_reach_their_places(app: flask.Flask) -> None:
-    made(
+    transport = made(
         app,
         path="/deep",
         origins="https://shop.example",
@@ -108,16 +109,25 @@ def test_options_reach_their_places(app: flask.Flask) -> None:
         emit_timeout=1.25,
         max_sessions=10,
         max_uncommitted=11,
+        max_uncommitted_per_address=15,
         max_held_polls=12,
+        max_ungreeted=13,
+        max_ungreeted_per_address=14,
+        trusted_proxies=2,
     )
-    options, sessions = gateway(app)._options, registry(app)
+    options, sessions, doctor = gateway(app)._options, registry(app), gateway(app)._doctor
     assert (options.paths, options.stock_path, options.max_held) == (("/deep",), None, 12)
     assert options.origins._allowed == ("https://shop.example",)
     assert sessions.grant == Grant(6, 7, 4000, 50_000, 1.5, 2, 3)
     assert sessions._subprotocols == ("a", "b")
     assert sessions._bounds == Bounds(8, 9, 4000)
     assert sessions.patience == 1.25
-    assert (sessions._capacity.sessions, sessions._capacity.uncommitted) == (10, 11)
+    assert sessions._capacity == Capacity(10, 11, 15)
+    assert (options.max_ungreeted, options.max_ungreeted_per_address) == (13, 14)
+    assert options.trusted_proxies == 2
+    assert transport.server.packet_class is Packet
+    assert doctor is not None
+    assert (doctor._max_body, doctor._trusted_proxies) == (50_000, 2)
 
 
 def test_options_come_from_the_configuration_and_the_call_wins(app: flask.Flask) -> None:

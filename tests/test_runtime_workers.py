@@ -6,8 +6,10 @@ import contextvars
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -230,17 +232,21 @@ def test_a_task_waits_for_a_thread_that_comes_back(threads: Threads) -> None:
     assert len(threads.started) == 1
 
 
-@pytest.mark.usefixtures("soon")
 def test_or_for_one_that_can_be_started_again(
-    threads: Threads, caplog: pytest.LogCaptureFixture
+    threads: Threads, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried = threading.Semaphore(0)
+    tried, pauses = threading.Semaphore(0), list[float]()
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append)
+    monkeypatch.setattr(module, "time", clock)
     task = Waiting(threads)
     threads.full, threads.refused = True, tried.release
     done = [submitted(threads) for _ in range(3)]
     # As often as it takes.
     assert all(tried.acquire(timeout=PATIENCE) for _ in range(10))
     assert not any(each.is_set() for each in done)
+    # But not without end: the first three are those that have submitted, one may be at it.
+    assert set(pauses) == {module.RETRY}
+    assert len(pauses) >= 6
     threads.full = False
     assert all(each.wait(PATIENCE) for each in done)
     task.go()
@@ -268,6 +274,7 @@ def test_the_thread_that_tries_again_begins_with_the_next_one(threads: Threads) 
     threads.full = False
     assert submitted(threads).wait(PATIENCE)
     assert first.wait(PATIENCE)
+    assert threads.watch is not None
 
 
 def test_what_may_be_refused_does_not_wait(threads: Threads) -> None:
