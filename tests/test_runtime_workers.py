@@ -161,12 +161,14 @@ def test_one_that_is_about_to_end_takes_the_task_it_was_given(threads: Threads) 
 
 def test_few_are_kept(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_IDLE", 1)
+    # Or the other might end, too, for want of a task.
+    monkeypatch.setattr(module, "IDLE", PATIENCE)
     together = threading.Barrier(2, timeout=PATIENCE)
     for _ in range(2):
         threads.workers.submit(together.wait)
     threads.idle(1)
-    for thread in threads.started:
-        thread.join(0.0)
+    while all(thread.is_alive() for thread in threads.started):
+        pass
     assert len(threads.workers._idle) == 1
 
 
@@ -201,7 +203,10 @@ def submitted(threads: Threads) -> threading.Event:
     return done
 
 
-def test_the_thread_that_tries_again_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tried", [False, True])
+def test_the_thread_that_tries_again_keeps_nobody(
+    tried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "IDLE", 0.001)
     started: list[threading.Thread] = []
 
@@ -214,6 +219,10 @@ def test_the_thread_that_tries_again_keeps_nobody(monkeypatch: pytest.MonkeyPatc
     workers.submit(done.set)
     assert done.wait(PATIENCE)
     assert len(started) == 2
+    if tried:
+        workers._short.set()
+        while workers._short.is_set():
+            pass
     known = weakref.ref(workers)
     del workers
     for thread in started:
@@ -251,6 +260,9 @@ def test_or_for_one_that_can_be_started_again(
     assert all(each.wait(PATIENCE) for each in done)
     task.go()
     assert len(threads.started) > 1
+    # The one that tries again waits until there is something to try.
+    threads.workers._start_waiting()
+    assert not threads.workers._short.is_set()
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
@@ -275,6 +287,14 @@ def test_the_thread_that_tries_again_begins_with_the_next_one(threads: Threads) 
     assert submitted(threads).wait(PATIENCE)
     assert first.wait(PATIENCE)
     assert threads.watch is not None
+
+
+def test_the_thread_that_tries_again_waits_for_each_lack(threads: Threads) -> None:
+    waits: list[None] = []
+    short: Any = SimpleNamespace(wait=lambda: waits.append(None))
+    known: Any = iter([threads.workers, None]).__next__
+    module._try_again(known, short)
+    assert len(waits) == 2
 
 
 def test_what_may_be_refused_does_not_wait(threads: Threads) -> None:

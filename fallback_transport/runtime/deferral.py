@@ -20,8 +20,8 @@ from collections.abc import Callable
 
 logger = logging.getLogger("fallback_transport.runtime")
 
-#: The loggers of this package.
-PREFIX = "fallback_transport"
+#: Of the names of this package's loggers.
+PREFIX = "fallback_transport."
 #: How many lines may wait for a log handler, which may wait for ever: a line for each session that
 #: may end at once. What comes then is not logged, but counted.
 MAX_KEPT = 20_000
@@ -61,7 +61,7 @@ class Deferral(logging.Filter):
     def start(self) -> None:
         """Defer from now on, whatever loggers of the package there are."""
         for name in list(logging.root.manager.loggerDict):
-            if name == PREFIX or name.startswith(PREFIX + "."):
+            if name.startswith(PREFIX):
                 # First: what an application's filter is asked twice it may take for a repetition.
                 logging.getLogger(name).filters.insert(0, self)
         # With a server that is not ours, nobody else says that the hub runs no more.
