@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import logging
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -321,6 +322,35 @@ def test_what_is_queued_goes_before_the_stream_does(hub: Hub, how: str) -> None:
         peers.stream.hand_over(b"head")
     assert peers.read_all() == b"last<end>"
     peers.theirs.close()
+
+
+def test_of_a_stream_that_ends_nothing_stays(peers: Peers) -> None:
+    """Its number is the next connection's, and a fork may have its socket still."""
+    peers.stream.send(b"x" * 1_000_000)
+    number = peers.stream._sock.fileno()
+    waiting = eventlet.hubs.get_hub().get_writers()
+    assert [each.fileno for each in waiting] == [number]
+    with peers.stream._sock.dup():
+        peers.stream.close()
+        assert peers.read_all().endswith(b"x<end>")
+    assert list(eventlet.hubs.get_hub().get_writers()) == []
+    assert not peers.stream.rest
+    assert peers.drained == 1
+
+
+def test_a_reset_is_no_error_to_who_ends_a_stream(hub: Hub) -> None:
+    gone: list[Stream] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours, address = listener.accept()
+    stream = Stream(hub, ours, address, lambda *_: None, gone.append)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    theirs.close()
+    with pytest.raises(ConnectionResetError):
+        ours.recv(1)
+    stream.send_end()
+    stream.close()
+    assert gone == [stream]
 
 
 def test_much_is_not_queued(peers: Peers) -> None:
