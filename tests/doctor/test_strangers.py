@@ -7,6 +7,7 @@ import gzip
 import itertools
 import re
 import socket
+import struct
 import threading
 import time
 import tracemalloc
@@ -103,6 +104,53 @@ def test_what_is_cut_is_no_whole_answer_and_no_strangers(begin: bytes) -> None:
             Examination(route, 1.0)._ask({"do": "begin"}, SOON)
         thread.join()
     assert failed.value.foreign is None
+
+
+def test_a_reset_is_no_whole_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            sock, _ = listener.accept()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.recv(1)
+            sock.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        route = Route(f"http://127.0.0.1:{listener.getsockname()[1]}/fallback")
+        with pytest.raises(Failed, match="no whole answer") as failed:
+            Examination(route, 1.0)._ask({"do": "begin"}, SOON)
+        thread.join()
+    assert not failed.value.away
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "error"),
+    [
+        # What was begun with this status: an answer in pieces.
+        ("200 OK", b'{"error":"too many wait"}\n.', "too many wait"),
+        ("503 Busy", b"{}\n.", ""),
+        ("200 OK", b"[1]\n.", None),
+        ("200 OK", b'{"number":1}\n', None),
+        ("200 OK", b"x" * 2 * MAX_ANSWER, None),
+    ],
+)
+def test_a_refusal_is_the_doctors_by_its_form(status: str, said: bytes, error: str | None) -> None:
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(said)}\r\nLocation: /login\r\n\r\n"
+    with stranger(head.encode() + said, b"", 0) as route, pytest.raises(Failed) as failed:
+        Examination(route, 1.0)._ask({"do": "begin"}, SOON)
+    number = int(status[:3])
+    found = (failed.value.status, failed.value.refused, failed.value.foreign, failed.value.location)
+    if error is not None:
+        assert found == (number, {"status": number, "error": error}, None, None)
+    else:
+        assert found == (number, None, {"status": number, "type": "text/plain"}, "/login")
+
+
+def test_what_cannot_be_unpacked_is_no_answer() -> None:
+    head = OK + b"Content-Encoding: br\r\nContent-Length: 4\r\n\r\n"
+    with stranger(head + b"{}\n.", b"", 0) as route, pytest.raises(Failed, match="encoding"):
+        Examination(route, 1.0)._ask({"do": "begin"}, SOON)
 
 
 def test_a_little_that_unpacks_to_much_is_no_answer() -> None:
