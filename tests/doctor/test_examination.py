@@ -74,6 +74,8 @@ class Network(Examination):
             self.now += IDLE
         headers = Message()
         headers[HEADER] = "1"
+        if command["do"] == "begin":
+            headers["Set-Cookie"] = "where=a; Path=/"
         changed = dict(fate or {})
         spread, ms = changed.pop("spread", 1000.0), changed.pop("ms", 20.0)
         if changed.pop("bare", False):
@@ -103,6 +105,8 @@ def first(what: str, times: int, fate: Fate) -> Callable[[dict[str, Any], bytes]
 def test_a_sound_network(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network(monkeypatch)
     assert network._begin() == {"ahead": 0}
+    # Whoever balances is to send the rest to the same.
+    assert network._headers == {"Cookie": "where=a"}
     network._requests()
     network._hold()
     assert network._seen() == {"handshakes": []}

@@ -259,9 +259,11 @@ def test_a_handshake_whose_answer_names_no_subprotocol_has_failed(
 
 def test_a_cookie_that_no_header_may_hold_is_not_sent_back() -> None:
     """Else the examination of WebSocket would fail of it, and there would seem to be none."""
-    examination = Examination(Route("http://host.test"), 1.0, {"Cookie": "login=1"})
+    given = {"Accept-Language": "en", "cookie": "login=1"}
+    examination = Examination(Route("http://host.test"), 1.0, given)
     examination._keep(["a=b\r\n c=d; Path=/", "e=\x01", " ", "where=s\xfcd 1 ; Path=/", "f\x85=g"])
-    assert examination._headers == {"Cookie": "login=1; where=s\xfcd 1"}
+    kept = {"Accept-Language": "en", "cookie": "login=1; where=s\xfcd 1"}
+    assert examination._headers == kept
     ours, theirs = socket.socketpair()
     with theirs:
         WebSocketClient(ours, "ws://host.test/", "http://host.test", examination._headers).close()
