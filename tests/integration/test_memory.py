@@ -19,7 +19,7 @@ from functools import partial
 
 import pytest
 
-from fallback_transport.registry import UNCOMMITTED_GRACE
+from fallback_transport.registry import MAX_TOMBSTONES, UNCOMMITTED_GRACE
 
 from .outcomes import Bystander, over_http
 from .raw import (
@@ -558,12 +558,25 @@ def outlasts(server: Target, kind: str, storm: Storm) -> None:
     assert grown <= MOST
 
 
+def ended_sessions(server: Target) -> list[Bad]:
+    """Half of them were committed, and half never."""
+    return [
+        *first("200 4400 session", "4400 session", lambda: hello("m0[1]")),
+        *in_session("4400 session", "a0 s2", "m2[1]"),
+    ]
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Target]:
-    """A server after a little of everything: what is made once is made now."""
+    """A server after a little of everything: what is made once is made now.
+
+    And what it remembers of sessions that have ended is as much as it ever will be, whichever
+    test is the first: it keeps so many ends of either half.
+    """
     with Target(inactivity=10) as server:
         for make in AT_ONCE.values():
             make(server)(0, 100)
+        raging(server, ended_sessions)(0, 2 * MAX_TOMBSTONES)
         server.calm()
         yield server
 
