@@ -18,6 +18,7 @@ from fallback_transport.protocol.message import Message
 from tests.client.fixtures import BINDING_PARAMS, MODE_PARAMS, TRANSPORTS, unexpected
 from tests.client.raw import new_hello, post, raw_websocket
 from tests.client.session import ClientSession, Ended
+from tests.client.waiting import eventually
 
 from .served import OVER_WSGI, Served
 
@@ -53,6 +54,10 @@ class Ending:
         print(f"ended after {self.seconds:.2f} s")
         return code
 
+    def wait_begun(self) -> None:
+        """Wait until the server has taken the signal: of two that come before, it sees one."""
+        eventually(lambda: "draining:" in self.server.log())
+
 
 @pytest.fixture(params=BINDING_PARAMS)
 def server(request: pytest.FixtureRequest) -> Iterator[Served]:
@@ -66,6 +71,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[Served]:
 def noted(server: Served, session: str) -> list[int]:
     """The numbers that the handlers of a session have noted, in order."""
     return [int(n) for n in re.findall(rf"^noted {re.escape(session)} (\d+)$", server.log(), re.M)]
+
+
+def wait_received(client: ClientSession) -> None:
+    """Wait until the server has all that was sent: handlers run, or have what is before them."""
+    outbox = client.machine.outbox
+    client.wait_for(lambda: outbox.received == outbox.last)
 
 
 def test_nothing_acknowledged_is_lost(server: Served) -> None:
@@ -111,9 +122,9 @@ def test_a_handler_that_runs_is_finished_and_new_sessions_are_turned_away(server
     away.cut()
     question = slow.ask_for("sleep", 2.0)
     slow.emit("noted", [0, 0])
-    time.sleep(0.3)
+    wait_received(slow)
     ending = Ending(server)
-    time.sleep(0.3)
+    ending.wait_begun()
     # Who is in goes on.
     assert other.request("echo", "still here") == "still here"
     away.open("polling")
@@ -146,7 +157,7 @@ def test_a_handler_that_never_returns_holds_up_nobody(server: Served) -> None:
     stuck, other = (ClientSession(server.port).open(transport) for transport in TRANSPORTS)
     stuck.emit("sleep", EVER)
     stuck.emit("noted", [0, 0])
-    time.sleep(0.3)
+    wait_received(stuck)
     ending = Ending(server)
     for client in (other, stuck):
         assert client.wait_closed() == RESTARTS
@@ -164,9 +175,9 @@ def test_a_handler_that_never_returns_holds_up_nobody(server: Served) -> None:
 def test_a_second_signal_ends_it_at_once(server: Served) -> None:
     with ClientSession(server.port).open() as client:
         client.emit("sleep", EVER)
-        time.sleep(0.2)
+        wait_received(client)
         ending = Ending(server)
-        time.sleep(0.3)
+        ending.wait_begun()
         os.kill(server.pid, signal.SIGTERM)
         assert ending.code(0.5) == -signal.SIGTERM
 
