@@ -230,6 +230,12 @@ class HubConnection:
         if self._buffer:
             # Cut short: `eventlet.wsgi` has the answer to that.
             self._hand_over()
+            return
+        # The last answer may wait for the end of the turn.
+        self._stream.send(b"")
+        if self._stream.rest:
+            self._busy = self._waits = True
+            self._hub.idle.start(self)
         else:
             self._stream.close()
 

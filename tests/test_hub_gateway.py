@@ -346,6 +346,24 @@ def test_an_end_behind_a_held_poll() -> None:
     assert client.closed
 
 
+@pytest.mark.parametrize("when", ["before the answer", "as it waits for the end of the turn"])
+def test_who_says_no_more_gets_an_answer_that_does_not_go_at_once(when: str) -> None:
+    place = Place()
+    client, welcome = place.session()
+    client.send(waiting(welcome, 1))
+    if when == "before the answer":
+        client.end()
+    client.socket.reads = False
+    conversation = place.registry.find(welcome["id"])
+    assert conversation is not None
+    conversation.close(1000, "")
+    client.end()
+    assert not client.closed
+    client.read()
+    assert client.statuses == [200, 200]
+    assert client.closed
+
+
 def test_an_end_behind_a_request_that_is_handed_over_once_the_answer_has_gone() -> None:
     place = Place()
     client, welcome = place.session()
