@@ -132,6 +132,7 @@ def test_a_redis_that_ends_and_comes_again(
         # What others have emitted meanwhile does not come later.
         assert client.named("news")[3] == f"during {mode}"
         assert set(client.named("news")[4:]) == {f"after {each}" for each in MODES}
+        eventually(lambda server=server: len(lines(server)) >= 3)
         connected, lost, back = lines(server)
         assert connected.startswith(f"INFO {LOGGER}: RedisManager: connected")
         assert lost.startswith(f"ERROR {LOGGER}: RedisManager: its connection is lost (Conn")
