@@ -35,6 +35,10 @@ ACCEPT_QUIET = 10.0
 _AWAY = (ConnectionError, TimeoutError)
 #: Seconds for the last bytes on every connection, before a server that was drained ends.
 FAREWELL = 0.25
+#: Seconds that a client may pause amid what nobody wants of its request, and how much of that is
+#: read at once.
+REST_PAUSE = 1.0
+REST_BYTES = 65_536
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -341,6 +345,12 @@ def serve_threads(
         def parse_request(self) -> bool:
             return parse_strictly(self, super().parse_request)
 
+        def make_environ(self) -> dict[str, Any]:
+            environ: dict[str, Any] = super().make_environ()
+            rest: Any = _Rest(self.connection, self.rfile.close)
+            self.rfile = rest
+            return environ
+
         def connection_dropped(
             self, error: BaseException, environ: dict[str, Any] | None = None
         ) -> None:
@@ -382,6 +392,32 @@ def serve_threads(
     server.get_request = get_request
     stoppable(server.shutdown)
     server.serve_forever()
+
+
+class _Rest:
+    """What is left of a request that was answered, as Werkzeug reads it, to discard it.
+
+    From the file it would wait for ten megabytes or for the client's end, and who waits for the
+    end of the answer does not end before the connection does.
+
+    Args:
+        sock: the connection.
+        close: closes the file.
+    """
+
+    def __init__(self, sock: socket.socket, close: Callable[[], None]) -> None:
+        self._sock = sock
+        self.close = close
+
+    def read(self, size: int) -> bytes:
+        """As many bytes as come without a pause, `size` at most; not themselves."""
+        count = 0
+        # Who is gone is sent nothing more, but the application is still told of the end.
+        with contextlib.suppress(OSError):
+            self._sock.settimeout(REST_PAUSE)
+            while count < size and (data := self._sock.recv(REST_BYTES)):
+                count += len(data)
+        return bytes(count)
 
 
 class _AcceptTrouble:

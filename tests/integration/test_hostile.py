@@ -108,6 +108,19 @@ def test_who_sends_chunks_is_told_that_the_answer_is_the_last(mode: str) -> None
 
 
 @pytest.mark.parametrize("mode", SERVERS)
+def test_who_waits_for_the_end_of_an_answer_need_not_end_first(mode: str) -> None:
+    """Though there is more of its request than was read for the answer."""
+    with Served(mode) as server, Wire(server.port) as wire:
+        sent = request("POST", "/nothing", b"x" * 30_000, {"Connection": "close"})
+        wire.send(sent[:20_000])
+        assert wire.reply().status == 404
+        wire.send(sent[20_000:])
+        assert wire.read_rest() == b""
+        # As its view may have something to close then.
+        assert server.get("/state")["teardowns"] == 1
+
+
+@pytest.mark.parametrize("mode", SERVERS)
 def test_attachments_that_never_come_end_with_their_session(mode: str) -> None:
     """Two are announced, one comes, and then nobody any more."""
     packet = 'm52-["count",{"_placeholder":true,"num":0}]'
