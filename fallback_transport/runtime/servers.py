@@ -35,9 +35,9 @@ ACCEPT_QUIET = 10.0
 _AWAY = (ConnectionError, TimeoutError)
 #: Seconds for the last bytes on every connection, before a server that was drained ends.
 FAREWELL = 0.25
-#: Seconds that a client may pause amid what nobody wants of its request, and how much of that is
-#: read at once.
-REST_PAUSE = 1.0
+#: Seconds that a client may pause amid what nobody wants of its request (as long as nginx's
+#: `lingering_timeout`), and how much of that is read at once.
+REST_PAUSE = 5.0
 REST_BYTES = 65_536
 
 
@@ -398,7 +398,7 @@ class _Rest:
     """What is left of a request that was answered, as Werkzeug reads it, to discard it.
 
     From the file it would wait for ten megabytes or for the client's end, and who waits for the
-    end of the answer does not end before the connection does.
+    end of the answer does not end before that has come: here it goes first.
 
     Args:
         sock: the connection.
@@ -414,6 +414,7 @@ class _Rest:
         count = 0
         # Who is gone is sent nothing more, but the application is still told of the end.
         with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
             self._sock.settimeout(REST_PAUSE)
             while count < size and (data := self._sock.recv(REST_BYTES)):
                 count += len(data)

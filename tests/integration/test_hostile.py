@@ -117,7 +117,7 @@ def test_who_waits_for_the_end_of_an_answer_need_not_end_first(mode: str) -> Non
         wire.send(sent[20_000:])
         assert wire.read_rest() == b""
         # As its view may have something to close then.
-        assert server.get("/state")["teardowns"] == 1
+        eventually(lambda: server.get("/state")["teardowns"] == 1)
 
 
 @pytest.mark.parametrize("mode", SERVERS)
