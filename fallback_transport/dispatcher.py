@@ -154,7 +154,9 @@ class Dispatcher:
                 raise
             except Exception as error:
                 on_error = self._on_error.get(client._namespace)
-                if on_error is None:
+                # Nor is python-socketio's way to refuse a client an error.
+                refusal = socketio.exceptions.ConnectionRefusedError
+                if on_error is None or (name == CONNECT and isinstance(error, refusal)):
                     raise
                 text = on_error(client, error, name.removeprefix("\0"))
                 raise EventRefused(

@@ -299,10 +299,17 @@ def test_a_connect_handler_that_raises_still_ends_the_session(
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-def test_to_refuse_is_no_error(transport: FallbackTransport) -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        ConnectionRefused(4003, "closed on Sundays"),
+        socketio.exceptions.ConnectionRefusedError("closed on Sundays", {"code": 4003}),
+    ],
+)
+def test_to_refuse_is_no_error(transport: FallbackTransport, refusal: Exception) -> None:
     @transport.on_connect
     def connected(client: Session) -> None:
-        raise ConnectionRefused(4003, "closed on Sundays")
+        raise refusal
 
     transport.on_error(lambda client, error, name: pytest.fail("no error"))
     with TestClient(transport) as client:
