@@ -35,7 +35,7 @@ def test_without_its_markers_nothing_is_written(text: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        *((measured.README, name) for name in ("peers", "soak", "half-open")),
+        *((measured.README, name) for name in ("peers", "bench", "soak", "half-open")),
         *((measured.FIGURES, name) for name in ("peers", "bench", "zoo")),
     ],
 )

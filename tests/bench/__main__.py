@@ -168,7 +168,7 @@ def main() -> int:
     add("--from", type=Path, dest="source", metavar="FILE", help="show what --json wrote")
     add("--json", type=Path, metavar="FILE", help="write all that was counted")
     add("--markdown", type=Path, metavar="FILE", help="write the tables")
-    add("--write", action="store_true", help="the same into tests/MEASURED.md, but the longest")
+    add("--write", action="store_true", help="the main ones into README.md and tests/MEASURED.md")
     add("--plots", type=Path, metavar="DIR", help="draw cost against clients (needs matplotlib)")
     add("--targets", action="store_true", help="say which targets are met; 1 if one is missed")
     chosen = parser.parse_args()
@@ -207,6 +207,7 @@ def main() -> int:
     if chosen.markdown:
         chosen.markdown.write_text(table.markdown(results, sentence(found)) + "\n")
     if chosen.write:
+        measured.write("bench", table.short(results, sentence(found)) + "\n", measured.README)
         measured.write("bench", table.summary(results, sentence(found)) + "\n", measured.FIGURES)
     if chosen.plots:
         for path in plots.draw(results, chosen.plots):

@@ -8,7 +8,7 @@ from .measures import BESIDE, CPU, ROWS, TRANSPORTS, Cell, Metric, Results, Row
 from .subject import ALL
 from .targets import COMPILED, OURS, TARGETS
 
-#: In the README's table; the others are in the one that folds.
+#: In the main table; the others are in the one that folds.
 MAIN = (OURS, COMPILED, "Flask-SocketIO (eventlet)", "Socket.IO (Node.js)", "sockjs-node")
 ALL_ROWS = (*ROWS, BESIDE)
 #: The rows of which the second figure says as much as the first one.
@@ -53,22 +53,26 @@ def _subjects(results: Results, only: Iterable[str] | None = None) -> list[str]:
     return [s.name for s in ALL if s.name in there and (only is None or s.name in only)]
 
 
-def main_table(results: Results) -> str:
-    """The most important metric of each row, for the most important subjects."""
+def main_table(results: Results, figures: int = 2) -> str:
+    """The most important metric of each row, for the most important subjects.
+
+    Args:
+        figures: how many metrics the rows have of which the second figure says as much.
+    """
     subjects = _subjects(results, MAIN)
     lines = [["", "", *subjects]]
     for row in ALL_ROWS:
         for transport in TRANSPORTS:
-            for metric in row.metrics[: 2 if row.key in TWO else 1]:
+            for metric in row.metrics[: figures if row.key in TWO else 1]:
                 values = [results.value(row.key, transport, name, metric) for name in subjects]
                 if any(value is not None for value in values):
                     text = f"{row.text}, {NAMES[transport]}"
-                    figures = [
+                    told = [
                         number(value, metric)
                         + (BOUND if bound(results, row, transport, name) else "")
                         for name, value in zip(subjects, values, strict=True)
                     ]
-                    lines.append([text, metric.name, *figures])
+                    lines.append([text, metric.name, *told])
     return _lines(lines)
 
 
@@ -111,19 +115,20 @@ def targets_table(results: Results) -> str:
     return _lines([["target", "measured", ""], *rows])
 
 
+def _explained(main: str, circumstances: str) -> list[str]:
+    legend = ["† The load generator may have been the limit, not the server."]
+    return [main, *(legend if BOUND in main else []), circumstances]
+
+
+def short(results: Results, circumstances: str) -> str:
+    """What README.md has: one figure of each row."""
+    return "\n\n".join(_explained(main_table(results, 1), circumstances))
+
+
 def summary(results: Results, circumstances: str) -> str:
     """What tests/MEASURED.md has: the most important, and how far the targets are."""
-    main = main_table(results)
-    legend = ["† The load generator may have been the limit, not the server."]
-    return "\n\n".join(
-        [
-            main,
-            *(legend if BOUND in main else []),
-            circumstances,
-            "### The targets",
-            targets_table(results),
-        ]
-    )
+    main = _explained(main_table(results), circumstances)
+    return "\n\n".join([*main, "### The targets", targets_table(results)])
 
 
 def markdown(results: Results, circumstances: str) -> str:

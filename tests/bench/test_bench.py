@@ -21,11 +21,20 @@ from tests import measured
 from tests.bench.__main__ import compilable, main, possible
 from tests.bench.__main__ import load as load_results
 from tests.bench.generator import Load, Outcome, generate, program
-from tests.bench.measures import BESIDE, CPU, REQUESTS, ROWS, Cell, Results, applies
+from tests.bench.measures import (
+    BESIDE,
+    CPU,
+    REQUESTS,
+    ROWS,
+    TRANSPORTS,
+    Cell,
+    Results,
+    applies,
+)
 from tests.bench.recovery import recover
 from tests.bench.relay import Relay
 from tests.bench.subject import ALL, Running
-from tests.bench.table import MAIN, full_table, main_table, targets_table
+from tests.bench.table import ALL_ROWS, MAIN, NAMES, full_table, main_table, targets_table
 from tests.bench.targets import (
     COMPILED,
     ECHO,
@@ -292,20 +301,49 @@ def test_the_command_measures_tells_and_keeps(
     for name in (OURS, "ws (Node.js)"):
         assert name in told
     # And it can be shown again.
-    written: dict[str, str] = {}
-    monkeypatch.setattr(measured, "write", lambda name, content, _: written.update({name: content}))
+    written: dict[Path, str] = {}
+
+    def write(name: str, content: str, path: Path) -> None:
+        assert measured.between(measured.replaced(path.read_text(), name, content), name) == content
+        written[path] = content
+
+    monkeypatch.setattr(measured, "write", write)
     shown = ["bench", "--from", str(kept), "--markdown", str(text), "--write"]
     monkeypatch.setattr(sys, "argv", shown)
     assert main() == 0
     assert text.read_text().startswith(f"|  |  | {OURS} |")
-    assert text.read_text().startswith(written["bench"].rstrip())
-    assert measured.replaced(measured.FIGURES.read_text(), "bench", written["bench"])
+    assert text.read_text().startswith(written[measured.FIGURES].rstrip())
+    assert main_rows(written[measured.FIGURES]) == written[measured.README]
     found, circumstances = load_results(kept)
     assert circumstances["repeat"] == 1
     assert found.value("echo-1x1-32B", "websocket", OURS, CPU) is not None
     cells = list(found)
     assert len(cells) == 3, "ws has no polling"
     assert all(outcome.sound for cell in cells for outcome in cell.outcomes)
+
+
+def main_rows(document: str) -> str:
+    """Of what tests/MEASURED.md has, what the README is to have: one figure of each row."""
+    first = {
+        f"| {row.text}, {NAMES[transport]} | {row.metrics[0].name} |"
+        for row in ALL_ROWS
+        for transport in TRANSPORTS
+    }
+    lines = document.partition("\n### The targets")[0].splitlines(keepends=True)
+    # Whatever is no row of the table is there as it is.
+    return "".join(
+        line
+        for line in lines
+        if line[:3] in ("|  ", "| -") or line[:1] != "|" or any(map(line.startswith, first))
+    )
+
+
+def test_the_readme_has_the_main_rows_of_the_document() -> None:
+    short, long = (
+        measured.between(path.read_text(), "bench") for path in (measured.README, measured.FIGURES)
+    )
+    assert main_rows(long) == short
+    assert short.count("\n| ") > len(ROWS) // 2
 
 
 def test_a_machine_that_allows_too_little_is_told_of() -> None:
