@@ -140,7 +140,8 @@ def test_a_refusal_is_the_doctors_by_its_form(status: str, said: bytes, error: s
     with stranger(head.encode() + said, b"", 0) as route, pytest.raises(Failed) as failed:
         Examination(route, 1.0)._ask({"do": "begin"}, SOON)
     number = int(status[:3])
-    found = (failed.value.status, failed.value.refused, failed.value.foreign, failed.value.location)
+    where = failed.value.headers.get("Location")
+    found = (failed.value.status, failed.value.refused, failed.value.foreign, where)
     if error is not None:
         assert found == (number, {"status": number, "error": error}, None, None)
     else:
