@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from websockets.utils import accept_key
@@ -85,17 +85,13 @@ def test_the_answer_to_another_request_is_none(what: str) -> None:
     assert failed.value.foreign is failed.value.refused is None
 
 
-@pytest.mark.parametrize("begin", [b"", b"{", b'{"number":1}\n'])
-def test_what_is_cut_is_no_whole_answer_and_no_strangers(begin: bytes) -> None:
+def no_whole_answer(serve: Callable[[socket.socket], None]) -> Failed:
+    """What the examination says where `serve` has the one connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
-            sock, _ = listener.accept()
-            with sock:
-                asked = b""
-                while not asked.endswith(b'"begin"}\n'):
-                    asked += sock.recv(65536)
-                sock.sendall(OK + b"Content-Length: 100\r\n\r\n" + begin)
+            with listener.accept()[0] as sock:
+                serve(sock)
 
         thread = threading.Thread(target=answer)
         thread.start()
@@ -103,25 +99,26 @@ def test_what_is_cut_is_no_whole_answer_and_no_strangers(begin: bytes) -> None:
         with pytest.raises(Failed, match="no whole answer") as failed:
             Examination(route, 1.0)._ask({"do": "begin"}, SOON)
         thread.join()
-    assert failed.value.foreign is None
+    return failed.value
+
+
+@pytest.mark.parametrize("begin", [b"", b"{", b'{"number":1}\n'])
+def test_what_is_cut_is_no_whole_answer_and_no_strangers(begin: bytes) -> None:
+    def cut(sock: socket.socket) -> None:
+        asked = b""
+        while not asked.endswith(b'"begin"}\n'):
+            asked += sock.recv(65536)
+        sock.sendall(OK + b"Content-Length: 100\r\n\r\n" + begin)
+
+    assert no_whole_answer(cut).foreign is None
 
 
 def test_a_reset_is_no_whole_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    def reset(sock: socket.socket) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.recv(1)
 
-        def answer() -> None:
-            sock, _ = listener.accept()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            sock.recv(1)
-            sock.close()
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        route = Route(f"http://127.0.0.1:{listener.getsockname()[1]}/fallback")
-        with pytest.raises(Failed, match="no whole answer") as failed:
-            Examination(route, 1.0)._ask({"do": "begin"}, SOON)
-        thread.join()
-    assert not failed.value.away
+    assert not no_whole_answer(reset).away
 
 
 @pytest.mark.parametrize(
