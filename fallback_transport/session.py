@@ -166,8 +166,9 @@ class Session:
             RequestFailed: its listener raised, no answer came in time, or the
                 session ended.
             TypeError, ValueError, MessageRefused: see `emit`.
-            RuntimeError: called in `on_connect`, where the client cannot answer yet, or
-                in `on_disconnect`; or, on eventlet and gevent, in another thread.
+            RuntimeError: called before `on_connect` has returned, when the client cannot
+                answer yet, or in `on_disconnect`; or, on eventlet and gevent, in another
+                thread.
         """
         if name.__class__ is not str or name in RESERVED_EVENTS:
             check_name(name)
