@@ -99,8 +99,11 @@ class ApplicationSide:
 
     @property
     def transport(self) -> str | None:
-        """The name of the transport that carries the session now, or will, as the newest that it
-        was welcomed on: handlers run before the client has committed it. None without either."""
+        """The name of the transport that carries the session now, or is about to; or None.
+
+        Handlers run before the client has committed a connection: then it is that of the newest
+        which it was welcomed on.
+        """
         carrier = self.machine.transport
         if carrier is None:
             for each in list(self.machine.connections.values()):

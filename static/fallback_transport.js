@@ -613,13 +613,14 @@
     // Who closed the session first, "local" or "peer"; and whether it is over.
     this.closedBy = null;
     this.closed = false;
-    this._closeDeadline = Infinity;
+    // When a close that is not confirmed is given up.
+    this.closeDeadline = Infinity;
     this._unstatedBytes = 0;
     this.commits = 0;
     this._nextAsk = 0;
     this.requests = 0;
-    // The connection whose commit the server is to hear of.
-    this._toAnnounce = null;
+    // The connection whose commit the server is to hear of, perhaps once more.
+    this.toAnnounce = null;
   }
 
   ClientMachine.prototype = {
@@ -656,7 +657,7 @@
       this.closedBy = "local";
       this.code = code;
       this.reason = reason;
-      this._closeDeadline = now + CLOSE_WAIT;
+      this.closeDeadline = now + CLOSE_WAIT;
     },
 
     // Whether the server has all, with our close behind it.
@@ -750,7 +751,7 @@
       }
       var question = connection.asks.filter(function (each) { return each.at === undefined; })[0];
       if (!items.length && !question && !connection.answers.length &&
-          connection !== this._toAnnounce && !(carries && this._ackDue(connection, now))) {
+          connection !== this.toAnnounce && !(carries && this._ackDue(connection, now))) {
         return null;
       }
       var unit = this._envelope(connection, connection.nextSeq, items);
@@ -779,7 +780,7 @@
     _agenda: function () {
       var self = this;
       var grant = this.grant;
-      var agenda = [[this._closeDeadline, function () { self._finish(); }]];
+      var agenda = [[this.closeDeadline, function () { self._finish(); }]];
       if (this.closed) { return []; }
       Object.keys(this.connections).forEach(function (attempt) {
         var connection = self.connections[attempt];
@@ -859,7 +860,7 @@
     commit: function (attempt) {
       var connection = this.connections[attempt];
       this._rewind(connection);
-      this._toAnnounce = this.carrier = connection;
+      this.toAnnounce = this.carrier = connection;
       connection.commit = ++this.commits;
       this.unattachedSince = Infinity;
     },
@@ -904,9 +905,9 @@
       connection.stated = this.inbox.marks();
       connection.ackAt = Infinity;
       this._unstatedBytes = 0;
-      if (polls || connection === this._toAnnounce) {
+      if (polls || connection === this.toAnnounce) {
         unit.commit = connection.commit;
-        this._toAnnounce = null;
+        this.toAnnounce = null;
         if (connection.keyless && !polls) { unit.proof = this.key; }
       }
       return unit;
@@ -1936,7 +1937,7 @@
     // Ask the WebSocket that carries, unless that was done; its commit may have been swallowed, too.
     function ask() {
       if (question()) { return; }
-      machine._toAnnounce = machine.carrier;
+      machine.toAnnounce = machine.carrier;
       // What must be received once the answer comes.
       socket.expects = machine.carrier.nextSeq - 1;
       machine.ask(socket.attempt);
@@ -2686,7 +2687,7 @@
       };
       // A new session begins by itself where the server has lost this one; not where the page has closed.
       // As codes that somebody closes with they are the application's own.
-      var isReset = machine._closeDeadline === Infinity && !refusal && !face &&
+      var isReset = machine.closeDeadline === Infinity && !refusal && !face &&
         (event.code === SERVICE_RESTART || (!machine.closedBy && (event.code === GONE || event.code === INACTIVE)));
       if (isReset) {
         session.state = "reconnecting";
