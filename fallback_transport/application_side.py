@@ -142,11 +142,11 @@ class ApplicationSide:
                 self._act(self.machine.abort(CloseCode.TOO_MANY, str(full)))
             self._wake()
 
-    def send_each(self, messages: list[Message], *, ends: bool) -> None:
+    def send_each(self, messages: list[Message], size: int, *, ends: bool) -> None:
         """Send messages of which none belongs to the others: see `runtime.Batch`."""
         with self.lock:
             try:
-                self.machine.send(messages)
+                self.machine.send(messages, size=size)
             except SessionOver:
                 return
             except OutboxFull:

@@ -340,8 +340,12 @@ class Engine:
             emission = None
         alone = len(group) == 1 and latest is None and emission is None
         if alone and group[0].size <= self._small and self.runtime.has_turns:
-            ours = list(map(self._conversations.get, recipients))
-            if None not in ours:
+            try:
+                ours = list(map(self._conversations.__getitem__, recipients))
+            except KeyError:
+                # A stock client is among them.
+                pass
+            else:
                 self.runtime.batch.add(ours, group)
                 return
         packets: list[eio.Packet] = []

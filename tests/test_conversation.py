@@ -403,8 +403,10 @@ def test_what_asks_for_an_answer_wakes_its_connection(
     "say",
     [
         lambda conversation: conversation.send([Message("one")]),
-        lambda conversation: conversation.send_each([Message("one"), Message("two")], ends=False),
-        lambda conversation: conversation.send_each([Message("one"), Message("two")], ends=True),
+        lambda conversation: conversation.send_each(
+            [Message("one"), Message("two")], 6, ends=False
+        ),
+        lambda conversation: conversation.send_each([Message("one"), Message("two")], 6, ends=True),
         lambda conversation: conversation.offer([Message("one")]),
         lambda conversation: conversation.close(4000, "bye"),
     ],
@@ -428,7 +430,7 @@ def test_what_comes_as_the_turn_ends_goes_with_what_was_sent_in_it(
     monkeypatch.setattr(room.runtime, "at_end_of_turn", flushes.append)
     before = room.attached.woken
     room.conversation.send([Message("to one")])
-    room.conversation.send_each([Message("to all")], ends=True)
+    room.conversation.send_each([Message("to all")], 6, ends=True)
     assert room.attached.woken == before
     [flush] = flushes
     flush()

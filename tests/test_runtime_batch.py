@@ -19,7 +19,8 @@ class Target:
         #: Whether the turn ended with the last.
         self.ended = False
 
-    def send_each(self, items: list[Any], *, ends: bool) -> None:
+    def send_each(self, items: list[Any], size: int, *, ends: bool) -> None:
+        assert size == sum(item.size for item in items)
         self.calls.append(items)
         self.ended = ends
 
@@ -102,7 +103,7 @@ def test_where_there_are_no_turns_it_is_handed_over_at_once() -> None:
 
 def test_ones_defect_is_logged_and_the_others_get_theirs(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Target):
-        def send_each(self, items: list[Any], *, ends: bool) -> None:
+        def send_each(self, items: list[Any], size: int, *, ends: bool) -> None:
             raise RuntimeError("told to")
 
     turn, target = Turn(), Target()

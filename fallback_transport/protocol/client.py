@@ -44,18 +44,20 @@ class ClientMachine(SessionMachine):
         self,
         items: list[Message],
         *,
+        size: int | None = None,
         urgent: bool = False,
         latest: str | None = None,
     ) -> None:
         """See `SessionMachine.send`; what belongs together must fit the credit together."""
-        size, most = sum([item.size for item in items]), self.grant.bytes + self.grant.message
+        size = sum([item.size for item in items])
+        most = self.grant.bytes + self.grant.message
         if size > most:
             raise MessageRefused(f"{size} bytes that belong together exceed the limit of {most}")
         # An event, and as many attachments as messages are granted.
         most = self.grant.messages + 1
         if len(items) > most:
             raise MessageRefused(f"{len(items)} that belong together exceed the limit of {most}")
-        super().send(items, urgent=urgent, latest=latest)
+        super().send(items, size=size, urgent=urgent, latest=latest)
 
     def hello(self, attempt: int, transport: Transport, nonce: str | None, now: float) -> Hello:
         """The first text of connection `attempt`.

@@ -126,6 +126,7 @@ class SessionMachine:
         self,
         items: list[Message],
         *,
+        size: int | None = None,
         urgent: bool = False,
         latest: str | None = None,
     ) -> None:
@@ -138,11 +139,16 @@ class SessionMachine:
         """
         if not self.state.accepts_messages:
             raise SessionOver(f"the session is {self.state.value}")
+        if size is None:
+            size = items[0].size if len(items) == 1 else sum([item.size for item in items])
         limit = self.grant.message
-        for item in items:
-            if item.size > limit:
-                raise MessageRefused(f"a message of {item.size} bytes exceeds the limit of {limit}")
-        self.outbox.append(items, urgent=urgent, latest=latest)
+        if size > limit:
+            for item in items:
+                if item.size > limit:
+                    raise MessageRefused(
+                        f"a message of {item.size} bytes exceeds the limit of {limit}"
+                    )
+        self.outbox.append(items, size=size, urgent=urgent, latest=latest)
 
     def handled(self, seq: int, now: float) -> list[Event]:
         """Message `seq` (or the close) was handled, or its handler raised."""
@@ -245,6 +251,7 @@ class SessionMachine:
         carrier = self.carrier
         sender = connection is carrier or (carrier is None and connection is self._sender())
         outbox = self.outbox
+        before = outbox.read_bytes
         if sender and self.state is not CLOSED:
             if seq <= outbox.received + 1:
                 seq, offset = max(connection.next, self._resume())
@@ -252,7 +259,7 @@ class SessionMachine:
                 size = self._fitting(ENVELOPE_BYTES)
                 items = outbox.read(seq, size, ENVELOPE_MESSAGES, offset=offset)
         if items:
-            self._sent(connection, items, now)
+            self._sent(connection, outbox.read_bytes - before, now)
         else:
             due = connection.asks or connection.answers or self._announcement(connection)[0]
             if not due and not (sender and self._ack_due(connection, now)):
@@ -312,8 +319,8 @@ class SessionMachine:
         """The connection on which messages and acks go out."""
         return self.carrier
 
-    def _sent(self, connection: Connection, items: tuple[Carried, ...], now: float) -> None:
-        """A WebSocket is given messages; a server watches whether they arrive."""
+    def _sent(self, connection: Connection, size: int, now: float) -> None:
+        """A WebSocket is given messages, of so many bytes; a server watches whether they arrive."""
 
     def _committed(self, attempt: int, envelope: Envelope, now: float) -> list[Event]:
         """What a commit in a received envelope changes; only a server gets commits."""

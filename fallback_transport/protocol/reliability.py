@@ -54,6 +54,7 @@ class Outbox:
         "confirmed",
         "got",
         "last",
+        "read_bytes",
         "received",
         "replaced",
         "replays",
@@ -72,6 +73,8 @@ class Outbox:
         #: The highest number that was read to be sent, and how many were once more.
         self.sent = 0
         self.replays = 0
+        #: How many bytes were read to be sent, again or not.
+        self.read_bytes = 0
         #: How many messages were replaced by a later one before they were sent.
         self.replaced = 0
         # Lists, for an idle session has many empty ones; what is confirmed is its beginning.
@@ -100,12 +103,18 @@ class Outbox:
         self._release()
 
     def append(
-        self, items: Sequence[Item], *, urgent: bool = False, latest: str | None = None
+        self,
+        items: Sequence[Item],
+        *,
+        size: int | None = None,
+        urgent: bool = False,
+        latest: str | None = None,
     ) -> None:
         """Take messages to send, that belong together.
 
         Args:
             items: the messages, or the close that ends this direction.
+            size: their bytes, if they are counted already: what many are sent is the same for all.
             urgent: they may exceed the peer's credit and overtake what waits for it.
             latest: one message alone replaces, in its place, that of the same key, if this was
                 never read to be sent.
@@ -117,7 +126,8 @@ class Outbox:
         if latest is not None and len(items) == 1 and self._replace(latest, items[0]):
             return
         count = len(items)
-        size = items[0].size if count == 1 else sum([item.size for item in items])
+        if size is None:
+            size = sum([item.size for item in items])
         bounds, kept = self.bounds, len(self._numbered) + self._held_count
         roomy = kept + count <= bounds.messages and self.bytes + size <= bounds.bytes
         if not (roomy and size <= bounds.message) and not isinstance(items[0], Close):
@@ -185,13 +195,17 @@ class Outbox:
                     self.sent = seq
                 else:
                     self.replays += 1
+                self.read_bytes += last.size
                 return (last,)
         start = seq - self.confirmed - 1
         if seq > self.sent and not offset:
             fresh = self._numbered[start : start + count]
-            if fresh and sum([item.size for item in fresh]) <= size:
+            # Nearly always it is all that is kept.
+            wanted = self.bytes if len(fresh) == len(self) else sum([i.size for i in fresh])
+            if fresh and wanted <= size:
                 # All of it fits, for the first time.
                 self.sent = seq + len(fresh) - 1
+                self.read_bytes += wanted
                 return tuple(fresh)
         items: list[Carried] = []
         for index in range(start, min(len(self._numbered), start + count)):
@@ -204,6 +218,7 @@ class Outbox:
             if items and size < 0:
                 break
             items.append(item)
+            self.read_bytes += item.size
             if isinstance(item, Part) and not item.finished:
                 break
         if items:
@@ -220,15 +235,20 @@ class Outbox:
     def _confirm(self, handled: int) -> None:
         count = handled - self.confirmed
         size = outside = outside_bytes = 0
-        if count == 1 and not self._urgent:
-            size = self._numbered.pop(0).size
-        else:
-            for number, item in enumerate(self._numbered[:count], self.confirmed + 1):
-                size += item.size
-                if self._urgent and number in self._urgent:
+        if self._urgent:
+            for index in range(count):
+                number = self.confirmed + 1 + index
+                if number in self._urgent:
                     self._urgent.discard(number)
                     outside += 1
-                    outside_bytes += item.size
+                    outside_bytes += self._numbered[index].size
+        if count == len(self._numbered) and not self._held:
+            # Nearly always: all there is.
+            size = self.bytes
+            self._numbered.clear()
+        else:
+            for item in self._numbered[:count]:
+                size += item.size
             del self._numbered[:count]
         self.confirmed = handled
         self.bytes -= size

@@ -12,7 +12,6 @@ from .envelope import End, Envelope, Grant, PollRequest
 from .errors import MalformedEnvelope, RemoteProtocolError
 from .events import POLLING, WEBSOCKET, Event, Transport
 from .machine import ACK_DELAY, ENVELOPE_BYTES, MAX_CANDIDATES, SessionMachine
-from .message import Carried
 from .reliability import Bounds
 from .state import CLOSED
 
@@ -264,9 +263,8 @@ class ServerMachine(SessionMachine):
         inactivity = self.grant.inactivity
         return inactivity if self.committed else min(UNCOMMITTED_WAIT, inactivity)
 
-    def _sent(self, connection: Connection, items: tuple[Carried, ...], now: float) -> None:
-        for item in items:
-            connection.unreceived += item.size
+    def _sent(self, connection: Connection, size: int, now: float) -> None:
+        connection.unreceived += size
         if connection is self.carrier and connection.doubt_at is None:
             self._watch(connection, now)
 

@@ -25,10 +25,11 @@ class Item(Protocol):
 class Target(Protocol):
     """Who is sent something."""
 
-    def send_each(self, items: list[Any], *, ends: bool) -> None:
+    def send_each(self, items: list[Any], size: int, *, ends: bool) -> None:
         """Take all of it, which came one by one.
 
         Args:
+            size: its bytes.
             ends: the turn does, and with it all that it is sent in it, if nothing else was said to
                 be flushed: it is to be written now, not when each of the others has it.
         """
@@ -84,11 +85,11 @@ class Batch(Generic[T]):
     def _hand_over(self, *, ends: bool) -> None:
         if not self.items:
             return
-        targets, items = self._targets, self.items
+        targets, items, size = self._targets, self.items, self._size
         self._targets, self.items, self._size = [], [], 0
         for target in targets:
             try:
-                target.send_each(items, ends=ends)
+                target.send_each(items, size, ends=ends)
             except Exception:
                 # One target's defect must not keep the others from what they are sent.
                 logger.exception("what was sent to several did not reach one of them")
