@@ -395,9 +395,8 @@
 
   // The same for the body of a polling answer: without its end mark it was cut, or is not ours.
   function decodeBody(text) {
-    var end = text.length - END_MARK.length;
-    if (end < 0 || text.slice(end) !== END_MARK) { throw malformed(); }
-    return decode(text.slice(0, end));
+    if (text.slice(-END_MARK.length) !== END_MARK) { throw malformed(); }
+    return decode(text.slice(0, -END_MARK.length));
   }
 
   function decodeBinary(bytes) {
@@ -456,7 +455,8 @@
     confirm: function (handled, received, got) {
       var last = this.last();
       var partial = this.items[received - this.confirmed];
-      if (handled > last || received > last || (got && received >= this.confirmed &&
+      // What is handled is received.
+      if (received > last || (got && received >= this.confirmed &&
           (received === last || got >= partial.data.length))) {
         throw failure(PROTOCOL_ERROR, "an ack of what was not sent", true);
       }
@@ -465,9 +465,8 @@
       this.bytes -= sizeOf(gone);
       this.confirmed += gone.length;
       this.numbered -= gone.length;
-      var highest = Math.max(received, this.confirmed);
-      if (highest > this.received) {
-        this.received = highest;
+      if (received > this.received) {
+        this.received = received;
         this.got = 0;
       }
       if (received === this.received && got > this.got) { this.got = got; }
@@ -491,12 +490,12 @@
       var end = Math.min(this.numbered, start + count);
       for (var i = start; i < end && !isUnfinished(items[items.length - 1]); i++) {
         var item = this.items[i];
-        if (i === start && !item.code && (offset || item.size > size)) {
+        if (!items[0] && !item.code && (offset || item.size > size)) {
           if (whole) { break; }
           item = partOf(item, offset, size);
         }
         size -= item.size;
-        if (i > start && size < 0) { break; }
+        if (items[0] && size < 0) { break; }
         items.push(item);
         // How much of it the network was ever given.
         this.items[i].given = isUnfinished(item) ?
@@ -637,9 +636,6 @@
 
     accepts: function () { return !this.closedBy && !this.closed; },
 
-    // Whether what has arrived is still for the application.
-    delivers: function () { return !this.closed && this.closedBy !== "local"; },
-
     handled: function (seq, now) {
       this._unstatedBytes += this.inbox.done(seq);
       this._scheduleAck(now);
@@ -742,8 +738,9 @@
       var carries = connection === this.carrier;
       if (carries && !this.closed) {
         // Go on behind what the server has received.
-        if (connection.nextSeq <= outbox.received) { this._rewind(connection); }
-        if (connection.nextSeq === outbox.received + 1) {
+        if (connection.nextSeq <= outbox.received) {
+          this._rewind(connection);
+        } else if (connection.nextSeq === outbox.received + 1) {
           connection.nextUnit = Math.max(connection.nextUnit, outbox.got);
         }
         items = outbox.read(connection.nextSeq, this._fitting(ENVELOPE_BYTES), ENVELOPE_MESSAGES,
@@ -1487,14 +1484,10 @@
       var open = true;
       var begun = 0;
 
-      function stop() {
-        open = false;
-        clear(name);
-      }
-
       function end(status) {
         if (!open) { return; }
-        stop();
+        open = false;
+        clear(name);
         if (!status) { xhr.abort(); }
         // Asked for only where it may be: from another origin a browser complains of it.
         if (status >= 400) { heed(xhr.getResponseHeader("Retry-After")); }
@@ -1518,12 +1511,12 @@
         setPatience(name, 0, end);
       }
       return function () {
-        if (open) {
-          stop();
-          xhr.abort();
-        }
+        done = ignore;
+        end();
       };
     }
+
+    function ignore() {}
 
     // How many bytes one answer, or one request, may have: fewer where such were cut or refused. After
     // a while more is tried; where that fails, not before `rest`, then ever less often.
@@ -1608,7 +1601,14 @@
       // Do what is to be done: one waiting request always, one sending request when there is something.
       function kick() {
         if (carrier !== connection) { return; }
-        if (isFree(sending) && isMissing()) { send(); }
+        if (isFree(sending) && isMissing()) {
+          if (machine.outbox.last() > machine.outbox.received) {
+            send();
+          } else if (!timers[STALL]) {
+            // Nothing stalls now. No pause of the lane: a reply, or what has credit at last, goes at once.
+            set(STALL, ATTENTION * patience(), send);
+          }
+        }
         if (isFree(waiting) && !stalled) { wait(); }
       }
 
@@ -1655,7 +1655,7 @@
           abort(waiting);
           // Not for as long as it takes: what comes down is not to wait for what is slow to go up.
           set(STALL, 2 * patience(), function () {
-            stalled = false;
+            sent();
             flush();
           });
         });
@@ -1668,7 +1668,7 @@
           function (answer, took) {
             measured(took);
             if (isLarge(unit)) { posts.passed(); }
-            return progress() === before && backoff(2);
+            return unit.seq && progress() === before && backoff(2);
           });
       }
 
@@ -1761,10 +1761,8 @@
         // It was not the WebSocket, then, or not it alone.
         suspicion = null;
         if (lane.failures < 2) { return; }
-        if (!troubled) {
-          troubled = true;
-          changed();
-        }
+        troubled = true;
+        changed();
         // Another network perhaps: what was known of WebSocket may be wrong. Or not: then once.
         if (!socket && (!isJudged() || lane.failures === 3)) { open(); }
       }
@@ -1824,11 +1822,10 @@
     // A waiting request was cut after `took`; without a status perhaps after half of it, because a
     // browser repeats what fails on a connection that it has used before.
     function pollCut(took, wait, status) {
-      var time = Math.min(took, wait);
       // One that was held for longer than it was to be: cut once and repeated. Or the answer was
       // swallowed, or the server is slow; for these a second lesson would be no help.
       if (took >= 1000 && wait > timing.minWait && (took <= wait || allowed("wait") === Infinity)) {
-        learn("wait", 0.8 * (status ? time : time / 2));
+        learn("wait", 0.8 * Math.min(took, wait) / (status ? 1 : 2));
       }
     }
 
@@ -2128,11 +2125,10 @@
       // so it is if it does so next.
       machine.settled = connection.startedAt < now() - timing.margin;
       if (machine.settled) { lostFrom = {}; }
-      var isNews = troubled || suspicion;
       retries = strangers = doubted = 0;
       troubled = false;
       if (connection === poller) { polled(); }
-      if (isNews) { changed(); }
+      changed();
       act();
       return carrier === connection;
     }
@@ -2257,7 +2253,7 @@
       troubled = false;
     }
 
-    function bequeath(body) { post(BEQUEST, body, timing.shortWait, function () {}); }
+    function bequeath(body) { post(BEQUEST, body, timing.shortWait, ignore); }
 
     function discard(connection) {
       if (!connection) { return; }
@@ -2594,7 +2590,7 @@
       // A page that goes on with a session hears that it is open before it hears anything else.
       if (reopens) { changed(); }
       // A listener of the message before has closed the session.
-      if (!machine.delivers()) { return; }
+      if (machine.closed || machine.closedBy === "local") { return; }
       try {
         // A packet where an attachment was announced, or the other way around.
         if (isText(event.data) !== !packet) { throw malformed(); }

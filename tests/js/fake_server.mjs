@@ -108,6 +108,8 @@ class Session {
     this.partial = null;
     this.received = 0;
     this.handled = 0;
+    // What of that the last answer to a poll has said.
+    this._stated = 0;
     this.messages = [];
     this.events = [];
     this.replies = [];
@@ -413,6 +415,7 @@ class Session {
 
   _answer(connection, waiting) {
     let items = [];
+    this._stated = this.handled;
     if (waiting) {
       let room = connection.held.limit ?? Infinity;
       for (let seq = this.peer + 1; seq <= this.sent.length; seq++) {
@@ -438,7 +441,10 @@ class Session {
     const sender = this.sender();
     if (!sender) return;
     if (!sender.socket) {
-      if (sender.held && this.sent.length > this.peer) this._answerHeld(sender, this._answer(sender, true));
+      const granted = this.handled - this._stated;
+      if (sender.held && (this.sent.length > this.peer || (granted && granted >= this.server.grant.messages >> 1))) {
+        this._answerHeld(sender, this._answer(sender, true));
+      }
       return;
     }
     if (sender.next <= this.peer) Object.assign(sender, { next: this.peer + 1, unit: 0 });
