@@ -95,6 +95,8 @@
   var CUT_FOR = 60000;
   // What is smaller than a packet of the network is not swallowed for its size.
   var PACKET = 1000;
+  // So often in a row what came did not follow what is here: bytes were altered, on the way or before.
+  var REFUSALS = 10;
   // So often a WebSocket of a page tries the server before it counts as out of reach: for a second, if
   // it refuses.
   var TRIES = 2;
@@ -526,12 +528,14 @@
     this.got = 0;
     this.partial = null;
     this.sizes = {};
+    // How often, since anything came, what came did not follow it.
+    this.refusals = 0;
   }
 
   Inbox.prototype = {
     // The new ones among `items`, which begin at `seq`, each with its number.
     take: function (seq, items) {
-      if (seq > this.received + 1) { throw failure(PROTOCOL_ERROR, "a gap"); }
+      if (seq > this.received + 1) { this._refuse(PROTOCOL_ERROR); }
       var fresh = [];
       for (var i = 0; i < items.length; i++) {
         var item = items[i];
@@ -542,7 +546,7 @@
           if (!item) { break; }
         }
         this._limited(item.size);
-        this.got = 0;
+        this.got = this.refusals = 0;
         this.partial = null;
         this.received += 1;
         this.sizes[this.received] = item.size;
@@ -558,9 +562,9 @@
       var data = part.data;
       var text = isText(data);
       var partial = this.partial;
-      if (part.offset > this.got) { throw failure(PROTOCOL_ERROR, "a gap"); }
+      if (part.offset > this.got) { this._refuse(PROTOCOL_ERROR); }
       if (this.got && (partial.total !== part.total || isText(partial.data) !== text)) {
-        throw malformed();
+        this._refuse(MALFORMED);
       }
       this._limited(part.total);
       if (!this.got) {
@@ -572,12 +576,18 @@
         data = slice(data, this.got - part.offset);
         if (text) { partial.data += data; } else { partial.data.set(data, this.got); }
         this.got = part.end;
+        this.refusals = 0;
       }
       return this.got < part.total ? null : new Message(partial.data);
     },
 
     _limited: function (size) {
       if (size > this.limit) { throw failure(TOO_LARGE, "a message beyond the grant", true); }
+    },
+
+    // The connection ends; the session does where no resume helps, for what either end knows is wrong.
+    _refuse: function (code) {
+      throw failure(code, "messages are missing", ++this.refusals >= REFUSALS);
     },
 
     marks: function () { return [this.handled, this.received, this.got].join(); },

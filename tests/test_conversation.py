@@ -364,6 +364,22 @@ def test_an_impossible_mark_ends_the_session(room: Room) -> None:
     assert room.layer.log == [(CloseCode.PROTOCOL_ERROR, end.reason, False)]
 
 
+def test_what_never_follows_ends_the_session_whatever_else_goes_on(room: Room) -> None:
+    behind = Envelope(seq=room.seq + 1, messages=(Message("z"),))
+    reason = f"again and again: expected {room.seq}, got {behind.seq}"
+    for _ in range(9):
+        end = room.conversation.receive(1, behind)
+        assert end is not None
+        assert (end.code, end.session) == (CloseCode.PROTOCOL_ERROR, False)
+        # The other direction works all the while.
+        assert room.receive() is None
+    end = room.conversation.receive(1, behind)
+    assert end is not None
+    assert (end.code, end.reason, end.session) == (CloseCode.PROTOCOL_ERROR, reason, True)
+    room.runtime.run()
+    assert room.layer.log == [(CloseCode.PROTOCOL_ERROR, reason, False)]
+
+
 def test_refusals_have_short_reasons(room: Room) -> None:
     end = room.conversation.refused(SequenceGap("x" * 500))
     assert len(end.reason) <= 123

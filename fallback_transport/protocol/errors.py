@@ -7,6 +7,7 @@
     │   ├── MalformedEnvelope   bytes that are no envelope        (4400)
     │   ├── UnsupportedVersion  a hello of another version        (4426)
     │   ├── SequenceGap         messages before these are missing (1002)
+    │   ├── OutOfStep           either, again and again           (its code)
     │   ├── ImpossibleMark      an ack of what was never sent     (1002)
     │   └── MessageTooLarge     a message beyond the grant        (4413)
     └── LocalProtocolError      the caller did; nothing was changed
@@ -50,6 +51,22 @@ class UnsupportedVersion(RemoteProtocolError):
 
 class SequenceGap(RemoteProtocolError):
     """Messages start beyond the next one expected: some are missing."""
+
+
+class OutOfStep(RemoteProtocolError):
+    """However often the session resumes, what comes does not follow what is here.
+
+    What one of the ends knows was altered on the way: a mark, or the first part of a message.
+
+    Args:
+        error: what was to be raised once more; its code is kept.
+    """
+
+    fatal = True
+
+    def __init__(self, error: RemoteProtocolError) -> None:
+        super().__init__(f"again and again: {error}")
+        self.code = error.code
 
 
 class ImpossibleMark(RemoteProtocolError):

@@ -18,6 +18,8 @@ from .errors import (
     MessageRefused,
     MessageTooLarge,
     OutboxFull,
+    OutOfStep,
+    RemoteProtocolError,
     SequenceGap,
 )
 from .message import Carried, Close, Item, Message, Part
@@ -318,6 +320,9 @@ class Outbox:
             self.last += len(group)
 
 
+#: So often in a row what came did not follow what is here, before no resume is to help.
+MAX_REFUSALS: Final = 10
+
 #: So many pieces of a message become one: each weighs as much as 60 characters beside its own.
 MANY_PIECES: Final = 256
 
@@ -334,10 +339,12 @@ class _Partial:
         #: What came last, to become one of these.
         self._last: list[Any] = []
 
+    def has(self, part: Part) -> bool:
+        """Whether it can be a part of the same message."""
+        return type(part.data) is self.kind and part.total == self.total
+
     def add(self, part: Part) -> None:
         """Take what is new in a part that begins no later than this one ends."""
-        if type(part.data) is not self.kind or part.total != self.total:
-            raise MalformedEnvelope("a part of another message")
         if part.end <= self.got:
             return
         fresh = part
@@ -365,6 +372,7 @@ class Inbox:
 
     __slots__ = (
         "_partial",
+        "_refused",
         "_sizes",
         "duplicates",
         "handled",
@@ -382,6 +390,8 @@ class Inbox:
         self.duplicates = 0
         self._sizes: dict[int, int] = {}
         self._partial: _Partial | None = None
+        #: How often what came did not follow what is here, and what that was: received and got.
+        self._refused = 0, (0, 0)
 
     @property
     def pending(self) -> int:
@@ -405,10 +415,11 @@ class Inbox:
             SequenceGap: what is before `seq`, or before the part that comes first, is missing;
                 nothing was taken.
             MalformedEnvelope: parts that are not of one message; nothing was taken.
+            OutOfStep: one of these for the tenth time, and nothing new came in between.
             MessageTooLarge: a message beyond the limit.
         """
         if seq > self.received + 1:
-            raise SequenceGap(f"expected {self.received + 1}, got {seq}")
+            raise self._refusal(SequenceGap(f"expected {self.received + 1}, got {seq}"))
         fresh: list[tuple[int, Item]] = []
         for number, item in enumerate(items, seq):
             if number <= self.received:
@@ -434,13 +445,22 @@ class Inbox:
         return fresh
 
     def _add(self, part: Part) -> None:
-        if part.offset > self.got:
-            raise SequenceGap(f"expected unit {self.got}, got {part.offset}")
         partial = self._partial or _Partial(part)
+        if part.offset > partial.got:
+            raise self._refusal(SequenceGap(f"expected unit {partial.got}, got {part.offset}"))
+        if not partial.has(part):
+            raise self._refusal(MalformedEnvelope("a part of another message"))
         partial.add(part)
         if max(partial.size, part.total) > self.limit:
             raise MessageTooLarge(f"a message of {part.total} units; at most {self.limit} bytes")
         self._partial = partial
+
+    def _refusal(self, error: RemoteProtocolError) -> RemoteProtocolError:
+        """What to raise where what comes does not follow what is here."""
+        (times, place), here = self._refused, (self.received, self.got)
+        times = times + 1 if place == here else 1
+        self._refused = times, here
+        return error if times < MAX_REFUSALS else OutOfStep(error)
 
     def done(self, seq: int) -> int:
         """Message `seq` was handled, or raised; the mark rises over all that are.

@@ -6,7 +6,7 @@ import test from "node:test";
 
 import { generator, START } from "./fake_environment.mjs";
 import { decodeBody } from "./fake_server.mjs";
-import { Page } from "./page.mjs";
+import { Page, sent } from "./page.mjs";
 
 const MINUTE = 60_000;
 const TIMES = [5, 10, 15, 20, 30];
@@ -387,4 +387,71 @@ test("4408 is no strike if the question has just come through: the page was asle
     assert.equal(verdict(page)?.reason, slept ? undefined : "unstable");
     page.talks();
   }
+});
+
+// --- Bytes that are altered on the way -----------------------------------------------
+
+// A page for whose texts from the server `page.alter(text, transport)` stands, once it is set.
+function altering(transports) {
+  const page = new Page({ options: { transports }, before: ({ server }) => {
+    const alter = (text, transport) => page && page.alter && typeof text === "string" ? page.alter(text, transport) : text;
+    const { poll, socket } = server;
+    server.piece = 1000;
+    server.poll = (body, respond, ...more) =>
+      poll.call(server, body, (status, text, found) => respond(status, alter(text, "polling"), found), ...more);
+    server.socket = ({ send, close }) => socket.call(server, { send: (data) => send(alter(data, "websocket")), close });
+  } });
+  return page.on(transports[0]).advance(3000);
+}
+
+// The number of what comes is one too high.
+const higher = (text) => text.replace(/^(a.*) s(\d+)/, (found, marks, seq) => `${marks} s${+seq + 1}`);
+
+for (const transports of [["websocket"], ["polling"], ["websocket", "polling"]]) {
+  test(`the total of a message's first part is altered once, on ${transports}: the session ends, and says so`, () => {
+    const page = altering(transports);
+    const posts = page.posts.length;
+    let times = 0;
+    page.alter = (text) => text.replace(/\x1ep0\/5/, (found) => (times++ ? found : "\x1ep0/6"));
+    page.session.send("one");
+    page.peer.emit("message", "x".repeat(5000));
+    page.until(() => page.session.state === "reconnecting", "it is tried again");
+    page.session.send("two");
+    page.until(() => page.session.state === "closed", "it is over", transports[1] ? 10_000 : 300_000);
+    const { code, reason, wasClean } = page.last("close");
+    assert.deepEqual([code, reason, wasClean], [4400, "messages are missing", false]);
+    assert.equal(page.count("error"), 1);
+    assert.deepEqual(page.peer.events, [["message", "one"], ["message", "two"]]);
+    assert.ok(page.posts.length - posts < 50, `${page.posts.length - posts} posts`);
+    page.over();
+  });
+}
+
+test("the numbers of all that comes are altered: the session ends with the tenth, and tells what is unconfirmed", () => {
+  const page = altering(["polling"]);
+  let times = 0;
+  page.alter = (text) => {
+    times += higher(text) !== text;
+    return higher(text);
+  };
+  page.peer.holds = true;
+  page.session.send("one");
+  page.peer.emit("message", "x");
+  page.until(() => page.session.state === "closed", "it is over");
+  assert.equal(times, 10);
+  const { code, reason, unconfirmed } = page.last("close");
+  assert.deepEqual([code, reason, unconfirmed], [1002, "messages are missing", [sent("message", "one")]]);
+  page.over();
+});
+
+test("the numbers of all that comes are altered on WebSocket alone: it gives way to polling, and nothing ends", () => {
+  const page = altering(["websocket", "polling"]);
+  page.alter = (text, transport) => (transport === "websocket" ? higher(text) : text);
+  for (let i = 1; i <= 20; i++) {
+    page.peer.emit("message", i);
+    page.until(() => page.messages.length === i, "it came", 10_000);
+    page.advance(MINUTE);
+  }
+  assert.deepEqual([page.session.state, page.count("close"), page.count("reset")], ["open", 0, 0]);
+  page.talks();
 });

@@ -106,7 +106,7 @@ const BREACHES = {
   "4413 true": "MessageTooLarge",
 };
 
-const nameOf = (error) => LOCAL_ERRORS[error.code] ?? BREACHES[`${error.code} ${Boolean(error.fatal)}`];
+const nameOf = (error) => error.fatal && /missing/.test(error.message) ? "OutOfStep" : LOCAL_ERRORS[error.code] ?? BREACHES[`${error.code} ${Boolean(error.fatal)}`];
 
 class Replay {
   constructor(library, transcript) {

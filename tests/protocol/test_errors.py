@@ -26,6 +26,14 @@ def test_the_peers_errors_say_what_ends(
     assert not issubclass(error, errors.LocalProtocolError)
 
 
+@pytest.mark.parametrize("kind", [errors.MalformedEnvelope, errors.SequenceGap])
+def test_what_comes_again_and_again_ends_the_session_with_its_own_code(
+    kind: type[errors.RemoteProtocolError],
+) -> None:
+    error = errors.OutOfStep(kind("why"))
+    assert (error.code, error.fatal, str(error)) == (kind.code, True, "again and again: why")
+
+
 @pytest.mark.parametrize("name", ["MessageRefused", "OutboxFull", "SessionOver"])
 def test_the_callers_errors_are_not_the_peers(name: str) -> None:
     error = getattr(errors, name)
@@ -37,6 +45,6 @@ def test_the_tree_is_drawn_as_it_is() -> None:
     drawn = errors.__doc__ or ""
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     tree = [found for found in classes if issubclass(found, Exception)]
-    assert len(tree) == 11
+    assert len(tree) == 12
     assert all(found.__name__ in drawn for found in tree)
     assert all(issubclass(found, errors.ProtocolError) for found in tree)

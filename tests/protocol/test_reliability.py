@@ -16,10 +16,11 @@ from fallback_transport.protocol.errors import (
     MessageRefused,
     MessageTooLarge,
     OutboxFull,
+    OutOfStep,
     SequenceGap,
 )
 from fallback_transport.protocol.message import Carried, Close, Item, Message, Part
-from fallback_transport.protocol.reliability import Bounds, Inbox, Outbox
+from fallback_transport.protocol.reliability import MAX_REFUSALS, Bounds, Inbox, Outbox
 
 EVERYTHING = 10**6
 
@@ -550,6 +551,24 @@ def test_a_part_that_does_not_go_on_takes_nothing(part: Part, error: type[Except
         box.take(1, [part])
     assert (box.received, box.got) == (0, 2)
     assert box.take(1, [Part("cdef", 2, 6)]) == [(1, m("abcdef"))]
+
+
+def test_what_never_follows_is_refused_for_good_unless_anything_new_comes() -> None:
+    box = Inbox()
+    new: list[Carried] = [m("a"), Part("ab", 0, 6), Part("cd", 2, 6), Part("ef", 4, 6), m("b")]
+    for item in new:
+        for _ in range(MAX_REFUSALS - 1):
+            with pytest.raises(SequenceGap):
+                box.take(box.received + 2, [m("z")])
+        box.take(box.received + 1, [item])
+    for _ in range(MAX_REFUSALS - 1):
+        with pytest.raises(SequenceGap):
+            box.take(box.received + 1, [Part("z", 1, 2)])
+        # What is known is nothing new.
+        box.take(box.received, [m("b")])
+    with pytest.raises(OutOfStep, match=r"^again and again: expected unit 0, got 1$"):
+        box.take(box.received + 1, [Part("z", 1, 2)])
+    assert box.received == 3
 
 
 @pytest.mark.parametrize("data", ["ab" * 40_000, b"ab" * 40_000])
