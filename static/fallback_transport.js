@@ -887,7 +887,7 @@
     ended: function (end) {
       var last = this.outbox.last();
       if (this.closed) { return; }
-      this.outbox.confirm(Math.min(end.ack, last), Math.min(end.received, last));
+      this.outbox.confirm(Math.min(end.ack, end.received, last), Math.min(end.received, last));
       if (this.isLeft()) {
         this._finish();
       } else {

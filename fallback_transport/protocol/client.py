@@ -131,7 +131,9 @@ class ClientMachine(SessionMachine):
         """Take the end of the session, outside the numbering."""
         if self.state is State.CLOSED:
             return []
-        self.outbox.confirm(min(end.ack, self.outbox.last), min(end.received, self.outbox.last))
+        # What is handled is received, whatever it says.
+        received = min(end.received, self.outbox.last)
+        self.outbox.confirm(min(end.ack, received), received)
         if self._closed_by is By.LOCAL and not len(self.outbox):
             return self._finish()
         return self.abort(end.code, end.reason)

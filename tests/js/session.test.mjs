@@ -411,6 +411,20 @@ test("addEventListener and removeEventListener, each listener once", () => {
   assert.equal(count, 1);
 });
 
+both("an end says more is handled than received: no more is, and what is left is counted", (transport) => {
+  const page = new Page({ options: { transports: [transport] } }).on(transport).advance(3000);
+  const { outbox } = page.session._core.machine();
+  page.network.onpost = () => ({ lost: true });
+  page.network.onframe = () => 0;
+  for (const text of ["one", "x".repeat(600_000), "three"]) page.session.send(text);
+  const received = outbox.confirmed + 1;
+  // It has some of the second.
+  outbox.confirm(received - 1, received, 1000);
+  page.session._core.ended({ code: 4321, reason: "over", session: true, ack: received + 2, received });
+  assert.deepEqual(page.last("close").unconfirmed.map(({ data }) => data.length), [600_000, 5]);
+  assert.ok(page.session.bufferedAmount > 590_000);
+});
+
 both("replies go ahead of what waits for credit", (transport) => {
   const page = open(transport, { grant: { messages: 2 } });
   page.peer.holds = true;
