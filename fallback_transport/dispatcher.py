@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import socketio
+from werkzeug.wrappers import Response
 
 from .application import MalformedPacket
 from .catch_all import CatchAll
@@ -33,6 +34,9 @@ from .session import ConnectionRefused, Session, Sessions
 #: Instead of an argument that python-socketio leaves out: after a TypeError it takes the handler
 #: for one of an older kind and calls again, which must not run the application's a second time.
 _AGAIN: Any = object()
+
+#: What a view answers with, and so how a decorator of views, as a `login_required`, says no.
+_VIEWS_ANSWERS = (Response, tuple, str, bytes)
 
 
 class Dispatcher:
@@ -129,7 +133,8 @@ class Dispatcher:
     ) -> tuple[int, str] | None:
         """Why a client is not welcome, or None; False is no, as it is to python-socketio."""
         try:
-            if self.call(environ, client, name, handler) is False:
+            result = self.call(environ, client, name, handler)
+            if result is False or isinstance(result, _VIEWS_ANSWERS):
                 raise ConnectionRefused
         except ConnectionRefused as refused:
             return refused.code, refused.reason

@@ -94,8 +94,9 @@ class Handlers:
     def on_connect(self, handler: Any = None, *, namespace: str | None = None) -> Any:
         """Register ``f(client)``, called once for each session.
 
-        Raise `ConnectionRefused` in it to refuse the client, or return False. Each namespace
-        has its own; where there is none, everybody is welcome.
+        Raise `ConnectionRefused` in it to refuse the client, or return False; a view's answer
+        (a text, a tuple, a `Response`), as a decorator of views gives it, refuses, too. Each
+        namespace has its own; where there is none, everybody is welcome.
         """
         return self._decorate(CONNECT, handler, namespace)
 
@@ -159,8 +160,9 @@ class Handlers:
         request that resumes, with the cookies of now: for what has to be asked again, as
         whether a login still holds.
 
-        Raise `ConnectionRefused` in it to end the session, or return False; what waits for its
-        handlers then stays unconfirmed. So does whatever else it raises, with 1011.
+        Raise `ConnectionRefused` in it to end the session, or return what refuses in
+        `on_connect`; what waits for its handlers then stays unconfirmed. So does whatever else
+        it raises, with 1011.
         """
         return self._decorate(RESUME, handler, namespace)
 

@@ -90,6 +90,29 @@ def test_false_refuses_as_it_does_in_python_socketio(transport: FallbackTranspor
         assert client.closed == (4401, "refused")
 
 
+@pytest.mark.parametrize("answer", [flask.redirect("/login"), ("log in", 401), "log in", b"no"])
+def test_a_views_decorator_keeps_out_whom_it_refuses(
+    transport: FallbackTransport, answer: Any
+) -> None:
+    """It calls no handler and answers, as Flask-HTTPAuth's does always."""
+    logged_in = iter([True, True, False, False])
+
+    def login_required(handler: Any) -> Any:
+        return lambda *arguments: handler(*arguments) if next(logged_in) else answer
+
+    transport.on_connect(login_required(lambda client: client.join("members")))
+    transport.on_resume(login_required(lambda client: None))
+    with TestClient(transport) as client:
+        client.cut()
+        client.reconnect()
+        assert client.closed is None
+        client.cut()
+        client.reconnect()
+        assert client.closed == (4401, "refused")
+    with TestClient(transport) as client:
+        assert client.closed == (4401, "refused")
+
+
 def test_a_resume_handler_that_raises_is_told_to_the_handler_of_errors(
     transport: FallbackTransport, caplog: pytest.LogCaptureFixture
 ) -> None:
