@@ -435,9 +435,10 @@ class ApplicationSide:
                     self._replies = None
 
     def _run(self, unit: Unit) -> None:
+        # What one handler leaves in context variables is not the next one's.
+        context = Context()
         try:
-            # What one handler leaves in context variables is not the next one's.
-            Context().run(unit.run, *unit.arguments)
+            context.run(unit.run, *unit.arguments)
         except MalformedPacket as error:
             logger.warning("session %s: %s", self.id, error)
         except (KeyboardInterrupt, SystemExit):
@@ -445,8 +446,9 @@ class ApplicationSide:
             raise
         except BaseException:
             # The one boundary behind all application code: the session lives on. The
-            # time-outs of eventlet and gevent are no `Exception`.
-            logger.exception("session %s: a handler raised", self.id)
+            # time-outs of eventlet and gevent are no `Exception`. What reports it, as Sentry does,
+            # has noted in context variables what the handler has said of it.
+            context.run(logger.exception, "session %s: a handler raised", self.id)
         finally:
             with self.lock:
                 self._handled(unit)

@@ -246,6 +246,31 @@ def test_a_handler_that_raises_is_logged_and_counts_as_handled(
     assert room.conversation.open
 
 
+def test_what_reports_an_error_finds_what_its_handler_has_noted(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+    reported: list[tuple[str, str]] = []
+
+    def handle(data: str | bytes) -> None:
+        user.set(str(data))
+        raise ValueError
+
+    def report(record: logging.LogRecord) -> bool:
+        reported.append((record.getMessage(), user.get()))
+        return True
+
+    monkeypatch.setattr(room.layer, "handle", handle)
+    logger = logging.getLogger("fallback_transport.session")
+    logger.addFilter(report)
+    try:
+        room.receive("ann", "bob")
+    finally:
+        logger.removeFilter(report)
+    line = "session id: a handler raised"
+    assert reported == [(line, "ann"), (line, "bob")]
+
+
 def test_what_a_handler_leaves_in_context_variables_is_not_the_next_ones(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Iterator
+from contextvars import Context, ContextVar
 
 import pytest
 
@@ -151,6 +152,32 @@ def test_many_lines_that_wait_keep_nothing_of_what_they_are_about(
         assert "largelarge failed: told to: l\nTraceback (most" in text
         assert text.endswith("largelarge")
         assert len(text) < 2 * module.MAX_TEXT + 100
+
+
+def test_an_error_is_written_in_the_context_that_it_was_logged_in(
+    deferred: Deferred, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+    seen: list[tuple[str, str]] = []
+
+    def fail(name: str) -> None:
+        user.set(name)
+        try:
+            raise ValueError
+        except ValueError:
+            logger.exception("%s failed", name)
+        logger.warning("%s goes on", name)
+        user.set("somebody else")
+
+    monkeypatch.setattr(
+        deferred.handler, "filter", lambda record: seen.append((record.getMessage(), user.get()))
+    )
+    for name in ("ann", "bob"):
+        Context().run(fail, name)
+    deferred.run()
+    told = ["ann failed", "ann goes on", "bob failed", "bob goes on"]
+    assert [line for line, _ in seen] == told
+    assert [whose for _, whose in seen] == ["ann", "nobody", "bob", "nobody"]
 
 
 def test_another_thread_writes_its_own(deferred: Deferred) -> None:

@@ -17,6 +17,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, copy_context
 
 logger = logging.getLogger("fallback_transport.runtime")
 
@@ -52,7 +53,8 @@ class Deferral(logging.Filter):
         self._here = here
         self._submit = submit
         self._lock = threading.RLock()
-        self._kept: deque[logging.LogRecord] = deque()
+        #: Each with the context that it is to be written in.
+        self._kept: deque[tuple[logging.LogRecord, Context]] = deque()
         self._lost = 0
         self._stopped = False
         #: Whether a task writes, or is about to: one after the other, for it may wait.
@@ -81,11 +83,13 @@ class Deferral(logging.Filter):
         record.deferred = True
         if MAX_WHOLE <= len(self._kept) < MAX_KEPT:
             _make_text(record)
+        # To whoever reports an error, its context says whose it is; see `_make_text` of all others.
+        context = copy_context() if record.exc_info else Context()
         with self._lock:
             if len(self._kept) >= MAX_KEPT:
                 self._lost += 1
                 return False
-            self._kept.append(record)
+            self._kept.append((record, context))
             begins, self._due = not self._due, True
         if begins:
             self._begin()
@@ -100,9 +104,10 @@ class Deferral(logging.Filter):
 
     def _write(self) -> None:
         try:
-            while (record := self._next()) is not None:
+            while (kept := self._next()) is not None:
+                record, context = kept
                 try:
-                    logging.getLogger(record.name).handle(record)
+                    context.run(logging.getLogger(record.name).handle, record)
                 except Exception:
                     # Who has logged it is gone, and a line about that would only come here again:
                     # as Python's own handlers do, it is told on standard error.
@@ -115,7 +120,7 @@ class Deferral(logging.Filter):
             self._begin()
             raise
 
-    def _next(self) -> logging.LogRecord | None:
+    def _next(self) -> tuple[logging.LogRecord, Context] | None:
         """The line that has waited longest; with the last, the task ends."""
         with self._lock:
             if self._kept:
