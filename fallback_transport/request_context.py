@@ -51,6 +51,16 @@ class ReadOnlySession(SecureCookieSession):
             self._refuse()
         return dict.pop(self, key, *default)
 
+    @property
+    def modified(self) -> bool:
+        """Never; who says so has changed a list in it, perhaps, and wants that kept."""
+        return False
+
+    @modified.setter
+    def modified(self, modified: bool) -> None:
+        if modified:
+            self._refuse()
+
     __delitem__ = _refuse
     clear = popitem = setdefault = update = _refuse
     __ior__ = _refuse

@@ -212,6 +212,7 @@ def test_the_session_is_the_hellos_to_read(app: flask.Flask) -> None:
         lambda: flask.session.update(a=1),
         lambda: flask.session.setdefault("a", 1),
         lambda: setattr(flask.session, "permanent", True),
+        lambda: setattr(flask.session, "modified", True),
         lambda: flask.flash("hello"),
     ],
 )
