@@ -50,8 +50,9 @@ def hub_binding(
     elif not heads.possible():
         obstacle = "the package httptools is not installed"
     elif unseen:
+        kind = each if hasattr(each, "__qualname__") else type(each)
         obstacle = (
-            f"{type(each).__module__}.{type(each).__qualname__} stands in front of them; "
+            f"{kind.__module__}.{kind.__qualname__} stands in front of them; "
             "what wraps app.wsgi_app before FallbackTransport(app) does, stands behind them"
         )
     else:

@@ -670,10 +670,14 @@ def test_other_middleware_in_front_is_not_passed_by(
     class Changed(ProxyFix):
         pass
 
-    for outermost in (lambda e, s: gateway(e, s), Changed(gateway), Changed(ProxyFix(gateway))):
+    def monitor(environ: Any, start_response: Any) -> Any:
+        return gateway(environ, start_response)
+
+    for outermost in (monitor, Changed(gateway), Changed(ProxyFix(gateway))):
         with caplog.at_level(logging.WARNING):
             assert bound(outermost, [gateway]) is None
-        assert "stands in front of them" in caplog.messages[-1]
+        name = f"<locals>.{'monitor' if outermost is monitor else 'Changed'}"
+        assert f"{name} stands in front of them" in caplog.messages[-1]
         with pytest.raises(RuntimeError, match="stands in front of them"):
             bound(outermost, [gateway], "hub")
         assert bound(outermost, [gateway], "wsgi") is None
