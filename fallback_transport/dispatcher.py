@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import socketio
+from werkzeug.exceptions import Forbidden, Unauthorized
 from werkzeug.wrappers import Response
 
 from .application import MalformedPacket
@@ -132,8 +133,16 @@ class Dispatcher:
         self, environ: dict[str, Any], client: Session, name: str, handler: Callable[..., Any]
     ) -> tuple[int, str] | None:
         """Why a client is not welcome, or None; False is no, as it is to python-socketio."""
+
+        def ask(client: Session) -> Any:
+            try:
+                return handler(client)
+            except (Unauthorized, Forbidden) as error:
+                # A view's word for it, as Flask-Login's, and no error.
+                raise ConnectionRefused from error
+
         try:
-            result = self.call(environ, client, name, handler)
+            result = self.call(environ, client, name, ask)
             if result is False or isinstance(result, _VIEWS_ANSWERS):
                 raise ConnectionRefused
         except ConnectionRefused as refused:

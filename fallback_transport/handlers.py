@@ -94,9 +94,10 @@ class Handlers:
     def on_connect(self, handler: Any = None, *, namespace: str | None = None) -> Any:
         """Register ``f(client)``, called once for each session.
 
-        Raise `ConnectionRefused` in it to refuse the client, or return False; a view's answer
-        (a text, a tuple, a `Response`), as a decorator of views gives it, refuses, too. Each
-        namespace has its own; where there is none, everybody is welcome.
+        Raise `ConnectionRefused` in it to refuse the client, or return False. As a decorator of
+        views refuses, with ``abort(401)``, ``abort(403)`` or a view's answer (a text, a tuple, a
+        `Response`), it does, too. Each namespace has its own; where there is none, everybody is
+        welcome.
         """
         return self._decorate(CONNECT, handler, namespace)
 
@@ -160,7 +161,7 @@ class Handlers:
         request that resumes, with the cookies of now: for what has to be asked again, as
         whether a login still holds.
 
-        Raise `ConnectionRefused` in it to end the session, or return what refuses in
+        Raise `ConnectionRefused` in it to end the session, or do what else refuses in
         `on_connect`; what waits for its handlers then stays unconfirmed. So does whatever else
         it raises, with 1011.
         """

@@ -90,18 +90,31 @@ def test_false_refuses_as_it_does_in_python_socketio(transport: FallbackTranspor
         assert client.closed == (4401, "refused")
 
 
-@pytest.mark.parametrize("answer", [flask.redirect("/login"), ("log in", 401), "log in", b"no"])
+@pytest.mark.parametrize("with_on_error", [True, False])
+@pytest.mark.parametrize(
+    "refuse",
+    [
+        lambda: flask.redirect("/login"),
+        lambda: ("log in", 401),
+        lambda: "log in",
+        lambda: b"no",
+        lambda: flask.abort(401),
+        lambda: flask.abort(403),
+    ],
+)
 def test_a_views_decorator_keeps_out_whom_it_refuses(
-    transport: FallbackTransport, answer: Any
+    transport: FallbackTransport, refuse: Callable[[], Any], with_on_error: bool
 ) -> None:
-    """It calls no handler and answers, as Flask-HTTPAuth's does always."""
+    """It calls no handler, and answers, as Flask-HTTPAuth's does, or aborts, as Flask-Login's."""
     logged_in = iter([True, True, False, False])
 
     def login_required(handler: Any) -> Any:
-        return lambda *arguments: handler(*arguments) if next(logged_in) else answer
+        return lambda *arguments: handler(*arguments) if next(logged_in) else refuse()
 
     transport.on_connect(login_required(lambda client: client.join("members")))
     transport.on_resume(login_required(lambda client: None))
+    if with_on_error:
+        transport.on_error(lambda client, error, name: pytest.fail("no error"))
     with TestClient(transport) as client:
         client.cut()
         client.reconnect()
