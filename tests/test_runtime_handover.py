@@ -45,8 +45,20 @@ def test_what_is_not_pywsgis_or_not_tcp_is_left_alone() -> None:
         hurry("gevent", pywsgi_environ(ours, upgrade=False))
 
 
-def test_gunicorns_socket_counts_though_eventlets_name_is_there_too() -> None:
-    """socketio.WSGIApp adds it."""
-    environ = {"gunicorn.socket": object(), "eventlet.input": object(), "wsgi.input": None}
-    with pytest.raises(StopIteration):
-        released(environ, lambda *_: None)
+@pytest.mark.parametrize("name", ["gunicorn.socket", "werkzeug.socket"])
+def test_a_servers_own_answer_fails_and_nothing_is_raised(name: str) -> None:
+    """Gunicorn knows a StopIteration, but to Sentry it is an error of each WebSocket.
+
+    socketio.WSGIApp adds eventlet's name to gunicorn's.
+    """
+    answered: list[str] = []
+    ours, theirs = socket.socketpair()
+    environ = {name: ours, "wsgi.input": None}
+    if name == "gunicorn.socket":
+        environ["eventlet.input"] = object()
+    with ours, theirs:
+        assert released(environ, lambda status, headers: answered.append(status)) == []
+        assert answered == ["101 Switching Protocols"]
+        with pytest.raises(BrokenPipeError):
+            ours.sendall(b"HTTP/1.1 101 Switching Protocols")
+        assert theirs.recv(1) == b""

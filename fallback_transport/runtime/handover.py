@@ -61,19 +61,19 @@ def released(
         environ, start_response: the request's.
         status: what was answered on the socket, for the server's log.
     """
-    # First: socketio.WSGIApp adds eventlet's name for it.
-    if "gunicorn.socket" in environ:
-        raise StopIteration
-    if "eventlet.input" in environ:
+    # First: socketio.WSGIApp adds eventlet's name to gunicorn's.
+    taken = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    if taken is not None:
+        # Its own answer then fails like one to a client that has gone, which is no error to it;
+        # an exception of ours, also the one that gunicorn knows, would be one to a debugger, to
+        # Sentry, and to all that stands in front.
+        with contextlib.suppress(OSError):
+            taken.shutdown(socket.SHUT_RDWR)
+        start_response(status, [])
+    elif "eventlet.input" in environ:
         from eventlet.wsgi import WSGI_LOCAL
 
         WSGI_LOCAL.already_handled = True
-    elif "werkzeug.socket" in environ:
-        # Its own answer then fails like one to a client that has gone, which is no error to it;
-        # an exception of ours would be one to its debugger and to all that stands in front.
-        with contextlib.suppress(OSError):
-            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-        start_response(status, [])
     elif hasattr(environ["wsgi.input"], "_chunked_input_error"):
         # pywsgi's word for a body whose rest is not to be read.
         environ["wsgi.input"]._chunked_input_error = True
