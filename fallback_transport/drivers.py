@@ -118,7 +118,8 @@ class BlockingDriver:
             while data:
                 try:
                     data = self._sock.recv(READ_BYTES)
-                except OSError:
+                except (OSError, ValueError):
+                    # The latter is gevent's, of a socket that encrypts and was shut meanwhile.
                     data = b""
                 began = self._runtime.now()
                 connection.receive(data)

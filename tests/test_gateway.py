@@ -853,6 +853,23 @@ def test_a_handshake_counts_until_its_hello_or_its_end() -> None:
     assert doors.runtime.errors == []
 
 
+def test_what_gevent_raises_of_tls_is_the_end_of_the_stream() -> None:
+    doors = Doors()
+
+    class Shut(Wire):
+        def recv(self, most: int) -> bytes:
+            if super().recv(most):
+                raise ValueError("Read on closed or unwrapped SSL socket.")
+            return b""
+
+    wire = Shut(doors.runtime.tasks, lambda data: None)
+    headers = {**HANDSHAKE, "fallback_transport.socket": wire}
+    doors.start("/fallback/ws", method="GET", **headers)
+    wire.feed(b"-")
+    doors.runtime.run()
+    assert doors.runtime.errors == []
+
+
 # -- what handlers see ----------------------------------------------------------------
 
 
