@@ -112,10 +112,9 @@ class WebSocketClient:
 
     def close(self) -> None:
         """Say goodbye, without waiting for the answer."""
-        with contextlib.suppress(OSError):
-            if self._framing.state is State.OPEN:
-                self._framing.send_close(1000)
-                self._pump()
+        if self._framing.state is State.OPEN:
+            self._framing.send_close(1000)
+            self._pump()
         self._sock.close()
         self._framing.parser.close()
 
@@ -133,16 +132,18 @@ class WebSocketClient:
             select.select([self._sock], [self._sock] if self._pending else [], [], left)
 
     def _over(self) -> NoReturn:
-        code = self._framing.close_code if self._framing.close_rcvd else None
-        raise Ended("the connection ended", code)
+        # Not the core's `close_code`, which is there once the connection has ended, too.
+        close = self._framing.close_rcvd
+        raise Ended("the connection ended", None if close is None else close.code)
 
     def _pump(self) -> bool:
         """Write what can be written and read what there is; whether something was read."""
+        self._pending += b"".join(self._framing.data_to_send())
+        # What does not go now, or never: reading tells which, and what was said before the end.
+        with contextlib.suppress(OSError):
+            while self._pending:
+                del self._pending[: self._sock.send(self._pending)]
         try:
-            self._pending += b"".join(self._framing.data_to_send())
-            with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                while self._pending:
-                    del self._pending[: self._sock.send(self._pending)]
             data = self._sock.recv(READ_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import itertools
-import re
 import socket
 import struct
 import threading
@@ -14,10 +13,9 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 
 import pytest
-from websockets.utils import accept_key
 
 from fallback_transport.doctor import websocket
-from fallback_transport.doctor.client import Ended, WebSocketClient
+from fallback_transport.doctor.client import WebSocketClient
 from fallback_transport.doctor.examination import Examination
 from fallback_transport.doctor.exchange import MAX_ANSWER, Failed
 from fallback_transport.doctor.route import Route
@@ -227,32 +225,6 @@ def test_a_websocket_on_which_something_always_comes_has_no_more_time(
         assert seen["down"] == ([1, 1, 1] if frame[0] == 0x81 else [])
         theirs.shutdown(socket.SHUT_RDWR)
         thread.join()
-
-
-@pytest.mark.parametrize(
-    ("named", "opens"), [(b"Sec-WebSocket-Protocol: fallback.v1\r\n", True), (b"", False)]
-)
-def test_a_handshake_whose_answer_names_no_subprotocol_has_failed(
-    named: bytes, opens: bool
-) -> None:
-    """As in every browser."""
-    ours, theirs = socket.socketpair()
-    client = WebSocketClient(ours, "ws://host.test/", "http://host.test", {})
-    with contextlib.closing(client), theirs:
-        client._pump()
-        key = re.search(rb"Sec-WebSocket-Key: (\S+)", theirs.recv(65536))
-        assert key
-        accept = accept_key(key[1].decode()).encode()
-        upgrade = (
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        )
-        theirs.sendall(upgrade + b"Sec-WebSocket-Accept: " + accept + b"\r\n" + named + b"\r\n")
-        if opens:
-            assert client.open(SOON)
-            return
-        with pytest.raises(Ended, match="no subprotocol"):
-            client.open(SOON)
-        assert client.response is not None
 
 
 def test_a_cookie_that_no_header_may_hold_is_not_sent_back() -> None:
