@@ -126,8 +126,8 @@ class Examination:
     def _certificate(self) -> dict[str, Any]:
         try:
             issuer, private = self._route.issuer(PATIENCE), self._route.private(PATIENCE)
-        except TunnelRefused:
-            # The requests will tell.
+        except (TunnelRefused, Unreachable):
+            # The requests will tell; of these, more than one may be lost.
             return {"error": None, "issuer": None, "private": None}
         self._tell("begin", f"the certificate was issued by {issuer}")
         return {"error": None, "issuer": issuer, "private": private}

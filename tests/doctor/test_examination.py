@@ -410,6 +410,21 @@ def test_a_server_is_away_if_it_is_at_every_try(monkeypatch: pytest.MonkeyPatch)
     assert some._begin() is None
 
 
+def test_a_connection_that_is_lost_is_not_a_server_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first, which are for the certificate, no more than those of requests."""
+
+    def lost(route: Route, timeout: float, **more: Any) -> Any:
+        raise Unreachable("connection reset by peer")
+
+    monkeypatch.setattr(Route, "connect", lost)
+    seen = Network(monkeypatch, url="https://host.test/fallback").observe()
+    assert seen["unreachable"] is None
+    assert seen["tls"] == {"error": None, "issuer": None, "private": None}
+    assert seen["polling"]["failed"] == 0
+
+
 @pytest.mark.parametrize("status", [403, 404, 405, 410])
 @pytest.mark.parametrize("there", [True, False])
 def test_a_page_that_is_not_there_is_no_doctor(
