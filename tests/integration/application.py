@@ -157,6 +157,15 @@ def make_app(mode: str, options: dict[str, Any]) -> tuple[Any, Any]:
         busy(data)
         return data
 
+    @transport.on_message("work")
+    def work(client: Any, data: float) -> float:
+        """Work, and give way to the others again and again."""
+        until = time.monotonic() + data
+        while time.monotonic() < until:
+            busy(0.1)
+            transport.server.sleep(0)
+        return data
+
     @transport.on_message("exit")
     def leave(client: Any, data: Any) -> None:
         """End the process, in the modes that have only one thread."""

@@ -315,7 +315,9 @@ def test_a_handler_that_blocks_the_hub_is_named() -> None:
         waits = other.ask_for("sleep", 1.4)
         client.request("sleep", 1.4)
         other.reply_to(waits)
-        # A handler that waits for others is none that blocks them, nor are many short ones.
+        # A handler that waits for others, or works and gives way to them, is none that blocks them,
+        # nor are many short ones.
+        client.request("work", 1.7)
         for _ in range(20):
             client.request("block", 0.02)
         assert "blocks" not in server.log()
