@@ -250,4 +250,4 @@ def _why(error: OSError) -> str:
         return "no answer"
     if isinstance(error, ssl.SSLError):
         return f"no TLS ({error.reason or 'the connection ended'})"
-    return (error.strerror or type(error).__name__).lower()
+    return (error.strerror or str(error)).lower()

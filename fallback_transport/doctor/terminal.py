@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         route = Route.of_environment(given.url, given.ca)
         # The file must be there before the checks begin.
         route.tls()
-        headers = dict(_header(each) for each in given.header)
+        headers = _headers(given.header)
     except (ValueError, OSError) as error:
         _say(f"fallback-transport doctor: {error}")
         return NOTHING
@@ -165,6 +165,13 @@ def _seconds(text: str) -> float:
         if 0 < (seconds := float(text)) <= MAX_IDLE:
             return seconds
     raise argparse.ArgumentTypeError(f"seconds are above 0 and at most {MAX_IDLE:g}: {text!r}")
+
+
+def _headers(lines: Sequence[str]) -> dict[str, str]:
+    headers = dict(map(_header, lines))
+    if len({name.lower() for name in headers}) < len(lines):
+        raise ValueError("a header is given once: all cookies in one, as 'Cookie: a=b; c=d'")
+    return headers
 
 
 def _header(line: str) -> tuple[str, str]:

@@ -18,10 +18,11 @@ import pytest
 
 from fallback_transport.doctor import terminal
 from fallback_transport.doctor.door import MAX_WAITING_PER_RUN
-from fallback_transport.doctor.examination import Examination
+from fallback_transport.doctor.examination import Examination, NoDoctor
 from fallback_transport.doctor.exchange import Failed
 from fallback_transport.doctor.findings import diagnose
 from fallback_transport.doctor.route import Route, Unreachable
+from fallback_transport.version import __version__
 from tests.client.waiting import eventually
 from tests.documents import README
 from tests.example import serving
@@ -238,6 +239,9 @@ def test_there_is_no_doctor_but_a_page_for_every_path(path: str, tmp_path: Path)
         ["doctor"],
         ["doctor", "host/fallback"],
         ["doctor", "ftp://host/fallback"],
+        ["doctor", "http:///fallback"],
+        ["doctor", "http://host/fallback?x=1"],
+        ["doctor", "http://host/fallback#x"],
         ["doctor", "http://host:99999/fallback"],
         ["doctor", "https://me@host/fallback"],
         ["doctor", "http://a..b/fallback"],
@@ -252,6 +256,7 @@ def test_there_is_no_doctor_but_a_page_for_every_path(path: str, tmp_path: Path)
         ["doctor", "http://host/", "--header", "Cookie: a=\u20ac"],
         ["doctor", "http://host/", "--header", "N\u00e4me: x"],
         ["doctor", "http://host/", "--header", "Bad Name: x"],
+        ["doctor", "http://host/", "--header", "A: b", "--header", "a: c"],
     ],
     ids=" ".join,
 )
@@ -292,6 +297,25 @@ def test_the_seconds_of_silence(given: list[str], idle: float) -> None:
     assert terminal._parser().parse_args(["doctor", "http://host.test/", *given]).idle == idle
 
 
+def test_each_header_that_is_given_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def observe(examination: Examination) -> Any:
+        seen.append(examination._headers)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Examination, "observe", observe)
+    asked = ["doctor", "--json", "http://host.test", "--header", "A: b", "--header", "Cookie:c=d:e"]
+    assert terminal.main(asked) == 130
+    assert seen == [{"A": "b", "Cookie": "c=d:e"}]
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        terminal.main(["--version"])
+    assert (left.value.code, capsys.readouterr().out) == (0, f"{__version__}\n")
+
+
 @pytest.mark.parametrize(
     ("name", "proxy"),
     [
@@ -308,6 +332,7 @@ def test_the_seconds_of_silence(given: list[str], idle: float) -> None:
 def test_a_proxy_that_is_none_by_http(
     name: str, proxy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv(name, proxy)
     assert terminal.main(["doctor", "http://host.test/fallback"]) == 3
     assert "only proxies by http" in capsys.readouterr().err
@@ -321,6 +346,8 @@ def test_what_is_refused_is_printed_without_secrets(
         "http://me:secret@host.test/fallback",
         "me:secret@host.test/fallback",
         "me:sec//ret@host.test/fallback",
+        # For Python, `sec` is a port here.
+        "http://me:sec/ret@host.test/fallback",
     ):
         assert terminal.main(["doctor", place]) == 3
     for header in ("Cookie a=secret", "Cookie: a=secret\u20ac"):
@@ -328,9 +355,9 @@ def test_what_is_refused_is_printed_without_secrets(
     monkeypatch.setenv("HTTP_PROXY", "http://me:sec/ret@10.0.0.1:80")
     assert terminal.main(["doctor", url]) == 3
     printed = capsys.readouterr().err
-    assert len(printed.splitlines()) == 6
+    assert len(printed.splitlines()) == 7
     assert "sec" not in printed
-    assert printed.count("***@") == 4
+    assert printed.count("***@") == 5
 
 
 @pytest.mark.parametrize(
@@ -372,15 +399,26 @@ def test_what_a_network_writes_does_not_command_the_terminal(
         assert "na\u00efve" in printed
 
 
-def test_what_is_interrupted_says_so_and_no_more(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("why", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (NoDoctor("none is there"), 3, "http://host.test/fallback: none is there"),
+    ],
+)
+def test_what_is_not_finished_says_so_and_no_more(
+    why: BaseException,
+    status: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def observe(examination: Examination) -> Any:
-        raise KeyboardInterrupt
+        raise why
 
     monkeypatch.setattr(Examination, "observe", observe)
-    assert terminal.main(["doctor", "http://host.test/fallback"]) == 130
-    assert capsys.readouterr() == ("", "fallback-transport doctor: interrupted\n")
+    assert terminal.main(["doctor", "http://host.test/fallback"]) == status
+    assert capsys.readouterr() == ("", f"fallback-transport doctor: {said}\n")
 
 
 @pytest.mark.parametrize(
