@@ -39,7 +39,7 @@ class Shortcut:
         self._emit = emit
         #: Whether an `emit`, and an event that comes, take python-socketio's own way and no other;
         #: whether its packets are ours.
-        self._plain_emit = emit is not None and _own(server, "emit")
+        self._plain_emit = _own(server, "emit")
         self._plain_events = _own(server, *_ON_THE_WAY, "_get_event_handler")
         self._plain_packets = server.packet_class is Packet
 
@@ -73,8 +73,9 @@ class Shortcut:
     def alone(self, sid: str, namespace: str, event: Any, data: Any) -> list[Message] | None:
         """What the server's `emit` to the room that a session has for itself would send it.
 
-        None where that would be more, or nothing: others are in that room, the session left it,
-        somebody wants to know of each `emit`, or to have it wait.
+        None where that would be more, or nothing: the session left that room, into which
+        python-socketio lets nobody else; or somebody wants to know of each `emit`, or to have it
+        wait.
         """
         server = self._server
         manager = server.manager
@@ -85,8 +86,7 @@ class Shortcut:
             or _logs(server)
         ):
             return None
-        room = manager.rooms.get(namespace, _NONE).get(sid)
-        if room is None or len(room) != 1 or sid not in room:
+        if sid not in manager.rooms.get(namespace, _NONE):
             return None
         return self.messages(event, data, namespace)
 

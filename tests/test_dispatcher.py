@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import flask
 import pytest
+import socketio
 from socketio import packet as sio
 
 from fallback_transport import Session
@@ -275,17 +277,54 @@ def overtaken(place: Place, calls: list[Any]) -> None:
     place.server._handle_event = handle
 
 
-@pytest.mark.parametrize("change", [replaced, watched, logged, overtaken])
+def overtaken_within(place: Place, calls: list[Any]) -> None:
+    original = place.server._handle_event_internal
+
+    def handle(server: Any, sid: str, eio_sid: str, data: Any, *more: Any) -> None:
+        calls.extend(data[1:])
+        original(server, sid, eio_sid, data, *more)
+
+    place.server._handle_event_internal = handle
+
+
+@pytest.mark.parametrize("change", [replaced, watched, logged, overtaken, overtaken_within])
 def test_who_wants_to_know_of_each_event_does(
-    change: Callable[[Place, list[Any]], None], monkeypatch: pytest.MonkeyPatch
+    change: Callable[[Place, list[Any]], None],
 ) -> None:
     calls: list[Any] = []
-    place = Place(logger=logging.Logger("socketio"))
+    # One that logs would be told of each event whatever else is.
+    place = Place(logger=logging.Logger("socketio", logging.WARNING))
     place.transport.on_message("note")(lambda client, data: None)
     _, peer = place.peer()
     change(place, calls)
     peer.packet(event("note", 1))
     assert calls == [1]
+
+
+@pytest.mark.parametrize("wraps", [True, False], ids=["a monitor", "a subclass"])
+@pytest.mark.parametrize(
+    "name",
+    ["emit", "_handle_event", "_handle_event_internal", "_trigger_event", "_get_event_handler"],
+)
+def test_who_wants_to_know_of_each_call_of_every_server_does(
+    name: str, wraps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    original = getattr(socketio.Server, name)
+
+    def known(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        return original(*args, **kwargs)
+
+    replacement = functools.wraps(original)(known) if wraps else known
+    monkeypatch.setattr(socketio.Server, name, replacement)
+    place = Place()
+    place.transport.on_message("note")(lambda client, data: None)
+    client, peer = place.peer()
+    calls.clear()
+    peer.packet(event("note", 1))
+    client.emit("news", 2)
+    assert calls
 
 
 def test_a_logger_of_ones_own_need_not_say_whether_it_logs() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fallback_transport.handshake import BadHandshake, handshake
+from fallback_transport.handshake import BadHandshake, handshake, is_ours
 
 ENVIRON = {
     "REQUEST_METHOD": "GET",
@@ -47,3 +47,10 @@ def test_a_handshake_is_what_rfc_6455_reads_of_it() -> None:
     assert said.startswith(b"GET / HTTP/1.1\r\n")
     assert b"secret" not in said
     assert b"\r\nSEC-WEBSOCKET-X: " + b"x" * 4096 + b"\r\n" in said
+
+
+def test_what_asks_for_our_protocol_is_ours() -> None:
+    assert is_ours(ENVIRON)
+    assert is_ours({"HTTP_SEC_WEBSOCKET_PROTOCOL": "chat, fallback.v1"})
+    assert not is_ours({"HTTP_SEC_WEBSOCKET_PROTOCOL": "chat"})
+    assert not is_ours({})

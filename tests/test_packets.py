@@ -140,10 +140,50 @@ def test_a_reply_with_bytes_that_is_no_json_is_told_as_one_without(writer: str) 
         Packet(sio.ACK, [b"x", {1}], id=3).encode()
 
 
+def test_a_reply_with_a_number_that_cannot_be_written_is_told_so(writer: str) -> None:
+    with pytest.raises(UnwritableReply, match="4300 digits"):
+        Packet(sio.ACK, [10**5000], id=3).encode()
+
+
 @pytest.mark.parametrize("data", [["chat", b"x"], ["chat", {"a": [bytearray(b"y")]}]])
 def test_attachments_travel_as_in_the_stock_class(writer: str, data: Any) -> None:
     assert Packet(sio.EVENT, data).encode() == sio.Packet(sio.EVENT, data).encode()
     assert Packet(sio.ACK, data, id=3).encode() == sio.Packet(sio.ACK, data, id=3).encode()
+
+
+def test_who_says_that_there_are_bytes_is_believed(writer: str) -> None:
+    ours, stock = (kind(sio.EVENT, ["chat"], binary=True) for kind in (Packet, sio.Packet))
+    assert ours.encode() == stock.encode()
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ('2["chat",NaN,-Infinity,Infinity]', '2["chat",null,null,null]'),
+        ('2["chat",Infinity]', '2["chat",null]'),
+        ('2["chat",{"NaN": NaN,"a":[NaN]}]', '2["chat",{"NaN": null,"a":[null]}]'),
+        (
+            r'2["NaN",",NaN",":Infinity\\",NaN,"\",NaN"]',
+            r'2["NaN",",NaN",":Infinity\\",null,"\",NaN"]',
+        ),
+        (
+            '51-/NaN,["chat",NaN,{"_placeholder":true,"num":0}]',
+            '51-/NaN,["chat",null,{"_placeholder":true,"num":0}]',
+        ),
+        ('2["chat",1]', '2["chat",1]'),
+    ],
+)
+def test_what_any_class_writes_a_page_can_read(written: str, read: str) -> None:
+    assert packets.readable(written) == read
+
+
+@pytest.mark.parametrize("attachments", [1, 12])
+def test_a_value_that_would_be_taken_for_an_attachment_is_refused(attachments: int) -> None:
+    place = '{"_placeholder":true,"num":0}'
+    text = f'5{attachments}-["chat",{",".join([place] * attachments)}'
+    assert packets.readable(text + "]") == text + "]"
+    with pytest.raises(ValueError, match="_placeholder"):
+        packets.readable(f"{text},{place}]")
 
 
 HOSTILE = [
@@ -172,7 +212,7 @@ HOSTILE = [
     "9[]",
     "x",
     "2" + "[" * 100_000,
-    '2["chat",' + "9" * 5_000 + "]",
+    *('2["chat",' + "9" * digits + "]" for digits in (100, 101, 5_000)),
 ]
 
 
@@ -203,6 +243,7 @@ LARGE = [
     '2["chat","*',
     '2["chat","*"',
     '2["chat","*]',
+    '2["chat","*"}',
     '2["chat","*"]]',
     '2["chat","*"] ',
     '2["chat","*"\n]',
@@ -250,11 +291,16 @@ def test_what_is_written_is_read_again(data: list[Any]) -> None:
     assert read.data == json.loads(json.dumps(["chat", *data]))
 
 
-def test_the_applications_own_json_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_applications_own_json_writes_and_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     class Own:
         @staticmethod
         def dumps(value: Any, **options: Any) -> str:
             return "[1]"
 
+        @staticmethod
+        def loads(text: str, **options: Any) -> Any:
+            return ["own"]
+
     monkeypatch.setattr(Packet, "json", Own)
     assert Packet(sio.EVENT, ["chat"]).encode() == "2[1]"
+    assert Packet(encoded_packet='2["chat"]').data == ["own"]
