@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fallback_transport.backlog import Backlog, Waiter
-from fallback_transport.emission import Emission
+from fallback_transport.emission import Emission, latest_key, only_latest
 from fallback_transport.protocol.codes import CloseCode
 from fallback_transport.protocol.envelope import End
 from fallback_transport.protocol.errors import MessageRefused, OutboxFull
@@ -329,6 +329,14 @@ def test_who_is_interrupted_sends_nothing_more(room: Room) -> None:
     room.receive(ack=1, received=2)
     assert behind.returned == ["4"]
     assert room.pulled() == ["4"]
+
+
+def test_what_is_emitted_behind_the_latest_has_no_key() -> None:
+    with only_latest("a"):
+        with only_latest("b"):
+            assert latest_key.get() == "b"
+        assert latest_key.get() == "a"
+    assert latest_key.get() is None
 
 
 def test_a_withdrawal_lets_in_who_is_behind() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import socketio
 from fallback_transport.client_manager import PROBE
 from fallback_transport.engine import Engine
 from fallback_transport.packets import Packet
-from fallback_transport.publishing import MAX_WAITING
+from fallback_transport.publishing import FAILED, MAX_WAITING, ErrorReplies
 from tests.fakes import FakeRuntime
 from tests.test_client_manager import House, lines
 
@@ -94,6 +95,33 @@ def test_the_clients_of_all_processes_get_the_same(data: Any) -> None:
     (published,) = here.manager.published
     there.manager._handle_emit(json.loads(published))
     assert sent[0] == sent[1] != []
+
+
+class Failure(Exception):
+    """What a callback gets in place of an answer."""
+
+
+def test_an_error_in_place_of_an_answer_crosses_processes() -> None:
+    published: list[Any] = []
+    answered: list[Any] = []
+    manager: Any = SimpleNamespace(
+        json=json, _publish=published.append, _handle_callback=answered.append
+    )
+    ErrorReplies(manager, Failure)
+    # The name alone is none.
+    others = [FAILED, {"a": 1}, None]
+    manager._publish({"method": "callback", "id": 3, "args": [Failure("it raised"), *others]})
+    assert published == [{"method": "callback", "id": 3, "args": [{FAILED: "it raised"}, *others]}]
+    manager._handle_callback(json.loads(json.dumps(published[0])))
+    [message] = answered
+    assert (message["id"], message["args"][1:]) == (3, others)
+    assert repr(message["args"][0]) == repr(Failure("it raised"))
+    # Who asks is not to wait for what nobody can publish.
+    manager._publish({"method": "callback", "id": 4, "args": [b"bytes", 1]})
+    assert published[1]["args"] == [{FAILED: "an answer with bytes does not cross processes"}]
+    emitted = {"method": "emit", "data": [Failure("it raised")]}
+    manager._publish(emitted)
+    assert published[2] is emitted
 
 
 class TestOfAnotherThread:
