@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -117,3 +118,28 @@ def test_text_that_is_none_is_shown(opened: tuple[WebSocketClient, socket.socket
     client, theirs = opened
     theirs.sendall(b"\x01\x01a\x80\x01\xff")
     assert client.receive(SOON) == "a\ufffd"
+
+
+def test_what_is_sent_goes_while_something_is_waited_for(
+    opened: tuple[WebSocketClient, socket.socket],
+) -> None:
+    client, theirs = opened
+    size = 14 + 5_000_000
+    heard = bytearray()
+
+    def answer() -> None:
+        while len(heard) < size:
+            heard.extend(theirs.recv(65536))
+        theirs.sendall(b"\x81\x01x")
+
+    client.send("x" * 5_000_000)
+    thread = threading.Thread(target=answer)
+    thread.start()
+    assert client.receive(SOON) == "x"
+    thread.join()
+    assert heard[:10] == b"\x81\xff" + (5_000_000).to_bytes(8, "big")
+    client.close()
+    goodbye = theirs.recv(65536)
+    assert goodbye[:2] == b"\x88\x82"
+    assert bytes([goodbye[6] ^ goodbye[2], goodbye[7] ^ goodbye[3]]) == b"\x03\xe8"
+    assert theirs.recv(1) == b""
