@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -105,3 +106,25 @@ def test_what_raises_is_over() -> None:
     with pytest.raises(ZeroDivisionError):
         watch.call("A", divmod, 1, 0)
     assert watch._running == 1
+
+
+def test_it_looks_only_while_handlers_run() -> None:
+    watch = Watch([(A, 1)] * 9)
+    watch._running = 0
+
+    def wait() -> None:
+        assert not watch._wanted.is_set()
+        raise Over
+
+    watch._wanted.wait = wait
+    with pytest.raises(Over):
+        watch._look()
+    assert watch.monotonic() == 1000.0
+
+
+def test_the_handler_that_the_hubs_thread_is_in() -> None:
+    watch = HubWatch()
+    watch._hub_thread, watch._counting = threading.get_ident(), True
+    frame = watch.call("A", lambda: watch.call("B", watch._frame))
+    assert frame.f_locals["name"] == "B"
+    assert watch._frame() is None

@@ -53,18 +53,17 @@ class Handler:
     """One of Python's, as far as a head goes.
 
     Args:
-        head: what it reads.
+        head: what it reads, of which the first line has been.
     """
 
     def __init__(self, head: bytes) -> None:
         self.file = self.rfile = io.BytesIO(head)
-        self.raw_requestline = b""
+        self.raw_requestline = self.file.readline()
         self.headers: Any = None
         self.close_connection = False
         self.answers: list[Any] = []
 
     def parse(self) -> bool:
-        self.raw_requestline = self.rfile.readline()
         lines = []
         while (line := self.rfile.readline(65537)) not in (b"\r\n", b"\n", b""):
             lines.append(line.decode("latin-1"))
