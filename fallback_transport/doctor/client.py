@@ -78,13 +78,14 @@ class WebSocketClient:
 
         Raises:
             TimeoutError: no answer.
-            Ended: the connection ended without one.
+            Ended: the connection ended without one, or what came is none.
         """
-        self._until(lambda: self.response is not None, timeout)
-        failed = self._framing.handshake_exc
+        framing = self._framing
+        self._until(lambda: self.response is not None or framing.handshake_exc is not None, timeout)
+        failed = framing.handshake_exc
         if failed is not None and not isinstance(failed, InvalidStatus):
             raise Ended(str(failed))
-        if failed is None and self._framing.subprotocol is None:
+        if failed is None and framing.subprotocol is None:
             # No browser goes on without the one that it has asked for.
             raise Ended("the answer names no subprotocol")
         return failed is None
@@ -159,6 +160,9 @@ class WebSocketClient:
                 self.response = event
             elif isinstance(event, Frame):
                 self._frame(event)
+        if self._framing.parser_exc is not None:
+            # As in a browser, whatever the other does when it is told.
+            self._eof = True
         return True
 
     def _frame(self, frame: Frame) -> None:

@@ -77,7 +77,8 @@ def test_a_handshake_that_is_refused(pair: tuple[WebSocketClient, socket.socket]
 def test_an_answer_that_is_none(answer: bytes, pair: tuple[WebSocketClient, socket.socket]) -> None:
     client, theirs = pair
     theirs.sendall(answer)
-    theirs.shutdown(socket.SHUT_WR)
+    if not answer:
+        theirs.shutdown(socket.SHUT_WR)
     with pytest.raises(Ended):
         client.open(SOON)
     assert (client.response is not None) == answer.startswith(UPGRADE)
@@ -99,6 +100,19 @@ def test_how_it_was_closed(
         with pytest.raises(Ended) as caught:
             ended()
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize("garbled", [b"\xc1\x01x", b"\x83\0", b"\x81\x81abcdx", b"\x88\x01a"])
+def test_what_is_no_websocket_any_more_has_ended(
+    garbled: bytes, opened: tuple[WebSocketClient, socket.socket]
+) -> None:
+    """As in every browser; whoever garbles it need not end it."""
+    client, theirs = opened
+    theirs.sendall(b"\x81\x01x" + garbled)
+    assert client.receive(SOON) == "x"
+    with pytest.raises(Ended) as caught:
+        client.receive(SOON)
+    assert caught.value.code is None
 
 
 def test_who_refuses_what_comes_says_so_before_it_goes(
