@@ -128,9 +128,8 @@ class WebSocketClient:
                 raise TimeoutError
             if self._eof:
                 self._over()
-            if self._pump() or done():
-                continue
-            select.select([self._sock], [self._sock] if self._pending else [], [], left)
+            if not self._pump():
+                select.select([self._sock], [self._sock] if self._pending else [], [], left)
 
     def _over(self) -> NoReturn:
         # Not the core's `close_code`, which is there once the connection has ended, too.
