@@ -128,3 +128,4 @@ def test_the_handler_that_the_hubs_thread_is_in() -> None:
     frame = watch.call("A", lambda: watch.call("B", watch._frame))
     assert frame.f_locals["name"] == "B"
     assert watch._frame() is None
+    assert watch._running == 0
