@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -141,12 +141,13 @@ class Server(HubServer):
 
 
 @pytest.fixture
-def server() -> Server:
+def server() -> Iterator[Server]:
     server = Server()
     assert not server.accepting
     assert not server.listener.blocking
     server.start()
-    return server
+    yield server
+    assert server.runtime.errors == []
 
 
 def test_who_comes_is_read_by_the_front(server: Server) -> None:
@@ -189,6 +190,10 @@ def test_what_cannot_be_accepted_is_tried_again(server: Server) -> None:
     server.runtime.advance(ACCEPT_PAUSE)
     server.come()
     assert len(server.streams) == 1
+    # It is tried already: who ends has nothing to do with it.
+    del server.fake.watched["read", server.listener.fileno()]
+    server.streams[0].close()
+    assert not server.accepting
 
 
 def test_who_ends_lets_in_who_waits(server: Server) -> None:
@@ -245,8 +250,11 @@ def test_what_goes_on_comes_back(server: Server) -> None:
     # What its green half closes with its last reference is not it.
     protocol.conn_state[1].close()
     assert not sock.closed
+    assert server._streams == {server.streams[1]}
     server.stop()
     assert sock.closed
+    assert not server.accepting
+    assert server._streams == set()
 
 
 @pytest.mark.parametrize("error", [None, ConnectionResetError()])
