@@ -3,8 +3,10 @@
 import * as script from "./fallback_transport.js";
 
 // Not `script.default`: of a module that knows no CommonJS, a bundler refuses a name that it has not.
-const FallbackTransport = Object(script).default ||
-  (typeof self === "undefined" ? globalThis : self).FallbackTransport;
+const found = Object(script);
+// Parcel gives the script's exports themselves.
+const FallbackTransport = found.default || (found.connect ? found :
+  (typeof self === "undefined" ? globalThis : self).FallbackTransport);
 
 export default FallbackTransport;
 export const { connect, version, WebSocket, install } = FallbackTransport;

@@ -88,13 +88,14 @@ test("a page whose arrays are those of an old library: all goes and comes, and i
 });
 
 // Where modules know no CommonJS: in a browser, and in a package of modules, as bundlers' servers render
-// pages. What is printed there by `code`, behind the import.
-async function asModule(before, code) {
+// pages. What is printed there by `code`, behind the import; `end` is added to the script.
+async function asModule(before, code, end = "") {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "modules-"));
   try {
     for (const name of ["fallback_transport.js", "fallback_transport.mjs"]) {
       fs.copyFileSync(path.join(STATIC, name), path.join(folder, name));
     }
+    fs.appendFileSync(path.join(folder, "fallback_transport.js"), end);
     fs.writeFileSync(path.join(folder, "package.json"), JSON.stringify({ type: "module" }));
     fs.writeFileSync(path.join(folder, "before.js"), before);
     fs.writeFileSync(path.join(folder, "page.js"),
@@ -113,6 +114,13 @@ test("a module where there is no window: it loads, and a session is refused with
 test("a module on a page that has an AMD loader: the module, and nothing is defined", async () => {
   const before = "globalThis.self = globalThis; globalThis.defined = 0; globalThis.define = () => { defined += 1; }; define.amd = {};";
   assert.equal(await asModule(before, "console.log(typeof connect, defined);"), "function 0");
+});
+
+// As Parcel builds it: the script finds a `module`, and what it exports is the namespace, without a default.
+test("a module whose namespace of the script is what that exports", async () => {
+  const code = "console.log(connect === FallbackTransport.connect, globalThis.FallbackTransport);";
+  const end = "export const { connect, version, WebSocket, install } = module.exports;";
+  assert.equal(await asModule("globalThis.module = { exports: {} };", code, end), "true undefined");
 });
 
 // In an application that is a package of modules the script is one without exports, and webpack ends
