@@ -46,7 +46,7 @@ type WebSocketInterface = globalThis.WebSocket;
 export function install(options: InstallOptions): () => void;
 
 export interface InstallOptions extends Options {
-  paths: string[];
+  paths: readonly string[];
 }
 
 /** The kind of carrying mechanism. */
@@ -55,22 +55,22 @@ export type Transport = "websocket" | "polling";
 /** What may be sent as bytes; it arrives as an `ArrayBuffer`. */
 export type Bytes = ArrayBuffer | ArrayBufferView;
 
-/** See `connect`. */
+/** See `connect`; one that is undefined is one that is not given. */
 export interface Options {
   /** For the server's `client.auth`: an object, or a function that gives one for each session, not a promise. */
-  auth?: object | (() => object | undefined);
+  auth?: object | (() => object | undefined) | undefined;
   /** Both by default. */
-  transports?: Transport[];
+  transports?: readonly Transport[] | undefined;
   /** The Socket.IO namespace, by default `"/"`. */
-  namespace?: string;
+  namespace?: string | undefined;
   /** Send cookies to a server of another origin. */
-  withCredentials?: boolean;
+  withCredentials?: boolean | undefined;
   /** Keep the verdict on WebSocket in `localStorage`, by default `true`. */
-  remember?: boolean;
+  remember?: boolean | undefined;
   /** Go on with the session of the page before in this tab, and leave it to the next. */
-  resume?: boolean;
+  resume?: boolean | undefined;
   /** Times of the client in milliseconds, where they are to differ. */
-  timing?: Partial<Timing>;
+  timing?: { [Time in keyof Timing]?: Timing[Time] | undefined } | undefined;
 }
 
 /** Milliseconds, but for `deaths`. */
@@ -269,8 +269,7 @@ export interface Session {
    *
    * @throws SessionError for what cannot be sent
    */
-  emit(name: string, data: unknown, answer: Answer): this;
-  emit(name: string, answer: Answer): this;
+  emit(name: string, ...data: [...data: unknown[], answer: Answer]): this;
   emit(name: string, ...data: unknown[]): this;
   /**
    * Send an unnamed message.

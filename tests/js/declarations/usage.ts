@@ -15,6 +15,10 @@ const options: Library.Options = {
   resume: true,
   timing: { hedge: 300, deaths: 2 },
 };
+// What may be undefined, and what is constant.
+declare const perhaps: { user: string } | undefined;
+connect({ auth: perhaps, transports: ["polling"] as const, timing: { retry: perhaps && 1 } });
+connect({ namespace: undefined, withCredentials: undefined, remember: undefined, resume: undefined });
 // @ts-expect-error: there is no such transport
 connect("/fallback", { transports: ["pigeon"] });
 // @ts-expect-error: there is no such option
@@ -38,6 +42,7 @@ session
     return [code, reply.length];
   })
   .emit("ask", (error, ...replies) => [error, replies])
+  .emit("ask", 1, "two", (error, reply: string) => [error?.code, reply.length])
   .emit("pair", 1, "two", null)
   .send("text")
   .send(new ArrayBuffer(1), (error) => error?.message)
@@ -103,6 +108,7 @@ new Socket();
 
 const undo: () => void = install({ paths: ["/chat", "wss://host/news"], transports: ["polling"] });
 undo();
+install({ paths: ["/chat"] as const, transports: undefined, timing: undefined });
 // @ts-expect-error: it takes over no path that it is not told
 install({});
 window.WebSocket = Socket;
