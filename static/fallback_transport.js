@@ -2730,7 +2730,7 @@
         lastWhy = news;
         dispatch("transport", { transport: reason.transport, why: reason });
       }
-      if (reopens && works) {
+      if (reopens && works && machine.delivers()) {
         reopens = false;
         session.id = machine.id;
         dispatch("open", { id: machine.id, resumed: isResumed });

@@ -43,6 +43,18 @@ both("a page that goes closes its session, and hears at once what is unconfirmed
   page.over();
 });
 
+// As React does in StrictMode, and a page that logs out.
+both("resume: a page that goes on with a session and closes it at once does not hear that it is open", (transport) => {
+  const first = open(transport);
+  leave(first);
+  const second = next(first);
+  second.session.close(4000, "enough");
+  second.until(() => second.count("close"), "closed");
+  assert.equal(second.last("close").wasClean, true);
+  assert.equal(second.count("open"), 0);
+  second.over();
+});
+
 test("more than a beacon takes: the first of it goes, all of it is told", () => {
   const page = open("polling", {});
   page.environment.beacon = function (url, body) {
