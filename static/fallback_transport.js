@@ -1208,7 +1208,7 @@
     // For tests, another one.
     var window = options.environment || root;
     if (!window.XMLHttpRequest || typeof Uint8Array === "undefined") {
-      throw failure("unsupported", "this browser has no typed arrays");
+      throw failure("unsupported", "no XMLHttpRequest or typed arrays");
     }
     this.id = null;
     this.protocol = "";

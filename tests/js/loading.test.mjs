@@ -107,8 +107,8 @@ async function asModule(before, code, end = "") {
 }
 
 test("a module where there is no window: it loads, and a session is refused with a code", async () => {
-  const code = "try { connect(); } catch (error) { console.log(error.code, connect === FallbackTransport.connect); }";
-  assert.equal(await asModule("", code), "unsupported true");
+  const code = "try { connect(); } catch (error) { console.log(error.code, error.message, connect === FallbackTransport.connect); }";
+  assert.equal(await asModule("", code), "unsupported no XMLHttpRequest or typed arrays true");
 });
 
 test("a module on a page that has an AMD loader: the module, and nothing is defined", async () => {
