@@ -546,7 +546,7 @@
           if (!item) { break; }
         }
         this._limited(item.size);
-        this.got = this.refusals = 0;
+        this.refusals = this.got = 0;
         this.partial = null;
         this.received += 1;
         this.sizes[this.received] = item.size;
@@ -582,7 +582,7 @@
     },
 
     _limited: function (size) {
-      if (size > this.limit) { throw failure(TOO_LARGE, "a message beyond the grant", true); }
+      if (size > this.limit) { throw failure(TOO_LARGE, "a message too large", true); }
     },
 
     // The connection ends; the session does where no resume helps, for what either end knows is wrong.
@@ -1395,18 +1395,13 @@
     var turnsUnder = "fallback_transport poll " + pollUrl.split("/", 3).join("/") + " ";
     var ownKey = turnsUnder + (nonce(window) || random());
     var neighbour = { key: turnsUnder, own: ownKey, turn: turn };
+    // When a poll has brought nothing: no turn is missed before long.
     var restedAt = 0;
 
     function tell() {
       neighbours.slice().forEach(function (each) {
         if (each !== neighbour && each.key === turnsUnder) { each.turn(); }
       });
-    }
-
-    function register() {
-      share();
-      neighbours.push(neighbour);
-      tell();
     }
 
     function unregister() {
@@ -1467,9 +1462,6 @@
         performance.getEntriesByName(pollUrl).pop();
       return entry && /^h\d/.test(entry.nextHopProtocol);
     }
-
-    // A poll has brought nothing: no turn is missed before long.
-    function rested() { restedAt = date(); }
 
     // This page is shown or hidden, or others came, went, or were renewed, which wakes the hidden. Or
     // the WebSocket of one works: a browser opens one after the other, and what was judged may have been
@@ -1532,26 +1524,37 @@
     // a while more is tried; where that fails, not before `rest`, then ever less often.
     function Limit(largest, least, rest) {
       var limit = this;
-      var pause = REFUSED_FOR;
-      var next = 0;
+      // What held before the failures since the last full one; how many others have come behind them.
+      var former;
+      var others;
 
+      limit.next = 0;
       limit.size = largest;
+      limit.pause = REFUSED_FOR;
 
-      // One that was full enough came through.
-      limit.passed = function () {
-        if (now() < next) { return; }
+      // One came through, which was full enough or not. With the second that was not, all has come that was
+      // in those that failed: that was less than what passes, and did not fail for its size.
+      limit.passed = function (isFull) {
+        if (!isFull) {
+          if (++others > 1) { extend(limit, former); }
+          return;
+        }
+        former = null;
+        if (now() < limit.next) { return; }
         limit.isTrial = limit.size < largest;
-        if (limit.isTrial) { limit.size = Math.min(largest, 2 * limit.size); } else { pause = REFUSED_FOR; }
+        if (limit.isTrial) { limit.size = Math.min(largest, 2 * limit.size); } else { limit.pause = REFUSED_FOR; }
       };
 
       // One did not: so many bytes are tried next. Where that is a guess, more is as soon as they pass; also
       // behind a cut or a trial: they did not fail for their size, if less fails as well.
       limit.failed = function (bytes, isGuess) {
+        former = former || extend({}, limit);
+        others = 0;
         if (limit.isTrial) {
-          pause = Math.min(timing.learned, Math.max(rest, 2 * pause));
+          limit.pause = Math.min(timing.learned, Math.max(rest, 2 * limit.pause));
           isGuess = limit.isTrial = false;
         }
-        next = isGuess ? 0 : now() + pause;
+        limit.next = isGuess ? 0 : now() + limit.pause;
         limit.size = Math.max(least, bytes);
       };
     }
@@ -1646,7 +1649,7 @@
         heldUntil = now() + time;
         request(waiting, machine.poll(Math.round(time), answers.size), time + margin,
           function (unit, took, news) {
-            if (!unit.seq) { rested(); }
+            if (!unit.seq) { restedAt = date(); }
             pause = unit.seq ? ATTENTION * timing.alive : 2 * pause;
             // Let go before its time: it was cut, and the browser has repeated it by itself.
             if (!unit.seq && !news && took < 0.9 * time) { pollCut(took, time, 200); }
@@ -1677,7 +1680,7 @@
           Math.min(timing.request, patience() * Math.pow(2, 1 + sending.failures)),
           function (answer, took) {
             measured(took);
-            if (isLarge(unit)) { posts.passed(); }
+            posts.passed(isLarge(unit));
             return unit.seq && progress() === before && backoff(2);
           });
       }
@@ -1702,7 +1705,8 @@
             failed(lane, unit, answer, status, took, begun, text);
             return;
           }
-          if (lane === waiting) { cameWhole(text.length); }
+          // The server counts three bytes for a unit of text, lest it cut one that has them.
+          if (lane === waiting) { answers.passed(6 * text.length > answers.size); }
           var isBack = lane.failures > 1;
           lane.failedAt = Infinity;
           lane.provenAt = sentAt;
@@ -1721,7 +1725,6 @@
       }
 
       function failed(lane, unit, answer, status, took, begun, text) {
-        var isForeign = answer.ack === undefined;
         if (answer.session) {
           ended(answer);
           return;
@@ -1755,14 +1758,16 @@
           }
         } else {
           // Perhaps for its size, as above; if not, the next ones are soon as large as before.
-          if (isForeign && status !== 429 && status !== 503) { cutShort(status ? status !== 200 : !begun); }
+          if (answer.ack === undefined && status !== 429 && status !== 503) {
+            cutShort(status ? status !== 200 : !begun);
+          }
           if (lane.failures > 1) {
             // Again, and not for its time: the network was down, then, and nobody has cut anything.
             if (took < 1000 || took > unit.wait) { learned.wait = former; }
           } else {
             former = learned.wait;
             // What was answered by us, or cut amid its answer, was not cut for its time.
-            if (isForeign && (status ? status !== 200 || !text : now() - begun > 1000)) {
+            if (answer.ack === undefined && (status ? status !== 200 || !text : now() - begun > 1000)) {
               pollCut(took, unit.wait, status);
             }
           }
@@ -1786,13 +1791,10 @@
         if (posts.size > LEAST_PART) { sending.failures = sending.tries = 0; }
       }
 
-      // The server counts three bytes for a unit of text, lest it cut one that has them.
-      function cameWhole(units) { if (6 * units > answers.size) { answers.passed(); } }
-
       function cutShort(isGuess) {
         // It is no failure of the path to learn what it carries.
         if (answers.isTrial) { waiting.failures = waiting.tries = 0; }
-        answers.failed(answers.size >> (isGuess ? 2 : 1), isGuess);
+        answers.failed(answers.size >> 1 + isGuess, isGuess);
       }
 
       function later(lane, delay) {
@@ -1801,7 +1803,11 @@
         flush();
       }
 
-      connection.carry = register;
+      connection.carry = function () {
+        share();
+        neighbours.push(neighbour);
+        tell();
+      };
 
       // The network is said to be back: what is on its way may be lost, what waits need not wait.
       connection.hurry = function () {
@@ -1823,7 +1829,7 @@
         clear(TURN);
         if (waiting.abort && heldUntil > now() + Math.max(0, share()) + SLOT / 4) {
           abort(waiting);
-          rested();
+          restedAt = date();
         }
         kick();
       };
@@ -2240,7 +2246,7 @@
     function probeLater() {
       if (socket || !canOpen() || timers[PROBE]) { return; }
       // That one opens says nothing, if they are unstable: not before the verdict expires.
-      set(PROBE, isUnstable() ? verdict.expires - now() : random() *
+      set(PROBE, isJudged() && verdict.reason === "unstable" ? verdict.expires - now() : random() *
         Math.min(timing.probeMax, timing.probe * Math.pow(2, probes++)), probe);
     }
 
@@ -2256,14 +2262,12 @@
       if (carrier && carrier === socket) { socket.kick(); }
       Object.keys(timers).forEach(clear);
       if (carrier && carrier === poller && machine.closed && machine.carrier.ackAt < Infinity) {
-        bequeath(encodeBody(machine.poll()));
+        post(BEQUEST, encodeBody(machine.poll()), timing.shortWait, ignore);
       }
       discard(socket);
       discard(poller);
       troubled = false;
     }
-
-    function bequeath(body) { post(BEQUEST, body, timing.shortWait, ignore); }
 
     function discard(connection) {
       if (!connection) { return; }
@@ -2314,8 +2318,6 @@
     }
 
     function isJudged() { return verdict && verdict.expires > now(); }
-
-    function isUnstable() { return isJudged() && verdict.reason === "unstable"; }
 
     // Only called while polling is known to work, or to lift a verdict.
     function judge(found) {
@@ -2399,7 +2401,7 @@
       } else {
         poller.hurry();
         // Not for a sleep alone, where a WebSocket would open and break again.
-        if (event || !isUnstable()) {
+        if (event || !(isJudged() && verdict.reason === "unstable")) {
           clear(PROBE);
           probe();
         }
@@ -2428,7 +2430,7 @@
         for (var bytes = 60000; bytes > 1000; bytes >>= 1) {
           if (navigator && navigator.sendBeacon && navigator.sendBeacon(pollUrl, body(bytes))) { return; }
         }
-        bequeath(body(Infinity));
+        post(BEQUEST, body(Infinity), timing.shortWait, ignore);
       }
     }
 
@@ -2522,7 +2524,7 @@
         throw failure("close", "the code must be 1000, or 3000 to 4999; the reason must be at most " +
           MAX_REASON_BYTES + " bytes of UTF-8");
       }
-      checkPresence();
+      if (away) { throw failure("closed", "the page was left"); }
       machine.close(code, reason, now());
       flush();
     };
@@ -2547,14 +2549,10 @@
       }
     });
 
-    // What comes behind what a page has left would be lost.
-    function checkPresence() {
-      if (away) { throw failure("closed", "the page was left"); }
-    }
-
     function put(type, id, data, urgent) {
       var items = encodePacket(type, namespace, id, data);
-      checkPresence();
+      // What comes behind what a page has left would be lost.
+      if (away) { throw failure("closed", "the page was left"); }
       machine.send(items, urgent);
       flushSoon();
     }
@@ -2730,7 +2728,7 @@
         lastWhy = news;
         dispatch("transport", { transport: reason.transport, why: reason });
       }
-      if (reopens && works && machine.delivers()) {
+      if (reopens && works && !machine.closed && machine.closedBy !== "local") {
         reopens = false;
         session.id = machine.id;
         dispatch("open", { id: machine.id, resumed: isResumed });

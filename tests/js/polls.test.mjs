@@ -517,6 +517,25 @@ for (const [what, times] of [
   });
 }
 
+test("connections that break while little comes down say nothing of how much may come at once", () => {
+  const page = polling().opened();
+  page.network.latency = 250;
+  for (let round = 1; round <= 20; round++) {
+    // All break at once, again and again.
+    page.network.onpost = () => ({ cut: 6000 - page.time % 6000 });
+    for (let i = 0; i < 12 + round; i++) {
+      page.peer.emit("message", "x".repeat(400));
+      page.advance(1000);
+    }
+    page.network.onpost = () => undefined;
+    page.advance(6000);
+    const { length } = page.messages;
+    for (let i = 0; i < 40; i++) page.peer.emit("message", "x".repeat(1200));
+    page.until(() => page.messages.length === length + 40, `round ${round}`, 2000);
+  }
+  same(page);
+});
+
 test("a gateway's own pages, instead of answers, are no answers that were cut", () => {
   for (const status of [502, 503, 504, 403]) {
     const page = polling().opened();
