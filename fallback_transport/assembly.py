@@ -17,7 +17,7 @@ from .dispatcher import Dispatcher
 from .doctor.door import DoctorDoor
 from .engine import Engine
 from .engine_client import EngineClient
-from .gateway import Gateway, GatewayOptions, Guard
+from .gateway import Gateway, Guard
 from .metrics import Metrics
 from .options import Options
 from .origins import Origins
@@ -25,7 +25,6 @@ from .packets import Packet
 from .registry import Capacity, Registry
 from .runtime import Event, Runtime, WSGIApplication, missing, patched_otherwise
 from .session import Sessions
-from .version import __version__
 
 #: Seconds beyond the time for handlers after which a drain must be over: 5 for the clients to
 #: confirm, and some for the last bytes.
@@ -135,7 +134,6 @@ class Assembly:
             RuntimeError: there are sessions already.
         """
         self.registry.run_on(runtime)
-        self.gateway.run_on(runtime)
         self.engine.runtime = runtime
 
     # -- inside ------------------------------------------------------------------------
@@ -161,25 +159,16 @@ class Assembly:
             behind = fix.app
         doctor = None
         if options.doctor is not False:
-            doctor = DoctorDoor(
-                self.engine.runtime, __version__, options.max_body, options.trusted_proxies
-            )
+            doctor = DoctorDoor(self.engine.runtime, options)
         gateway = Gateway(
             behind,
             self.registry,
-            self.engine.runtime,
-            self.server.handle_request,
-            GatewayOptions(
-                paths=options.paths,
-                origins=self.origins,
-                stock_path=stock_path,
-                max_held=options.max_held_polls,
-                trusted_proxies=options.trusted_proxies,
-                max_ungreeted=options.max_ungreeted,
-                max_ungreeted_per_address=options.max_ungreeted_per_address,
-            ),
+            options,
+            origins=self.origins,
+            stock=self.server.handle_request,
+            stock_path=stock_path,
             # Flask-SocketIO looks for its app there; so do our handlers.
-            {"flask.app": app},
+            extra={"flask.app": app},
             # Whichever stands in front, the longest mount gets the request.
             mounts=mounts,
             doctor=doctor,

@@ -10,7 +10,6 @@ import itertools
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from .drivers import BlockingDriver
 from .files import FILES, keep
 from .handshake import BadHandshake, handshake, is_ours
 from .metrics import Metrics
+from .options import Options
 from .origins import Origins
 from .polling import HeldPoll, PollingDoor, answer
 from .protocol.codec import END_MARK
@@ -84,42 +84,16 @@ class _BadBody(NamedTuple):
 Guard = Callable[[dict[str, Any]], "WSGIApplication | None"]
 
 
-def _open(environ: dict[str, Any]) -> WSGIApplication | None:
-    """The guard that lets everybody in."""
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayOptions:
-    """What the gateway is told.
-
-    Args:
-        paths: the mounts, each beginning with a slash, and only the root's ending with one.
-        origins: whose pages are let in.
-        stock_path: the mount of the stock Socket.IO clients, None if somebody else serves it.
-        max_held: see `PollingDoor`.
-        trusted_proxies: see `client_address`.
-        max_ungreeted, max_ungreeted_per_address: WebSockets whose hello has not come
-            yet, in all and from one address; beyond, a handshake is answered with 503.
-    """
-
-    paths: tuple[str, ...] = ("/fallback",)
-    origins: Origins = field(default_factory=Origins)
-    stock_path: str | None = "/socket.io"
-    max_held: int | None = None
-    trusted_proxies: int = 0
-    max_ungreeted: int = 1000
-    max_ungreeted_per_address: int = 200
-
-
 class Gateway:
     """See the module.
 
     Args:
         app: the WSGI application behind.
-        registry, runtime: the sessions and the async mode.
-        stock: answers stock clients' requests.
-        options: see `GatewayOptions`.
+        registry: the sessions.
+        options: see `Options`.
+        origins: whose pages are let in.
+        stock, stock_path: answers stock clients' requests, and their mount; None if somebody else
+            serves it.
         extra: what is added to the environ that handlers and stock clients' handlers see.
         mounts: the mounts of all gateways of this application, also of later ones.
         doctor: the doctor's doors; None where there are none.
@@ -132,28 +106,30 @@ class Gateway:
         self,
         app: WSGIApplication,
         registry: Registry,
-        runtime: Runtime,
+        options: Options,
+        *,
+        origins: Origins,
         stock: WSGIApplication,
-        options: GatewayOptions,
+        stock_path: str | None,
         extra: dict[str, Any],
-        mounts: Collection[str] | None = None,
+        mounts: Collection[str],
         doctor: DoctorDoor | None = None,
-        guard: Guard = _open,
+        guard: Guard = lambda environ: None,
         metrics: Metrics | None = None,
-        metrics_guard: Guard = _open,
+        metrics_guard: Guard = lambda environ: None,
     ) -> None:
         # Not with the first request: a worker may be forked when another release is there already.
         keep()
-        self.origins = options.origins
+        self.origins = origins
         #: What is behind.
         self.app = app
         self.registry = registry
-        self.runtime = runtime
         self._stock = stock
-        self._options = options
+        self._stock_path = stock_path
+        self._trusted_proxies = options.trusted_proxies
         #: Where its sessions' doors are, and those of all gateways of the application.
         self.mounts = options.paths
-        self._all_mounts = options.paths if mounts is None else mounts
+        self._all_mounts = mounts
         self.extra = extra
         self._doctor = doctor
         names = [*(_DOCTOR if doctor else ()), *(("metrics",) if metrics else ())]
@@ -164,15 +140,16 @@ class Gateway:
         self._guard = guard
         self._metrics = metrics
         self._metrics_guard = metrics_guard
-        self.door = PollingDoor(registry, options.max_held)
-        self._lock = runtime.lock()
+        self.door = PollingDoor(registry, options.max_held_polls)
+        self._lock = self.runtime.lock()
         self._ungreeted = Unproven[str](options.max_ungreeted, options.max_ungreeted_per_address)
         self._handshakes = itertools.count()
         self._said_missed = False
 
-    def run_on(self, runtime: Runtime) -> None:
-        """Run on another runtime from now on."""
-        self.runtime = runtime
+    @property
+    def runtime(self) -> Runtime:
+        """The async mode."""
+        return self.registry.runtime
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
@@ -185,7 +162,7 @@ class Gateway:
         place, _, name = path.rpartition("/")
         if name in _DOORS and self._has(place, name, environ):
             return self._session(place, name, environ, start_response)
-        stock = self._options.stock_path
+        stock = self._stock_path
         if stock is not None and (path == stock or path.startswith(stock + "/")):
             environ.update(self.extra)
             return self._stock(self._own(environ), start_response)
@@ -234,7 +211,7 @@ class Gateway:
 
     def is_beside(self, path: str) -> bool:
         """Whether something else than a session's door is there, or may be."""
-        stock = self._options.stock_path
+        stock = self._stock_path
         return path in self._beside or (stock is not None and path.startswith(stock + "/"))
 
     def _is_poll(self, environ: dict[str, Any]) -> bool:
@@ -466,4 +443,4 @@ class Gateway:
 
     def address(self, environ: dict[str, Any]) -> str:
         """The address that a request counts for."""
-        return client_address(environ, self._options.trusted_proxies)
+        return client_address(environ, self._trusted_proxies)

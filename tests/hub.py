@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from fallback_transport.gateway import Gateway, GatewayOptions
+from fallback_transport.gateway import Gateway
 from fallback_transport.hub_gateway import HubGateway
+from fallback_transport.options import Options
+from fallback_transport.origins import Origins
 from fallback_transport.protocol.envelope import Grant
 from fallback_transport.protocol.reliability import Bounds
 from fallback_transport.registry import Capacity, Registry
@@ -90,7 +92,15 @@ class Layer:
 class Place:
     """Gateways on a hub whose time is a test's."""
 
-    def __init__(self, *, grant: Grant | None = None, fix: Any = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        grant: Grant | None = None,
+        fix: Any = None,
+        origins: Origins | None = None,
+        **options: Any,
+    ) -> None:
+        given = Options(**options)
         self.runtime = FakeRuntime(turns=True)
         self.hub = self.runtime.hub
         self.fake: FakeHub = self.hub._hub
@@ -109,10 +119,12 @@ class Place:
         self.gateway = Gateway(
             lambda environ, start_response: [],
             self.registry,
-            self.runtime,
-            lambda environ, start_response: [],
-            GatewayOptions(**options),
-            {"flask.app": "the app"},
+            given,
+            origins=origins or Origins(),
+            stock=lambda environ, start_response: [],
+            stock_path="/socket.io",
+            extra={"flask.app": "the app"},
+            mounts=given.paths,
         )
         self.front = HubGateway([self.gateway], fix, self.runtime)
 

@@ -115,19 +115,19 @@ def test_options_reach_their_places(app: flask.Flask) -> None:
         max_ungreeted_per_address=14,
         trusted_proxies=2,
     )
-    options, sessions, doctor = gateway(app)._options, registry(app), gateway(app)._doctor
-    assert (options.paths, options.stock_path, options.max_held) == (("/deep",), None, 12)
-    assert options.origins._allowed == ("https://shop.example",)
+    its, sessions = gateway(app), registry(app)
+    assert (its.mounts, its._stock_path, its.door._max_held) == (("/deep",), None, 12)
+    assert its.origins._allowed == ("https://shop.example",)
     assert sessions.grant == Grant(6, 7, 4000, 50_000, 1.5, 2, 3)
     assert sessions._subprotocols == ("a", "b")
     assert sessions._bounds == Bounds(8, 9, 4000)
     assert sessions.patience == 1.25
     assert sessions._capacity == Capacity(10, 11, 15)
-    assert (options.max_ungreeted, options.max_ungreeted_per_address) == (13, 14)
-    assert options.trusted_proxies == 2
+    assert (its._ungreeted._total, its._ungreeted._per_address) == (13, 14)
+    assert its._trusted_proxies == 2
     assert transport.server.packet_class is Packet
-    assert doctor is not None
-    assert (doctor._max_body, doctor._trusted_proxies) == (50_000, 2)
+    assert its._doctor is not None
+    assert (its._doctor._options.max_body, its._doctor._options.trusted_proxies) == (50_000, 2)
 
 
 def test_options_come_from_the_configuration_and_the_call_wins(app: flask.Flask) -> None:
@@ -419,7 +419,7 @@ def test_a_server_that_is_handed_in(app: flask.Flask) -> None:
     transport = FallbackTransport(app, server=server)
     assert transport.server is server
     assert isinstance(server.eio, Engine)
-    assert gateway(app)._options.stock_path is None
+    assert gateway(app)._stock_path is None
 
 
 def test_a_flask_socketio_that_is_handed_in(app: flask.Flask) -> None:

@@ -15,7 +15,8 @@ from fallback_transport.application import MalformedPacket, Unit
 from fallback_transport.conversation import Conversation
 from fallback_transport.drivers import HELLO_WAIT
 from fallback_transport.files import DOCTOR_FILES, FILES, SCRIPT, folder, load
-from fallback_transport.gateway import UNSUITABLE, Gateway, GatewayOptions
+from fallback_transport.gateway import UNSUITABLE, Gateway
+from fallback_transport.options import Options
 from fallback_transport.origins import Origins
 from fallback_transport.polling import WELCOME_WAIT
 from fallback_transport.protocol.codec import decode_body, encode_body
@@ -74,8 +75,11 @@ class Doors:
         grant: Grant | None = None,
         mounts: Any = None,
         subprotocols: tuple[str, ...] = (),
+        origins: Origins | None = None,
+        stock_path: str | None = "/socket.io",
         **options: Any,
     ) -> None:
+        given = Options(**options)
         self.runtime = FakeRuntime()
         self.layers: list[Layer] = []
         self.behind: list[str] = []
@@ -93,11 +97,12 @@ class Doors:
         self.gateway = Gateway(
             self._app,
             self.registry,
-            self.runtime,
-            self._stock,
-            GatewayOptions(**options),
-            {"flask.app": "the app"},
-            mounts,
+            given,
+            origins=origins or Origins(),
+            stock=self._stock,
+            stock_path=stock_path,
+            extra={"flask.app": "the app"},
+            mounts=mounts or given.paths,
         )
         self.attempt = 0
 
@@ -201,13 +206,13 @@ def test_stock_clients_of_a_handed_in_server_go_on() -> None:
 
 
 def test_another_mount() -> None:
-    doors = Doors(paths=("/deep/er",))
+    doors = Doors(path=("/deep/er",))
     assert isinstance(doors.ask("/deep/er/poll", HELLO).unit, Welcome)
     assert doors.ask("/fallback/poll", HELLO).body == b"the app"
 
 
 def test_what_is_no_door_below_a_mount_goes_on() -> None:
-    doors = Doors(paths=("/chat", "/"))
+    doors = Doors(path=("/chat", "/"))
     for path in ("/chat", "/chat/", "/chat/room", "/chat/wss", "/chat/pol", "/", "/x"):
         for method in ("GET", "POST"):
             assert doors.ask(path, b"body", method).body == b"the app", path
@@ -215,7 +220,7 @@ def test_what_is_no_door_below_a_mount_goes_on() -> None:
 
 
 def test_several_mounts_lead_to_the_same_sessions() -> None:
-    doors = Doors(paths=("/", "/chat", "/fallback"))
+    doors = Doors(path=("/", "/chat", "/fallback"))
     welcome = doors.ask("/chat/poll", HELLO).unit
     for door in ("/poll", "/chat/poll", "/fallback/poll"):
         again = doors.ask(door, HELLO).unit
@@ -228,7 +233,7 @@ def test_several_mounts_lead_to_the_same_sessions() -> None:
 
 
 def test_below_a_mount_only_a_sessions_requests_are_taken() -> None:
-    doors = Doors(paths=("/chat", "/"), grant=Grant(body=20_000))
+    doors = Doors(path=("/chat", "/"), grant=Grant(body=20_000))
     for place in ("/chat/room/5", "/other", "/chat/"):
         assert isinstance(doors.ask(place + "/poll", HELLO).unit, Welcome)
         headers = {"HTTP_SEC_WEBSOCKET_PROTOCOL": "fallback.v1"}
@@ -252,7 +257,7 @@ def test_below_a_mount_only_a_sessions_requests_are_taken() -> None:
 
 
 def test_the_application_can_still_read_what_was_looked_at() -> None:
-    doors = Doors(paths=("/chat",))
+    doors = Doors(path=("/chat",))
     read: list[bytes] = []
     before = doors._app
 
@@ -267,7 +272,7 @@ def test_the_application_can_still_read_what_was_looked_at() -> None:
 
 def test_the_longest_mount_of_the_application_gets_the_request() -> None:
     """Two gateways, one behind the other, which know each other's mounts."""
-    doors = Doors(paths=("/",), mounts={"/": 1, "/deep": 2})
+    doors = Doors(path=("/",), mounts={"/": 1, "/deep": 2})
     assert isinstance(doors.ask("/shallow/poll", HELLO).unit, Welcome)
     assert doors.ask("/deep/poll", HELLO).body == b"the app"
     assert doors.ask("/deep/er/poll", HELLO).body == b"the app"
@@ -279,7 +284,7 @@ def test_the_log_says_once_where_pages_look_for_sessions_in_vain(
     mount: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of the gateways of an application one does, and only of what is no other's mount."""
-    doors = Doors(paths=(mount,), mounts={"/chat": 1, "/news": 2})
+    doors = Doors(path=(mount,), mounts={"/chat": 1, "/news": 2})
     ours = {"HTTP_SEC_WEBSOCKET_PROTOCOL": "fallback.v1"}
     for place in ("/chat", "/chat/5", "/news", "/news/5"):
         doors.ask(place + "/ws", method="GET", **ours)
@@ -419,7 +424,7 @@ def test_of_many_twins_the_oldest_is_let_go(doors: Doors) -> None:
 
 
 def test_beyond_the_limit_polls_are_not_held() -> None:
-    doors = Doors(max_held=1)
+    doors = Doors(max_held_polls=1)
     welcomes = []
     for nonce in ("one", "two"):
         hello = Hello(1, nonce=nonce, envelope=Envelope(0, 0, 1, (Message("0"),)))
@@ -940,7 +945,7 @@ def hello_for(url: str | None = None, protocols: str | None = None) -> bytes:
 def test_handlers_see_a_request_for_what_the_page_has_connected_to(
     door: str, url: str, script: str, path: str, query: str, told: str | None
 ) -> None:
-    doors = Doors(paths=("/", "/chat"))
+    doors = Doors(path=("/", "/chat"))
     raw = {"RAW_URI": door, "REQUEST_URI": door, "RAW_PATH_INFO": door, "QUERY_STRING": "x"}
     assert doors.ask(door, hello_for(url), SCRIPT_NAME=script, **raw).status == 200
     (conversation,) = doors.registry.all()
@@ -954,7 +959,7 @@ def test_without_a_url_it_is_the_mount(doors: Doors) -> None:
     environ = seen(doors, SCRIPT_NAME="/a b\xc3\xa9")
     assert environ["fallback_transport.url"] == "/a%20b%C3%A9/fallback"
     assert environ["PATH_INFO"] == "/fallback/poll"
-    root = Doors(paths=("/",))
+    root = Doors(path=("/",))
     root.ask("/poll", HELLO)
     assert root.registry.all()[0].environ["fallback_transport.url"] == "/"
 

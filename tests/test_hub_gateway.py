@@ -698,7 +698,7 @@ def test_where_the_hub_is_not_to_be_had(
 
 
 def test_several_gateways_of_one_app_are_all_served(gateway: Gateway) -> None:
-    other = Place(paths=("/other",)).gateway
+    other = Place(path=("/other",)).gateway
     other.runtime.mode = "eventlet"
     gateway.app = other
     mounts = gateway._all_mounts = other._all_mounts = ("/fallback", "/other")

@@ -94,7 +94,7 @@ def test_how_a_session_request_begins(begin: bytes, ours: bool) -> None:
 
 
 def test_at_the_root_every_path_may_be_ours() -> None:
-    heads = Place(paths=("/",)).front.heads
+    heads = Place(path=("/",)).front.heads
     assert heads.may_be_ours(b"POST /any/where")
     assert heads.may_be_ours(b"POST /poll HTTP/1.1\r\n")
     assert not heads.may_be_ours(b"POST /socket.io/poll HTTP/1.1\r\n")

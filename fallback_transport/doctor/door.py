@@ -20,7 +20,9 @@ from websockets.server import ServerProtocol
 
 from ..answers import Answer
 from ..handshake import SUBPROTOCOL, BadHandshake, handshake
+from ..options import Options
 from ..runtime import Runtime, make_lock, take_socket
+from ..version import __version__
 from ..websocket import READ_BYTES, framing_logger
 from .findings import HEADER, MAX_MESSAGE, PROOF
 from .runs import Handshake, Run, Runs, valid_name
@@ -73,19 +75,13 @@ class DoctorDoor:
 
     Args:
         runtime: the async mode.
-        version: of this library.
-        max_body: bytes of the largest request.
-        trusted_proxies: see `client_address`.
+        options: see `Options`.
     """
 
-    def __init__(
-        self, runtime: Runtime, version: str, max_body: int, trusted_proxies: int = 0
-    ) -> None:
+    def __init__(self, runtime: Runtime, options: Options) -> None:
         self.runs = Runs(runtime.now)
         self._runtime = runtime
-        self._version = version
-        self._max_body = max_body
-        self._trusted_proxies = trusted_proxies
+        self._options = options
         self._lock = make_lock()
         #: How many wait, of each address for which any does.
         self._waiting: Counter[str] = Counter()
@@ -130,7 +126,8 @@ class DoctorDoor:
             if what == "stream":
                 return StreamedAnswer(_HEADERS, self._stream(run, number))
             if what == "seen":
-                return _answer({"number": number, "seen": run.seen(environ, self._trusted_proxies)})
+                trusted = self._options.trusted_proxies
+                return _answer({"number": number, "seen": run.seen(environ, trusted)})
             raise Refused(400, "an unknown command")
         except Refused as refused:
             return _refusal(refused)
@@ -154,8 +151,8 @@ class DoctorDoor:
         cookie = f"{COOKIE}=1; Max-Age=600; HttpOnly; SameSite=Strict"
         facts = {
             "number": number,
-            "library": self._version,
-            "body": self._max_body,
+            "library": __version__,
+            "body": self._options.max_body,
             "time": int(time.time() * 1000),
         }
         return _answer(facts, ("Set-Cookie", cookie))

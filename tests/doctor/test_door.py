@@ -45,7 +45,9 @@ from fallback_transport.doctor.runs import (
     valid_name,
 )
 from fallback_transport.handshake import SUBPROTOCOL
+from fallback_transport.options import Options
 from fallback_transport.runtime import UnsuitableServer
+from fallback_transport.version import __version__
 from tests.fakes import FakeRuntime
 
 RUN = "a-run-of-the-tests"
@@ -56,7 +58,9 @@ class Desk:
 
     def __init__(self, trusted_proxies: int = 0) -> None:
         self.runtime = FakeRuntime()
-        self.door = DoctorDoor(self.runtime, "9.9", 123_456, trusted_proxies)
+        self.door = DoctorDoor(
+            self.runtime, Options(max_body=123_456, trusted_proxies=trusted_proxies)
+        )
         self.number = 0
         self.asked = 0
         self.open = True
@@ -124,7 +128,8 @@ def test_a_run_begins_with_a_cookie_and_the_clock(desk: Desk) -> None:
     answer = desk.do("begin")
     assert isinstance(answer, Answer)
     facts = json.loads(answer.body[:-2])
-    assert {**facts, "time": 0} == {"number": 1, "library": "9.9", "body": 123_456, "time": 0}
+    told = {"number": 1, "library": __version__, "body": 123_456, "time": 0}
+    assert {**facts, "time": 0} == told
     assert abs(facts["time"] / 1000 - time.time()) < 3600
     cookie = dict(answer.headers)["Set-Cookie"]
     assert cookie == "fallback_transport_doctor=1; Max-Age=600; HttpOnly; SameSite=Strict"
