@@ -109,7 +109,8 @@ class Runtime:
 
     def __init__(self, driver: Driver) -> None:
         self.mode = driver.async_mode
-        self._driver = driver
+        #: What python-socketio calls for its own tasks and events, and the application's.
+        self.driver = driver
         #: Calls application code, under a name; on eventlet it is watched.
         self.call_handler = HubWatch().call if self.mode == "eventlet" else _called
         self._home: Home | None = None
@@ -144,11 +145,6 @@ class Runtime:
         self._complained = False
         self._gave_way = 0.0
 
-    @property
-    def driver(self) -> Driver:
-        """What python-socketio calls for its own tasks and events, and the application's."""
-        return self._driver
-
     def check(self, environ: dict[str, Any]) -> None:
         """See whether the server that asks suits the async mode; cheap once one did.
 
@@ -180,7 +176,7 @@ class Runtime:
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function` beside everything else."""
-        self._driver.start_background_task(function, *args)
+        self.driver.start_background_task(function, *args)
 
     def settle(self) -> None:
         """This is the thread that serves; what others hand over is done here."""
@@ -248,7 +244,7 @@ class Runtime:
             patcher.original("time").sleep(0.01)
         else:
             # On gevent a thread of its pool has a hub of its own to wait in.
-            self._driver.sleep(0.01)
+            self.driver.sleep(0.01)
 
     def at_home(self, function: Callable[..., Any], *args: Any) -> None:
         """Call `function` in the thread that serves: at once, or soon if this is another."""
@@ -288,7 +284,7 @@ class Runtime:
 
     def event(self) -> Event:
         """A new event of the async mode."""
-        event: Event = self._driver.create_event()
+        event: Event = self.driver.create_event()
         return event
 
     def alarm(self, ring: Callable[[], None]) -> Alarm:
@@ -299,12 +295,12 @@ class Runtime:
 
     def sleep(self, seconds: float) -> None:
         """Let the others run for so many seconds."""
-        self._driver.sleep(seconds)
+        self.driver.sleep(seconds)
 
     def give_way(self) -> None:
         """Let the others run, if there are any, from within work that never waits."""
         # On gevent, 50 tasks that only sleep(0) go round before it looks at a socket again.
-        self._driver.sleep(1e-6 if self.mode == "gevent" else 0)
+        self.driver.sleep(1e-6 if self.mode == "gevent" else 0)
 
     def share(self, environ: dict[str, Any] | None = None) -> None:
         """Give way now and then, for what may come without a pause and is nearly always short.
@@ -345,22 +341,16 @@ class Runtime:
     def patched(self) -> list[str]:
         """Which standard modules are monkey-patched already, for the log."""
         if self.mode == "eventlet":
-            from eventlet import patcher
+            from eventlet.patcher import is_monkey_patched as is_patched
 
-            return sorted(
-                n
-                for n in ("os", "select", "socket", "thread", "time")
-                if patcher.is_monkey_patched(n)
-            )
-        if self.mode == "gevent":
-            from gevent import monkey
+            threads = "thread"
+        elif self.mode == "gevent":
+            from gevent.monkey import is_module_patched as is_patched
 
-            return sorted(
-                n
-                for n in ("os", "select", "socket", "threading", "time")
-                if monkey.is_module_patched(n)
-            )
-        return []
+            threads = "threading"
+        else:
+            return []
+        return [name for name in ("os", "select", "socket", threads, "time") if is_patched(name)]
 
     def unpatched(self) -> str | None:
         """What to do first, where `waits_in_sockets` would hold up everybody; None elsewhere."""
@@ -402,10 +392,8 @@ class Runtime:
 
         stoppable = self.termination(drain, lambda: patience).then
         try:
-            if front is not None:
+            if self.mode == "eventlet":
                 serve_eventlet(app, host, port, stoppable, self.share, self.hub, front)
-            elif self.mode == "eventlet":
-                serve_eventlet(app, host, port, stoppable, self.share)
             elif self.mode == "gevent":
                 serve_gevent(app, host, port, stoppable, self.share)
             else:

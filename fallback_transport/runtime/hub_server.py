@@ -3,7 +3,8 @@
 Whoever has a `Stream` reads by callbacks of the hub and writes straight to the
 descriptor. What it does not want to serve, it hands over to `eventlet.wsgi`
 with the bytes that it has read, for one request; then the connection, and what
-was read beyond that request, comes back.
+was read beyond that request, comes back. Where nobody is in front, `eventlet.wsgi`
+has each connection from its beginning to its end.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class HubServer:
         listener: the listening socket, not one of eventlet's.
         protocol: the class of `eventlet.wsgi.HttpProtocol` that serves what is handed over.
         hub: where all of it runs.
-        front: told of each stream, to set what is `received`.
+        front: told of each stream, to set what is `received`; None: there is nobody in front.
         trouble: told of what keeps connections from being accepted.
         pool: of the greenlets that serve what is handed over.
     """
@@ -41,7 +42,7 @@ class HubServer:
         listener: Any,
         protocol: type[Any],
         hub: Hub,
-        front: Callable[[Stream], None],
+        front: Callable[[Stream], None] | None,
         trouble: Callable[[OSError], None],
         pool: Any,
     ) -> None:
@@ -60,7 +61,7 @@ class HubServer:
             listener,
             listener.getsockname(),
             app,
-            protocol=_handing_back(protocol),
+            protocol=_handing_back(protocol) if front is not None else protocol,
             log_output=False,
             debug=False,
         )
@@ -114,6 +115,9 @@ class HubServer:
             self._accept_again()
 
     def _open(self, sock: Any, address: Any, read: bytes) -> None:
+        if self._front is None:
+            self._pool.spawn(self._serve, sock, address, read)
+            return
         stream = Stream(self._hub, sock, address, self._wsgi, self._gone)
         self._streams.add(stream)
         self._front(stream)
@@ -126,7 +130,7 @@ class HubServer:
         self._pool.spawn(self._serve, sock, stream.address, head)
 
     def _serve(self, sock: Any, address: Any, head: bytes) -> None:
-        """In a greenlet: one request by `eventlet.wsgi`, then the connection comes back."""
+        """In a greenlet: by `eventlet.wsgi`, until the connection ends or is handed back."""
         green = self._green(sock)
         # What it calls a connection: address, socket, state; the rest is for `_handing_back`.
         connection = [address, green, "request", head]

@@ -74,10 +74,10 @@ def serve_eventlet(
     port: int,
     stoppable: Stoppable,
     share: Callable[[], None],
-    hub: Hub | None = None,
-    front: Front | None = None,
+    hub: Hub,
+    front: Front | None,
 ) -> None:
-    """Serve by `eventlet.wsgi`; behind `front`, on `hub`, where these are given.
+    """Serve by `eventlet.wsgi`, on `hub`, behind `front` where there is one.
 
     While a request is read, `share` gives way to the others now and then.
     """
@@ -150,34 +150,6 @@ def serve_eventlet(
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             pass
 
-    class Listener:
-        """Goes on listening when the process is out of file descriptors."""
-
-        #: That of a handler which has ended the process, as `eventlet.wsgi` does not tell.
-        status: Any = None
-
-        def __init__(self, sock: Any) -> None:
-            self._sock = sock
-            self._trouble = _AcceptTrouble()
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._sock, name)
-
-        def accept(self) -> Any:
-            while True:
-                try:
-                    return self._sock.accept()
-                except OSError as error:
-                    if self._sock.fileno() < 0:
-                        raise
-                    self._trouble.tell(error)
-                    eventlet.sleep(ACCEPT_PAUSE)
-                except (KeyboardInterrupt, SystemExit) as wish:
-                    # Else it would wait for all that are connected, and serve nobody else.
-                    pool.stopped = True
-                    self.status = getattr(wish, "code", None)
-                    raise
-
     class Pool(eventlet.GreenPool):  # type: ignore[misc]
         """Does not wait for connections that do not end, once the server is stopped."""
 
@@ -198,35 +170,21 @@ def serve_eventlet(
 
     address = _address(host, port)
     listener = _listening(eventlet.listen(address, _family(host), BACKLOG, reuse_port=False))
+    # Not eventlet's own: connections are accepted by callbacks.
+    bare = eventlet.patcher.original("socket").socket(fileno=listener.fd.detach())
+    hub_server = HubServer(app, bare, Handler, hub, front, _AcceptTrouble().tell, pool)
     stoppable(stop)
-    if hub is not None and front is not None:
-        # Not eventlet's own: what is accepted is read by callbacks.
-        bare = eventlet.patcher.original("socket").socket(fileno=listener.fd.detach())
-        hub_server = HubServer(app, bare, Handler, hub, front, _AcceptTrouble().tell, pool)
-        hub_server.start()
-        try:
-            with contextlib.suppress(KeyboardInterrupt):
-                eventlet.Event().wait()
-        except SystemExit as wish:
-            # A handler's, unless it is that of `stop`: who restarts what has failed is to see it.
-            if wish.code is not None:
-                raise
-        finally:
-            pool.stopped = True
-            hub_server.stop()
-        return
-    serving = Listener(listener)
-    eventlet.wsgi.server(
-        serving,
-        app,
-        custom_pool=pool,
-        protocol=Handler,
-        log_output=False,
-        debug=False,
-        socket_timeout=None,
-    )
-    if serving.status is not None:
-        raise SystemExit(serving.status)
+    hub_server.start()
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            eventlet.Event().wait()
+    except SystemExit as wish:
+        # A handler's, unless it is that of `stop`: who restarts what has failed is to see it.
+        if wish.code is not None:
+            raise
+    finally:
+        pool.stopped = True
+        hub_server.stop()
 
 
 def serve_gevent(
