@@ -16,10 +16,12 @@ from .protocol.reliability import Bounds
 
 #: What stands before an option's name in `app.config`.
 PREFIX = "FALLBACK_TRANSPORT_"
-ASYNC_MODES = ("eventlet", "gevent", "threading")
-BINDINGS = ("auto", "hub", "wsgi")
-#: What may become of a session that has no room for what is emitted.
-WHEN_FULL = ("close", "wait")
+#: What these options may be.
+CHOICES = {
+    "async_mode": ("eventlet", "gevent", "threading"),
+    "when_full": ("close", "wait"),
+    "binding": ("auto", "hub", "wsgi"),
+}
 #: Beyond, a time is no time; below, it is exact in a browser's milliseconds.
 MAX_SECONDS = 1e9
 #: What browsers ask for, and servers hand on, as it is, spaces and the like decoded again.
@@ -121,12 +123,9 @@ class Options:
     client_manager: Any = None
 
     def __post_init__(self) -> None:
-        if self.async_mode not in ASYNC_MODES:
-            raise ValueError(f"async_mode is one of {', '.join(ASYNC_MODES)}: {self.async_mode!r}")
-        if self.when_full not in WHEN_FULL:
-            raise ValueError(f"when_full is one of {', '.join(WHEN_FULL)}: {self.when_full!r}")
-        if self.binding not in BINDINGS:
-            raise ValueError(f"binding is one of {', '.join(BINDINGS)}: {self.binding!r}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is one of {', '.join(choices)}: {getattr(self, name)!r}")
         for name in ("path", "origins", "subprotocols"):
             value = getattr(self, name)
             if name == "origins" and not value:

@@ -6,7 +6,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..admission import Unproven
@@ -32,7 +32,7 @@ _MAX_ENTRY = 100
 
 @dataclass(slots=True)
 class Handshake:
-    """A request for the WebSocket, and what came of it."""
+    """A request for the WebSocket, and what came of it, as ``DOCTOR.md`` has it."""
 
     upgrade: bool
     connection: bool
@@ -41,18 +41,6 @@ class Handshake:
     up: list[int] = field(default_factory=list)
     down: list[int] = field(default_factory=list)
     closed: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As ``DOCTOR.md`` has it."""
-        return {
-            "upgrade": self.upgrade,
-            "connection": self.connection,
-            "key": self.key,
-            "status": self.status,
-            "up": list(self.up),
-            "down": list(self.down),
-            "closed": self.closed,
-        }
 
 
 class Run:
@@ -97,7 +85,7 @@ class Run:
     def seen(self, environ: Mapping[str, Any], trusted_proxies: int) -> dict[str, Any]:
         """All of it, and what this request tells."""
         return {
-            "handshakes": [each.to_json() for each in self._handshakes],
+            "handshakes": [asdict(each) for each in self._handshakes],
             "plain": self.plain,
             "repeated": max(self._numbers.values(), default=0),
             "proxies": _proxies(environ, trusted_proxies),

@@ -10,8 +10,8 @@ import logging
 import socket
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol as Framing
@@ -20,12 +20,14 @@ from websockets.protocol import State as Stage
 
 from ..handshake import SUBPROTOCOL
 from ..protocol import codec
-from ..protocol.client import ClientMachine
 from ..protocol.envelope import End, Envelope, Hello, PollRequest, Unit, Welcome
 from ..protocol.errors import RemoteProtocolError
 from ..protocol.events import Transport
 from ..protocol.state import State
 from .tasks import Tasks
+
+if TYPE_CHECKING:
+    from .page import Page
 
 _TEXT = {"Content-Type": "text/plain;charset=UTF-8"}
 #: RFC 6455, section 4.1; its example's key, for no cache stands between to be told from a server.
@@ -43,44 +45,12 @@ _quiet = logging.getLogger("fallback_transport.testing.framing")
 _quiet.setLevel(logging.WARNING)
 
 
-class Doors(Protocol):
-    """Where its requests go."""
-
-    def request(self, door: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
-        """The environ of a request."""
-
-    def answer(self, environ: dict[str, Any]) -> tuple[int, bytes]:
-        """Status and body of the answer; status 0 if it was a WebSocket, and is over."""
-
-
-class Owner(Protocol):
-    """What a link knows of its client."""
-
-    machine: ClientMachine
-    tasks: Tasks
-    latency: float
-    #: Whether something has happened to it, or a link of it, since it was last its turn.
-    stirred: bool
-
-    @property
-    def doors(self) -> Doors: ...
-
-    def answered(self, link: Link) -> None:
-        """A hello has its `answer`."""
-
-    def arrived(self, attempt: int, unit: Envelope | End) -> None:
-        """Something came on a connection."""
-
-    def lost(self, attempt: int) -> None:
-        """A connection has ended by itself."""
-
-
 class Lane:
     """One way of a connection: what is sent comes out after the latency, in order."""
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Page) -> None:
         self._owner = owner
-        self._under_way: deque[tuple[float, Callable[[], None]]] = deque()
+        self._under_way: deque[tuple[float, Callable[[], object]]] = deque()
         self._last = 0.0
         #: How many things were lost on it.
         self.lost = 0
@@ -89,7 +59,7 @@ class Lane:
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def send(self, arrive: Callable[[], None]) -> None:
+    def send(self, arrive: Callable[[], object]) -> None:
         """Call `arrive` at the other end."""
         if self.broken:
             self.lost += 1
@@ -123,13 +93,13 @@ class Link(ABC):
     """One connection of a client.
 
     Args:
-        owner: the client.
+        owner: whose it is.
         attempt: the connection's number.
     """
 
     transport: Transport
 
-    def __init__(self, owner: Owner, attempt: int) -> None:
+    def __init__(self, owner: Page, attempt: int) -> None:
         self.attempt = attempt
         #: How the hello was answered: by the protocol, or with a status and a text.
         self.answer: Welcome | End | tuple[int, str] | None = None
@@ -250,7 +220,8 @@ class WebSocketLink(Link):
         self._wire = Wire(self._owner.tasks, lambda data: self.down.send(lambda: self._came(data)))
         environ = self._owner.doors.request("ws", None, _UPGRADE)
         environ["fallback_transport.socket"] = self._wire
-        self.up.send(lambda: self._start(environ))
+        start = self._owner.tasks.start_background_task
+        self.up.send(lambda: start(self._serve, environ))
 
     def kill(self) -> None:
         super().kill()
@@ -301,16 +272,11 @@ class WebSocketLink(Link):
         framing.send_text(self._hello.encode())
         self._flush(framing)
 
-    def _start(self, environ: dict[str, Any]) -> None:
-        self._owner.tasks.start_background_task(self._serve, environ)
-
     def _serve(self, environ: dict[str, Any]) -> None:
         status, body = self._owner.doors.answer(environ)
         if status:
-            self.down.send(lambda: self._refused(status, body))
-
-    def _refused(self, status: int, body: bytes) -> None:
-        self._conclude((status, body.decode(errors="replace").strip()))
+            text = body.decode(errors="replace").strip()
+            self.down.send(lambda: self._conclude((status, text)))
 
     def _frame(self, frame: Frame) -> None:
         if self.over or frame.opcode not in (Opcode.TEXT, Opcode.BINARY):
@@ -334,7 +300,7 @@ class PollingLink(Link):
 
     transport = Transport.POLLING
 
-    def __init__(self, owner: Owner, attempt: int) -> None:
+    def __init__(self, owner: Page, attempt: int) -> None:
         super().__init__(owner, attempt)
         self._last = b""
         self._waits = self._sends = self._parted = False
@@ -384,10 +350,8 @@ class PollingLink(Link):
         if last:
             self._last = body
         environ = self._owner.doors.request("poll", body, _TEXT)
-        self.up.send(lambda: self._start(environ, answered))
-
-    def _start(self, environ: dict[str, Any], answered: Callable[[int, bytes], None]) -> None:
-        self._owner.tasks.start_background_task(self._serve, environ, answered)
+        start = self._owner.tasks.start_background_task
+        self.up.send(lambda: start(self._serve, environ, answered))
 
     def _serve(self, environ: dict[str, Any], answered: Callable[[int, bytes], None]) -> None:
         status, body = self._owner.doors.answer(environ)

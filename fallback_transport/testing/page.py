@@ -134,6 +134,7 @@ class Page:
         self.machine = ClientMachine(grant=Grant(), bounds=Bounds(), now=runtime.now())
         self.latency = 0.0
         self.links: list[Link] = []
+        #: Whether something has happened to it, or a link of it, since it was last its turn.
         self.stirred = True
         #: The deadline of its machine, or one before it.
         self._due = math.inf
@@ -187,9 +188,10 @@ class Page:
         """Close the session."""
         self._act(self.machine.close(code, reason, self.tasks.time))
 
-    # -- for its links (see `links.Owner`) -------------------------------------------------
+    # -- for its links ---------------------------------------------------------------------
 
     def answered(self, link: Link) -> None:
+        """A hello has its `answer`."""
         answer = link.answer
         if isinstance(answer, Welcome):
             events = self.machine.welcomed(answer, self.tasks.time)
@@ -202,12 +204,14 @@ class Page:
             self._act(self.machine.ended(answer))
 
     def arrived(self, attempt: int, unit: Envelope | End) -> None:
+        """Something came on a connection."""
         if isinstance(unit, Envelope):
             self._act(self.machine.receive(attempt, unit, self.tasks.time))
         elif unit.session:
             self._act(self.machine.ended(unit))
 
     def lost(self, attempt: int) -> None:
+        """A connection has ended by itself."""
         self._act(self.machine.detach(attempt, self.tasks.time))
 
     # -- for the tasks (see `tasks.Peer`) --------------------------------------------------

@@ -95,15 +95,11 @@ class Task(greenlet.greenlet):
 class Timer:
     """Something that is called at a time, unless it is over before."""
 
-    __slots__ = ("_call", "over")
+    __slots__ = ("fire", "over")
 
     def __init__(self, call: Callable[[], None]) -> None:
-        self._call = call
+        self.fire = call
         self.over = False
-
-    def fire(self) -> None:
-        """Call it."""
-        self._call()
 
     def cancel(self) -> None:
         """It is not to be called."""
@@ -236,15 +232,15 @@ class Tasks:
             wait.over = True
             self._ready.append(wait.task)
 
-    def at(self, when: float, call: Callable[[], None]) -> None:
-        """Call something when the clock says `when`."""
-        self._set_timer(when, Timer(call))
+    def at(self, when: float, call: Callable[[], None]) -> Timer:
+        """Call something when the clock says `when`, unless it is cancelled before."""
+        timer = Timer(call)
+        self._set_timer(when, timer)
+        return timer
 
     def later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Call something after a time, unless it is cancelled before."""
-        timer = Timer(call)
-        self._set_timer(self.time + seconds, timer)
-        return timer
+        """The same, after a time."""
+        return self.at(self.time + seconds, call)
 
     # -- for the test --------------------------------------------------------------------
 
