@@ -170,8 +170,7 @@ class Session:
                 answer yet, or in `on_disconnect`; or, on eventlet and gevent, in another
                 thread.
         """
-        if name.__class__ is not str or name in RESERVED_EVENTS:
-            check_name(name)
+        check_name(name)
         server = self._engine.server
         if self._engine.runtime.elsewhere:
             raise RuntimeError(

@@ -9,7 +9,6 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .exchange import Answered, Failed, exchange
@@ -29,25 +28,6 @@ _COOKIE = re.compile(r"[!-~\xa1-\xff]([ -~\xa0-\xff]*[!-~\xa1-\xff])?")
 
 class NoDoctor(Exception):
     """There is nothing at this address to examine with; the text says what there is."""
-
-
-@dataclass(slots=True)
-class _Polling:
-    """What is observed of polling, as it grows."""
-
-    requests: int = 0
-    failed: int = 0
-    round_trips: list[float] = field(default_factory=list)
-    why: str | None = None
-    foreign: Mapping[str, Any] | None = None
-    refused: Mapping[str, Any] | None = None
-    encoded: bool = False
-    rest: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        seen = asdict(self)
-        rest = seen.pop("rest")
-        return {**seen, **rest}
 
 
 class Examination:
@@ -79,7 +59,16 @@ class Examination:
         self._lock = threading.Lock()
         # No other run's: a cache may have kept what that was answered.
         self._number = secrets.randbelow(10**8)
-        self._polling = _Polling()
+        #: What is observed of polling, as it grows.
+        self._polling: dict[str, Any] = {
+            "requests": 0,
+            "failed": 0,
+            "round_trips": [],
+            "why": None,
+            "foreign": None,
+            "refused": None,
+            "encoded": False,
+        }
 
     def observe(self) -> dict[str, Any]:
         """Make the checks, and return what was observed.
@@ -115,10 +104,10 @@ class Examination:
             self._requests()
         for thread in beside:
             thread.join()
-        self._polling.requests += websocket.lost
-        self._polling.failed += websocket.lost
+        self._polling["requests"] += websocket.lost
+        self._polling["failed"] += websocket.lost
         seen["server"] = self._seen() if works else None
-        seen["polling"] = self._polling.to_json()
+        seen["polling"] = self._polling
         return seen
 
     # -- polling ---------------------------------------------------------------------
@@ -157,8 +146,8 @@ class Examination:
             self._tell("begin", f"version {answered.facts['library']}, clock {ahead:+.1f} s")
             return {"ahead": ahead}
         if away == TRIES:
-            raise Unreachable(self._polling.why)
-        self._tell("begin", f"requests get no answer: {self._polling.why}")
+            raise Unreachable(self._polling["why"])
+        self._tell("begin", f"requests get no answer: {self._polling['why']}")
         return None
 
     def _absent(self, failed: Failed) -> str | None:
@@ -201,33 +190,33 @@ class Examination:
             self._headers[name] = "; ".join(named.values())
 
     def _requests(self) -> None:
-        polling, rest = self._polling, self._polling.rest
+        polling = self._polling
         echoes = []
         for _ in range(ROUND_TRIPS):
             if (echo := self._small("echo")) is not None:
-                polling.round_trips.append(round(echo.ms, 1))
+                polling["round_trips"].append(round(echo.ms, 1))
                 echoes.append(echo)
-        self._tell("round-trip", f"{polling.round_trips} ms")
+        self._tell("round-trip", f"{polling['round_trips']} ms")
         if echoes:
-            rest["header"] = {
+            polling["header"] = {
                 "up": all(echo.facts["header"] for echo in echoes),
                 "down": all(echo.headers.get(HEADER) == "1" for echo in echoes),
             }
-            rest["cookie"] = all(echo.facts["cookie"] for echo in echoes)
-            rest["processes"] = len({echo.facts.get("process") for echo in echoes})
+            polling["cookie"] = all(echo.facts["cookie"] for echo in echoes)
+            polling["processes"] = len({echo.facts.get("process") for echo in echoes})
         spread = self._spread()
         if spread is not None and spread < HELD_BACK:
             # The first pieces may have waited for a busy machine: what a network holds back, it
             # holds back again.
             spread = max(spread, self._spread() or 0)
-        rest["stream"] = None if spread is None else {"spread": spread}
-        self._tell("stream", f"{rest['stream']}")
+        polling["stream"] = None if spread is None else {"spread": spread}
+        self._tell("stream", f"{polling['stream']}")
         one, two = (self._small("serial", numbered=False) for _ in range(2))
-        rest["cached"] = one.facts["serial"] == two.facts["serial"] if one and two else None
-        self._tell("cache", f"{rest['cached']}")
-        rest["body"] = self._bodies()
-        rest["answer"] = self._answers()
-        self._tell("sizes", f"requests {rest['body']}, answers {rest['answer']}")
+        polling["cached"] = one.facts["serial"] == two.facts["serial"] if one and two else None
+        self._tell("cache", f"{polling['cached']}")
+        polling["body"] = self._bodies()
+        polling["answer"] = self._answers()
+        self._tell("sizes", f"requests {polling['body']}, answers {polling['answer']}")
 
     def _spread(self) -> int | None:
         stream = self._small("stream")
@@ -262,8 +251,8 @@ class Examination:
                 answered = self._ask(command, PATIENCE + weight / SLOWEST, size=size)
                 if not size or answered.facts.get("bytes") == size:
                     # It was not for their size that the others failed.
-                    self._polling.requests += lost
-                    self._polling.failed += lost
+                    self._polling["requests"] += lost
+                    self._polling["failed"] += lost
                     return None
                 failed = Failed("the request came cut", 200)
             except Failed as error:
@@ -288,11 +277,11 @@ class Examination:
         self._tell("hold", f"{seconds:.1f} s of {self._idle:g} s: {failed or 'answered'}")
         if failed is not None and failed.refused is not None:
             # A refusal of the server's own says nothing of the network.
-            self._polling.rest["hold"] = None
+            self._polling["hold"] = None
             return
         # An answer that was given in time, and lost or cut, was held.
         alive = failed is None or (not failed.late and seconds >= self._idle)
-        self._polling.rest["hold"] = {
+        self._polling["hold"] = {
             "asked": self._idle,
             "alive": alive,
             "seconds": seconds,
@@ -312,13 +301,13 @@ class Examination:
 
     def _counted(self, what: str, *, numbered: bool = True) -> Answered:
         """One try of a small request."""
-        self._polling.requests += 1
+        self._polling["requests"] += 1
         try:
             return self._ask({"do": what}, PATIENCE, numbered=numbered)
         except Failed as failed:
-            self._polling.failed += 1
-            self._polling.why = str(failed)
-            self._polling.foreign = failed.foreign or self._polling.foreign
+            self._polling["failed"] += 1
+            self._polling["why"] = str(failed)
+            self._polling["foreign"] = failed.foreign or self._polling["foreign"]
             raise
 
     def _ask(
@@ -337,7 +326,7 @@ class Examination:
         try:
             answered = self._send("POST", "/poll", body, patience)
         except Failed as failed:
-            self._polling.refused = failed.refused or self._polling.refused
+            self._polling["refused"] = failed.refused or self._polling["refused"]
             raise
         if answered.facts.get("number") != facts.get("number"):
             # A cache's, which goes by the address alone.
@@ -355,7 +344,7 @@ class Examination:
                 self._route, method, self._path + path, body, self._headers, patience
             )
         except Failed as failed:
-            self._polling.encoded |= failed.encoded
+            self._polling["encoded"] |= failed.encoded
             raise
-        self._polling.encoded |= answered.encoded
+        self._polling["encoded"] |= answered.encoded
         return answered

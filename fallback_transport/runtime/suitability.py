@@ -94,7 +94,9 @@ def unsuitable(mode: str, environ: dict[str, Any]) -> str | None:
     """
     server = environ.get("SERVER_SOFTWARE") or "this WSGI server"
     carrier = _carrier()
-    if carrier == "threading" and (not environ.get("wsgi.multithread") or _alone(server)):
+    if carrier == "threading" and (
+        not environ.get("wsgi.multithread") or _of_gunicorn(server, "threads") == 1
+    ):
         return (
             f"{server} answers one request at a time here, and a poll takes seconds: "
             f"{_SERVERS[mode]}"
@@ -123,11 +125,6 @@ def restarts(environ: dict[str, Any]) -> str | None:
         f"{server} ends this process after {most} requests (max_requests), and nobody is served "
         "until the last WebSocket is gone, or for 30 s and more: leave that setting out"
     )
-
-
-def _alone(server: str) -> bool:
-    """Whether a gunicorn worker has this thread only, as one with threads has by default."""
-    return bool(_of_gunicorn(server, "threads") == 1)
 
 
 def _of_gunicorn(server: str, setting: str) -> Any:

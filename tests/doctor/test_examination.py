@@ -86,7 +86,7 @@ class Network(Examination):
     @property
     def polling(self) -> dict[str, Any]:
         """What is observed of it."""
-        return self._polling.to_json()
+        return self._polling
 
 
 def first(what: str, times: int, fate: Fate) -> Callable[[dict[str, Any], bytes], Fate]:

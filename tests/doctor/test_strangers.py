@@ -179,7 +179,7 @@ def test_only_a_doctors_answer_tells_that_answers_are_compressed(
     with stranger(head.encode() + body, b"", 0) as route, contextlib.suppress(Failed):
         examination = Examination(route, 1.0)
         examination._ask({"do": "begin"}, SOON)
-    assert examination._polling.encoded is ours
+    assert examination._polling["encoded"] is ours
 
 
 def test_json_that_is_too_deep_is_no_answer() -> None:

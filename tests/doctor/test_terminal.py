@@ -382,9 +382,9 @@ def test_a_doctor_that_is_lost_later_on_was_there(server: Served) -> None:
     examination._begin()
     examination._path = "/elsewhere"
     examination._hold()
-    assert examination._polling.rest["hold"]["status"] == 404
+    assert examination._polling["hold"]["status"] == 404
     assert examination._small("echo") is None
-    assert examination._polling.foreign == {"status": 404, "type": "text/html"}
+    assert examination._polling["foreign"] == {"status": 404, "type": "text/html"}
 
 
 def test_what_a_network_writes_does_not_command_the_terminal(
@@ -488,11 +488,11 @@ def test_what_the_server_refuses_says_nothing_of_the_network(server: Served) -> 
         eventually(lambda: "503" in _status(examination))
         assert examination._spread() is None
         examination._hold()
-        assert examination._polling.rest["hold"] is None
+        assert examination._polling["hold"] is None
         assert all(each.result() == 2 for each in held)
     assert examination._spread() is not None
     examination._hold()
-    assert examination._polling.rest["hold"]["alive"]
+    assert examination._polling["hold"]["alive"]
 
 
 def _held(examination: Examination) -> Any:
