@@ -46,47 +46,34 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Each number, for `prometheus_client`."""
-        from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+        from prometheus_client.metrics_core import CounterMetricFamily as Counter
+        from prometheus_client.metrics_core import GaugeMetricFamily as Gauge
 
-        def family(kind: type[Any], name: str, about: str, label: str, values: Any) -> Metric:
-            labels = [label] if label else None
-            made: Any = kind(_PREFIX + name, about, labels=labels)
+        for kind, name, about, label, values in self._rows(Gauge, Counter):
+            metric = kind(_PREFIX + name, about, labels=[label] if label else None)
             for key, value in values.items() if label else [("", values)]:
-                made.add_metric([str(key)] if label else [], value)
-            metric: Metric = made
-            return metric
+                metric.add_metric([str(key)] if label else [], value)
+            yield metric
 
+    def _rows(self, gauge: Any, counter: Any) -> Iterator[tuple[Any, str, str, str, Any]]:
+        """Of each family: kind, name, what it is, and its value, or its label and a value each."""
         stats = self._stats()
-        gauge, counter = GaugeMetricFamily, CounterMetricFamily
-        yield family(
-            gauge, "sessions", "Sessions, by what carries them.", "transport", stats["sessions"]
-        )
+        yield gauge, "sessions", "Sessions, by what carries them.", "transport", stats["sessions"]
         for unit, value in stats["queue"].items():
-            yield family(gauge, f"queue_{unit}", f"Unconfirmed {unit} to clients.", "", value)
-        yield family(counter, "sessions_opened", "Sessions begun.", "", stats["opened"])
-        yield family(
-            counter, "sessions_closed", "Sessions ended, by close code.", "code", stats["closed"]
-        )
-        yield family(
-            counter, "switches", "Changes of transport, by the new one.", "to", stats["switches"]
-        )
-        yield family(
-            counter,
-            "fallbacks",
-            "Times that long polling began to carry a session, by the client's reason.",
-            "reason",
-            stats["fallbacks"],
-        )
-        yield family(counter, "messages", "Messages, by direction.", "direction", stats["messages"])
-        yield family(counter, "replays", "Messages sent again.", "", stats["replays"])
-        yield family(counter, "duplicates", "Messages that came again.", "", stats["duplicates"])
+            yield gauge, f"queue_{unit}", f"Unconfirmed {unit} to clients.", "", value
+        yield counter, "sessions_opened", "Sessions begun.", "", stats["opened"]
+        about = "Sessions ended, by close code."
+        yield counter, "sessions_closed", about, "code", stats["closed"]
+        about = "Changes of transport, by the new one."
+        yield counter, "switches", about, "to", stats["switches"]
+        about = "Times that long polling began to carry a session, by the client's reason."
+        yield counter, "fallbacks", about, "reason", stats["fallbacks"]
+        yield counter, "messages", "Messages, by direction.", "direction", stats["messages"]
+        yield counter, "replays", "Messages sent again.", "", stats["replays"]
+        yield counter, "duplicates", "Messages that came again.", "", stats["duplicates"]
         manager = stats["client_manager"]
         # What is not known is not said: 0 is an alarm.
         if manager is not None and manager["state"] != "unknown":
-            yield family(
-                gauge,
-                "client_manager_connected",
-                "Whether what the client manager publishes comes back to it.",
-                "kind",
-                {manager["kind"]: int(manager["state"] == "connected")},
-            )
+            about = "Whether what the client manager publishes comes back to it."
+            connected = {manager["kind"]: int(manager["state"] == "connected")}
+            yield gauge, "client_manager_connected", about, "kind", connected

@@ -7,7 +7,7 @@ import hmac
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -39,8 +39,6 @@ UNCOMMITTED_GRACE = 5.0
 DRAIN_LOOK = 0.02
 #: Seconds beyond the wait for confirmed closes, for the handlers that hear of the unconfirmed.
 DRAIN_MARGIN = 0.25
-#: How many sessions are gone through without giving way to the others.
-DRAIN_BATCH = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,16 +265,18 @@ class Registry:
             if self.runtime.now() >= began + timeout:
                 break
             self.runtime.sleep(DRAIN_LOOK)
-        for each in self._in_batches():
+        for each in self.all():
             each.rest()
+            self.runtime.share()
         busy = list(self._alive.values())
         while busy := [each for each in busy if each.busy]:
             if self.runtime.now() >= began + timeout:
                 logger.warning("draining: the handlers of %d sessions go on", len(busy))
                 break
             self.runtime.sleep(DRAIN_LOOK)
-        for each in self._in_batches():
+        for each in self.all():
             each.retire(CloseCode.SERVICE_RESTART, "the server restarts")
+            self.runtime.share()
         until = self.runtime.now() + CLOSE_WAIT + DRAIN_MARGIN
         # A handler that runs since the beginning has had all the time; one that began later has as
         # long as the clients have to confirm.
@@ -287,13 +287,6 @@ class Registry:
         logger.info("drained in %.1f s; %d sessions have handlers that go on", took, left)
 
     # -- inside ------------------------------------------------------------------
-
-    def _in_batches(self) -> Iterator[Conversation]:
-        """All sessions, giving way to the others now and then."""
-        for number, each in enumerate(self.all(), 1):
-            yield each
-            if number % DRAIN_BATCH == 0:
-                self.runtime.give_way()
 
     def _by_nonce(self, hello: Hello, origin: str, address: str) -> Conversation | End | None:
         entry = self._nonces.get(hello.nonce) if hello.nonce is not None else None
