@@ -146,11 +146,8 @@ class EngineClient:
         if not isinstance(data, bytes):
             raise MalformedPacket("a packet where an attachment was announced")
         seqs.append(seq)
-        try:
-            complete = packet.add_attachment(data)
-        except Exception as error:
-            raise MalformedPacket("attachments that do not fit their packet") from error
-        if not complete:
+        # Where each belongs was looked at with the packet.
+        if not packet.add_attachment(data):
             return _part(packet)
         self._waiting = None
         return self._checked(packet, tuple(seqs))

@@ -56,9 +56,6 @@ class Lane:
         self.lost = 0
         self.broken = False
 
-    def __len__(self) -> int:
-        return len(self._under_way)
-
     def send(self, arrive: Callable[[], object]) -> None:
         """Call `arrive` at the other end."""
         if self.broken:
@@ -142,10 +139,8 @@ class Link(ABC):
         self._owner.stirred = True
 
     def _conclude(self, answer: Unit | tuple[int, str]) -> None:
-        if isinstance(answer, (Envelope, Hello, PollRequest)):
-            self.answer = 0, "not what a server says first"
-        else:
-            self.answer = answer
+        assert not isinstance(answer, (Envelope, Hello, PollRequest)), "what a client says"
+        self.answer = answer
         self._owner.answered(self)
 
     def _carries(self) -> bool:
@@ -201,9 +196,6 @@ class Wire:
         if how != socket.SHUT_RD and not self._closed:
             self._closed = True
             self._send(b"")
-
-    def close(self) -> None:
-        self.shutdown(socket.SHUT_RDWR)
 
     def settimeout(self, seconds: float | None) -> None:
         self._timeout = seconds
