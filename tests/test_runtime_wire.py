@@ -113,7 +113,7 @@ def test_a_client_that_takes_nothing_is_sent_nothing_more() -> None:
 
 def test_of_what_is_accepted_it_is_asked_whether_it_is_still_there() -> None:
     with (
-        _listening(socket.create_server(("127.0.0.1", 0))) as listener,
+        _listening("127.0.0.1", 0) as listener,
         socket.create_connection(listener.getsockname()),
         listener.accept()[0] as accepted,
     ):

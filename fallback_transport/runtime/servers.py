@@ -41,31 +41,23 @@ REST_PAUSE = 5.0
 REST_BYTES = 65_536
 
 
-def _family(host: str) -> socket.AddressFamily:
-    """That of the address to listen on; with "::" IPv4 comes, too, where the system has it so."""
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _address(host: str, port: int) -> Any:
-    """What to bind to; of "fe80::1%eth0" the zone would be left out."""
-    address, _, zone = host.partition("%")
-    if not zone:
-        return host, port
-    return address, port, 0, int(zone) if zone.isdigit() else socket.if_nametoindex(zone)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family, address = _family(host), _address(host, port)
+def _listening(host: str, port: int, sockets: Any = socket) -> socket.socket:
+    """A socket of the module `sockets`; on "::" it has IPv4, too, where the system has it so."""
+    name, _, zone = host.partition("%")
+    address: Any = name, port
+    if zone:
+        # Of "fe80::1%eth0" it would be left out.
+        address = name, port, 0, int(zone) if zone.isdigit() else socket.if_nametoindex(zone)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-    return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
-
-
-def _listening(listener: Any) -> Any:
+    made: socket.socket = sockets.create_server(
+        address, family=family, backlog=BACKLOG, dualstack_ipv6=both
+    )
     # Inherited by the accepted sockets; without it a small answer can wait 40 ms for an ack.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # And without that, what waits for a peer whose machine is gone waits for ever.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return listener
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return made
 
 
 def serve_eventlet(
@@ -168,11 +160,9 @@ def serve_eventlet(
         # What the server takes for the wish to end.
         eventlet.hubs.get_hub().schedule_call_global(0, server.throw, SystemExit)
 
-    address = _address(host, port)
-    listener = _listening(eventlet.listen(address, _family(host), BACKLOG, reuse_port=False))
-    # Not eventlet's own: connections are accepted by callbacks.
-    bare = eventlet.patcher.original("socket").socket(fileno=listener.fd.detach())
-    hub_server = HubServer(app, bare, Handler, hub, front, _AcceptTrouble().tell, pool)
+    # Not eventlet's own, whatever is patched: connections are accepted by callbacks.
+    listener = _listening(host, port, eventlet.patcher.original("socket"))
+    hub_server = HubServer(app, listener, Handler, hub, front, _AcceptTrouble().tell, pool)
     stoppable(stop)
     hub_server.start()
     try:
@@ -268,9 +258,8 @@ def serve_gevent(
                 self._timer.start(self._start_accepting_if_started)
                 return None
 
-    plain = _listening(_bound(host, port))
     # Where nothing is patched, it would wait in the hub for the next connection.
-    listener = green.socket(fileno=plain.detach())
+    listener = green.socket(fileno=_listening(host, port).detach())
     server = Server(listener, app, handler_class=Handler, log=None, error_log=logger)
     stoppable(server.stop)
     server.serve_forever()
@@ -323,7 +312,7 @@ def serve_threads(
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             pass
 
-    listener = _listening(_bound(host, port))
+    listener = _listening(host, port)
     server: Any = make_server(
         host, port, app, threaded=True, request_handler=Handler, fd=listener.fileno()
     )
