@@ -29,6 +29,7 @@ from .hub_watch import HubWatch
 from .servers import (
     Front,
     WSGIApplication,
+    keep_heap,
     serve_eventlet,
     serve_gevent,
     serve_threads,
@@ -390,6 +391,7 @@ class Runtime:
             ", ".join(self.patched()) or "nothing",
         )
 
+        keep_heap()
         stoppable = self.termination(drain, lambda: patience).then
         try:
             if self.mode == "eventlet":

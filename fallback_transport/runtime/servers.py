@@ -39,6 +39,20 @@ FAREWELL = 0.25
 #: `lingering_timeout`), and how much of that is read at once.
 REST_PAUSE = 5.0
 REST_BYTES = 65_536
+#: See `keep_heap`. A message of 1 MB takes 3 MB: its parts, the whole, and what is read of it.
+HEAP_BLOCK = 4_000_000
+
+
+def keep_heap() -> None:
+    """Let glibc keep what is free at the end of its heap, up to 8 MB, for what comes next.
+
+    It gives back what exceeds twice the largest block that it was ever given back, and 128 kB until
+    then (mallopt(3), M_TRIM_THRESHOLD): all that a large message took, for each of them, and to
+    take it again costs as much as all else that is done for it. An environment that sets its
+    thresholds has its way, and other C libraries have theirs.
+    """
+    # Not touched, and so never there.
+    bytes(HEAP_BLOCK)
 
 
 def _listening(host: str, port: int, sockets: Any = socket) -> socket.socket:
