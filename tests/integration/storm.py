@@ -32,18 +32,22 @@ class Bad:
         want: how it must end, as a regular expression; in the words of `outcomes`.
         send: does it to a batch: gets the port and what `make` has made, tells how each ended.
         make: makes what is sent, from a number.
+        lines: how many lines it is worth in the log.
     """
 
     want: str
     send: Callable[[int, Sequence[Any]], list[str]]
     make: Callable[[int], Any]
+    lines: int = 1
 
 
 def rage(port: int, kinds: Sequence[Bad], start: int, count: int) -> int:
-    """Send `count` of these in turn; how many lines they are worth in the log: one each."""
+    """Send `count` of these in turn; how many lines they are worth in the log."""
+    lines = 0
     batches: dict[tuple[Any, str], list[Any]] = {}
     for number in range(start, start + count):
         bad = kinds[number % len(kinds)]
+        lines += bad.lines
         batches.setdefault((bad.send, bad.want), []).append(bad.make(number))
     for (send, want), made in batches.items():
         seen: Counter[str] = Counter()
@@ -52,7 +56,7 @@ def rage(port: int, kinds: Sequence[Bad], start: int, count: int) -> int:
             seen.update(send(port, made[first : first + size]))
         wrong = {outcome: n for outcome, n in seen.items() if not re.fullmatch(want, outcome)}
         assert not wrong, f"{wrong}, not {want}"
-    return count
+    return lines
 
 
 def on_shared_connections(port: int, exchanges: Sequence[Exchange]) -> list[str]:

@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -157,7 +158,7 @@ def in_session(want: str, marks: str, *segments: str) -> list[Bad]:
 
     def exchange(number: int) -> Exchange:
         welcome = (yield posted(f"{hello()}\x1e.")).head
-        head = f"i{welcome['id']} k{welcome['key']} t1 n1 c1 {marks}"
+        head = f"{_line(welcome, 1)} {marks}"
         return over_http((yield posted(SEPARATOR.join([head, *segments, "."]))))
 
     def texts(number: int) -> bytes:
@@ -260,24 +261,32 @@ def ack_beyond(server: Target) -> list[Bad]:
 
 
 def gap(server: Target) -> list[Bad]:
-    session = server.session()
-    # Several, because of too many candidates at a time the oldest is dropped for that.
-    others = [server.session() for _ in range(BATCH)]
+    def behind(make: Callable[[dict[str, Any]], str]) -> Bad:
+        """Of a session made for it, and closed then, with a line of its own: some more end it."""
 
-    def resumed(number: int) -> bytes:
-        text = others[number % BATCH].resume("m2", seq=9, attempt=number + 2)
-        return frame(TEXT, text.encode())
+        def exchange(number: int) -> Exchange:
+            welcome = (yield posted(f"{hello()}\x1e.")).head
+            found = over_http((yield posted(f"{make(welcome)}\x1e.")))
+            yield posted(f'{_line(welcome, 9)} a0 s2\x1ec[1000,""]\x1e.')
+            return found
+
+        return Bad("400 1002", on_shared_connections, exchange, lines=2)
+
+    def resumed(welcome: dict[str, Any]) -> str:
+        proof = {"id": welcome["id"], "key": welcome["key"]}
+        return hello("m2", head={"attempt": 2, "seq": 9, **proof}, without=("nonce",))
 
     return [
         *first("400 1002", "1002", lambda: hello(head={"seq": 2})),
-        polled("400 1002", lambda: session.line("a0 s9") + "\x1em"),
-        polled("400 1002", lambda: session.line("a0 s3") + '\x1em2["count",1]'),
-        # With an even number of kinds it would be every other session.
-        polled("400 1002", lambda: session.line(f"a0 s{10**14}") + "\x1em"),
-        polled("400 1002", lambda: session.line("a0 s9") + "\x1em"),
-        polled("400 1002", lambda: session.line("a0 s9") + "\x1em"),
-        Bad("1002", on_websockets, resumed),
+        behind(lambda welcome: _line(welcome, 1) + " a0 s9\x1em"),
+        behind(lambda welcome: _line(welcome, 1) + ' a0 s3\x1em2["count",1]'),
+        behind(lambda welcome: _line(welcome, 1) + f" a0 s{10**14}\x1em"),
+        behind(resumed),
     ]
+
+
+def _line(welcome: dict[str, Any], number: int) -> str:
+    return f"i{welcome['id']} k{welcome['key']} t1 n{number} c1"
 
 
 def negative_numbers(server: Target) -> list[Bad]:
