@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from fallback_transport.doctor import client as websocket_client
 from fallback_transport.doctor import websocket
 from fallback_transport.doctor.client import WebSocketClient
 from fallback_transport.doctor.examination import Examination
@@ -198,6 +199,8 @@ def test_a_websocket_on_which_something_always_comes_has_no_more_time(
 ) -> None:
     monkeypatch.setattr(websocket, "PATIENCE", PATIENCE)
     monkeypatch.setattr(websocket, "SLOWEST", 1_000_000)
+    # Or to take apart what comes while the proof is sent takes a third of that patience.
+    monkeypatch.setattr(websocket_client, "READ_BYTES", 300)
     ours, theirs = socket.socketpair()
     client = WebSocketClient(ours, "ws://host.test/", "http://host.test", {})
     with contextlib.closing(client), theirs:
