@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import socketio
-from werkzeug.exceptions import Forbidden, Unauthorized
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from .application import MalformedPacket
@@ -37,7 +37,7 @@ from .session import ConnectionRefused, Session, Sessions
 _AGAIN: Any = object()
 
 #: What a view answers with, and so how a decorator of views, as a `login_required`, says no.
-_VIEWS_ANSWERS = (Response, tuple, str, bytes)
+_VIEWS_ANSWERS = (Response, HTTPException, tuple, str, bytes)
 
 
 class Dispatcher:
@@ -137,8 +137,10 @@ class Dispatcher:
         def ask(client: Session) -> Any:
             try:
                 return handler(client)
-            except (Unauthorized, Forbidden) as error:
-                # A view's word for it, as Flask-Login's, and no error.
+            except HTTPException as error:
+                if error.response is None and error.code not in (401, 403):
+                    raise
+                # A view's word for it, as Flask-Login's, or its answer, and no error.
                 raise ConnectionRefused from error
 
         try:

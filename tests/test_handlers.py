@@ -13,6 +13,7 @@ import flask
 import pytest
 import socketio
 from mypy import api as mypy
+from werkzeug.exceptions import Unauthorized
 
 from fallback_transport import (
     ConnectionRefused,
@@ -100,6 +101,9 @@ def test_false_refuses_as_it_does_in_python_socketio(transport: FallbackTranspor
         lambda: b"no",
         lambda: flask.abort(401),
         lambda: flask.abort(403),
+        lambda: flask.abort(flask.redirect("/login")),
+        lambda: flask.abort(flask.Response("log in", 401)),
+        lambda: Unauthorized(),
     ],
 )
 def test_a_views_decorator_keeps_out_whom_it_refuses(
@@ -124,6 +128,12 @@ def test_a_views_decorator_keeps_out_whom_it_refuses(
         assert client.closed == (4401, "refused")
     with TestClient(transport) as client:
         assert client.closed == (4401, "refused")
+
+
+def test_what_else_aborts_is_an_error(transport: FallbackTransport) -> None:
+    transport.on_connect(lambda client: flask.abort(404))
+    with TestClient(transport, raise_server_exceptions=False) as client:
+        assert client.closed == (1011, "the connect handler raised")
 
 
 def test_a_resume_handler_that_raises_is_told_to_the_handler_of_errors(
