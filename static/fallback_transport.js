@@ -1210,10 +1210,6 @@
     if (!window.XMLHttpRequest || typeof Uint8Array === "undefined") {
       throw failure("unsupported", "no XMLHttpRequest or typed arrays");
     }
-    this.id = null;
-    this.protocol = "";
-    this.state = "connecting";
-    this.transport = null;
     this.onopen = this.onclose = this.onerror = this.ontransport = this.onreset = null;
 
     var random = window.Math.random;
@@ -2030,7 +2026,7 @@
       }
       troubled = false;
       setback = "";
-      session.protocol = welcome.protocol || session.protocol;
+      shown.protocol = welcome.protocol || shown.protocol;
       if (!take(connection, welcome)) { return; }
       if (connection === socket) {
         discard(poller);
@@ -2529,24 +2525,30 @@
       flush();
     };
 
-    Object.defineProperties(this, {
-      why: { get: why },
+    // What the page sees, be the session frozen, and does not change.
+    var shown = {
+      id: null, protocol: "", state: "connecting",
+
+      get transport() { return why().transport; },
+
+      get why() { return why(); },
 
       // Bytes that the server has not confirmed.
-      bufferedAmount: { get: function () { return machine.outbox.left(); } },
+      get bufferedAmount() { return machine.outbox.left(); },
 
       // The smoothed round trip in milliseconds, null while unknown.
-      roundTrip: { get: function () { return roundTrip || null; } },
+      get roundTrip() { return roundTrip || null; },
 
       // The highest message sent, and of those confirmed; the highest received, and handled.
-      counters: {
-        get: function () {
-          return {
-            sent: machine.outbox.last(), acknowledged: machine.outbox.confirmed,
-            received: machine.inbox.received, handled: machine.inbox.handled
-          };
-        }
+      get counters() {
+        return {
+          sent: machine.outbox.last(), acknowledged: machine.outbox.confirmed,
+          received: machine.inbox.received, handled: machine.inbox.handled
+        };
       }
+    };
+    Object.keys(shown).forEach(function (name) {
+      Object.defineProperty(session, name, { get: function () { return shown[name]; } });
     });
 
     function put(type, id, data, urgent) {
@@ -2694,13 +2696,12 @@
       var isReset = machine.closeDeadline === Infinity && !refusal && !face &&
         (event.code === SERVICE_RESTART || (!machine.closedBy && (event.code === GONE || event.code === INACTIVE)));
       if (isReset) {
-        session.state = "reconnecting";
+        shown.state = "reconnecting";
         // The page may have no new `auth` to give.
         isReset = guard(start, [event.code === SERVICE_RESTART ? timing.spread : 0]);
       }
       if (!isReset) {
-        session.state = "closed";
-        session.transport = null;
+        shown.state = "closed";
         callbacks = {};
         listen("removeEventListener");
         drop();
@@ -2717,11 +2718,10 @@
 
     // The transport, its reason or the state may have changed.
     function changed() {
-      if (session.state === "closed") { return; }
+      if (shown.state === "closed") { return; }
       var works = carrier && !troubled;
       var reason = why();
-      if (isAccepted && (works || !reopens)) { session.state = works ? "open" : "reconnecting"; }
-      session.transport = reason.transport;
+      if (isAccepted && (works || !reopens)) { shown.state = works ? "open" : "reconnecting"; }
       // The first news is of a transport; after that, also that there is none.
       var news = reason.transport + reason.reason;
       if (lastWhy !== news && (carrier || lastWhy)) {
@@ -2730,7 +2730,7 @@
       }
       if (reopens && works && !machine.closed && machine.closedBy !== "local") {
         reopens = false;
-        session.id = machine.id;
+        shown.id = machine.id;
         dispatch("open", { id: machine.id, resumed: isResumed });
       }
     }

@@ -1408,6 +1408,22 @@ test("utf8Length, base64", () => {
   assert.deepEqual(core.fromBase64(core.toBase64(large)), large);
 });
 
+both("a session that a page's store has frozen goes on as any other", (transport) => {
+  const page = new Page({ options: { transports: [transport] } });
+  Object.freeze(page.session);
+  page.opened().talks();
+  assert.deepEqual([page.session.id, page.session.transport], [page.peer.id, transport]);
+  page.network.down = true;
+  page.network.open.forEach((link) => link.cut());
+  page.until(() => page.session.state === "reconnecting", "reconnecting");
+  page.network.down = false;
+  page.opened().talks();
+  page.session.close();
+  page.until(() => page.session.state === "closed", "closed");
+  assert.equal(page.session.transport, null);
+  page.over();
+});
+
 test("the browser's environment is refused where it cannot work", () => {
   assert.throws(() => FallbackTransport.connect("/fallback"), refuses("unsupported"));
 });
