@@ -49,7 +49,7 @@ class ClientMachine(SessionMachine):
         latest: str | None = None,
     ) -> None:
         """See `SessionMachine.send`; what belongs together must fit the credit together."""
-        size = sum([item.size for item in items])
+        size = sum([item.size for item in items]) if size is None else size
         most = self.grant.bytes + self.grant.message
         if size > most:
             raise MessageRefused(f"{size} bytes that belong together exceed the limit of {most}")
